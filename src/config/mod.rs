@@ -1,0 +1,3 @@
+//! L4: files in, checked definitions and a complete list of problems out.
+
+pub mod problem;

@@ -1,0 +1,3 @@
+//! L4: the single writer. Events in, new world out.
+
+pub mod api;

@@ -1,0 +1,18 @@
+//! Meridian: an authoritative DNS server that steers traffic.
+//!
+//! The layers, lowest first; imports point downward only (`tests/all/tidy.rs` proves it). `ARCHITECTURE.md` tells the story.
+
+// L0: bytes and RFCs.
+pub mod dns;
+// L1: pure data and pure functions.
+pub mod geo;
+pub mod health;
+pub mod policy;
+pub mod zone;
+// L2: the immutable whole.
+pub mod world;
+// L3: the engine.
+pub mod answer;
+// L4: the single writer and what it stands on.
+pub mod config;
+pub mod control;

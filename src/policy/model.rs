@@ -1,0 +1,418 @@
+//! The checked definitions of one zone: what `config` produces and everything above the files works from.
+//!
+//! A [`ZoneModel`] is whole by itself: whatever it uses of library files is resolved into it, so that a zone can be kept or replaced as one.
+//! Indexes ([`PoolIx`] and its like) are dense within one model and never leave it; identities are the names
+//! (`zone/pool`, `zone/pool/address`, `library/…`).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::dns::{Name, RecordType};
+use crate::health::Thresholds;
+use crate::zone::{Record, Ttl};
+
+/// Dense index of a pool in its [`ZoneModel`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolIx(pub u32);
+/// Dense index of a policy in its [`ZoneModel`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PolicyIx(pub u32);
+/// Dense index of a monitor in its [`ZoneModel`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MonitorIx(pub u32);
+
+/// A point on the globe, degrees: latitude −90 to 90, longitude −180 to 180.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Location {
+    /// Degrees north.
+    pub lat: f64,
+    /// Degrees east.
+    pub lon: f64,
+}
+
+/// Everything one zone says, checked.
+#[derive(Clone, Debug)]
+pub struct ZoneModel {
+    /// The apex, lower case.
+    pub name: Name,
+    /// The files it is made of, the declaring one first; [`crate::zone::Place::file`] points in here.
+    pub files: Vec<PathBuf>,
+    /// Static records, the SOA among them. Its serial is a placeholder that `control` replaces when `soa_serial` is `Derived`.
+    pub records: Vec<Record>,
+    /// Who moves the serial.
+    pub soa_serial: SerialSource,
+    /// Regions that pools of this zone refer to.
+    pub regions: BTreeMap<String, Region>,
+    /// Indexed by [`MonitorIx`].
+    pub monitors: Vec<Monitor>,
+    /// Indexed by [`PoolIx`]; library pools that the zone uses are among them.
+    pub pools: Vec<Pool>,
+    /// Indexed by [`PolicyIx`]: named ones, and one per `[steer]` that states a policy of its own.
+    pub policies: Vec<Policy>,
+    /// Steered names, in owner order.
+    pub steers: Vec<Steer>,
+}
+
+/// Who decides the SOA's serial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SerialSource {
+    /// We do: max(stored + 1, unix time) when the content changes.
+    Derived,
+    /// The master file does, as it is written there.
+    File,
+}
+
+/// A label on pools.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Region {
+    /// Where it is, if said.
+    pub location: Option<Location>,
+}
+
+/// The definition of a health check.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Monitor {
+    /// As in `[monitor.NAME]`.
+    pub name: String,
+    /// What is done.
+    pub kind: MonitorKind,
+    /// Port that is connected to, 1 to 65535.
+    pub port: u16,
+    /// Interval, fast interval, fall, rise.
+    pub thresholds: Thresholds,
+    /// A check that takes longer has failed.
+    pub timeout: Duration,
+}
+
+/// What a check does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MonitorKind {
+    /// Connects, nothing more.
+    Tcp,
+    /// GET over plain HTTP/1.1.
+    Http(HttpCheck),
+    /// GET over TLS, verified against the system's roots and `ca`.
+    Https {
+        /// Request and expectation; `host` is the SNI as well.
+        check: HttpCheck,
+        /// PEM file added to the system's roots, absolute path.
+        ca: Option<PathBuf>,
+    },
+}
+
+/// Request and expectation of an HTTP check.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HttpCheck {
+    /// Path and query, starts with `/`.
+    pub path: String,
+    /// Host header (and SNI), without port.
+    pub host: String,
+    /// Inclusive ranges of accepted status codes; default 200 to 299.
+    pub status: Vec<(u16, u16)>,
+    /// Substring that the first 16 KiB of the body must hold.
+    pub body: Option<String>,
+}
+
+/// A group of endpoints that belong together.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// `zone/pool` without the zone's final dot, or `library/pool`. Stable identity.
+    pub id: Arc<str>,
+    /// As in `[pool.NAME]`.
+    pub name: String,
+    /// Region label.
+    pub region: Option<String>,
+    /// The pool's own location, else its region's.
+    pub location: Option<Location>,
+    /// In order of the file; ids are unique.
+    pub endpoints: Vec<Endpoint>,
+    /// True when the pool answers with a CNAME: then `endpoints` has exactly one entry, a [`Target::Cname`].
+    pub is_cname: bool,
+    /// Below this many usable endpoints the pool is critical.
+    pub min_healthy: MinHealthy,
+    /// Most addresses of one family in an answer, 1 to 64.
+    pub answers: u8,
+    /// Further types it answers: type → RRset (rdata in wire form). Never A, AAAA, CNAME.
+    pub records: BTreeMap<RecordType, Vec<Vec<u8>>>,
+    /// One-based line of its definition.
+    pub line: u32,
+}
+
+/// One address, or one CNAME target.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// `zone/pool/address`. Stable identity.
+    pub id: Arc<str>,
+    /// Optional display name.
+    pub name: Option<String>,
+    /// What is handed out.
+    pub target: Target,
+    /// 0 to 65535; 0 takes no new traffic as long as a sibling can.
+    pub weight: u16,
+    /// All must pass; none means always up.
+    pub monitors: Vec<MonitorIx>,
+}
+
+/// What an endpoint hands out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An A or AAAA record.
+    Address(IpAddr),
+    /// A CNAME record.
+    Cname(Name),
+}
+
+/// When a pool is critical.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MinHealthy {
+    /// Fewer usable endpoints than this.
+    Count(u32),
+    /// Fewer usable endpoints than this share of all, 0 to 100, rounded up.
+    Percent(u8),
+}
+
+impl MinHealthy {
+    /// How many of `total` endpoints must be usable.
+    pub fn needed(self, total: usize) -> usize {
+        match self {
+            MinHealthy::Count(count) => count as usize,
+            MinHealthy::Percent(percent) => (total * usize::from(percent)).div_ceil(100),
+        }
+    }
+}
+
+/// A child of a policy: one namespace in the files, two tables here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Child {
+    /// A pool.
+    Pool(PoolIx),
+    /// A policy.
+    Policy(PolicyIx),
+}
+
+/// A rule that chooses among children.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// As in `[policy.NAME]`; for a policy stated in `[steer.NAME]`, that NAME.
+    pub name: String,
+    /// True when it was stated in a `[steer]`.
+    pub inline: bool,
+    /// What it does.
+    pub kind: PolicyKind,
+    /// How it comes back to a better child.
+    pub failback: Failback,
+    /// Passes over pools that lack a usable endpoint of either family.
+    pub require_both_families: bool,
+    /// Caps the addresses per answer; for multivalue, how many of the merged set. 1 to 64.
+    pub answers: Option<u8>,
+    /// One-based line of its definition.
+    pub line: u32,
+}
+
+/// The kinds of policy.
+#[derive(Clone, Debug)]
+pub enum PolicyKind {
+    /// First child that is not critical.
+    Failover {
+        /// In order of preference.
+        to: Vec<Child>,
+    },
+    /// In proportion to weight.
+    Weighted {
+        /// Children and weights 0 to 65535, in order of the file.
+        to: Vec<(Child, u16)>,
+        /// How chance enters.
+        mode: WeightedMode,
+    },
+    /// By the client's network, ASN, subdivision, country, continent.
+    Geo {
+        /// The most specific match wins whatever the order.
+        rules: Vec<GeoRule>,
+        /// After the rule's children, or when no rule matches.
+        default: GeoDefault,
+    },
+    /// By distance.
+    Proximity {
+        /// Each has a location. Order decides ties and serves clients without coordinates.
+        to: Vec<Child>,
+        /// Bias −99 to 99 per child, by position in `to`.
+        bias: Vec<i8>,
+    },
+    /// By the static RTT table.
+    Latency {
+        /// Each has a region. Order decides ties.
+        to: Vec<Child>,
+    },
+    /// The usable endpoints of all children, merged.
+    Multivalue {
+        /// In order of the file.
+        to: Vec<Child>,
+    },
+}
+
+impl PolicyKind {
+    /// The word of the files.
+    pub fn word(&self) -> &'static str {
+        match self {
+            PolicyKind::Failover { .. } => "failover",
+            PolicyKind::Weighted { .. } => "weighted",
+            PolicyKind::Geo { .. } => "geo",
+            PolicyKind::Proximity { .. } => "proximity",
+            PolicyKind::Latency { .. } => "latency",
+            PolicyKind::Multivalue { .. } => "multivalue",
+        }
+    }
+
+    /// Every child it names, each once, in order of first mention.
+    pub fn children(&self) -> Vec<Child> {
+        let mut all = Vec::new();
+        let mut add = |child: &Child| {
+            if !all.contains(child) {
+                all.push(*child);
+            }
+        };
+        match self {
+            PolicyKind::Failover { to } | PolicyKind::Proximity { to, .. } | PolicyKind::Latency { to } | PolicyKind::Multivalue { to } => {
+                to.iter().for_each(&mut add);
+            }
+            PolicyKind::Weighted { to, .. } => to.iter().for_each(|(child, _)| add(child)),
+            PolicyKind::Geo { rules, default } => {
+                rules.iter().flat_map(|rule| &rule.to).for_each(&mut add);
+                if let GeoDefault::Children(to) = default {
+                    to.iter().for_each(&mut add);
+                }
+            }
+        }
+        all
+    }
+}
+
+/// How a weighted policy uses chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightedMode {
+    /// Same client prefix, same answer for every type and on every server, for one window of the maximum TTL.
+    Coherent,
+    /// Afresh per query.
+    Random,
+    /// Weighted rendezvous on the client prefix.
+    Sticky {
+        /// Bits of an IPv4 client that count, 1 to 32.
+        v4: u8,
+        /// Bits of an IPv6 client that count, 1 to 128.
+        v6: u8,
+    },
+}
+
+/// One rule of a geo policy. Any of its conditions may match.
+#[derive(Clone, Debug)]
+pub struct GeoRule {
+    /// `EU`, `AS-TR`, `NA-US-CA`.
+    pub geo: Vec<GeoCode>,
+    /// Autonomous system numbers.
+    pub asn: Vec<u32>,
+    /// Networks.
+    pub net: Vec<Prefix>,
+    /// In order of preference.
+    pub to: Vec<Child>,
+    /// Skips the policy's default.
+    pub fence: bool,
+    /// Replaces the steered name's `all_down` for clients of this rule.
+    pub all_down: Option<AllDown>,
+    /// One-based line.
+    pub line: u32,
+}
+
+/// A place: matching is by country and subdivision; the continent stands alone only when nothing else is given.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum GeoCode {
+    /// Two letters, upper case: AF, AN, AS, EU, NA, OC, SA.
+    Continent([u8; 2]),
+    /// ISO 3166-1 alpha-2, upper case.
+    Country([u8; 2]),
+    /// Country and ISO 3166-2 subdivision without the country part, upper case, 1 to 3 characters.
+    Subdivision([u8; 2], String),
+}
+
+/// What a geo policy does after its rules.
+#[derive(Clone, Debug)]
+pub enum GeoDefault {
+    /// Nothing: go on to `all_down`.
+    None,
+    /// In order of preference.
+    Children(Vec<Child>),
+    /// Proximity over the children named in the policy, in order of first mention, with a bias −99 to 99 per child.
+    Nearest {
+        /// All have a location.
+        to: Vec<Child>,
+        /// By position in `to`.
+        bias: Vec<i8>,
+    },
+}
+
+/// An address prefix. Bits behind `len` are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Prefix {
+    /// First address.
+    pub addr: IpAddr,
+    /// 0 to 32 or 128.
+    pub len: u8,
+}
+
+/// What happens when nothing is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AllDown {
+    /// Evaluate as if everything were up, operators' `down` and `drain` excepted unless nothing is left.
+    All,
+    /// The answer that was given before the last endpoint failed.
+    LastGood,
+    /// An empty answer.
+    NoData,
+    /// SERVFAIL.
+    ServFail,
+    /// A pool, whatever its health.
+    Pool(PoolIx),
+}
+
+/// How a policy comes back to a better child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failback {
+    /// At once.
+    Auto,
+    /// When an operator says so (`meridian failback NAME`).
+    Manual,
+    /// When the better child has been healthy this long.
+    After(Duration),
+}
+
+/// A steered name.
+#[derive(Clone, Debug)]
+pub struct Steer {
+    /// Absolute, lower case; the apex and wildcards are allowed.
+    pub owner: Name,
+    /// As in `[steer.NAME]`.
+    pub name: String,
+    /// What decides.
+    pub root: Child,
+    /// Bounds of the TTL.
+    pub ttl: TtlRange,
+    /// When nothing is left and no rule says otherwise.
+    pub all_down: AllDown,
+    /// Caps the addresses per answer, 1 to 64.
+    pub answers: Option<u8>,
+    /// True when all outcomes are CNAMEs.
+    pub is_cname: bool,
+    /// One-based line of its definition.
+    pub line: u32,
+}
+
+/// TTL bounds of a steered name, seconds; 1 ≤ min ≤ max.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TtlRange {
+    /// While everything consulted is settled.
+    pub max: Ttl,
+    /// While anything consulted is suspect, ramping, draining or unknown.
+    pub min: Ttl,
+}

@@ -1,0 +1,5 @@
+//! L1: static zone data: record data in presentation and wire form, master files, and the tree that answers are found in.
+
+pub mod record;
+
+pub use record::{MAX_TTL, Place, Record, Ttl};
