@@ -1,0 +1,104 @@
+//! The way in: every request to the single writer is an [`Event`], most with a reply channel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::api::{Applied, CheckSpec, NewOverlay, Observation, Refusal, ReloadReport, Status};
+use crate::world::Published;
+
+/// What `control` consumes; closed: whatever changes the world is one of these.
+#[derive(Debug)]
+pub enum Event {
+    /// A check finished. The reply is the time until the next one.
+    Observed(Observation, oneshot::Sender<Duration>),
+    /// Lay an overlay.
+    Overlay(NewOverlay, String, oneshot::Sender<Result<Applied, Refusal>>),
+    /// Take an overlay back.
+    Revert(u64, String, oneshot::Sender<Result<Applied, Refusal>>),
+    /// Read the files again: one zone, or everything; all or nothing if said so.
+    Reload {
+        /// `None` for everything.
+        zone: Option<String>,
+        /// Take all zones or none.
+        all_or_nothing: bool,
+        /// What came of it.
+        reply: oneshot::Sender<Result<ReloadReport, Refusal>>,
+    },
+    /// Let a steered name or policy return to its better child.
+    Failback(String, String, oneshot::Sender<Result<u64, Refusal>>),
+    /// Finish, and say when the last write is on disk.
+    Stop(oneshot::Sender<()>),
+}
+
+/// Events that wait at most; whoever sends more waits.
+pub const EVENT_QUEUE_LEN: usize = 4096;
+
+/// A handle on the single writer. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) status: Arc<ArcSwap<Status>>,
+    pub(super) checks: watch::Receiver<Arc<Vec<CheckSpec>>>,
+    pub(super) world: Arc<Published>,
+}
+
+impl Handle {
+    /// What is known, as of the last publication. Query counts are 0: the reader adds them from telemetry.
+    pub fn status(&self) -> Arc<Status> {
+        self.status.load_full()
+    }
+
+    /// The checks that should run. Changes on reload.
+    pub fn checks(&self) -> watch::Receiver<Arc<Vec<CheckSpec>>> {
+        self.checks.clone()
+    }
+
+    /// The published world.
+    pub fn world(&self) -> Arc<Published> {
+        self.world.clone()
+    }
+
+    /// Reports a finished check; returns how long to wait until the next one, or `None` when the check is no longer wanted.
+    pub async fn observe(&self, observation: Observation) -> Option<Duration> {
+        let (reply, answer) = oneshot::channel();
+        self.events.send(Event::Observed(observation, reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Lays an overlay; it is in effect and on disk when this returns.
+    pub async fn overlay(&self, new: NewOverlay, owner: String) -> Result<Applied, Refusal> {
+        self.ask(|reply| Event::Overlay(new, owner, reply)).await
+    }
+
+    /// Takes an overlay back; in effect and on disk when this returns.
+    pub async fn revert(&self, id: u64, by: String) -> Result<Applied, Refusal> {
+        self.ask(|reply| Event::Revert(id, by, reply)).await
+    }
+
+    /// Reads the files again.
+    pub async fn reload(&self, zone: Option<String>, all_or_nothing: bool) -> Result<ReloadReport, Refusal> {
+        self.ask(|reply| Event::Reload { zone, all_or_nothing, reply }).await
+    }
+
+    /// Ends the hold of a `failback = "manual"` (or `after`) on `name` (`zone/name` or `zone/policy:NAME`); returns the generation.
+    pub async fn failback(&self, name: String, by: String) -> Result<u64, Refusal> {
+        self.ask(|reply| Event::Failback(name, by, reply)).await
+    }
+
+    /// Stops the writer after the last write is on disk.
+    pub async fn stop(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.events.send(Event::Stop(reply)).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Event) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.events.send(event(reply)).await.map_err(|_| Refusal::Stopping)?;
+        answer.await.unwrap_or(Err(Refusal::Stopping))
+    }
+}
