@@ -1,15 +1,17 @@
 //! L1: what a series of check results means. Pure: results and times in, states out (DESIGN §5, algorithms §3.2).
 //!
 //! ```text
-//!              first success            fail                  fall-th fail in a row
-//!   UNKNOWN ───────────────────▶ UP ──────────▶ SUSPECT ─────────────────────────────▶ DOWN
-//!      │                         ▲ ▲ 1 success     │      (or leaky credit used up)     │
-//!      │ first failure           │ └───────────────┘                                    │ rise-th success in a row
-//!      └──────────▶ DOWN         └───────────────────────────── RAMP ◀──────────────────┘
-//!                                    ramp time over
+//!   UNKNOWN ── first result ──▶ UP or DOWN
+//!   UP ── a failure ──▶ SUSPECT ── fall failures in a row, or too many faults ──▶ DOWN ── rise successes in a row ──▶ RAMP ── time ──▶ UP
+//!                       SUSPECT ── a success ──▶ UP
 //! ```
+//! Every arrow stands above [`machine::Machine`].
+
+pub mod machine;
 
 use std::time::Duration;
+
+pub use machine::{Machine, Transition};
 
 /// The state of one endpoint, or of one check of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
