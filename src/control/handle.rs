@@ -45,6 +45,28 @@ pub struct Handle {
     pub(super) world: Arc<Published>,
 }
 
+/// The other ends of a [`Handle`]: what the single writer holds, and tests that stand in for it.
+#[derive(Debug)]
+pub struct Ends {
+    /// Requests, in order of arrival.
+    pub events: mpsc::Receiver<Event>,
+    /// Where the status is published.
+    pub status: Arc<ArcSwap<Status>>,
+    /// Where the set of checks is published.
+    pub checks: watch::Sender<Arc<Vec<CheckSpec>>>,
+    /// Where the world is published.
+    pub world: Arc<Published>,
+}
+
+/// A handle and its other ends: an empty status, no checks, `world`.
+pub fn channel(world: Arc<Published>) -> (Handle, Ends) {
+    let (sender, events) = mpsc::channel(EVENT_QUEUE_LEN);
+    let (checks_sender, checks) = watch::channel(Arc::default());
+    let status = Arc::new(ArcSwap::from_pointee(Status::default()));
+    let handle = Handle { events: sender, status: status.clone(), checks, world: world.clone() };
+    (handle, Ends { events, status, checks: checks_sender, world })
+}
+
 impl Handle {
     /// What is known, as of the last publication. Query counts are 0: the reader adds them from telemetry.
     pub fn status(&self) -> Arc<Status> {

@@ -278,7 +278,7 @@ mod tests {
             }
             spelled.push(match machine.state() {
                 State::Unknown => '?',
-                state => state.word().chars().next().unwrap(),
+                state => state.word().chars().next().expect("a word"),
             });
         }
         spelled
@@ -359,7 +359,7 @@ mod tests {
         // One in ten: the credit grows by a tenth with each fault.
         let mut machine = Machine::restored(State::Up, Duration::ZERO);
         let states = spell(&mut machine, &DEFAULT, &"-+++++++++".repeat(100));
-        let down = states.find('d').unwrap();
+        let down = states.find('d').expect("it goes down");
         assert!((400..=600).contains(&down), "down at check {down}");
     }
 
