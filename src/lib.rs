@@ -16,3 +16,5 @@ pub mod answer;
 // L4: the single writer and what it stands on.
 pub mod config;
 pub mod control;
+/// The embedded state.
+pub mod store;

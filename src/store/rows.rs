@@ -1,0 +1,180 @@
+//! Rows in, values out, and back. Every function runs inside the transaction of its caller.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, Row, params, types::Type};
+
+use super::{LoggedEvent, MAX_ENDED_OVERLAYS, MAX_EVENT_LOG_AGE_SECS, MAX_VERDICT_AGE_SECS, Saved, Serial, Verdict};
+use crate::control::api::Overlay;
+use crate::health::State;
+
+/// Everything that a start needs.
+pub(super) fn read_saved(connection: &Connection) -> rusqlite::Result<Saved> {
+    let overlays = all(connection, "SELECT json FROM overlays WHERE ended_how IS NULL ORDER BY id", |row| {
+        let json: String = row.get(0)?;
+        serde_json::from_str::<Overlay>(&json).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into()))
+    })?;
+    let verdicts = all(connection, "SELECT key, state, since, last_check, last_error FROM verdicts ORDER BY key", |row| {
+        let state: String = row.get(1)?;
+        Ok(Verdict {
+            key: row.get(0)?,
+            state: state_of(&state),
+            since_unix: unsigned(row, 2)?,
+            last_check_unix: unsigned(row, 3)?,
+            last_error: row.get(4)?,
+        })
+    })?;
+    let serials =
+        all(connection, "SELECT zone, serial, content FROM serials", |row| Ok((row.get(0)?, Serial { serial: row.get(1)?, content: row.get(2)? })))?;
+    Ok(Saved {
+        overlays,
+        next_overlay_id: connection.query_row("SELECT value FROM meta WHERE key = 'next_overlay_id'", [], |row| unsigned(row, 0))?,
+        verdicts,
+        serials: serials.into_iter().collect(),
+        holds: all(connection, "SELECT name FROM holds ORDER BY name", |row| row.get(0))?,
+    })
+}
+
+/// Keeps an open overlay; false when one of that id has ended.
+pub(super) fn put_overlay(connection: &Connection, overlay: &Overlay) -> rusqlite::Result<bool> {
+    let json = serde_json::to_string(overlay).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let id = signed(overlay.id);
+    let written = connection
+        .prepare_cached(
+            "INSERT INTO overlays (id, json) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET json = excluded.json WHERE ended_how IS NULL",
+        )?
+        .execute(params![id, json])?;
+    connection.execute("UPDATE meta SET value = max(value, ?1) WHERE key = 'next_overlay_id'", [id.saturating_add(1)])?;
+    Ok(written == 1)
+}
+
+/// Ends an open overlay; false when there is none of that id.
+pub(super) fn end_overlay(connection: &Connection, id: u64, how: &str, by: &str, at: u64) -> rusqlite::Result<bool> {
+    let ended = connection
+        .prepare_cached("UPDATE overlays SET ended_how = ?2, ended_by = ?3, ended_at = ?4 WHERE id = ?1 AND ended_how IS NULL")?
+        .execute(params![signed(id), how, by, signed(at)])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM overlays WHERE ended_how IS NOT NULL AND id <
+             (SELECT id FROM overlays WHERE ended_how IS NOT NULL ORDER BY id DESC LIMIT 1 OFFSET ?1)",
+        )?
+        .execute([signed(MAX_ENDED_OVERLAYS - 1)])?;
+    Ok(ended == 1)
+}
+
+pub(super) fn put_verdicts(connection: &Connection, verdicts: &[Verdict]) -> rusqlite::Result<()> {
+    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO verdicts VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for verdict in verdicts {
+        put.execute(params![verdict.key, verdict.state.word(), signed(verdict.since_unix), signed(verdict.last_check_unix), verdict.last_error])?;
+    }
+    let newest = verdicts.iter().map(|verdict| verdict.last_check_unix).max().unwrap_or(0);
+    connection
+        .prepare_cached("DELETE FROM verdicts WHERE max(last_check, since) < ?1")?
+        .execute([signed(newest.saturating_sub(MAX_VERDICT_AGE_SECS))])?;
+    Ok(())
+}
+
+pub(super) fn put_serial(connection: &Connection, zone: &str, serial: &Serial) -> rusqlite::Result<()> {
+    connection.prepare_cached("INSERT OR REPLACE INTO serials VALUES (?1, ?2, ?3)")?.execute(params![zone, serial.serial, serial.content])?;
+    Ok(())
+}
+
+pub(super) fn put_holds(connection: &Connection, holds: &[String]) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM holds", [])?;
+    let mut put = connection.prepare_cached("INSERT OR IGNORE INTO holds VALUES (?1)")?;
+    for name in holds {
+        put.execute([name])?;
+    }
+    Ok(())
+}
+
+/// Replaces the texts of a zone; those that did not change are not written again.
+pub(super) fn put_zone_version(connection: &Connection, zone: &str, sources: &BTreeMap<PathBuf, Vec<u8>>) -> rusqlite::Result<()> {
+    for path in zone_paths(connection, zone)? {
+        if !sources.contains_key(Path::new(OsStr::from_bytes(&path))) {
+            connection.execute("DELETE FROM zone_files WHERE zone = ?1 AND path = ?2", params![zone, path])?;
+        }
+    }
+    let mut put = connection.prepare_cached(
+        "INSERT INTO zone_files VALUES (?1, ?2, ?3)
+         ON CONFLICT (zone, path) DO UPDATE SET content = excluded.content WHERE content IS NOT excluded.content",
+    )?;
+    for (path, content) in sources {
+        put.execute(params![zone, path.as_os_str().as_bytes(), content])?;
+    }
+    Ok(())
+}
+
+pub(super) fn zone_version(connection: &Connection, zone: &str) -> rusqlite::Result<Option<BTreeMap<PathBuf, Vec<u8>>>> {
+    let mut statement = connection.prepare_cached("SELECT path, content FROM zone_files WHERE zone = ?1")?;
+    let mut rows = statement.query([zone])?;
+    let mut sources = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let path: Vec<u8> = row.get(0)?;
+        sources.insert(PathBuf::from(OsStr::from_bytes(&path)), row.get(1)?);
+    }
+    Ok(if sources.is_empty() { None } else { Some(sources) })
+}
+
+fn zone_paths(connection: &Connection, zone: &str) -> rusqlite::Result<Vec<Vec<u8>>> {
+    connection.prepare_cached("SELECT path FROM zone_files WHERE zone = ?1")?.query_map([zone], |row| row.get(0))?.collect()
+}
+
+/// Appends an event; returns its sequence.
+pub(super) fn append_event(connection: &Connection, at: u64, kind: &str, json: &str) -> rusqlite::Result<u64> {
+    connection.prepare_cached("INSERT INTO events (at, kind, json) VALUES (?1, ?2, ?3)")?.execute(params![signed(at), kind, json])?;
+    Ok(u64::try_from(connection.last_insert_rowid()).unwrap_or(0))
+}
+
+/// Octets that the log holds.
+pub(super) fn event_log_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.query_row("SELECT coalesce(sum(octet_length(kind) + octet_length(json)), 0) FROM events", [], |row| unsigned(row, 0))
+}
+
+/// Drops what is too old, and the oldest tenth of `limit` or more when the log is larger than `limit`. Returns what it holds then.
+pub(super) fn prune_events(connection: &Connection, now: u64, limit: u64) -> rusqlite::Result<u64> {
+    connection.execute("DELETE FROM events WHERE at < ?1", [signed(now.saturating_sub(MAX_EVENT_LOG_AGE_SECS))])?;
+    let held = event_log_bytes(connection)?;
+    if held <= limit {
+        return Ok(held);
+    }
+    let surplus = signed(held - limit + limit / 10);
+    connection.execute(
+        "DELETE FROM events WHERE sequence <= (SELECT sequence FROM
+            (SELECT sequence, sum(octet_length(kind) + octet_length(json)) OVER (ORDER BY sequence) AS running FROM events)
+         WHERE running >= ?1 ORDER BY sequence LIMIT 1)",
+        [surplus],
+    )?;
+    event_log_bytes(connection)
+}
+
+pub(super) fn events(connection: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<LoggedEvent>> {
+    let read = |row: &Row<'_>| Ok(LoggedEvent { sequence: unsigned(row, 0)?, at_unix: unsigned(row, 1)?, kind: row.get(2)?, json: row.get(3)? });
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached("SELECT sequence, at, kind, json FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2")?
+        .query_map(params![signed(after), limit], read)?
+        .collect()
+}
+
+fn all<T>(connection: &Connection, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<Vec<T>> {
+    connection.prepare(sql)?.query_map([], read)?.collect()
+}
+
+/// The state of a word; one that a newer program knows counts as unknown, which the next check decides.
+fn state_of(word: &str) -> State {
+    [State::Up, State::Suspect, State::Down, State::Ramp].into_iter().find(|state| state.word() == word).unwrap_or(State::Unknown)
+}
+
+/// SQLite's integers are signed; ours that come near the limit (times, ids) never pass it in earnest.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let value: i64 = row.get(column)?;
+    u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
+}

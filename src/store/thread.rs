@@ -1,0 +1,272 @@
+//! The thread that owns the connection. It takes what is queued, runs it in one transaction (a savepoint each, so that one failure harms no
+//! other), commits with one sync, and only then replies.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{LoggedEvent, MAX_EVENT_LOG_BYTES, QUEUE_LEN, Serial, StoreError, Verdict, rows};
+use crate::control::api::Overlay;
+
+/// Where the result of a job goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// One thing to do.
+#[derive(Debug)]
+pub(super) enum Job {
+    PutOverlay(Box<Overlay>, Reply<()>),
+    EndOverlay { id: u64, how: String, by: String, at: u64, reply: Reply<()> },
+    PutVerdicts(Vec<Verdict>, Reply<()>),
+    PutSerial(String, Serial, Reply<()>),
+    PutZoneVersion(String, BTreeMap<PathBuf, Vec<u8>>, Reply<()>),
+    ZoneVersion(String, Reply<Option<BTreeMap<PathBuf, Vec<u8>>>>),
+    PutHolds(Vec<String>, Reply<()>),
+    AppendEvent { kind: String, json: String, reply: Reply<u64> },
+    Events { after: u64, limit: usize, reply: Reply<Vec<LoggedEvent>> },
+    Close(oneshot::Sender<()>),
+}
+
+/// A reply that waits for the commit; it is told why the commit did not come about.
+type Pending = Box<dyn FnOnce(Option<&StoreError>)>;
+
+/// Starts the thread; it ends when every handle is gone, or with [`Job::Close`].
+pub(super) fn start(connection: Connection) -> std::io::Result<mpsc::Sender<Job>> {
+    let (sender, queue) = mpsc::channel(QUEUE_LEN);
+    std::thread::Builder::new().name("store".into()).spawn(move || work(connection, queue))?;
+    Ok(sender)
+}
+
+fn work(connection: Connection, mut queue: mpsc::Receiver<Job>) {
+    let mut log = LogSize { limit: MAX_EVENT_LOG_BYTES, ..LogSize::default() };
+    let mut batch = Vec::new();
+    loop {
+        if queue.blocking_recv_many(&mut batch, QUEUE_LEN) == 0 {
+            return;
+        }
+        let close = batch.iter().position(|job| matches!(job, Job::Close(_)));
+        let last = close.map(|at| batch.split_off(at));
+        if !batch.is_empty() {
+            run_batch(&connection, &mut log, std::mem::take(&mut batch));
+        }
+        if let Some(mut rest) = last {
+            queue.close();
+            // Closing writes the log back into the file. If that fails, the next start does it.
+            drop(connection);
+            if let Job::Close(done) = rest.swap_remove(0) {
+                let _ = done.send(());
+            }
+            return;
+        }
+    }
+}
+
+/// One transaction for all; replies after its end.
+fn run_batch(connection: &Connection, log: &mut LogSize, batch: Vec<Job>) {
+    if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
+        let error = failed(error);
+        batch.into_iter().for_each(|job| refuse(job, &error));
+        return;
+    }
+    let before = *log;
+    let mut pending: Vec<Pending> = Vec::with_capacity(batch.len());
+    for job in batch {
+        run_job(connection, log, job, &mut pending);
+    }
+    let error = if connection.is_autocommit() { Some(taken_back()) } else { connection.execute_batch("COMMIT").map_err(failed).err() };
+    if error.is_some() {
+        *log = before;
+        if !connection.is_autocommit() {
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+    }
+    for reply in pending {
+        reply(error.as_ref());
+    }
+}
+
+/// A full disk makes SQLite take back the whole transaction, not only the step that met it.
+fn taken_back() -> StoreError {
+    StoreError::Failed { detail: "a write beside this one failed and took it along".into() }
+}
+
+fn run_job(connection: &Connection, log: &mut LogSize, job: Job, pending: &mut Vec<Pending>) {
+    match job {
+        Job::PutOverlay(overlay, reply) => {
+            let open = |kept| if kept { Ok(()) } else { Err(StoreError::NoOverlay { id: overlay.id }) };
+            let result = step(connection, || rows::put_overlay(connection, &overlay)).and_then(open);
+            hold(pending, reply, result);
+        }
+        Job::EndOverlay { id, how, by, at, reply } => {
+            let open = |ended| if ended { Ok(()) } else { Err(StoreError::NoOverlay { id }) };
+            let result = step(connection, || rows::end_overlay(connection, id, &how, &by, at)).and_then(open);
+            hold(pending, reply, result);
+        }
+        Job::PutVerdicts(verdicts, reply) => hold(pending, reply, step(connection, || rows::put_verdicts(connection, &verdicts))),
+        Job::PutSerial(zone, serial, reply) => hold(pending, reply, step(connection, || rows::put_serial(connection, &zone, &serial))),
+        Job::PutZoneVersion(zone, sources, reply) => {
+            hold(pending, reply, step(connection, || rows::put_zone_version(connection, &zone, &sources)));
+        }
+        Job::ZoneVersion(zone, reply) => hold(pending, reply, step(connection, || rows::zone_version(connection, &zone))),
+        Job::PutHolds(holds, reply) => hold(pending, reply, step(connection, || rows::put_holds(connection, &holds))),
+        Job::AppendEvent { kind, json, reply } => {
+            hold(pending, reply, step(connection, || log.append(connection, unix_now(), &kind, &json)));
+        }
+        Job::Events { after, limit, reply } => hold(pending, reply, step(connection, || rows::events(connection, after, limit))),
+        // Split off before.
+        Job::Close(_) => {}
+    }
+}
+
+/// The transaction could not begin: nothing runs.
+fn refuse(job: Job, error: &StoreError) {
+    fn send<T>(reply: Reply<T>, error: &StoreError) {
+        let _ = reply.send(Err(error.clone()));
+    }
+    match job {
+        Job::PutOverlay(_, reply)
+        | Job::EndOverlay { reply, .. }
+        | Job::PutVerdicts(_, reply)
+        | Job::PutSerial(_, _, reply)
+        | Job::PutZoneVersion(_, _, reply)
+        | Job::PutHolds(_, reply) => send(reply, error),
+        Job::ZoneVersion(_, reply) => send(reply, error),
+        Job::AppendEvent { reply, .. } => send(reply, error),
+        Job::Events { reply, .. } => send(reply, error),
+        Job::Close(_) => {}
+    }
+}
+
+/// Keeps a result until the commit has decided: a failed commit overrides it.
+fn hold<T: 'static>(pending: &mut Vec<Pending>, reply: Reply<T>, result: Result<T, StoreError>) {
+    pending.push(Box::new(move |error| {
+        let _ = reply.send(result.and_then(|value| error.map_or(Ok(value), |error| Err(error.clone()))));
+    }));
+}
+
+/// Runs one job in a savepoint, which is taken back if it fails.
+fn step<T>(connection: &Connection, run: impl FnOnce() -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    // Outside the transaction a savepoint would commit by itself.
+    if connection.is_autocommit() {
+        return Err(taken_back());
+    }
+    connection.execute_batch("SAVEPOINT job").map_err(failed)?;
+    let result = run();
+    let end = if result.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
+    let ended = connection.execute_batch(end);
+    let value = result.map_err(failed)?;
+    ended.map_err(failed)?;
+    Ok(value)
+}
+
+fn failed(error: rusqlite::Error) -> StoreError {
+    StoreError::Failed { detail: error.to_string() }
+}
+
+/// Appends between two looks at the age of the log.
+const APPENDS_PER_PRUNE: u32 = 1024;
+
+/// What the event log holds, so that its bound costs no reading.
+#[derive(Clone, Copy, Debug, Default)]
+struct LogSize {
+    limit: u64,
+    bytes: Option<u64>,
+    appends: u32,
+}
+
+impl LogSize {
+    fn append(&mut self, connection: &Connection, now: u64, kind: &str, json: &str) -> rusqlite::Result<u64> {
+        let held = match self.bytes {
+            Some(held) if held <= self.limit && self.appends < APPENDS_PER_PRUNE => held,
+            _ => {
+                self.appends = 0;
+                rows::prune_events(connection, now, self.limit)?
+            }
+        };
+        let sequence = rows::append_event(connection, now, kind, json)?;
+        self.bytes = Some(held + (kind.len() + json.len()) as u64);
+        self.appends += 1;
+        Ok(sequence)
+    }
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{MAX_EVENT_LOG_AGE_SECS, schema};
+
+    fn with_log(limit: u64, check: impl FnOnce(&Connection, &mut LogSize)) {
+        let folder = tempfile::tempdir().expect("folder");
+        let connection = schema::open(&folder.path().join("state.db")).expect("open");
+        check(&connection, &mut LogSize { limit, ..LogSize::default() });
+    }
+
+    fn sequences(connection: &Connection) -> Vec<u64> {
+        rows::events(connection, 0, 10_000).expect("events").iter().map(|event| event.sequence).collect()
+    }
+
+    #[test]
+    fn log_drops_its_oldest_events_by_size() {
+        with_log(1000, |connection, log| {
+            for _ in 0..100 {
+                log.append(connection, 1, "k", &"x".repeat(99)).expect("append");
+            }
+            let left = sequences(connection);
+            assert_eq!(left.last(), Some(&100));
+            assert!(left.len() >= 8 && left.len() <= 11, "{left:?}");
+            assert_eq!(left, (101 - left.len() as u64..=100).collect::<Vec<_>>());
+        });
+    }
+
+    #[test]
+    fn log_drops_events_by_age_and_never_uses_a_sequence_again() {
+        with_log(1000, |connection, log| {
+            log.append(connection, 1, "k", "old").expect("append");
+            log.bytes = None;
+            let sequence = log.append(connection, 2 + MAX_EVENT_LOG_AGE_SECS, "k", "new").expect("append");
+            assert_eq!((sequence, sequences(connection)), (2, vec![2]));
+        });
+    }
+
+    #[test]
+    fn a_failing_job_harms_no_other_in_its_batch() {
+        let folder = tempfile::tempdir().expect("folder");
+        let connection = schema::open(&folder.path().join("state.db")).expect("open");
+        let (first, mut first_reply) = oneshot::channel();
+        let (second, mut second_reply) = oneshot::channel();
+        let serial = Serial { serial: 7, content: "c".into() };
+        let batch = vec![
+            Job::EndOverlay { id: 9, how: "reverted".into(), by: "me".into(), at: 1, reply: first },
+            Job::PutSerial("example.com.".into(), serial.clone(), second),
+        ];
+        run_batch(&connection, &mut LogSize::default(), batch);
+        assert_eq!(first_reply.try_recv(), Ok(Err(StoreError::NoOverlay { id: 9 })));
+        assert_eq!(second_reply.try_recv(), Ok(Ok(())));
+        assert_eq!(rows::read_saved(&connection).expect("read").serials["example.com."], serial);
+    }
+
+    #[test]
+    fn nothing_is_acknowledged_that_was_not_committed() {
+        let folder = tempfile::tempdir().expect("folder");
+        let connection = schema::open(&folder.path().join("state.db")).expect("open");
+        // A full disk, as the database sees it: no page may be added.
+        let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("pages");
+        connection.pragma_update(None, "max_page_count", pages).expect("limit");
+        let (reply, mut answer) = oneshot::channel();
+        let sources = BTreeMap::from([(PathBuf::from("a"), vec![b'x'; 100_000])]);
+        run_batch(&connection, &mut LogSize::default(), vec![Job::PutZoneVersion("z.".into(), sources, reply)]);
+        let error = answer.try_recv().expect("answered").expect_err("full").to_string();
+        assert!(error.contains("full"), "{error}");
+        assert_eq!(rows::zone_version(&connection, "z.").expect("read"), None);
+        connection.pragma_update(None, "max_page_count", 1_000_000).expect("limit");
+        let (reply, mut answer) = oneshot::channel();
+        run_batch(&connection, &mut LogSize::default(), vec![Job::PutHolds(vec!["a".into()], reply)]);
+        assert_eq!(answer.try_recv(), Ok(Ok(())));
+    }
+}
