@@ -1,5 +1,7 @@
 //! L1: static zone data: record data in presentation and wire form, master files, and the tree that answers are found in.
 
+pub mod rdata;
 pub mod record;
+mod token;
 
 pub use record::{MAX_TTL, Place, Record, Ttl};
