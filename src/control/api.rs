@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::health::Outcome;
+pub use crate::policy::model::Forced;
 use crate::policy::model::Monitor;
 
 /// A runtime change, laid over the files (DESIGN §6).
@@ -42,18 +43,6 @@ pub enum Setting {
     Ttl(u32),
     /// Of an endpoint, pool or region.
     State(Forced),
-}
-
-/// A state that an operator forces. `down` beats `drain` beats `up`, at any level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Forced {
-    /// Usable whatever the checks say.
-    Up,
-    /// No new answers; minimum TTL while it empties.
-    Drain,
-    /// Not handed out.
-    Down,
 }
 
 /// A request for an overlay.

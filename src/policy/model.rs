@@ -416,3 +416,64 @@ pub struct TtlRange {
     /// While anything consulted is suspect, ramping, draining or unknown.
     pub min: Ttl,
 }
+
+/// A state that an operator forces. `down` beats `drain` beats `up`, at any level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forced {
+    /// Usable whatever the checks say.
+    Up,
+    /// No new answers; minimum TTL while it empties.
+    Drain,
+    /// Not handed out.
+    Down,
+}
+
+impl ZoneModel {
+    /// The pool at an index that this model gave out.
+    pub fn pool(&self, ix: PoolIx) -> &Pool {
+        &self.pools[ix.0 as usize]
+    }
+
+    /// The policy at an index that this model gave out.
+    pub fn policy(&self, ix: PolicyIx) -> &Policy {
+        &self.policies[ix.0 as usize]
+    }
+
+    /// The name of a child as the files write it.
+    pub fn child_name(&self, child: Child) -> &str {
+        match child {
+            Child::Pool(ix) => &self.pool(ix).name,
+            Child::Policy(ix) => &self.policy(ix).name,
+        }
+    }
+
+    /// Every pool that `child` can come to, each once, in order of first mention. Policies form no cycle (checked at load).
+    pub fn pools_below(&self, child: Child) -> Vec<PoolIx> {
+        let mut pools = Vec::new();
+        self.collect_pools(child, &mut pools);
+        pools
+    }
+
+    fn collect_pools(&self, child: Child, pools: &mut Vec<PoolIx>) {
+        match child {
+            Child::Pool(ix) if pools.contains(&ix) => {}
+            Child::Pool(ix) => pools.push(ix),
+            Child::Policy(ix) => self.policy(ix).kind.children().into_iter().for_each(|child| self.collect_pools(child, pools)),
+        }
+    }
+
+    /// Where a child is: a pool's own location, or the one that all pools below a policy share.
+    pub fn location_of(&self, child: Child) -> Option<Location> {
+        let pools = self.pools_below(child);
+        let first = self.pool(*pools.first()?).location?;
+        pools.iter().all(|ix| self.pool(*ix).location == Some(first)).then_some(first)
+    }
+
+    /// The region of a child: a pool's own, or the one that all pools below a policy share.
+    pub fn region_of(&self, child: Child) -> Option<&str> {
+        let pools = self.pools_below(child);
+        let first = self.pool(*pools.first()?).region.as_deref()?;
+        pools.iter().all(|ix| self.pool(*ix).region.as_deref() == Some(first)).then_some(first)
+    }
+}
