@@ -1,6 +1,12 @@
-//! L1: where clients are. Databases become one sorted table of ranges and facts; a policy's view of it becomes a class map.
+//! L1: where clients are. Databases become one sorted table of ranges and facts; a policy's view of it becomes a [`ClassMap`].
 //! Pure: bytes in, tables out.
 
+pub mod classmap;
 pub mod places;
+mod record;
+pub mod space;
+pub mod table;
 
+pub use classmap::{ClassMap, ClassMapBuilder, ClassMapError, Clip, Hit, MAX_CLASS};
 pub use places::{continent_of, is_continent, is_country, is_subdivision};
+pub use table::{DatabaseInfo, Facts, Table, TableError};

@@ -1,0 +1,138 @@
+//! A sorted range table with an index on the top bits (DXR: Zec, Rizzo, Mikuc, 2012): one index read, then a search among the few ranges of a bucket.
+
+use super::Outcome;
+
+/// An address, or the part of one that a table is sorted by.
+pub(super) trait Key: Copy + Ord + Default {
+    /// Width in bits.
+    const BITS: u32;
+    /// Buckets of an index of `bits` bits.
+    fn buckets(bits: u32) -> usize;
+    /// The bucket of a key.
+    fn bucket(self, bits: u32) -> usize;
+    /// The first key of a bucket.
+    fn first_of(bucket: usize, bits: u32) -> Self;
+    /// As 64 bits.
+    fn wide(self) -> u64;
+}
+
+impl Key for u32 {
+    const BITS: u32 = 32;
+
+    fn buckets(bits: u32) -> usize {
+        1 << bits
+    }
+
+    #[inline]
+    fn bucket(self, bits: u32) -> usize {
+        (u64::from(self) >> (32 - bits)) as usize
+    }
+
+    fn first_of(bucket: usize, bits: u32) -> u32 {
+        ((bucket as u64) << (32 - bits)) as u32
+    }
+
+    fn wide(self) -> u64 {
+        self.into()
+    }
+}
+
+/// Top half of `2000::`, where all of the global unicast space begins.
+const GLOBAL: u64 = 0x2000 << 48;
+/// `2000::/3` leaves this many of the 64 bits.
+const GLOBAL_BITS: u32 = 61;
+
+/// The index covers `2000::/3`; what lies before and after it is one bucket each.
+impl Key for u64 {
+    const BITS: u32 = 64;
+
+    fn buckets(bits: u32) -> usize {
+        (1 << bits) + 2
+    }
+
+    #[inline]
+    fn bucket(self, bits: u32) -> usize {
+        match self.checked_sub(GLOBAL) {
+            None => 0,
+            Some(offset) => 1 + ((offset >> (GLOBAL_BITS - bits)) as usize).min(1 << bits),
+        }
+    }
+
+    fn first_of(bucket: usize, bits: u32) -> u64 {
+        match bucket.checked_sub(1) {
+            None => 0,
+            Some(bucket) => GLOBAL + ((bucket as u64) << (GLOBAL_BITS - bits)),
+        }
+    }
+
+    fn wide(self) -> u64 {
+        self
+    }
+}
+
+/// Range `i` goes from `starts[i]` to just before `starts[i + 1]`; `starts[0]` is 0; neighbours have different outcomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RangeTable<K> {
+    starts: Box<[K]>,
+    outcomes: Box<[Outcome]>,
+    /// By bucket: the range that its first key lies in. One more at the end: the last range.
+    index: Box<[u32]>,
+    index_bits: u32,
+}
+
+impl<K: Key> RangeTable<K> {
+    /// `starts` ascending from 0; neighbouring `outcomes` different; both of one length of at least 1.
+    pub(super) fn new(starts: Vec<K>, outcomes: Vec<Outcome>) -> RangeTable<K> {
+        debug_assert!(starts.len() == outcomes.len() && starts.first() == Some(&K::default()));
+        debug_assert!(starts.is_sorted_by(|a, b| a < b) && outcomes.windows(2).all(|pair| pair[0] != pair[1]));
+        let index_bits = index_bits(starts.len());
+        let buckets = K::buckets(index_bits);
+        let mut index = Vec::with_capacity(buckets + 1);
+        let mut at = 0;
+        for bucket in 0..buckets {
+            let first = K::first_of(bucket, index_bits);
+            while starts.get(at + 1).is_some_and(|next| *next <= first) {
+                at += 1;
+            }
+            index.push(at as u32);
+        }
+        index.push(starts.len() as u32 - 1);
+        RangeTable { starts: starts.into(), outcomes: outcomes.into(), index: index.into(), index_bits }
+    }
+
+    /// Outcome and scope of a key. The scope follows from the neighbours: the block ends at the first bit in which the key differs from the last
+    /// key before its range, or from the first key after it, whichever comes later.
+    #[inline]
+    pub(super) fn lookup(&self, key: K) -> (Outcome, u8) {
+        let bucket = key.bucket(self.index_bits);
+        let (low, high) = (self.index[bucket] as usize, self.index[bucket + 1] as usize);
+        // The range of a key lies between the range of its bucket's first key and that of the next bucket's.
+        let at = low + self.starts[low + 1..=high].partition_point(|start| *start <= key);
+        let split = |other: u64| ((key.wide() ^ other).leading_zeros() + 1 + K::BITS - 64) as u8;
+        let before = if at == 0 { 0 } else { split(self.starts[at].wide() - 1) };
+        let after = self.starts.get(at + 1).map_or(0, |next| split(next.wide()));
+        (self.outcomes[at], before.max(after))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.starts) + size_of_val(&*self.outcomes) + size_of_val(&*self.index)
+    }
+
+    /// Every range in order.
+    pub(super) fn visit(&self, mut each: impl FnMut(u64, Outcome)) {
+        self.starts.iter().zip(&self.outcomes).for_each(|(start, outcome)| each(start.wide(), *outcome));
+    }
+}
+
+/// Bits of the index: about one bucket per range, no more than 2^18 (1 MB; the step to 2^20 gains a few ns in a loop and loses them to the cache
+/// in a server). Small maps get a small index: many of them fit into the cache together.
+fn index_bits(ranges: usize) -> u32 {
+    match ranges {
+        0..=1 => 0,
+        _ => (usize::BITS - ranges.leading_zeros()).clamp(4, 18),
+    }
+}
