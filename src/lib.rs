@@ -2,6 +2,8 @@
 //!
 //! The layers, lowest first; imports point downward only (`tests/all/tidy.rs` proves it). `ARCHITECTURE.md` tells the story.
 
+// Below all: system calls, and every `unsafe` there is.
+pub mod sys;
 // L0: bytes and RFCs.
 pub mod dns;
 // L1: pure data and pure functions.
@@ -18,3 +20,6 @@ pub mod config;
 pub mod control;
 /// The embedded state.
 pub mod store;
+pub mod telemetry;
+// L5: the edges.
+pub mod serve;

@@ -1,0 +1,124 @@
+//! L5: DNS over UDP and TCP: sockets, deadlines and limits around the engine. Knows nothing of zones or policies.
+//!
+//! ```text
+//! Listeners::bind ─▶ Listeners ─ start ─▶ Serving ─ stop ─▶ done, within STOP_TIMEOUT
+//!                                  ├─ one UDP thread per core: a SO_REUSEPORT socket for each address      (udp)
+//!                                  └─ one accept task per address, one task per connection, on the runtime  (tcp)
+//! ```
+
+mod bind;
+mod connections;
+pub mod tcp;
+pub mod udp;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, watch};
+
+pub use self::bind::{BindError, Listeners, Warning};
+pub use self::tcp::Limits;
+
+use crate::answer::Dice;
+use crate::telemetry::Registry;
+use crate::world::Published;
+
+/// From the call of [`Serving::stop`] to the last socket closed (CONTRACT: within 3 s in all, so that something is left for the rest of the program).
+pub const STOP_TIMEOUT: Duration = Duration::from_millis(2_500);
+
+impl Listeners {
+    /// Starts answering from `published`, counting in `registry`, with the usual TCP [`Limits`]. Fails only when threads cannot be started.
+    pub fn start(self, published: Arc<Published>, registry: Registry, runtime: &tokio::runtime::Handle) -> io::Result<Serving> {
+        self.start_with(published, registry, runtime, Limits::default())
+    }
+
+    /// The same with other limits.
+    pub fn start_with(self, published: Arc<Published>, registry: Registry, runtime: &tokio::runtime::Handle, limits: Limits) -> io::Result<Serving> {
+        let addresses = self.addresses();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stop_tcp, stopping) = watch::channel(false);
+        let (alive, finished) = mpsc::channel(1);
+        // From here on a failure drops `serving`, which stops what has been started.
+        let mut serving = Serving { addresses, stop, stop_tcp, threads: Vec::new(), finished, tcp: None };
+        let (tcp, udp) = self.into_sockets();
+        for (at, sockets) in udp.into_iter().enumerate() {
+            let worker = udp::Worker::new(sockets, published.clone(), registry.thread())?;
+            let stop = serving.stop.clone();
+            serving.threads.push(std::thread::Builder::new().name(format!("udp-{at}")).spawn(move || worker.run(&stop))?);
+        }
+        serving.tcp = Some(tcp::start(tcp, tcp::Context { published, registry, limits, stopping, alive }, runtime)?);
+        Ok(serving)
+    }
+}
+
+/// The listeners at work. Dropping it stops them as well, without waiting.
+#[derive(Debug)]
+pub struct Serving {
+    addresses: Vec<SocketAddr>,
+    stop: Arc<AtomicBool>,
+    stop_tcp: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+    /// Closed when the last TCP task is gone.
+    finished: mpsc::Receiver<()>,
+    tcp: Option<tcp::Running>,
+}
+
+impl Serving {
+    /// Where it listens, UDP and TCP each, with the ports that port 0 became.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Accepts nothing more, answers what has been received, and returns when every socket is closed; at the latest after [`STOP_TIMEOUT`], when
+    /// connections that are still busy are cut off.
+    pub async fn stop(mut self) {
+        self.signal();
+        let deadline = tokio::time::Instant::now() + STOP_TIMEOUT;
+        if tokio::time::timeout_at(deadline, self.finished.recv()).await.is_err() {
+            if let Some(tcp) = &self.tcp {
+                tcp.abort();
+            }
+        }
+        let threads = std::mem::take(&mut self.threads);
+        let join = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        // They look at the flag several times a second; a thread that hangs in the kernel is left behind.
+        let _ = tokio::time::timeout_at(deadline + udp::STOP_POLL, join).await;
+    }
+
+    fn signal(&self) {
+        self.stop.store(true, Relaxed);
+        self.stop_tcp.send_replace(true);
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.signal();
+    }
+}
+
+/// Seconds since 1970; 0 for a clock before that.
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Dice that no one outside can predict; where the system has no random bytes, at least no two threads throw alike.
+fn new_dice() -> Dice {
+    static THREADS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    let fallback =
+        || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64) ^ THREADS.fetch_add(1, Relaxed) << 48;
+    let mut seed = [0; 8];
+    let seed = getrandom::fill(&mut seed).map_or_else(|_| fallback(), |()| u64::from_ne_bytes(seed));
+    Dice::new(unix_s(), seed)
+}
+
+/// Says that the engine panicked, at the 1st, 2nd, 4th, 8th … time: a packet that can do it will be sent again.
+fn log_panic(count: u64, transport: &str) {
+    if count.is_power_of_two() {
+        tracing::error!(count, transport, "the engine panicked on a query and sent no reply; this is a bug, please report it; serving goes on");
+    }
+}

@@ -1,0 +1,438 @@
+//! DNS over TCP (RFC 7766): messages with a length of two octets before each, pipelined, answered in order.
+//!
+//! ```text
+//!        ┌──────────────── wait for octets, at most until `deadline` ◀────────────┐
+//!        ▼                                                                        │
+//!   read, answer every whole message, write once (without waiting)                │
+//!        ├── all written ──▶ end of stream? ──no──────────────────────────────────┤
+//!        └── socket full ──▶ write the rest, at most `Limits::write` ─────────────┘
+//! ```
+//!
+//! What comes between two waits happens in one step on buffers that all connections of a worker share, so a quiet connection holds none. Only the
+//! beginning of an unfinished message and unwritten replies stay with their connection. Deadlines, all of which close it: idle since the last
+//! answer; a message that has begun and does not end; replies that nobody reads; the lifetime.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
+
+use super::connections::Connections;
+use crate::answer::{Asked, Dice, MAX_REPLY_LEN, Outcome, Transport, answer};
+use crate::sys;
+use crate::telemetry::{Registry, ThreadCounters};
+use crate::world::{Published, World};
+
+/// Octets of the length before each message (RFC 1035 §4.2.2).
+const PREFIX_LEN: usize = 2;
+
+/// What one read takes at most; a thousand small queries.
+const READ_LEN: usize = 64 << 10;
+
+/// What one read adds to a message that has begun: with more, a client could make us clear and copy far more than it sends.
+const READ_STEP: usize = 4096;
+
+/// Replies gathered before they are written, whatever else waits to be answered.
+const GATHER_LEN: usize = 64 << 10;
+
+/// Between failed accept calls (no files, no memory): time for some to be freed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// The program's other files (databases, zones, checks, logs) keep at least this share of the limit on open files: one in …
+const FILES_SHARE: u64 = 2;
+
+/// What clients may take. The defaults are for production; tests use smaller ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections in all; also at most half the files that the process may open.
+    pub total: usize,
+    /// Connections of one client: an IPv4 address or an IPv6 /64. A proxy in front of us is one client.
+    pub per_client: usize,
+    /// From one answer to the next query.
+    pub idle: Duration,
+    /// From the first octet of a message to its last.
+    pub message: Duration,
+    /// For a peer to take the replies that are waiting for it.
+    pub write: Duration,
+    /// Of a connection.
+    pub lifetime: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            total: 4096,
+            per_client: 256,
+            // RFC 7766 §6.2.3 asks for a few seconds, RFC 9210 §4.2 for not holding on to idle ones; Knot has 10 s as well.
+            idle: Duration::from_secs(10),
+            // A message is one or two segments; three seconds leave room for a retransmission (RFC 6298: first after 1 s).
+            message: Duration::from_secs(3),
+            write: Duration::from_secs(3),
+            // Resolvers reopen without ado. It bounds whoever stays just within the other limits.
+            lifetime: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What the listeners need to serve.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) published: Arc<Published>,
+    pub(super) registry: Registry,
+    pub(super) limits: Limits,
+    /// Becomes true when the service stops.
+    pub(super) stopping: watch::Receiver<bool>,
+    /// A clone lives in every task.
+    pub(super) alive: mpsc::Sender<()>,
+}
+
+/// The tasks of all listeners.
+#[derive(Debug)]
+pub(super) struct Running {
+    shared: Arc<Shared>,
+    listeners: Vec<AbortHandle>,
+}
+
+impl Running {
+    /// Cuts off whatever is still going on.
+    pub(super) fn abort(&self) {
+        self.listeners.iter().for_each(AbortHandle::abort);
+        self.shared.connections.abort_all();
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    published: Arc<Published>,
+    registry: Registry,
+    limits: Limits,
+    started: Instant,
+    connections: Connections,
+    /// As many as were ever in use at once, which is at most the runtime's threads.
+    scratch: Mutex<Vec<Box<Scratch>>>,
+}
+
+/// What one step works on.
+#[derive(Debug)]
+struct Scratch {
+    input: Box<[u8]>,
+    output: Box<[u8]>,
+    counters: ThreadCounters,
+    dice: Dice,
+}
+
+/// Starts accepting on `listeners`.
+pub(super) fn start(listeners: Vec<std::net::TcpListener>, context: Context, runtime: &Handle) -> io::Result<Running> {
+    let Context { published, registry, limits, stopping, alive } = context;
+    let _inside = runtime.enter();
+    let files = sys::open_file_limit().map_or(usize::MAX, |files| usize::try_from(files / FILES_SHARE).unwrap_or(usize::MAX));
+    let connections = Connections::new(limits.total.min(files), limits.per_client, super::new_dice());
+    let shared = Arc::new(Shared { published, registry, limits, started: Instant::now(), connections, scratch: Mutex::default() });
+    let mut running = Running { shared: shared.clone(), listeners: Vec::new() };
+    for listener in listeners {
+        let task = accept(TcpListener::from_std(listener)?, shared.clone(), stopping.clone(), alive.clone());
+        running.listeners.push(runtime.spawn(task).abort_handle());
+    }
+    Ok(running)
+}
+
+/// Accepts until the service stops.
+async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopping: watch::Receiver<bool>, alive: mpsc::Sender<()>) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stopped(&mut stopping) => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(stream, peer.ip(), &shared, &stopping, &alive),
+            // The peer gave up between its handshake and our call.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            Err(error) => {
+                let counters = shared.registry.connections();
+                let count = counters.accept_errors.fetch_add(1, Relaxed) + 1;
+                if count.is_power_of_two() {
+                    tracing::warn!(count, %error, "cannot accept TCP connections; closing quiet ones to make room");
+                }
+                counters.evicted.fetch_add(shared.connections.make_room() as u64, Relaxed);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Returns when the service stops (or its handle is gone).
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// Gives a connection its place and its task.
+fn admit(stream: TcpStream, peer: IpAddr, shared: &Arc<Shared>, stopping: &watch::Receiver<bool>, alive: &mpsc::Sender<()>) {
+    let counters = shared.registry.connections();
+    counters.accepted.fetch_add(1, Relaxed);
+    counters.open.fetch_add(1, Relaxed);
+    let answered_ms = Arc::new(AtomicU64::new(shared.now_ms()));
+    let evicted = shared.connections.enter(peer, answered_ms.clone(), |id| {
+        let place = Place { shared: shared.clone(), id };
+        let (stopping, alive) = (stopping.clone(), alive.clone());
+        let conversation = Conversation { peer, answered_ms, partial: Vec::new(), pending: Vec::new(), more: false, stream };
+        tokio::spawn(async move {
+            let _alive = alive;
+            conversation.run(&place.shared, stopping).await;
+        })
+        .abort_handle()
+    });
+    counters.evicted.fetch_add(evicted as u64, Relaxed);
+}
+
+/// A place in the table, given back however the task ends.
+struct Place {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.connections.leave(self.id);
+        self.shared.registry.connections().open.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Shared {
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// Lends a scratch: never across an await.
+    fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> R {
+        let pool = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = pool().pop();
+        let mut scratch = free.unwrap_or_else(|| {
+            Box::new(Scratch {
+                input: vec![0; READ_LEN].into(),
+                output: vec![0; GATHER_LEN + PREFIX_LEN + MAX_REPLY_LEN].into(),
+                counters: self.registry.thread(),
+                dice: super::new_dice(),
+            })
+        });
+        let result = work(&mut scratch);
+        pool().push(scratch);
+        result
+    }
+}
+
+/// Where a conversation goes after a step.
+enum Next {
+    /// Wait for more; true when something was answered.
+    Read { answered: bool },
+    /// End of stream, or nothing to be had from this peer any more. What is pending is still written.
+    Close,
+}
+
+/// One connection.
+struct Conversation {
+    stream: TcpStream,
+    peer: IpAddr,
+    /// For the table: when it was last of use.
+    answered_ms: Arc<AtomicU64>,
+    /// Received and not answered: the beginning of a message, or whole ones that had to wait for the writer.
+    partial: Vec<u8>,
+    /// Replies that the socket did not take at once.
+    pending: Vec<u8>,
+    /// `partial` may hold a whole message.
+    more: bool,
+}
+
+impl Conversation {
+    /// Reads, answers and writes until either side has had enough.
+    async fn run(mut self, shared: &Shared, mut stopping: watch::Receiver<bool>) {
+        // Replies are written whole; waiting for more to fill a segment would only delay them.
+        let _ = self.stream.set_nodelay(true);
+        let born = Instant::now();
+        let mut quiet_since = born;
+        let mut message_since = None;
+        loop {
+            let now = Instant::now();
+            message_since = if self.partial.is_empty() { None } else { message_since.or(Some(now)) };
+            let idle = quiet_since + shared.limits.idle;
+            let unfinished = message_since.map_or(idle, |since| since + shared.limits.message);
+            let deadline = idle.min(unfinished).min(born + shared.limits.lifetime);
+            let next = if self.more {
+                // The writer has caught up; let others have their turn before the rest.
+                tokio::task::yield_now().await;
+                Ok(shared.with_scratch(|scratch| self.resume(shared, scratch)))
+            } else {
+                tokio::select! {
+                    biased;
+                    next = timeout_at(deadline, poll_fn(|context| shared.with_scratch(|scratch| self.poll(context, shared, scratch)))) => next,
+                    // Whatever had arrived has just been answered: the read was tried first.
+                    _ = stopped(&mut stopping) => Ok(Next::Close),
+                }
+            };
+            let Ok(next) = next else {
+                shared.registry.connections().timed_out.fetch_add(1, Relaxed);
+                return;
+            };
+            if !self.pending.is_empty() && self.flush(shared).await.is_err() {
+                return;
+            }
+            match next {
+                Next::Close => return,
+                Next::Read { answered } => {
+                    if answered {
+                        quiet_since = Instant::now();
+                        message_since = None;
+                        self.answered_ms.store(shared.now_ms(), Relaxed);
+                    }
+                }
+            }
+            if *stopping.borrow() && !self.more {
+                return;
+            }
+        }
+    }
+
+    /// Writes what the socket did not take at once.
+    async fn flush(&mut self, shared: &Shared) -> io::Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        match timeout_at(Instant::now() + shared.limits.write, self.stream.write_all(&pending)).await {
+            Ok(result) => result,
+            Err(late) => {
+                shared.registry.connections().timed_out.fetch_add(1, Relaxed);
+                Err(late.into())
+            }
+        }
+    }
+
+    /// One read and what follows from it.
+    fn poll(&mut self, context: &mut std::task::Context<'_>, shared: &Shared, scratch: &mut Scratch) -> Poll<Next> {
+        if self.partial.is_empty() {
+            let mut buffer = ReadBuf::new(&mut scratch.input);
+            let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, &mut buffer) else { return Poll::Pending };
+            let len = buffer.filled().len();
+            if read.is_err() || len == 0 {
+                return Poll::Ready(Next::Close);
+            }
+            let Scratch { input, output, counters, dice } = scratch;
+            let step = answer_messages(&input[..len], output, self.peer, shared, counters, dice);
+            self.partial.extend_from_slice(&input[step.consumed..len]);
+            return Poll::Ready(self.finish(&step, &output[..step.gathered], counters));
+        }
+        let filled = self.partial.len();
+        self.partial.resize(filled + READ_STEP, 0);
+        let mut buffer = ReadBuf::new(&mut self.partial[filled..]);
+        let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
+        let len = buffer.filled().len();
+        self.partial.truncate(filled + len);
+        match read {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) if len > 0 => Poll::Ready(self.resume(shared, scratch)),
+            Poll::Ready(_) => Poll::Ready(Next::Close),
+        }
+    }
+
+    /// Answers what is in `partial`.
+    fn resume(&mut self, shared: &Shared, scratch: &mut Scratch) -> Next {
+        let Scratch { output, counters, dice, .. } = scratch;
+        let step = answer_messages(&self.partial, output, self.peer, shared, counters, dice);
+        self.partial.drain(..step.consumed);
+        if self.partial.is_empty() {
+            // A quiet connection holds no memory.
+            self.partial = Vec::new();
+        }
+        self.finish(&step, &output[..step.gathered], counters)
+    }
+
+    /// Writes as much as the socket takes now and keeps the rest.
+    fn finish(&mut self, step: &Step, replies: &[u8], counters: &ThreadCounters) -> Next {
+        self.more = step.more;
+        if !replies.is_empty() {
+            let written = match self.stream.try_write(replies) {
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(_) => {
+                    counters.send_failed(Transport::Tcp, step.answered);
+                    return Next::Close;
+                }
+            };
+            self.pending.extend_from_slice(&replies[written..]);
+        }
+        if step.close { Next::Close } else { Next::Read { answered: step.answered > 0 } }
+    }
+}
+
+/// What one pass over received octets did.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Step {
+    /// Octets of the input that are done with.
+    consumed: usize,
+    /// Octets of the output that are in use.
+    gathered: usize,
+    /// Whole messages looked at.
+    messages: usize,
+    /// Replies among the output.
+    answered: usize,
+    /// Stopped because the output was full enough.
+    more: bool,
+    /// The peer does not speak DNS, or the engine failed on it.
+    close: bool,
+}
+
+/// Answers the whole messages of `input` into `output`, until that is full enough. A panic ends the connection, after the replies before it.
+fn answer_messages(input: &[u8], output: &mut [u8], peer: IpAddr, shared: &Shared, counters: &ThreadCounters, dice: &mut Dice) -> Step {
+    let mut step = Step::default();
+    dice.unix_s = super::unix_s();
+    let guarded = catch_unwind(AssertUnwindSafe(|| {
+        shared.published.with_world(|world| while answer_next(&mut step, input, output, peer, world, counters, dice) {});
+    }));
+    if guarded.is_err() {
+        step.close = true;
+        super::log_panic(counters.panicked(Transport::Tcp), "tcp");
+    }
+    if step.messages > 0 {
+        counters.received(Transport::Tcp, step.messages);
+    }
+    step
+}
+
+/// Answers the next message; false when there is no whole one, no room, or nothing more to say.
+fn answer_next(step: &mut Step, input: &[u8], output: &mut [u8], peer: IpAddr, world: &World, counters: &ThreadCounters, dice: &mut Dice) -> bool {
+    let Some(([high, low], rest)) = input.get(step.consumed..).and_then(|rest| rest.split_first_chunk::<PREFIX_LEN>()) else { return false };
+    let len = usize::from(u16::from_be_bytes([*high, *low]));
+    if len == 0 {
+        // No message is empty; whoever sends this is out of step, and what follows would be guesswork.
+        step.messages += 1;
+        step.close = true;
+        counters.malformed(Transport::Tcp);
+        return false;
+    }
+    let Some(packet) = rest.get(..len) else { return false };
+    if step.gathered >= GATHER_LEN {
+        step.more = true;
+        return false;
+    }
+    step.consumed += PREFIX_LEN + len;
+    step.messages += 1;
+    let Some((prefix, room)) = output.get_mut(step.gathered..).and_then(|room| room.split_first_chunk_mut::<PREFIX_LEN>()) else { return false };
+    let outcome = answer(world, &Asked { packet, source: peer, transport: Transport::Tcp }, dice, room);
+    counters.answered(Transport::Tcp, &outcome);
+    if let Outcome::Reply(reply) = outcome {
+        // The engine promises at most 65,535.
+        *prefix = u16::try_from(reply.len).unwrap_or(u16::MAX).to_be_bytes();
+        step.gathered += PREFIX_LEN + reply.len;
+        step.answered += 1;
+    }
+    true
+}

@@ -1,0 +1,261 @@
+//! DNS over UDP: one thread, its sockets, one batch.
+//!
+//! A turn is: receive a batch, take the world, read the clock, answer each message, send. Nothing in a turn allocates, locks or logs.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::answer::{Asked, Dice, Outcome, Transport, answer};
+use crate::sys::{Batch, Message, ReadySet, Wait};
+use crate::telemetry::ThreadCounters;
+use crate::world::{Published, World};
+
+/// Datagrams per system call. Beyond 8 it saves no more system time; 32 is what hiding the cache misses of large zones needs.
+const BATCH_LEN: usize = 32;
+
+/// The longest query that is read. Queries are under 300 octets, a few thousand with padding and cookies; longer ones are dropped.
+const RECEIVE_LEN: usize = 4096;
+
+/// Room for a reply; the engine's own limit over UDP is 1,232 octets.
+const SEND_LEN: usize = 4096;
+
+/// How often an idle thread looks whether it should stop.
+pub const STOP_POLL: Duration = Duration::from_millis(200);
+
+/// The longest that a send waits for room in a full send buffer before the reply is given up.
+const SEND_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// After a failed receive call (no memory, a broken socket): long enough not to spin, short enough not to be missed.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
+
+/// When stopping: batches still answered per socket. A full receive buffer is some 160 of them, under 20 ms of work.
+const DRAIN_TURNS: usize = 256;
+
+/// One UDP thread's work.
+#[derive(Debug)]
+pub struct Worker {
+    sockets: Vec<UdpSocket>,
+    ready: ReadySet,
+    batch: Batch,
+    published: Arc<Published>,
+    counters: ThreadCounters,
+    dice: Dice,
+}
+
+impl Worker {
+    /// Prepares to serve `sockets`. All allocation happens here.
+    pub fn new(sockets: Vec<UdpSocket>, published: Arc<Published>, counters: ThreadCounters) -> io::Result<Worker> {
+        for socket in &sockets {
+            socket.set_nonblocking(false)?;
+            socket.set_read_timeout(Some(STOP_POLL))?;
+            socket.set_write_timeout(Some(SEND_TIMEOUT))?;
+        }
+        let batch = Batch::new(BATCH_LEN, RECEIVE_LEN, SEND_LEN);
+        Ok(Worker { ready: ReadySet::new(&sockets), sockets, batch, published, counters, dice: super::new_dice() })
+    }
+
+    /// Serves until `stop` is set, then answers what the kernel still holds.
+    pub fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Relaxed) {
+            self.turn();
+        }
+        for at in 0..self.sockets.len() {
+            for _ in 0..DRAIN_TURNS {
+                if self.serve(at, Wait::Never) == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Waits for queries, at most [`STOP_POLL`], and answers one batch of each socket that has some. Returns how many messages came.
+    pub fn turn(&mut self) -> usize {
+        if self.sockets.len() == 1 {
+            return self.serve(0, Wait::Blocking);
+        }
+        match self.ready.wait(STOP_POLL) {
+            Ok(0) => 0,
+            Ok(_) => (0..self.sockets.len()).map(|at| if self.ready.is_ready(at) { self.serve(at, Wait::Never) } else { 0 }).sum(),
+            Err(_) => {
+                self.counters.receive_failed(Transport::Udp);
+                std::thread::sleep(ERROR_PAUSE);
+                0
+            }
+        }
+    }
+
+    /// One batch of one socket: receive, answer, count, send.
+    fn serve(&mut self, at: usize, wait: Wait) -> usize {
+        let Some(socket) = self.sockets.get(at) else { return 0 };
+        let received = match self.batch.receive(socket, wait) {
+            Ok(received) => received,
+            Err(error) => {
+                if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted) {
+                    self.counters.receive_failed(Transport::Udp);
+                    std::thread::sleep(ERROR_PAUSE);
+                }
+                return 0;
+            }
+        };
+        self.counters.received(Transport::Udp, received);
+        self.dice.unix_s = super::unix_s();
+        let (batch, dice, counters) = (&mut self.batch, &mut self.dice, &self.counters);
+        self.published.with_world(|world| answer_batch(batch, world, dice, counters, answer));
+        let report = self.batch.send(socket);
+        if report.failed > 0 {
+            self.counters.send_failed(Transport::Udp, report.failed);
+        }
+        received
+    }
+}
+
+/// Answers every message of the batch. A panic costs the message that caused it and nothing else; the guard is set up once per batch.
+fn answer_batch(
+    batch: &mut Batch,
+    world: &World,
+    dice: &mut Dice,
+    counters: &ThreadCounters,
+    engine: impl Fn(&World, &Asked<'_>, &mut Dice, &mut [u8]) -> Outcome,
+) {
+    let mut next = 0;
+    while next < batch.len() {
+        let guarded = catch_unwind(AssertUnwindSafe(|| {
+            while next < batch.len() {
+                let at = next;
+                next += 1;
+                let (message, reply) = batch.slot(at);
+                let Some(asked) = admit(&message, counters) else { continue };
+                let outcome = engine(world, &asked, dice, reply);
+                counters.answered(Transport::Udp, &outcome);
+                if let Outcome::Reply(reply) = outcome {
+                    batch.set_reply(at, reply.len);
+                }
+            }
+        }));
+        if guarded.is_err() {
+            super::log_panic(counters.panicked(Transport::Udp), "udp");
+        }
+    }
+}
+
+/// Lets a message through to the engine, unless there is nobody to answer or it does not fit.
+#[inline]
+fn admit<'a>(message: &Message<'a>, counters: &ThreadCounters) -> Option<Asked<'a>> {
+    if message.to_many || !is_answerable(&message.source) {
+        counters.dropped(Transport::Udp);
+        return None;
+    }
+    if message.cut {
+        counters.malformed(Transport::Udp);
+        return None;
+    }
+    Some(Asked { packet: message.octets, source: message.source.ip(), transport: Transport::Udp })
+}
+
+/// False for sources that no client can have: port 0, the unspecified address and its network, broadcast, multicast.
+#[inline]
+fn is_answerable(source: &SocketAddr) -> bool {
+    source.port() != 0
+        && match source.ip() {
+            IpAddr::V4(address) => address.octets()[0] != 0 && !address.is_multicast() && !address.is_broadcast(),
+            IpAddr::V6(address) => !address.is_unspecified() && !address.is_multicast(),
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::counting::allocations_in;
+    use crate::telemetry::Registry;
+
+    const QUERY: &[u8] = b"\x12\x34\0\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01";
+
+    fn socket() -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket
+    }
+
+    #[test]
+    fn a_turn_allocates_nothing() {
+        let (server, client) = (socket(), socket());
+        client.connect(server.local_addr().unwrap()).unwrap();
+        let registry = Registry::new();
+        let mut worker = Worker::new(vec![server], Arc::new(Published::new(World::default())), registry.thread()).unwrap();
+        let mut turn = |queries: usize| {
+            (0..queries).for_each(|_| assert_eq!(client.send(QUERY).unwrap(), QUERY.len()));
+            let mut answered = 0;
+            let allocations = allocations_in(|| {
+                while answered < queries {
+                    answered += worker.turn();
+                }
+            });
+            (0..queries).for_each(|_| assert!(client.recv(&mut [0; 512]).unwrap() >= 12));
+            allocations
+        };
+        // The first read of the published pointer registers the thread with it.
+        turn(1);
+        for queries in [1, 2, 32, 100] {
+            assert_eq!(turn(queries), 0, "{queries} queries");
+        }
+        assert_eq!(registry.totals().udp.replies(), 136);
+    }
+
+    #[test]
+    fn a_panic_costs_one_reply_and_is_counted() {
+        let (server, client) = (socket(), socket());
+        client.connect(server.local_addr().unwrap()).unwrap();
+        let registry = Registry::new();
+        let (counters, mut batch, mut dice) = (registry.thread(), Batch::new(8, 512, 512), Dice::new(0, 0));
+        for id in 0..5 {
+            client.send(&[id; 12]).unwrap();
+        }
+        let mut left = 5;
+        while left > 0 {
+            left -= batch.receive(&server, Wait::Blocking).unwrap();
+            answer_batch(&mut batch, &World::default(), &mut dice, &counters, |_, asked, _, reply| {
+                assert_ne!(asked.packet[0], 2, "on purpose");
+                reply[..12].copy_from_slice(asked.packet);
+                Outcome::Reply(crate::answer::Reply {
+                    len: 12,
+                    rcode: crate::dns::Rcode::NOERROR,
+                    truncated: false,
+                    zone_slot: None,
+                    pool_slot: None,
+                })
+            });
+            batch.send(&server);
+        }
+        let mut seen: Vec<u8> = Vec::new();
+        for _ in 0..4 {
+            let mut reply = [0; 64];
+            assert_eq!(client.recv(&mut reply).unwrap(), 12);
+            seen.push(reply[0]);
+        }
+        assert_eq!(seen, [0, 1, 3, 4]);
+        assert_eq!(registry.totals().udp.panics, 1);
+    }
+
+    #[test]
+    fn sources_that_cannot_be_clients_are_not_answered() {
+        for (source, answerable) in [
+            ("192.0.2.1:53", true),
+            ("127.0.0.1:1", true),
+            ("192.0.2.1:0", false),
+            ("0.0.0.0:53", false),
+            ("0.1.2.3:53", false),
+            ("224.0.0.1:53", false),
+            ("255.255.255.255:53", false),
+            ("[2001:db8::1]:53", true),
+            ("[2001:db8::1]:0", false),
+            ("[::]:53", false),
+            ("[ff02::1]:53", false),
+        ] {
+            assert_eq!(is_answerable(&source.parse().unwrap()), answerable, "{source}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Every `unsafe` of the program: batched datagram calls, the few socket options that no crate wraps, and the limit on open files.
+//!
+//! Each block carries its proof. Nothing here knows DNS; it moves octets between the kernel and buffers that are made once.
+#![allow(unsafe_code)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "meridian runs on Linux only: it receives and sends datagrams in batches (recvmmsg, sendmmsg) and needs SO_REUSEPORT with load balancing"
+);
+
+mod batch;
+#[cfg(test)]
+pub(crate) mod counting;
+mod slab;
+mod socket;
+
+pub use batch::{Batch, Message, Sent, Wait};
+pub use socket::{ReadySet, ignore_path_mtu, open_file_limit, receive_buffer, receive_destination, set_receive_buffer};
