@@ -294,7 +294,6 @@ impl Conversation {
                     if answered {
                         quiet_since = Instant::now();
                         message_since = None;
-                        self.answered_ms.store(shared.now_ms(), Relaxed);
                     }
                 }
             }
@@ -328,7 +327,7 @@ impl Conversation {
             let Scratch { input, output, counters, dice } = scratch;
             let step = answer_messages(&input[..len], output, self.peer, shared, counters, dice);
             self.partial.extend_from_slice(&input[step.consumed..len]);
-            return Poll::Ready(self.finish(&step, &output[..step.gathered], counters));
+            return Poll::Ready(self.finish(&step, &output[..step.gathered], shared, counters));
         }
         let filled = self.partial.len();
         self.partial.resize(filled + READ_STEP, 0);
@@ -352,12 +351,16 @@ impl Conversation {
             // A quiet connection holds no memory.
             self.partial = Vec::new();
         }
-        self.finish(&step, &output[..step.gathered], counters)
+        self.finish(&step, &output[..step.gathered], shared, counters)
     }
 
     /// Writes as much as the socket takes now and keeps the rest.
-    fn finish(&mut self, step: &Step, replies: &[u8], counters: &ThreadCounters) -> Next {
+    fn finish(&mut self, step: &Step, replies: &[u8], shared: &Shared, counters: &ThreadCounters) -> Next {
         self.more = step.more;
+        if step.answered > 0 {
+            // Before the replies go out: who has one in hand has been of use.
+            self.answered_ms.store(shared.now_ms(), Relaxed);
+        }
         if !replies.is_empty() {
             let written = match self.stream.try_write(replies) {
                 Ok(written) => written,

@@ -1,3 +1,4 @@
 //! The integration tests: one binary, one module per piece.
 
+mod serve;
 mod store;
