@@ -21,8 +21,8 @@ const SAMPLE_LEN: usize = 32;
 struct Entry {
     id: u64,
     client: IpAddr,
-    /// Written by the connection's task whenever it has answered: milliseconds since the start.
-    answered_ms: Arc<AtomicU64>,
+    /// Written by the connection's task whenever it has answered: nanoseconds since the start.
+    answered_ns: Arc<AtomicU64>,
     task: AbortHandle,
 }
 
@@ -66,7 +66,7 @@ impl Connections {
 
     /// Enters a connection of `peer` whose task `spawn` starts; returns how many others it pushed out. `spawn` is called under the lock, so that a
     /// task that ends at once still finds its entry.
-    pub(super) fn enter(&self, peer: IpAddr, answered_ms: Arc<AtomicU64>, spawn: impl FnOnce(u64) -> AbortHandle) -> usize {
+    pub(super) fn enter(&self, peer: IpAddr, answered_ns: Arc<AtomicU64>, spawn: impl FnOnce(u64) -> AbortHandle) -> usize {
         let client = client_of(peer);
         let mut evicted = Vec::new();
         let mut inner = self.lock();
@@ -82,7 +82,7 @@ impl Connections {
         let place = inner.entries.len();
         inner.places.insert(id, place);
         inner.by_client.entry(client).or_default().push(id);
-        inner.entries.push(Entry { id, client, answered_ms, task });
+        inner.entries.push(Entry { id, client, answered_ns, task });
         drop(inner);
         evicted.iter().for_each(AbortHandle::abort);
         evicted.len()
@@ -124,14 +124,14 @@ impl Inner {
     }
 
     fn evict_of(&mut self, client: IpAddr) -> Option<AbortHandle> {
-        let quiet = |id: &&u64| self.places.get(id).and_then(|place| self.entries.get(*place)).map_or(0, |entry| entry.answered_ms.load(Relaxed));
+        let quiet = |id: &&u64| self.places.get(id).and_then(|place| self.entries.get(*place)).map_or(0, |entry| entry.answered_ns.load(Relaxed));
         let oldest = *self.by_client.get(&client)?.iter().min_by_key(quiet)?;
         self.remove(oldest)
     }
 
     fn evict_any(&mut self) -> Option<AbortHandle> {
         let Inner { entries, dice, .. } = self;
-        let age = |at: usize| entries.get(at).map(|entry| (entry.answered_ms.load(Relaxed), entry.id));
+        let age = |at: usize| entries.get(at).map(|entry| (entry.answered_ns.load(Relaxed), entry.id));
         let oldest = match entries.len() {
             len @ 0..=SAMPLE_LEN => (0..len).filter_map(age).min(),
             len => (0..SAMPLE_LEN).filter_map(|_| age((dice.roll() % len as u64) as usize)).min(),

@@ -78,10 +78,9 @@ impl Serving {
     pub async fn stop(mut self) {
         self.signal();
         let deadline = tokio::time::Instant::now() + STOP_TIMEOUT;
-        if tokio::time::timeout_at(deadline, self.finished.recv()).await.is_err() {
-            if let Some(tcp) = &self.tcp {
-                tcp.abort();
-            }
+        let finished = tokio::time::timeout_at(deadline, self.finished.recv()).await.is_ok();
+        if let (false, Some(tcp)) = (finished, &self.tcp) {
+            tcp.abort();
         }
         let threads = std::mem::take(&mut self.threads);
         let join = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));

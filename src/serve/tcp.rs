@@ -121,7 +121,7 @@ struct Shared {
     started: Instant,
     connections: Connections,
     /// As many as were ever in use at once, which is at most the runtime's threads.
-    scratch: Mutex<Vec<Box<Scratch>>>,
+    scratch: Mutex<Vec<Scratch>>,
 }
 
 /// What one step works on.
@@ -183,11 +183,11 @@ fn admit(stream: TcpStream, peer: IpAddr, shared: &Arc<Shared>, stopping: &watch
     let counters = shared.registry.connections();
     counters.accepted.fetch_add(1, Relaxed);
     counters.open.fetch_add(1, Relaxed);
-    let answered_ms = Arc::new(AtomicU64::new(shared.now_ms()));
-    let evicted = shared.connections.enter(peer, answered_ms.clone(), |id| {
+    let answered_ns = Arc::new(AtomicU64::new(shared.now_ns()));
+    let evicted = shared.connections.enter(peer, answered_ns.clone(), |id| {
         let place = Place { shared: shared.clone(), id };
         let (stopping, alive) = (stopping.clone(), alive.clone());
-        let conversation = Conversation { peer, answered_ms, partial: Vec::new(), pending: Vec::new(), more: false, stream };
+        let conversation = Conversation { peer, answered_ns, partial: Vec::new(), pending: Vec::new(), more: false, stream };
         tokio::spawn(async move {
             let _alive = alive;
             conversation.run(&place.shared, stopping).await;
@@ -211,8 +211,8 @@ impl Drop for Place {
 }
 
 impl Shared {
-    fn now_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
+    fn now_ns(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
     }
 
     /// Lends a scratch: never across an await.
@@ -220,12 +220,8 @@ impl Shared {
         let pool = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let free = pool().pop();
         let mut scratch = free.unwrap_or_else(|| {
-            Box::new(Scratch {
-                input: vec![0; READ_LEN].into(),
-                output: vec![0; GATHER_LEN + PREFIX_LEN + MAX_REPLY_LEN].into(),
-                counters: self.registry.thread(),
-                dice: super::new_dice(),
-            })
+            let (input, output) = (vec![0; READ_LEN].into(), vec![0; GATHER_LEN + PREFIX_LEN + MAX_REPLY_LEN].into());
+            Scratch { input, output, counters: self.registry.thread(), dice: super::new_dice() }
         });
         let result = work(&mut scratch);
         pool().push(scratch);
@@ -246,7 +242,7 @@ struct Conversation {
     stream: TcpStream,
     peer: IpAddr,
     /// For the table: when it was last of use.
-    answered_ms: Arc<AtomicU64>,
+    answered_ns: Arc<AtomicU64>,
     /// Received and not answered: the beginning of a message, or whole ones that had to wait for the writer.
     partial: Vec<u8>,
     /// Replies that the socket did not take at once.
@@ -359,7 +355,7 @@ impl Conversation {
         self.more = step.more;
         if step.answered > 0 {
             // Before the replies go out: who has one in hand has been of use.
-            self.answered_ms.store(shared.now_ms(), Relaxed);
+            self.answered_ns.store(shared.now_ns(), Relaxed);
         }
         if !replies.is_empty() {
             let written = match self.stream.try_write(replies) {

@@ -167,6 +167,7 @@ fn is_answerable(source: &SocketAddr) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::sys::counting::allocations_in;

@@ -150,7 +150,7 @@ impl Batch {
         unsafe {
             let header = &raw mut (*self.receive.at(at)).msg_hdr;
             (*header).msg_namelen = NAME_LEN as libc::socklen_t;
-            (*header).msg_controllen = CONTROL_LEN as _;
+            (*header).msg_controllen = CONTROL_LEN;
         }
     }
 
@@ -196,7 +196,7 @@ impl Batch {
             let len = ((*header).msg_len as usize).min(self.receive_len);
             let octets = std::slice::from_raw_parts(self.requests.at(at * stride(self.receive_len)), len);
             let hdr = &(*header).msg_hdr;
-            let control = &(&(*slot).control)[..(hdr.msg_controllen as usize).min(CONTROL_LEN)];
+            let control = &(&(*slot).control)[..hdr.msg_controllen.min(CONTROL_LEN)];
             Message {
                 octets,
                 source: peer(&(*slot).name, hdr.msg_namelen),
@@ -224,7 +224,7 @@ impl Batch {
         // SAFETY: both headers and the slot are valid and owned; `&mut self` makes this the only access.
         unsafe {
             let from = &(*self.receive.at(at)).msg_hdr;
-            let control_len = from.msg_controllen as usize;
+            let control_len = from.msg_controllen;
             forget_interface(&mut (&mut (*slot).control)[..control_len.min(CONTROL_LEN)]);
             (*slot).reply.iov_len = len;
             let header = &raw mut (*self.send.at(self.queued)).msg_hdr;
@@ -233,7 +233,7 @@ impl Batch {
             (*header).msg_iov = &raw mut (*slot).reply;
             (*header).msg_iovlen = 1;
             (*header).msg_control = if control_len == 0 { null_mut() } else { from.msg_control };
-            (*header).msg_controllen = control_len as _;
+            (*header).msg_controllen = control_len;
         }
         self.queued += 1;
     }
