@@ -20,6 +20,7 @@ mod wire;
 mod write;
 
 pub use error::{Expected, RdataError};
+pub(in crate::zone) use read::has_pairs;
 pub use read::{character_strings, parse, parse_fields, text_rdata};
 pub use svcb::{SvcFault, SvcKey};
 pub use wire::{NameSpan, Names, names, validate};
@@ -33,4 +34,4 @@ pub const MAX_RDATA_LEN: usize = 65_535;
 pub const MAX_TEXT_LEN: usize = 255;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::zone) mod tests;

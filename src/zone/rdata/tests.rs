@@ -16,10 +16,10 @@ fn hex(text: &str) -> Vec<u8> {
 }
 
 /// Text, its canonical text ("" when it is the same), and the wire form ("" when only the round trip counts).
-type Good = (RecordType, &'static str, &'static str, &'static str);
+pub(in crate::zone) type Good = (RecordType, &'static str, &'static str, &'static str);
 
 /// Every type that has a layout, at least once.
-pub(crate) const GOOD: &[Good] = &[
+pub(in crate::zone) const GOOD: &[Good] = &[
     (RecordType::A, "192.0.2.1", "", "c0000201"),
     (RecordType::AAAA, "2001:DB8::0:1", "2001:db8::1", "20010db8000000000000000000000001"),
     (RecordType::AAAA, "::ffff:192.0.2.1", "", "00000000000000000000ffffc0000201"),

@@ -1,0 +1,175 @@
+//! Octets to entries: lines, parentheses, comments, and the head of a record (owner, TTL, class, type).
+
+use super::error::MasterFault;
+use super::{MAX_WORDS, read_ttl};
+use crate::dns::RecordType;
+use crate::zone::Ttl;
+use crate::zone::rdata::has_pairs;
+use crate::zone::token::{self, Field, Octet, shown};
+
+/// How an entry starts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Head<'a> {
+    /// With a blank: the owner of the entry above.
+    #[default]
+    SameOwner,
+    /// With an owner.
+    Owner(Field<'a>),
+    /// With a dollar sign.
+    Directive(Field<'a>),
+}
+
+/// One record or directive, over as many lines as its parentheses span. Reused from entry to entry.
+#[derive(Debug, Default)]
+pub(super) struct Entry<'a> {
+    /// The line it starts on.
+    pub(super) line: u32,
+    pub(super) head: Head<'a>,
+    pub(super) ttl: Option<Ttl>,
+    pub(super) rtype: Option<RecordType>,
+    /// The words behind the type or the directive.
+    pub(super) words: Vec<Field<'a>>,
+    /// The first thing that is wrong with it; the rest of the entry was passed over.
+    pub(super) fault: Option<MasterFault>,
+}
+
+impl<'a> Entry<'a> {
+    fn is_empty(&self) -> bool {
+        matches!(self.head, Head::SameOwner) && self.ttl.is_none() && self.rtype.is_none() && self.words.is_empty() && self.fault.is_none()
+    }
+
+    fn start(&mut self, line: u32) {
+        self.line = line;
+        self.head = Head::SameOwner;
+        self.ttl = None;
+        self.rtype = None;
+        self.words.clear();
+        self.fault = None;
+    }
+
+    fn fail(&mut self, fault: MasterFault) {
+        self.fault.get_or_insert(fault);
+    }
+
+    fn is_directive(&self) -> bool {
+        matches!(self.head, Head::Directive(_))
+    }
+
+    fn take(&mut self, word: Field<'a>, first: bool) {
+        if self.fault.is_some() {
+            return;
+        }
+        if first {
+            self.head = if word.text.starts_with(b"$") && !word.quoted { Head::Directive(word) } else { Head::Owner(word) };
+        } else if self.rtype.is_some() || self.is_directive() {
+            if self.words.len() >= MAX_WORDS {
+                self.fail(MasterFault::TooManyWords);
+            } else {
+                self.words.push(word);
+            }
+        } else if let Err(fault) = read_head(&word, &mut self.ttl, &mut self.rtype) {
+            self.fail(fault);
+        }
+    }
+}
+
+/// Reads a word in front of the record data: a TTL, a class or the type, in any order but the type last.
+pub(super) fn read_head(word: &Field<'_>, ttl: &mut Option<Ttl>, rtype: &mut Option<RecordType>) -> Result<(), MasterFault> {
+    let text = word.text;
+    if text.first().is_some_and(u8::is_ascii_digit) && ttl.is_none() {
+        *ttl = Some(read_ttl(text)?);
+        return Ok(());
+    }
+    if text.eq_ignore_ascii_case(b"IN") || text.eq_ignore_ascii_case(b"CLASS1") {
+        return Ok(());
+    }
+    *rtype = match text {
+        b"A" => Some(RecordType::A),
+        b"AAAA" => Some(RecordType::AAAA),
+        b"NS" => Some(RecordType::NS),
+        b"CNAME" => Some(RecordType::CNAME),
+        b"MX" => Some(RecordType::MX),
+        b"TXT" => Some(RecordType::TXT),
+        _ => std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()),
+    };
+    if rtype.is_some() {
+        return Ok(());
+    }
+    let other_class = [&b"CH"[..], b"CHAOS", b"HS", b"HESIOD", b"CS", b"NONE"].iter().any(|class| text.eq_ignore_ascii_case(class))
+        || (text.len() > 5 && text[..5].eq_ignore_ascii_case(b"CLASS"));
+    Err(if other_class { MasterFault::Class { found: shown(text) } } else { MasterFault::UnknownType { found: shown(text) } })
+}
+
+/// Walks the octets of one file.
+pub(super) struct Scanner<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: u32,
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Scanner<'a> {
+        // Editors on some systems put a byte order mark in front.
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        Scanner { text, at: 0, line: 1 }
+    }
+
+    /// Fills `entry` with the next one that is not empty; false at the end of the file.
+    pub(super) fn next(&mut self, entry: &mut Entry<'a>) -> bool {
+        while self.at < self.text.len() {
+            entry.start(self.line);
+            self.entry(entry);
+            if !entry.is_empty() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Scans up to and including the line feed that ends the entry.
+    fn entry(&mut self, entry: &mut Entry<'a>) {
+        let mut depth = 0u32;
+        let mut first = self.text.get(self.at).is_some_and(|&octet| token::classify(octet) != Octet::Blank);
+        while let Some(&octet) = self.text.get(self.at) {
+            match token::classify(octet) {
+                Octet::Blank => self.at += 1,
+                Octet::LineEnd => {
+                    self.at += 1;
+                    self.line += 1;
+                    if depth == 0 {
+                        return;
+                    }
+                }
+                Octet::Special => {
+                    self.at += 1;
+                    match octet {
+                        b';' => self.skip_line(),
+                        b'(' => depth += 1,
+                        _ if depth > 0 => depth -= 1,
+                        _ => entry.fail(MasterFault::UnopenedParenthesis),
+                    }
+                }
+                Octet::Word => match token::scan(self.text, self.at, entry.rtype.is_some_and(has_pairs)) {
+                    Ok((word, next)) => {
+                        self.at = next;
+                        entry.take(word, first);
+                        first = false;
+                    }
+                    Err(error) => {
+                        entry.fail(error.into());
+                        self.skip_line();
+                    }
+                },
+            }
+        }
+        if depth > 0 {
+            entry.fail(MasterFault::UnclosedParenthesis);
+        }
+    }
+
+    /// Up to the line feed, which stays.
+    fn skip_line(&mut self) {
+        let rest = &self.text[self.at..];
+        self.at += rest.iter().position(|&octet| octet == b'\n').unwrap_or(rest.len());
+    }
+}
