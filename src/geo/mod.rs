@@ -6,6 +6,7 @@ pub mod places;
 mod record;
 pub mod space;
 pub mod table;
+pub mod writer;
 
 pub use classmap::{ClassMap, ClassMapBuilder, ClassMapError, Clip, Hit, MAX_CLASS};
 pub use places::{continent_of, is_continent, is_country, is_subdivision};

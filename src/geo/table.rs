@@ -185,7 +185,7 @@ impl Table {
     }
 
     /// A table of its own making: of the networks that hold an address, the longest says everything (the last, if it is there twice). For tests, and
-    /// for data that comes from elsewhere. Networks inside IPv6 blocks that carry IPv4 have no effect.
+    /// for data that comes from elsewhere. Networks inside `::/96` and IPv6 blocks that carry IPv4 have no effect.
     pub fn from_networks(networks: &[(Prefix, Facts)]) -> Table {
         let mut interner = Interner::new();
         let mut family = |width: u8| {
@@ -352,10 +352,11 @@ fn read_one(name: &str, bytes: &[u8]) -> Result<Table, String> {
     Ok(Table { facts: decoder.interner.facts, v4, v6, databases: vec![info] })
 }
 
-/// Takes out whatever a database says inside blocks that carry IPv4: it is never looked up there.
+/// Takes out whatever a database says inside blocks that carry IPv4, for it is never looked up there, and at `::/96`, where databases keep IPv4.
 fn without_embedded(ranges: &Ranges<u128>) -> Ranges<u128> {
     let mut mask = Ranges::empty();
-    mask.push(0, 1);
+    mask.push(0, 0);
+    mask.push(1 << 32, 1);
     for block in &EMBEDDINGS {
         mask.push(block.first, 0);
         mask.push(block.last() + 1, 1);
