@@ -4,7 +4,7 @@
 //! Indexes ([`PoolIx`] and its like) are dense within one model and never leave it; identities are the names
 //! (`zone/pool`, `zone/pool/address`, `library/…`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -450,17 +450,18 @@ impl ZoneModel {
 
     /// Every pool that `child` can come to, each once, in order of first mention. Policies form no cycle (checked at load).
     pub fn pools_below(&self, child: Child) -> Vec<PoolIx> {
-        let mut pools = Vec::new();
-        self.collect_pools(child, &mut pools);
-        pools
-    }
-
-    fn collect_pools(&self, child: Child, pools: &mut Vec<PoolIx>) {
-        match child {
-            Child::Pool(ix) if pools.contains(&ix) => {}
-            Child::Pool(ix) => pools.push(ix),
-            Child::Policy(ix) => self.policy(ix).kind.children().into_iter().for_each(|child| self.collect_pools(child, pools)),
+        let (mut pools, mut seen, mut open) = (Vec::new(), BTreeSet::new(), vec![child]);
+        // Each child once: policies may share children, and then the ways through the tree are many more than its nodes.
+        while let Some(child) = open.pop() {
+            if !seen.insert(child) {
+                continue;
+            }
+            match child {
+                Child::Pool(ix) => pools.push(ix),
+                Child::Policy(ix) => open.extend(self.policy(ix).kind.children().into_iter().rev()),
+            }
         }
+        pools
     }
 
     /// Where a child is: a pool's own location, or the one that all pools below a policy share.

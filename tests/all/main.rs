@@ -1,4 +1,5 @@
 //! The integration tests: one binary, one module per piece.
 
 mod serve;
+mod config;
 mod store;

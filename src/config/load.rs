@@ -1,0 +1,418 @@
+//! From `meridian.toml` to checked zones: reads every file once, reports every problem of all of them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::files::{Files, MAX_TOML_LEN, io_words, lexical};
+use super::problem::{Problem, Severity};
+use super::raw::{Defaults, RawFile, RawZone};
+use super::resolve::Library;
+use super::settings::{self, Settings};
+use super::source::{Located, Sink, Spot};
+use super::zone::{self, MasterPart};
+use super::{hash, masters, read};
+use crate::dns::Name;
+use crate::policy::model::ZoneModel;
+
+/// The most zones of one server.
+pub(super) const MAX_ZONES: usize = 50_000;
+/// The most problems of one file that are listed; a file of another kind altogether would fill the screen.
+pub(super) const MAX_PROBLEMS_PER_FILE: usize = 1000;
+
+/// What came of loading.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// `None` when `meridian.toml` has an error or cannot be read.
+    pub settings: Option<Settings>,
+    /// Every zone that a file declares, in name order; those without a name last.
+    pub zones: Vec<LoadedZone>,
+    /// All problems of all files, by file and line.
+    pub problems: Vec<Problem>,
+}
+
+impl Loaded {
+    /// True when any problem is an error.
+    pub fn has_errors(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+    }
+}
+
+/// One zone that a file declares.
+#[derive(Clone, Debug)]
+pub struct LoadedZone {
+    /// Apex, lower case; `None` when the file gives none that can be read.
+    pub name: Option<Name>,
+    /// The declaring file, as problems name it.
+    pub declared_in: PathBuf,
+    /// `None` when anything it depends on has an error.
+    pub model: Option<Arc<ZoneModel>>,
+    /// Hash of everything that decides what the zone says: its own texts, the libraries and defaults it uses.
+    /// Equal on every machine, whatever folder the files are in.
+    pub content: u128,
+    /// Every text that loading it again takes, under the path it was read from: `meridian.toml` and all libraries too.
+    pub sources: BTreeMap<PathBuf, Arc<[u8]>>,
+    /// Its own problems, and those of others that keep it from being taken. All of them are in [`Loaded::problems`] too.
+    pub problems: Vec<Problem>,
+}
+
+impl LoadedZone {
+    /// Why it was not taken: the first error.
+    pub fn why(&self) -> Option<String> {
+        self.problems.iter().find(|problem| problem.severity == Severity::Error).map(Problem::to_string)
+    }
+}
+
+/// Reads files once and keeps their texts.
+pub(super) struct Reader<'f> {
+    files: &'f dyn Files,
+    /// The folder of `meridian.toml`: what is below it is named relative to it.
+    base: PathBuf,
+    texts: RefCell<BTreeMap<PathBuf, Arc<[u8]>>>,
+}
+
+impl<'f> Reader<'f> {
+    fn new(files: &'f dyn Files, base: &Path) -> Reader<'f> {
+        Reader { files, base: base.to_path_buf(), texts: RefCell::default() }
+    }
+
+    /// The path as the user names it.
+    pub(super) fn shown(&self, path: &Path) -> PathBuf {
+        let below = path.strip_prefix(&self.base).unwrap_or(path);
+        if below.as_os_str().is_empty() { path.to_path_buf() } else { below.to_path_buf() }
+    }
+
+    /// The content of a file; the error in words.
+    pub(super) fn read(&self, path: &Path) -> Result<Arc<[u8]>, String> {
+        if let Some(text) = self.texts.borrow().get(path) {
+            return Ok(text.clone());
+        }
+        let text: Arc<[u8]> = self.files.read(path).map_err(|error| io_words(&error))?.into();
+        self.texts.borrow_mut().insert(path.to_path_buf(), text.clone());
+        Ok(text)
+    }
+
+    /// The path without links; a path that does not exist is its own.
+    pub(super) fn canonical(&self, path: &Path) -> PathBuf {
+        self.files.canonical(path).unwrap_or_else(|_| path.to_path_buf())
+    }
+}
+
+/// Loads everything that `config_path` leads to. Never fails as a whole: what could not be taken is said in the problems.
+pub fn load(files: &dyn Files, config_path: &Path) -> Loaded {
+    let config_path = lexical(config_path);
+    let base = config_path.parent().unwrap_or(Path::new("")).to_path_buf();
+    let reader = Reader::new(files, &base);
+    let mut report = Vec::new();
+
+    let (settings, settings_sound) = load_settings(&reader, &config_path, &mut report);
+    let entries = list_zones(&reader, &settings, &mut report);
+    let toml: Vec<(RawFile, Vec<Problem>)> = entries.iter().filter(|path| has_extension(path, "toml")).map(|path| load_toml(&reader, path)).collect();
+    report.extend(toml.iter().flat_map(|(_, problems)| problems.iter().cloned()));
+
+    let mut conflicts = Sink::default();
+    agree_on_regions(&toml, &conflicts);
+    let (zone_files, library_files): (Vec<_>, Vec<_>) = toml.into_iter().partition(|(raw, _)| raw.zone.is_some());
+    let (library, library_problems) = make_library(library_files, &settings.defaults, &conflicts, &mut report);
+    let region_problems = std::mem::take(&mut conflicts).into_problems();
+    report.extend(region_problems.iter().cloned());
+
+    let context =
+        Context { reader: &reader, settings: &settings, library: &library, library_problems: &library_problems, region_problems: &region_problems };
+    let mut taken = Vec::new();
+    let mut zones: Vec<LoadedZone> = zone_files.iter().map(|(raw, problems)| toml_zone(&context, raw, problems, &mut taken)).collect();
+    zones.extend(masters::zones(&context, &entries, &taken, &config_path));
+    if !settings_sound {
+        // Defaults may be missing or wrong; who takes a zone must know.
+        let first: Vec<Problem> = report
+            .iter()
+            .filter(|problem| problem.severity == Severity::Error && problem.file == reader.shown(&config_path))
+            .take(1)
+            .cloned()
+            .collect();
+        zones.iter_mut().for_each(|zone| {
+            zone.model = None;
+            zone.problems.extend(first.iter().cloned());
+        });
+    }
+    let mut zones = unique(zones);
+    zones.truncate(MAX_ZONES);
+    report.extend(zones.iter().flat_map(|zone| zone.problems.iter().cloned()));
+    Loaded { settings: settings_sound.then_some(settings), zones, problems: sorted(report) }
+}
+
+/// Loads one master file by itself, as `meridian check --zone FILE --origin NAME` does. `$INCLUDE` is confined to the file's folder.
+pub fn load_master_alone(files: &dyn Files, file: &Path, origin: &Name) -> (LoadedZone, Vec<Problem>) {
+    let reader = Reader::new(files, Path::new(""));
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let mut zone = masters::zone(&reader, file, folder, &origin.to_lowercase(), None);
+    zone.problems = sorted(std::mem::take(&mut zone.problems));
+    let problems = zone.problems.clone();
+    (zone, problems)
+}
+
+/// What all zones share while they are loaded.
+pub(super) struct Context<'c> {
+    pub(super) reader: &'c Reader<'c>,
+    pub(super) settings: &'c Settings,
+    library: &'c Library,
+    library_problems: &'c [Problem],
+    region_problems: &'c [Problem],
+}
+
+fn load_settings(reader: &Reader<'_>, path: &Path, report: &mut Vec<Problem>) -> (Settings, bool) {
+    let sink = Sink::default();
+    let shown = reader.shown(path);
+    let text = toml_text(reader, path, &shown, &sink).unwrap_or_default();
+    let settings = settings::read(&shown, path, &text, &sink);
+    let sound = sink.errors() == 0;
+    report.extend(sink.into_problems());
+    (settings, sound)
+}
+
+/// The text of a TOML file; what keeps it from being one is reported.
+fn toml_text(reader: &Reader<'_>, path: &Path, shown: &Path, sink: &Sink) -> Option<String> {
+    let at = |line| Spot { file: shown.into(), line };
+    let bytes = match reader.read(path) {
+        Ok(bytes) => bytes,
+        Err(words) => {
+            sink.error(&at(0), &[], format!("cannot be read: {words}"));
+            return None;
+        }
+    };
+    if bytes.len() > MAX_TOML_LEN {
+        sink.error(
+            &at(0),
+            &[],
+            format!("found {} MiB, expected at most {} MiB; put bulk data into a master file", bytes.len() >> 20, MAX_TOML_LEN >> 20),
+        );
+        return None;
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Some(text.to_string()),
+        Err(error) => {
+            let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
+            sink.error(&at(line), &[], "not TOML: the text is not UTF-8");
+            None
+        }
+    }
+}
+
+/// Files of the zone folder, dotfiles left out.
+fn list_zones(reader: &Reader<'_>, settings: &Settings, report: &mut Vec<Problem>) -> Vec<PathBuf> {
+    match reader.files.list(&settings.zones_dir) {
+        Ok(all) => {
+            let hidden = |path: &Path| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+            all.into_iter().filter(|path| !hidden(path)).collect()
+        }
+        Err(error) => {
+            let text = format!("the zone folder {} cannot be listed: {}", reader.shown(&settings.zones_dir).display(), io_words(&error));
+            report.push(Problem {
+                severity: Severity::Error,
+                file: reader.shown(&settings.file),
+                line: 0,
+                subject: vec!["zones".into(), "dir".into()],
+                text,
+            });
+            Vec::new()
+        }
+    }
+}
+
+pub(super) fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found == extension)
+}
+
+fn load_toml(reader: &Reader<'_>, path: &Path) -> (RawFile, Vec<Problem>) {
+    let sink = Sink::default();
+    let shown = reader.shown(path);
+    let text = toml_text(reader, path, &shown, &sink);
+    let mut raw = read::zone_file(&shown, path, text.as_deref().unwrap_or_default(), &sink);
+    raw.whole &= text.is_some();
+    (raw, sink.into_problems())
+}
+
+/// The same region declared twice, in whatever files, is the same: operators address regions across zones.
+fn agree_on_regions(all: &[(RawFile, Vec<Problem>)], sink: &Sink) {
+    let mut first: BTreeMap<&str, &Located<crate::policy::model::Region>> = BTreeMap::new();
+    for (name, region) in all.iter().flat_map(|(raw, _)| &raw.regions) {
+        let known = first.entry(name).or_insert(region);
+        if known.value != region.value {
+            let subject = [format!("region {name:?}")];
+            sink.error(&region.at, &subject, format!("it differs from the one in {}; the same region declared twice must be identical", known.at));
+        }
+    }
+}
+
+/// Puts the libraries together. Returns them with the problems that keep every zone from being taken.
+fn make_library(files: Vec<(RawFile, Vec<Problem>)>, base: &Defaults, _conflicts: &Sink, report: &mut Vec<Problem>) -> (Library, Vec<Problem>) {
+    let sink = Sink::default();
+    let mut blocking = Vec::new();
+    let mut library = Library { files: Vec::new(), defaults: Defaults::default(), whole: true };
+    let mut with_defaults: Option<PathBuf> = None;
+    for (raw, problems) in files {
+        if !raw.whole {
+            library.whole = false;
+            blocking.extend(problems.into_iter().filter(|problem| problem.severity == Severity::Error).take(1));
+        }
+        if raw.has_defaults {
+            if let Some(first) = &with_defaults {
+                let at = Spot { file: raw.file.clone(), line: 0 };
+                let text =
+                    format!("found [defaults] here and in {}; libraries are seen together, so only one of them can have defaults", first.display());
+                sink.error(&at, &["defaults".into()], text);
+            } else {
+                with_defaults = Some(raw.file.to_path_buf());
+                library.defaults = raw.defaults.clone();
+            }
+        }
+        library.files.push(raw);
+    }
+    blocking.extend({
+        let problems = sink.into_problems();
+        report.extend(problems.iter().cloned());
+        problems
+    });
+    let sink = Sink::default();
+    zone::check_library(&library, base, &sink);
+    report.extend(sink.into_problems());
+    (library, blocking)
+}
+
+/// Makes one TOML zone. Master files that it takes its static part from are added to `taken`.
+fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Problem], taken: &mut Vec<PathBuf>) -> LoadedZone {
+    let reader = context.reader;
+    let sink = Sink::default();
+    problems.iter().chain(context.library_problems).for_each(|problem| sink.add(problem.clone()));
+    context.region_problems.iter().filter(|problem| problem.file == *raw.file).for_each(|problem| sink.add(problem.clone()));
+    let mut sources: Vec<PathBuf> = vec![context.settings.file.clone(), raw.path.clone()];
+    sources.extend(context.library.files.iter().map(|file| file.path.clone()));
+    let mut decisive: Vec<PathBuf> = vec![raw.path.clone()];
+    let empty =
+        LoadedZone { name: None, declared_in: raw.file.to_path_buf(), model: None, content: 0, sources: BTreeMap::new(), problems: Vec::new() };
+    let Some(zone) = &raw.zone else { return empty };
+    let mut model = None;
+    if let Some(apex) = &zone.name {
+        let part = static_part(context, raw, zone, apex, &sink, &mut decisive, taken);
+        let assembled = zone::assemble(raw, zone, apex, context.library, &context.settings.defaults, part, &sink);
+        read_ca_files(reader, &raw.file, &assembled.ca_files, &sink, &mut decisive);
+        masters::check(&assembled.model, &sink);
+        decisive.extend(assembled.library_files);
+        unsound_elsewhere(context.library, &assembled.unsound, raw, &sink);
+        model = Some(assembled.model);
+    }
+    if sink.errors() > 0 {
+        model = None;
+    }
+    sources.extend(decisive.iter().cloned());
+    let content = content_hash(reader, &decisive, zone.name.as_ref(), &context.settings.defaults);
+    let texts = reader.texts.borrow();
+    LoadedZone {
+        name: zone.name.clone(),
+        model: model.map(Arc::new),
+        content,
+        sources: sources.into_iter().filter_map(|path| texts.get(&path).map(|text| (path, text.clone()))).collect(),
+        problems: sorted(sink.into_problems()),
+        ..empty
+    }
+}
+
+/// The static part from `[zone] file`.
+fn static_part(
+    context: &Context<'_>,
+    raw: &RawFile,
+    zone: &RawZone,
+    apex: &Name,
+    sink: &Sink,
+    decisive: &mut Vec<PathBuf>,
+    taken: &mut Vec<PathBuf>,
+) -> MasterPart {
+    let Some(file) = &zone.file else { return MasterPart::default() };
+    taken.push(context.reader.canonical(&file.value));
+    let folder = raw.path.parent().unwrap_or(Path::new(""));
+    let parsed = masters::parse(context.reader, &file.value, folder, apex, Some(&file.at), sink);
+    decisive.extend(parsed.paths);
+    MasterPart { records: parsed.records, files: parsed.files }
+}
+
+/// Certificate authorities must be there and be PEM: the prober would fail every check.
+fn read_ca_files(reader: &Reader<'_>, _file: &Path, all: &[(String, Located<PathBuf>)], sink: &Sink, decisive: &mut Vec<PathBuf>) {
+    for (monitor, ca) in all {
+        let subject = [monitor.clone(), "ca".to_string()];
+        let shown = reader.shown(&ca.value);
+        match reader.read(&ca.value) {
+            Ok(text) if text.windows(27).any(|part| part == b"-----BEGIN CERTIFICATE-----") => decisive.push(ca.value.clone()),
+            Ok(_) => sink.error(&ca.at, &subject, format!("found no certificate in {}, expected a PEM file", shown.display())),
+            Err(words) => sink.error(&ca.at, &subject, format!("{} cannot be read: {words}", shown.display())),
+        }
+    }
+}
+
+/// A zone that uses a broken item of a library cannot be taken; the item's own problems are in the report already.
+fn unsound_elsewhere(library: &Library, unsound: &[Spot], raw: &RawFile, sink: &Sink) {
+    for spot in unsound.iter().filter(|spot| spot.file != raw.file) {
+        debug_assert!(library.files.iter().any(|file| file.file == spot.file));
+        let at = Spot { file: raw.file.clone(), line: 0 };
+        sink.error(&at, &[], format!("it uses a library item that has errors ({spot})"));
+    }
+}
+
+pub(super) fn content_hash(reader: &Reader<'_>, decisive: &[PathBuf], name: Option<&Name>, defaults: &Defaults) -> u128 {
+    let mut hash = hash::Fnv128::default();
+    if let Some(name) = name {
+        hash.part(&name.to_lowercase().as_wire().to_vec());
+    }
+    // The words of a derived Debug are stable for one version of the program, which is all that is compared.
+    let mut words = String::new();
+    let _ = write!(words, "{defaults:?}");
+    hash.part(words.as_bytes());
+    let texts = reader.texts.borrow();
+    let mut paths: Vec<&PathBuf> = decisive.iter().collect();
+    paths.sort();
+    paths.dedup();
+    for path in paths {
+        hash.part(reader.shown(path).as_os_str().as_encoded_bytes());
+        hash.part(texts.get(path).map_or(&[][..], |text| text));
+    }
+    hash.finish()
+}
+
+/// Two files that declare the same zone: neither is taken, and one entry says so.
+fn unique(mut zones: Vec<LoadedZone>) -> Vec<LoadedZone> {
+    zones.sort_by(|a, b| (a.name.is_none(), &a.name, &a.declared_in).cmp(&(b.name.is_none(), &b.name, &b.declared_in)));
+    let mut all: Vec<LoadedZone> = Vec::new();
+    for zone in zones {
+        match all.last_mut().filter(|last| zone.name.is_some() && last.name == zone.name) {
+            Some(first) => {
+                let name = zone.name.as_ref().map(Name::to_string).unwrap_or_default();
+                let text = format!("the zone {name} is declared in {} already; expected one file", first.declared_in.display());
+                first.problems.extend(zone.problems);
+                first.problems.push(Problem { severity: Severity::Error, file: zone.declared_in, line: 0, subject: Vec::new(), text });
+                first.model = None;
+            }
+            None => all.push(zone),
+        }
+    }
+    all
+}
+
+/// By file and line, each problem once, and no file drowns the others.
+pub(super) fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by(|a, b| (&a.file, a.line, &a.subject, &a.text).cmp(&(&b.file, b.line, &b.subject, &b.text)));
+    problems.dedup();
+    let mut all: Vec<Problem> = Vec::new();
+    let mut count = 0;
+    for problem in problems {
+        count = if all.last().is_some_and(|last| last.file == problem.file) { count + 1 } else { 1 };
+        match count.cmp(&(MAX_PROBLEMS_PER_FILE + 1)) {
+            std::cmp::Ordering::Less => all.push(problem),
+            std::cmp::Ordering::Equal => {
+                all.push(Problem { line: u32::MAX, subject: Vec::new(), text: "further problems of this file are left out".into(), ..problem })
+            }
+            std::cmp::Ordering::Greater => {}
+        }
+    }
+    all
+}

@@ -1,0 +1,273 @@
+//! What the files say, item by item: types are right and values in range, but names are not yet looked up.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::source::{Located, Spot};
+use crate::dns::{Name, RecordType};
+use crate::policy::model::{GeoCode, Location, MinHealthy, Prefix, Region, Target};
+use crate::zone::Ttl;
+
+/// A name that must be looked up.
+pub(super) type Ref = Located<String>;
+
+/// One `[kind.NAME]`.
+#[derive(Clone, Debug)]
+pub(super) struct Def<T> {
+    pub(super) name: String,
+    pub(super) at: Spot,
+    /// False when reading it reported an error.
+    pub(super) sound: bool,
+    pub(super) keys: T,
+}
+
+/// A whole TOML file of the zone folder.
+#[derive(Clone, Debug)]
+pub(super) struct RawFile {
+    /// As problems name it.
+    pub(super) file: Arc<Path>,
+    /// Where it was read from.
+    pub(super) path: PathBuf,
+    /// False when a part could not be read as TOML or a key at its top is unknown: then nobody knows what is missing.
+    pub(super) whole: bool,
+    pub(super) zone: Option<RawZone>,
+    pub(super) records: Vec<RawRrset>,
+    pub(super) regions: BTreeMap<String, Located<Region>>,
+    pub(super) monitors: Vec<Def<MonitorKeys>>,
+    pub(super) pools: Vec<Def<PoolKeys>>,
+    pub(super) policies: Vec<Def<SteerKeys>>,
+    pub(super) steers: Vec<Def<SteerKeys>>,
+    pub(super) defaults: Defaults,
+    /// True when `[defaults]` is there.
+    pub(super) has_defaults: bool,
+}
+
+/// `[defaults.monitor]` and `[defaults.steer]`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Defaults {
+    pub(super) monitor: MonitorKeys,
+    pub(super) steer: SteerKeys,
+}
+
+impl Defaults {
+    /// These, and where they say nothing, those of `base`.
+    pub(super) fn over(&self, base: &Defaults) -> Defaults {
+        Defaults { monitor: self.monitor.over(&base.monitor), steer: self.steer.over(&base.steer) }
+    }
+}
+
+/// `[zone]`.
+#[derive(Clone, Debug)]
+pub(super) struct RawZone {
+    /// `None` when it is missing or no name.
+    pub(super) name: Option<Name>,
+    pub(super) at: Spot,
+    pub(super) ttl: Ttl,
+    pub(super) ns: Vec<Located<Name>>,
+    pub(super) file: Option<Located<PathBuf>>,
+    pub(super) soa: SoaKeys,
+}
+
+/// `[zone] soa`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SoaKeys {
+    /// The line, when it is given.
+    pub(super) at: Option<Spot>,
+    pub(super) mname: Option<Name>,
+    pub(super) rname: Option<Name>,
+    pub(super) refresh: Option<u32>,
+    pub(super) retry: Option<u32>,
+    pub(super) expire: Option<u32>,
+    pub(super) minimum: Option<u32>,
+    pub(super) ttl: Option<u32>,
+}
+
+/// One `owner.TYPE` of `[records]`.
+#[derive(Clone, Debug)]
+pub(super) struct RawRrset {
+    pub(super) owner: Name,
+    pub(super) rtype: RecordType,
+    pub(super) ttl: Option<Ttl>,
+    /// Each with its line.
+    pub(super) data: Vec<(u32, Vec<u8>)>,
+}
+
+/// `[monitor.NAME]` and `[defaults.monitor]`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct MonitorKeys {
+    pub(super) kind: Option<CheckKind>,
+    pub(super) port: Option<u16>,
+    pub(super) host: Option<String>,
+    pub(super) ca: Option<Located<PathBuf>>,
+    pub(super) status: Option<Vec<(u16, u16)>>,
+    pub(super) body: Option<String>,
+    pub(super) interval: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) fast: Option<Duration>,
+    pub(super) fall: Option<u8>,
+    pub(super) rise: Option<u8>,
+}
+
+impl MonitorKeys {
+    pub(super) fn over(&self, base: &MonitorKeys) -> MonitorKeys {
+        let top = self.clone();
+        MonitorKeys {
+            kind: top.kind.or_else(|| base.kind.clone()),
+            port: top.port.or(base.port),
+            host: top.host.or_else(|| base.host.clone()),
+            ca: top.ca.or_else(|| base.ca.clone()),
+            status: top.status.or_else(|| base.status.clone()),
+            body: top.body.or_else(|| base.body.clone()),
+            interval: top.interval.or(base.interval),
+            timeout: top.timeout.or(base.timeout),
+            fast: top.fast.or(base.fast),
+            fall: top.fall.or(base.fall),
+            rise: top.rise.or(base.rise),
+        }
+    }
+}
+
+/// What a monitor does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CheckKind {
+    Https(String),
+    Http(String),
+    Tcp,
+}
+
+/// `[pool.NAME]`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PoolKeys {
+    pub(super) endpoints: Vec<RawEndpoint>,
+    pub(super) is_cname: bool,
+    pub(super) region: Option<Ref>,
+    pub(super) location: Option<Location>,
+    pub(super) monitors: Vec<Ref>,
+    pub(super) min_healthy: Option<MinHealthy>,
+    pub(super) answers: Option<u8>,
+    pub(super) records: BTreeMap<RecordType, Vec<Vec<u8>>>,
+}
+
+/// One endpoint of a pool.
+#[derive(Clone, Debug)]
+pub(super) struct RawEndpoint {
+    pub(super) target: Target,
+    pub(super) name: Option<String>,
+    pub(super) weight: u16,
+    /// Its own, in place of the pool's.
+    pub(super) monitors: Option<Vec<Ref>>,
+}
+
+/// The kinds of policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Failover,
+    Weighted,
+    Geo,
+    Proximity,
+    Latency,
+    Multivalue,
+}
+
+/// The words of `policy`.
+pub(super) const KINDS: [(&str, Kind); 6] = [
+    ("failover", Kind::Failover),
+    ("weighted", Kind::Weighted),
+    ("geo", Kind::Geo),
+    ("proximity", Kind::Proximity),
+    ("latency", Kind::Latency),
+    ("multivalue", Kind::Multivalue),
+];
+
+impl Kind {
+    pub(super) fn word(self) -> &'static str {
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
+    }
+}
+
+/// The shapes of `to`.
+#[derive(Clone, Debug)]
+pub(super) enum To {
+    One(Ref),
+    List(Vec<Ref>),
+    Weights(Vec<(Ref, u16)>),
+}
+
+/// `default` of a geo policy.
+#[derive(Clone, Debug)]
+pub(super) enum DefaultKey {
+    Nearest,
+    Children(Vec<Ref>),
+}
+
+/// `all_down`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum AllDownKey {
+    All,
+    LastGood,
+    NoData,
+    ServFail,
+    Pool(String),
+}
+
+/// `mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ModeKey {
+    Coherent,
+    Random,
+    Sticky,
+}
+
+/// One rule of a geo policy.
+#[derive(Clone, Debug)]
+pub(super) struct RawRule {
+    pub(super) at: Spot,
+    pub(super) geo: Vec<GeoCode>,
+    pub(super) asn: Vec<u32>,
+    pub(super) net: Vec<Prefix>,
+    pub(super) to: Vec<Ref>,
+    pub(super) fence: bool,
+    pub(super) all_down: Option<Located<AllDownKey>>,
+}
+
+/// `[policy.NAME]`, `[steer.NAME]` and `[defaults.steer]`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SteerKeys {
+    pub(super) policy: Option<Located<Kind>>,
+    pub(super) to: Option<Located<To>>,
+    pub(super) rules: Option<Located<Vec<RawRule>>>,
+    pub(super) default: Option<Located<DefaultKey>>,
+    pub(super) all_down: Option<Located<AllDownKey>>,
+    /// Maximum and minimum.
+    pub(super) ttl: Option<Located<(Option<Ttl>, Option<Ttl>)>>,
+    pub(super) mode: Option<Located<ModeKey>>,
+    pub(super) sticky_bits: Option<Located<(u8, u8)>>,
+    pub(super) bias: Option<Located<Vec<(Ref, i8)>>>,
+    pub(super) answers: Option<Located<u8>>,
+    pub(super) failback: Option<Located<crate::policy::model::Failback>>,
+    pub(super) require_both: Option<Located<bool>>,
+    pub(super) use_: Option<Ref>,
+}
+
+impl SteerKeys {
+    pub(super) fn over(&self, base: &SteerKeys) -> SteerKeys {
+        let top = self.clone();
+        SteerKeys {
+            policy: top.policy.or_else(|| base.policy.clone()),
+            to: top.to.or_else(|| base.to.clone()),
+            rules: top.rules.or_else(|| base.rules.clone()),
+            default: top.default.or_else(|| base.default.clone()),
+            all_down: top.all_down.or_else(|| base.all_down.clone()),
+            ttl: top.ttl.or_else(|| base.ttl.clone()),
+            mode: top.mode.or_else(|| base.mode.clone()),
+            sticky_bits: top.sticky_bits.or_else(|| base.sticky_bits.clone()),
+            bias: top.bias.or_else(|| base.bias.clone()),
+            answers: top.answers.or_else(|| base.answers.clone()),
+            failback: top.failback.or_else(|| base.failback.clone()),
+            require_both: top.require_both.or_else(|| base.require_both.clone()),
+            use_: top.use_.or_else(|| base.use_.clone()),
+        }
+    }
+}

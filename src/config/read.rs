@@ -1,0 +1,371 @@
+//! Reads one TOML file of the zone folder into a [`RawFile`]: its top, `[zone]`, `[region]` and `[monitor]`.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use super::files::lexical;
+use super::raw::{CheckKind, Def, Defaults, MonitorKeys, RawFile, RawZone, SoaKeys, SteerKeys};
+use super::source::{Doc, Located, Sink, Table, Value, or_list};
+use super::values::{self, RESERVED_NAMES, span};
+use super::{read_pool, read_steer, records};
+use crate::dns::Name;
+use crate::policy::model::Region;
+use crate::zone::{MAX_TTL, Ttl};
+
+/// TTL of static records where nothing is said.
+pub(super) const DEFAULT_ZONE_TTL: Ttl = 300;
+/// Time between checks: less than a second is load, more than an hour is no check.
+pub(super) const INTERVAL: RangeInclusive<Duration> = span(Duration::from_secs(1), Duration::from_secs(3600));
+/// Time after which a check has failed.
+pub(super) const TIMEOUT: RangeInclusive<Duration> = span(Duration::from_millis(100), Duration::from_secs(60));
+/// Time between checks while suspect.
+pub(super) const FAST: RangeInclusive<Duration> = span(Duration::from_millis(500), Duration::from_secs(3600));
+/// Results in a row that change a state ([`crate::health::Thresholds`]).
+pub(super) const IN_A_ROW: RangeInclusive<i64> = 1..=10;
+/// HTTP status codes (RFC 9110 §15).
+pub(super) const STATUS: RangeInclusive<u16> = 100..=599;
+/// The longest text that a body is searched for; 16 KiB of the body are looked at.
+pub(super) const MAX_EXPECTED_BODY: usize = 1024;
+/// The most status ranges of one monitor.
+const MAX_STATUS_RANGES: usize = 50;
+/// The longest path of an HTTP check.
+const MAX_PATH_LEN: usize = 2048;
+/// The most name servers of a zone: a referral with more never fits a UDP reply.
+const MAX_NAME_SERVERS: usize = 32;
+
+/// Reads a file. `file` is its name in problems, `path` where it was read.
+pub(super) fn zone_file(file: &Path, path: &Path, text: &str, sink: &Sink) -> RawFile {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let (doc, tree) = Doc::parse(file, folder, text, sink);
+    let top = doc.root(&tree);
+    let zone = top.take("zone").map(|value| read_zone(&value));
+    // A zone without a usable name has an error already; its items are still looked at.
+    let origin = match &zone {
+        Some(zone) => Some(zone.name.clone().unwrap_or_else(Name::root)),
+        None => None,
+    };
+    let origin = origin.as_ref();
+    let records = top.take("records").map_or_else(Vec::new, |value| match origin {
+        Some(origin) => records::read(&value, origin),
+        None => {
+            value.error("a file without [zone] is a library and has no records");
+            Vec::new()
+        }
+    });
+    let regions = top.take("region").map_or_else(BTreeMap::new, |value| read_regions(&value));
+    let monitors = definitions(top.take("monitor"), "monitor", |value| monitor_keys(value, false));
+    let pools = definitions(top.take("pool"), "pool", |value| read_pool::pool_keys(value, origin));
+    let policies = definitions(top.take("policy"), "policy", |value| read_steer::steer_keys(value, read_steer::Place::Policy));
+    let steers = top.take("steer").map_or_else(Vec::new, |value| {
+        if origin.is_none() {
+            value.error("a file without [zone] is a library and has no steered names");
+        }
+        read_steers(&value)
+    });
+    let before_defaults = sink.errors();
+    let defaults = top.take("defaults");
+    let has_defaults = defaults.is_some();
+    let defaults = defaults.map_or_else(Defaults::default, |value| read_defaults(&value));
+    top.finish();
+    let whole = doc.is_whole() && sink.errors() == before_defaults;
+    RawFile { file: file.into(), path: path.to_path_buf(), whole, zone, records, regions, monitors, pools, policies, steers, defaults, has_defaults }
+}
+
+/// The items of `[kind]`, in the order of the file.
+fn definitions<T>(section: Option<Value<'_>>, kind: &str, read: impl Fn(&Value<'_>) -> T) -> Vec<Def<T>> {
+    let Some(table) = section.and_then(|value| value.table(&format!(" such as [{kind}.NAME]"))) else { return Vec::new() };
+    let sink = table.doc.sink;
+    let mut all = Vec::new();
+    for (name, mut value) in table.entries(|name| format!("{kind} {name:?}")) {
+        value.subject.remove(0);
+        let before = sink.errors();
+        if !values::is_good_name(name) {
+            value.error(format!("found the name {name:?}, expected 1 to {} letters, digits, \"-\", \"_\" or \".\"", values::MAX_NAME_CHARS));
+        }
+        if matches!(kind, "pool" | "policy") && RESERVED_NAMES.contains(&name) {
+            value.error(format!("{name:?} is a reserved word (reserved: {}); choose another name", RESERVED_NAMES.join(", ")));
+        }
+        let keys = read(&value);
+        all.push(Def { name: name.to_string(), at: value.spot(), sound: sink.errors() == before, keys });
+    }
+    all
+}
+
+fn read_steers(section: &Value<'_>) -> Vec<Def<SteerKeys>> {
+    let Some(table) = section.table(" such as [steer.NAME]") else { return Vec::new() };
+    let sink = table.doc.sink;
+    let mut all = Vec::new();
+    for (name, mut value) in table.entries(|name| format!("steer {name:?}")) {
+        value.subject.remove(0);
+        let before = sink.errors();
+        let keys = read_steer::steer_keys(&value, read_steer::Place::Steer);
+        all.push(Def { name: name.to_string(), at: value.spot(), sound: sink.errors() == before, keys });
+    }
+    all
+}
+
+/// `[defaults]` of any file.
+pub(super) fn read_defaults(value: &Value<'_>) -> Defaults {
+    let Some(table) = value.table(" with monitor and steer") else { return Defaults::default() };
+    let monitor = table.take("monitor").map(|value| monitor_keys(&value, true)).unwrap_or_default();
+    let steer = table.take("steer").map(|value| read_steer::steer_keys(&value, read_steer::Place::Defaults)).unwrap_or_default();
+    table.finish();
+    Defaults { monitor, steer }
+}
+
+fn read_zone(value: &Value<'_>) -> RawZone {
+    let mut zone = RawZone { name: None, at: value.spot(), ttl: DEFAULT_ZONE_TTL, ns: Vec::new(), file: None, soa: SoaKeys::default() };
+    let Some(table) = value.table(" such as [zone]") else { return zone };
+    match table.take("name") {
+        None => table.missing("name is missing; write name = \"example.com\""),
+        Some(value) => zone.name = zone_name(&value),
+    }
+    let origin = zone.name.clone().unwrap_or_else(Name::root);
+    if let Some(ttl) = table.take("ttl").and_then(|value| ttl(&value)) {
+        zone.ttl = ttl;
+    }
+    if let Some(value) = table.take("ns") {
+        zone.ns = name_servers(&value, &origin);
+    }
+    zone.file = table.take("file").and_then(|value| path(&value));
+    if let Some(value) = table.take("soa") {
+        zone.soa = soa_keys(&value, &origin);
+    }
+    table.finish();
+    zone
+}
+
+fn zone_name(value: &Value<'_>) -> Option<Name> {
+    let text = value.string("a name such as \"example.com\"")?;
+    let found = Name::parse_absolute(text);
+    match found {
+        Ok(name) if text != "@" && !name.is_wildcard() => {
+            if name.to_string() == "library." {
+                value.error("found \"library\", which is the first word of the ids of library files; expected another zone");
+            }
+            Some(name.to_lowercase())
+        }
+        Ok(_) => {
+            value.expected("a name such as \"example.com\"");
+            None
+        }
+        Err(error) => {
+            value.error(format!("found {text:?}, but {error}"));
+            None
+        }
+    }
+}
+
+/// A TTL, 0 to 2³¹ − 1.
+pub(super) fn ttl(value: &Value<'_>) -> Option<Ttl> {
+    value.integer(0..=i64::from(MAX_TTL), " s").map(|seconds| seconds as Ttl)
+}
+
+fn name_servers(value: &Value<'_>, origin: &Name) -> Vec<Located<Name>> {
+    let mut all: Vec<Located<Name>> = Vec::new();
+    let items = value.one_or_many();
+    if items.is_empty() || items.len() > MAX_NAME_SERVERS {
+        value.error(format!("found {} name servers, expected 1 to {MAX_NAME_SERVERS}", items.len()));
+    }
+    for item in items.into_iter().take(MAX_NAME_SERVERS) {
+        let Some(name) = name(&item, origin) else { continue };
+        if all.iter().any(|other| other.value == name) {
+            item.error(format!("{} is listed twice", item.describe()));
+            continue;
+        }
+        all.push(item.located(name));
+    }
+    all
+}
+
+/// A domain name, relative to `origin` unless it ends in a dot.
+pub(super) fn name(value: &Value<'_>, origin: &Name) -> Option<Name> {
+    let text = value.string("a name such as \"ns1\" (below the zone) or \"ns1.example.net.\" (absolute)")?;
+    match Name::parse(text, origin) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            value.error(format!("found {text:?}, but {error}"));
+            None
+        }
+    }
+}
+
+/// A path, relative to the folder of the file that names it.
+pub(super) fn path(value: &Value<'_>) -> Option<Located<std::path::PathBuf>> {
+    let text = value.string("a path")?;
+    if text.is_empty() || text.contains('\0') {
+        value.expected("a path");
+        return None;
+    }
+    Some(value.located(lexical(&value.doc.folder.join(text))))
+}
+
+fn soa_keys(value: &Value<'_>, origin: &Name) -> SoaKeys {
+    let mut soa = SoaKeys { at: Some(value.spot()), ..SoaKeys::default() };
+    let Some(table) = value.table(" such as { minimum = 60 }") else { return soa };
+    soa.mname = table.take("mname").and_then(|value| name(&value, origin));
+    soa.rname = table.take("rname").and_then(|value| match value.as_str() {
+        Some(text) if text.contains('@') && text != "@" => {
+            value.error(format!("found {text:?}, expected the mailbox as a name: \"{}.\"", text.replacen('@', ".", 1)));
+            None
+        }
+        _ => name(&value, origin),
+    });
+    let seconds = |key| table.take(key).and_then(|value| ttl(&value));
+    soa.refresh = seconds("refresh");
+    soa.retry = seconds("retry");
+    soa.expire = seconds("expire");
+    soa.minimum = seconds("minimum");
+    soa.ttl = seconds("ttl");
+    table.finish();
+    soa
+}
+
+fn read_regions(section: &Value<'_>) -> BTreeMap<String, Located<Region>> {
+    let Some(table) = section.table(" such as { eu = { location = [50.1, 8.7] } }") else { return BTreeMap::new() };
+    let mut all = BTreeMap::new();
+    for (name, mut value) in table.entries(|name| format!("region {name:?}")) {
+        value.subject.remove(0);
+        if !values::is_good_name(name) {
+            value.error(format!("found the name {name:?}, expected 1 to {} letters, digits, \"-\", \"_\" or \".\"", values::MAX_NAME_CHARS));
+        }
+        let Some(table) = value.table(" such as { location = [50.1, 8.7] }, or {}") else { continue };
+        let location = table.take("location").and_then(|value| values::location(&value));
+        table.finish();
+        all.insert(name.to_string(), value.located(Region { location }));
+    }
+    all
+}
+
+/// `[monitor.NAME]`, or `[defaults.monitor]`, where no kind is needed.
+fn monitor_keys(value: &Value<'_>, defaults: bool) -> MonitorKeys {
+    let mut keys = MonitorKeys::default();
+    let Some(table) = value.table(" such as { https = \"/healthz\", host = \"www.example.com\" }") else { return keys };
+    keys.kind = check_kind(&table);
+    keys.port = table.take("port").and_then(|value| value.integer(1..=65_535, "")).map(|port| port as u16);
+    keys.host = table.take("host").and_then(|value| host(&value));
+    keys.ca = table.take("ca").and_then(|value| path(&value));
+    if let Some(expect) = table.take("expect").and_then(|value| value.table(" such as { status = [\"200-299\"], body = \"ready\" }")) {
+        keys.status = expect.take("status").and_then(|value| status_ranges(&value));
+        keys.body = expect.take("body").and_then(|value| body(&value));
+        expect.finish();
+    }
+    keys.interval = table.take("interval").and_then(|value| value.duration(&INTERVAL));
+    keys.timeout = table.take("timeout").and_then(|value| value.duration(&TIMEOUT));
+    keys.fast = table.take("fast").and_then(|value| value.duration(&FAST));
+    keys.fall = table.take("fall").and_then(|value| value.integer(IN_A_ROW, "")).map(|count| count as u8);
+    keys.rise = table.take("rise").and_then(|value| value.integer(IN_A_ROW, "")).map(|count| count as u8);
+    if keys.kind == Some(CheckKind::Tcp) && !defaults {
+        for (given, key) in [(keys.host.is_some(), "host"), (keys.status.is_some() || keys.body.is_some(), "expect")] {
+            if given {
+                table.error(format!("{key} belongs to https and http; this monitor is tcp"));
+            }
+        }
+    }
+    if keys.ca.is_some() && !defaults && matches!(keys.kind, Some(CheckKind::Tcp | CheckKind::Http(_))) {
+        table.error("ca belongs to https; this monitor uses no TLS");
+    }
+    table.finish();
+    keys
+}
+
+fn check_kind(table: &Table<'_>) -> Option<CheckKind> {
+    let mut found = Vec::new();
+    for key in ["https", "http", "tcp"] {
+        let Some(value) = table.take(key) else { continue };
+        found.push(key);
+        if found.len() > 1 {
+            value.error(format!("found {key} beside {}, expected exactly one of https, http, tcp", found[0]));
+        }
+        let kind = match key {
+            "tcp" => match value.as_bool() {
+                Some(true) => Some(CheckKind::Tcp),
+                _ => {
+                    value.expected("true");
+                    None
+                }
+            },
+            _ => request_path(&value).map(if key == "https" { CheckKind::Https } else { CheckKind::Http }),
+        };
+        if kind.is_some() {
+            return kind_after(table, key, kind);
+        }
+    }
+    None
+}
+
+/// Reports the kinds that stand beside the first.
+fn kind_after(table: &Table<'_>, first: &str, kind: Option<CheckKind>) -> Option<CheckKind> {
+    for key in ["https", "http", "tcp"] {
+        if key != first
+            && let Some(value) = table.take(key)
+        {
+            value.error(format!("found {key} beside {first}, expected exactly one of https, http, tcp"));
+        }
+    }
+    kind
+}
+
+fn request_path(value: &Value<'_>) -> Option<String> {
+    let text = value.string("a path such as \"/healthz\"")?;
+    let visible = text.bytes().all(|b| (0x21..=0x7e).contains(&b) && b != b'#');
+    if !text.starts_with('/') || !visible || text.len() > MAX_PATH_LEN {
+        let fix = if !text.is_empty() && visible && !text.contains(':') && !text.starts_with('/') {
+            format!("; did you mean \"/{text}\"?")
+        } else {
+            String::new()
+        };
+        value.error(format!("found {}, expected a path that starts with \"/\", without spaces or \"#\"{fix}", value.describe()));
+        return None;
+    }
+    Some(text.to_string())
+}
+
+fn host(value: &Value<'_>) -> Option<String> {
+    let what = "a host name such as \"www.example.com\", without scheme or port";
+    let text = value.string(what)?;
+    let bare = text.strip_suffix('.').unwrap_or(text);
+    let good_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    if bare.len() > 253 || !bare.split('.').all(good_label) {
+        value.expected(what);
+        return None;
+    }
+    Some(bare.to_ascii_lowercase())
+}
+
+fn body(value: &Value<'_>) -> Option<String> {
+    let text = value.string("the text that the body must hold")?;
+    if text.is_empty() || text.len() > MAX_EXPECTED_BODY {
+        value.error(format!("found a text of {} octets, expected 1 to {MAX_EXPECTED_BODY}", text.len()));
+        return None;
+    }
+    Some(text.to_string())
+}
+
+fn status_ranges(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {
+    let items = value.one_or_many();
+    if items.is_empty() || items.len() > MAX_STATUS_RANGES {
+        value.error(format!("found {} ranges, expected 1 to {MAX_STATUS_RANGES}", items.len()));
+    }
+    let mut all = Vec::new();
+    for item in items.iter().take(MAX_STATUS_RANGES) {
+        let range = match (item.as_str(), item.as_integer()) {
+            (_, Some(code)) => u16::try_from(code).ok().map(|code| (code, code)),
+            (Some(text), _) => {
+                let (first, last) = text.split_once('-').unwrap_or((text, text));
+                first.trim().parse().ok().zip(last.trim().parse().ok())
+            }
+            _ => None,
+        };
+        match range {
+            Some((first, last)) if first <= last && STATUS.contains(&first) && STATUS.contains(&last) => all.push((first, last)),
+            _ => {
+                let forms = ["\"200-299\"", "\"204\"", "204"].map(str::to_string);
+                item.expected(format_args!("codes from {} to {} such as {}", STATUS.start(), STATUS.end(), or_list(&forms)));
+            }
+        }
+    }
+    (!all.is_empty()).then_some(all)
+}

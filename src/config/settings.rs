@@ -1,0 +1,281 @@
+//! `meridian.toml`: every key with its default.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::raw::Defaults;
+use super::read;
+use super::source::{Doc, Sink, Table, Value};
+use super::values;
+use crate::dns::Name;
+use crate::policy::model::Prefix;
+
+/// The standard port of the DNS.
+pub(super) const DNS_PORT: u16 = 53;
+/// The port of the admin listener.
+pub(super) const ADMIN_PORT: u16 = 8053;
+/// The most threads that answer over UDP: more than any machine has cores.
+pub(super) const MAX_THREADS: i64 = 1024;
+/// The most listen addresses: each is a UDP and a TCP socket per thread.
+pub(super) const MAX_LISTEN: usize = 64;
+/// The longest NSID: it goes into every answer that asks for it.
+pub(super) const MAX_NSID_LEN: usize = 64;
+/// The longest version text: one character-string (RFC 1035 §3.3).
+pub(super) const MAX_VERSION_LEN: usize = 255;
+/// The most databases and prefixes of one list.
+const MAX_LIST: usize = 10_000;
+
+/// Threads that answer over UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// One per core.
+    Auto,
+    /// So many.
+    Count(usize),
+}
+
+/// A master file under an explicit origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasterFile {
+    /// Apex of the zone, lower case.
+    pub origin: Name,
+    /// Where it is.
+    pub file: PathBuf,
+    /// Line of `meridian.toml`, one-based.
+    pub line: u32,
+}
+
+/// Coarsest client-subnet prefixes that the class map is cut to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EcsClip {
+    /// 1 to 32.
+    pub v4: u8,
+    /// 1 to 128.
+    pub v6: u8,
+}
+
+/// All of `meridian.toml`. Paths are relative to the working directory or absolute: they can be opened as they are.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file itself.
+    pub file: PathBuf,
+    /// `server.listen`: UDP and TCP on each.
+    pub listen: Vec<SocketAddr>,
+    /// `server.threads`.
+    pub threads: Threads,
+    /// `server.nsid`, at most [`MAX_NSID_LEN`] octets.
+    pub nsid: Option<String>,
+    /// `server.version`, for `version.bind`.
+    pub version: Option<String>,
+    /// `zones.dir`.
+    pub zones_dir: PathBuf,
+    /// `[[zones.master]]`.
+    pub masters: Vec<MasterFile>,
+    /// `geo.databases`.
+    pub geo_databases: Vec<PathBuf>,
+    /// `latency.table`.
+    pub latency_table: Option<PathBuf>,
+    /// `ecs.trust`: whose client-subnet option is used.
+    pub ecs_trust: Vec<Prefix>,
+    /// `ecs.clip`.
+    pub ecs_clip: Option<EcsClip>,
+    /// `admin.listen`.
+    pub admin_listen: SocketAddr,
+    /// `admin.enabled`.
+    pub admin_enabled: bool,
+    /// `state.path`.
+    pub state_path: PathBuf,
+    /// `diagnostics.allow`: who may ask `_why.`.
+    pub diagnostics_allow: Vec<Prefix>,
+    /// `[defaults]`.
+    pub(super) defaults: Defaults,
+}
+
+impl Settings {
+    /// What holds when the file says nothing.
+    fn of_nothing(path: &Path) -> Settings {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let whole = |addr: IpAddr| Prefix { addr, len: 0 };
+        Settings {
+            file: path.to_path_buf(),
+            listen: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, DNS_PORT)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, DNS_PORT))],
+            threads: Threads::Auto,
+            nsid: None,
+            version: None,
+            zones_dir: folder.join("zones"),
+            masters: Vec::new(),
+            geo_databases: Vec::new(),
+            latency_table: None,
+            ecs_trust: vec![whole(Ipv4Addr::UNSPECIFIED.into()), whole(Ipv6Addr::UNSPECIFIED.into())],
+            ecs_clip: None,
+            admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT)),
+            admin_enabled: true,
+            state_path: folder.join("state/meridian.db"),
+            diagnostics_allow: vec![
+                Prefix { addr: Ipv4Addr::new(127, 0, 0, 0).into(), len: 8 },
+                Prefix { addr: Ipv6Addr::LOCALHOST.into(), len: 128 },
+            ],
+            defaults: Defaults::default(),
+        }
+    }
+}
+
+/// Reads the text of `meridian.toml`. What is wrong keeps its default; the sink says whether anything was.
+pub(super) fn read(shown: &Path, path: &Path, text: &str, sink: &Sink) -> Settings {
+    let mut settings = Settings::of_nothing(path);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let (doc, tree) = Doc::parse(shown, folder, text, sink);
+    let top = doc.root(&tree);
+    let section = |key: &'static str| top.take(key).and_then(|value| value.table(&format!(" such as [{key}]")));
+    if let Some(table) = section("server") {
+        server(&table, &mut settings);
+        table.finish();
+    }
+    if let Some(table) = section("zones") {
+        zones(&table, &mut settings);
+        table.finish();
+    }
+    if let Some(table) = section("geo") {
+        if let Some(value) = table.take("databases") {
+            settings.geo_databases = limited(&value, "databases").iter().filter_map(read::path).map(|path| path.value).collect();
+        }
+        table.finish();
+    }
+    if let Some(table) = section("latency") {
+        settings.latency_table = table.take("table").and_then(|value| read::path(&value)).map(|path| path.value);
+        table.finish();
+    }
+    if let Some(table) = section("ecs") {
+        ecs(&table, &mut settings);
+        table.finish();
+    }
+    if let Some(table) = section("admin") {
+        if let Some(listen) = table.take("listen").and_then(|value| socket_address(&value)) {
+            settings.admin_listen = listen;
+        }
+        if let Some(enabled) = table.take("enabled").and_then(|value| value.boolean()) {
+            settings.admin_enabled = enabled;
+        }
+        table.finish();
+    }
+    if let Some(table) = section("state") {
+        if let Some(path) = table.take("path").and_then(|value| read::path(&value)) {
+            settings.state_path = path.value;
+        }
+        table.finish();
+    }
+    if let Some(table) = section("diagnostics") {
+        if let Some(value) = table.take("allow") {
+            settings.diagnostics_allow = values::prefixes(&value);
+        }
+        table.finish();
+    }
+    if let Some(value) = top.take("defaults") {
+        settings.defaults = read::read_defaults(&value);
+    }
+    top.finish();
+    settings
+}
+
+fn server(table: &Table<'_>, settings: &mut Settings) {
+    if let Some(value) = table.take("listen") {
+        let items = value.one_or_many();
+        if items.is_empty() || items.len() > MAX_LISTEN {
+            value.error(format!("found {} addresses, expected 1 to {MAX_LISTEN}", items.len()));
+        }
+        settings.listen.clear();
+        for item in items.into_iter().take(MAX_LISTEN) {
+            let Some(address) = socket_address(&item) else { continue };
+            if address.port() != 0 && settings.listen.contains(&address) {
+                item.error(format!("{address} is listed twice"));
+                continue;
+            }
+            settings.listen.push(address);
+        }
+    }
+    if let Some(value) = table.take("threads") {
+        match (value.as_str(), value.as_integer()) {
+            (Some("auto"), _) => settings.threads = Threads::Auto,
+            (_, Some(_)) => {
+                if let Some(count) = value.integer(1..=MAX_THREADS, "") {
+                    settings.threads = Threads::Count(count as usize);
+                }
+            }
+            _ => value.expected(format_args!("\"auto\" or a number from 1 to {MAX_THREADS}")),
+        }
+    }
+    settings.nsid = table.take("nsid").and_then(|value| short_text(&value, MAX_NSID_LEN));
+    settings.version = table.take("version").and_then(|value| short_text(&value, MAX_VERSION_LEN));
+}
+
+fn short_text(value: &Value<'_>, most: usize) -> Option<String> {
+    let text = value.string("a text")?;
+    if text.is_empty() || text.len() > most {
+        value.error(format!("found a text of {} octets, expected 1 to {most} (leave the key out for none)", text.len()));
+        return None;
+    }
+    Some(text.to_string())
+}
+
+fn zones(table: &Table<'_>, settings: &mut Settings) {
+    if let Some(dir) = table.take("dir").and_then(|value| read::path(&value)) {
+        settings.zones_dir = dir.value;
+    }
+    let Some(value) = table.take("master") else { return };
+    let Some(items) = value.as_list() else {
+        value.error("found a table, expected a list: write [[zones.master]] with two brackets".to_string());
+        return;
+    };
+    for item in items {
+        let Some(table) = item.table(" such as { origin = \"example.net.\", file = \"db.example.net\" }") else { continue };
+        let (origin, file) = (table.take("origin"), table.take("file"));
+        for (given, key) in [(origin.is_some(), "origin"), (file.is_some(), "file")] {
+            if !given {
+                table.missing(format!("{key} is missing"));
+            }
+        }
+        let origin = origin.and_then(|value| read::name(&value, &Name::root()));
+        let file = file.and_then(|value| read::path(&value));
+        table.finish();
+        if let (Some(origin), Some(file)) = (origin, file) {
+            settings.masters.push(MasterFile { origin: origin.to_lowercase(), file: file.value, line: file.at.line });
+        }
+    }
+}
+
+fn ecs(table: &Table<'_>, settings: &mut Settings) {
+    if let Some(value) = table.take("trust") {
+        settings.ecs_trust = values::prefixes(&value);
+    }
+    let Some(clip) = table.take("clip").and_then(|value| value.table(" such as { v4 = 24, v6 = 56 }")) else { return };
+    let v4 = clip.take("v4").map_or(Some(32), |value| value.integer(1..=32, ""));
+    let v6 = clip.take("v6").map_or(Some(128), |value| value.integer(1..=128, ""));
+    clip.finish();
+    if let (Some(v4), Some(v6)) = (v4, v6) {
+        settings.ecs_clip = Some(EcsClip { v4: v4 as u8, v6: v6 as u8 });
+    }
+}
+
+fn limited<'d>(value: &Value<'d>, what: &str) -> Vec<Value<'d>> {
+    let mut items = value.one_or_many();
+    if items.len() > MAX_LIST {
+        value.error(format!("found {} {what}, expected at most {MAX_LIST}", items.len()));
+        items.truncate(MAX_LIST);
+    }
+    items
+}
+
+fn socket_address(value: &Value<'_>) -> Option<SocketAddr> {
+    let what = "an address and a port such as \"127.0.0.1:5300\" or \"[::1]:5300\"";
+    let text = value.string(what)?;
+    let found = text.parse();
+    if found.is_err() {
+        let hint = match text.parse::<IpAddr>() {
+            Ok(IpAddr::V4(_)) => format!("; did you mean \"{text}:{DNS_PORT}\"?"),
+            Ok(IpAddr::V6(_)) => format!("; did you mean \"[{text}]:{DNS_PORT}\"?"),
+            Err(_) => String::new(),
+        };
+        value.error(format!("found {text:?}, expected {what}{hint}"));
+    }
+    found.ok()
+}

@@ -1,0 +1,182 @@
+//! Makes the [`ZoneModel`] of one zone file and the libraries it sees.
+
+use std::path::{Path, PathBuf};
+
+use super::checks::{self, Whole};
+use super::raw::{Defaults, RawFile, RawZone};
+use super::resolve::{Library, Resolver};
+use super::resolve_pool;
+use super::source::{Located, Sink, Spot};
+use crate::dns::{Name, RecordType};
+use crate::policy::model::{SerialSource, ZoneModel};
+use crate::zone::{Place, Record, Ttl};
+
+/// SOA refresh, retry and expire where nothing is said.
+pub(super) const DEFAULT_SOA_TIMES: [u32; 3] = [3600, 900, 1_209_600];
+/// How long a negative answer lives where nothing is said: SOA minimum, and the most for the SOA's own TTL.
+pub(super) const DEFAULT_NEGATIVE_TTL: Ttl = 60;
+
+/// The static part that a master file gives: its records, and its files as problems name them.
+#[derive(Debug, Default)]
+pub(super) struct MasterPart {
+    pub(super) records: Vec<Record>,
+    pub(super) files: Vec<PathBuf>,
+}
+
+/// A zone put together, perhaps with errors.
+#[derive(Debug)]
+pub(super) struct Assembled {
+    pub(super) model: ZoneModel,
+    /// Files of certificate authorities, and the subject that names each.
+    pub(super) ca_files: Vec<(String, Located<PathBuf>)>,
+    /// Places of definitions that the zone uses and that are broken by themselves.
+    pub(super) unsound: Vec<Spot>,
+    /// True when any item of a library is used.
+    pub(super) library_files: Vec<PathBuf>,
+}
+
+/// Puts a zone together and reports what is wrong with it as a whole.
+pub(super) fn assemble(raw: &RawFile, zone: &RawZone, apex: &Name, library: &Library, base: &Defaults, part: MasterPart, sink: &Sink) -> Assembled {
+    let errors_before = sink.errors();
+    let mut files = vec![raw.file.to_path_buf()];
+    // Places in the part count from its own first file.
+    let offset = files.len() as u16;
+    files.extend(part.files);
+    let mut records = part.records;
+    records.iter_mut().for_each(|record| record.place.file += offset);
+    own_records(raw, zone, apex, &mut records, sink);
+    let mut model = ZoneModel {
+        name: apex.clone(),
+        files,
+        records,
+        soa_serial: SerialSource::Derived,
+        regions: Default::default(),
+        monitors: Vec::new(),
+        pools: Vec::new(),
+        policies: Vec::new(),
+        steers: Vec::new(),
+    };
+    let mut resolver = Resolver::new(Some(raw), library, base, sink);
+    let ca_files = fill(&mut resolver, &mut model, Some((raw, apex)), errors_before, raw.whole);
+    let library_files = resolver.library_files(library);
+    Assembled { model, ca_files, unsound: resolver.unsound, library_files }
+}
+
+/// Checks the libraries by themselves: whatever is wrong with their items is said even if no zone uses them.
+pub(super) fn check_library(library: &Library, base: &Defaults, sink: &Sink) {
+    let mut resolver = Resolver::new(None, library, base, sink);
+    let mut model = ZoneModel {
+        name: Name::root(),
+        files: Vec::new(),
+        records: Vec::new(),
+        soa_serial: SerialSource::Derived,
+        regions: Default::default(),
+        monitors: Vec::new(),
+        pools: Vec::new(),
+        policies: Vec::new(),
+        steers: Vec::new(),
+    };
+    // Nothing is steered here, so hosts cannot be derived: that is for the zones to say.
+    fill(&mut resolver, &mut model, None, sink.errors(), false);
+}
+
+/// Fills in everything about steering. Returns the files of certificate authorities.
+fn fill<'a>(
+    resolver: &mut Resolver<'a>,
+    model: &mut ZoneModel,
+    zone: Option<(&'a RawFile, &Name)>,
+    errors_before: usize,
+    whole: bool,
+) -> Vec<(String, Located<PathBuf>)> {
+    let sink = resolver.sink;
+    let mut steering = resolver.steering(zone);
+    if !checks::is_a_tree(&steering, sink) {
+        return Vec::new();
+    }
+    let label = match model.name.to_string() {
+        root if root == "." => root,
+        name => name.trim_end_matches('.').to_lowercase(),
+    };
+    model.regions = resolver.regions.iter().map(|(name, region)| ((*name).to_string(), region.value.clone())).collect();
+    model.pools = resolve_pool::pools(resolver, &label);
+    model.policies = std::mem::take(&mut steering.policies);
+    model.steers = std::mem::take(&mut steering.steers);
+    let sound = whole && sink.errors() == errors_before && resolver.unsound.is_empty() && !resolver.is_forgiving();
+    let reach = resolve_pool::reach(model);
+    let own: Vec<_> = resolver.monitors.values().copied().filter(|item| zone.is_none() || !item.in_library).collect();
+    own.into_iter().for_each(|item| resolve_pool::check_monitor(resolver, item));
+    let attached = resolve_pool::attach(resolver, model, &reach, sound);
+    model.monitors = attached.monitors;
+    let cnames = {
+        let whole = Whole { model, steering: &steering, reach: &reach, sink };
+        whole.ignored_keys();
+        if !sound {
+            return attached.ca_files;
+        }
+        whole.places();
+        whole.cnames()
+    };
+    model.steers.iter_mut().zip(cnames).for_each(|(steer, is_cname)| steer.is_cname = is_cname);
+    let whole = Whole { model, steering: &steering, reach: &reach, sink };
+    whole.lacking();
+    whole.empty_ends();
+    whole.sizes();
+    if zone.is_some() {
+        whole.unused(resolver, &attached.used);
+        whole.static_records(|record| spot_of(model, record));
+    }
+    attached.ca_files
+}
+
+fn spot_of(model: &ZoneModel, record: &Record) -> Spot {
+    let file = model.files.get(usize::from(record.place.file)).map_or(Path::new(""), PathBuf::as_path);
+    Spot { file: file.into(), line: record.place.line }
+}
+
+/// Adds what the TOML file says of itself: SOA, NS and `[records]`.
+fn own_records(raw: &RawFile, zone: &RawZone, apex: &Name, records: &mut Vec<Record>, sink: &Sink) {
+    let subject = ["zone".to_string()];
+    let has = |records: &[Record], rtype| records.iter().any(|record| record.rtype == rtype && record.owner == *apex);
+    let (file_soa, file_ns) = (has(records, RecordType::SOA), has(records, RecordType::NS));
+    if let (Some(at), true) = (&zone.soa.at, file_soa) {
+        sink.error(at, &subject, "found soa, but the file has an SOA record; keep one of them");
+    }
+    if let (Some(first), true) = (zone.ns.first(), file_ns) {
+        sink.error(&first.at, &subject, "found ns, but the file has NS records of the zone; keep one of them");
+    }
+    if zone.ns.is_empty() && !file_ns && raw.whole {
+        sink.error(&zone.at, &subject, "ns is missing; write ns = [\"ns1\"] (below the zone) or [\"ns1.example.net.\"] (absolute)");
+    }
+    for server in zone.ns.iter().filter(|_| !file_ns) {
+        let place = Place { file: 0, line: server.at.line };
+        records.push(Record { owner: apex.clone(), rtype: RecordType::NS, ttl: zone.ttl, rdata: server.value.as_wire().to_vec(), place });
+    }
+    if let (false, Some(soa)) = (file_soa, derived_soa(zone, apex)) {
+        records.push(soa);
+    }
+    for set in &raw.records {
+        let ttl = set.ttl.unwrap_or(zone.ttl);
+        for (line, rdata) in &set.data {
+            let place = Place { file: 0, line: *line };
+            records.push(Record { owner: set.owner.clone(), rtype: set.rtype, ttl, rdata: rdata.clone(), place });
+        }
+    }
+}
+
+/// The SOA with 0 in place of the serial. `None` without a name server to name.
+fn derived_soa(zone: &RawZone, apex: &Name) -> Option<Record> {
+    let soa = &zone.soa;
+    let mname = soa.mname.clone().or_else(|| zone.ns.first().map(|server| server.value.clone()))?;
+    let rname = match &soa.rname {
+        Some(name) => name.clone(),
+        None => apex.child(b"hostmaster").ok()?,
+    };
+    let [refresh, retry, expire] = DEFAULT_SOA_TIMES;
+    let mut rdata = mname.as_wire().to_vec();
+    rdata.extend_from_slice(rname.as_wire());
+    let numbers =
+        [0, soa.refresh.unwrap_or(refresh), soa.retry.unwrap_or(retry), soa.expire.unwrap_or(expire), soa.minimum.unwrap_or(DEFAULT_NEGATIVE_TTL)];
+    numbers.iter().for_each(|number: &u32| rdata.extend_from_slice(&number.to_be_bytes()));
+    let ttl = soa.ttl.unwrap_or(zone.ttl.min(DEFAULT_NEGATIVE_TTL));
+    Some(Record { owner: apex.clone(), rtype: RecordType::SOA, ttl, rdata, place: Place { file: 0, line: 0 } })
+}
