@@ -21,5 +21,6 @@ pub mod control;
 /// The embedded state.
 pub mod store;
 pub mod telemetry;
-// L5: the edges.
+// L5: sockets, checks, HTTP; they never import each other.
+pub mod probe;
 pub mod serve;

@@ -2,4 +2,6 @@
 
 mod serve;
 mod config;
+mod origin;
+mod probe;
 mod store;

@@ -1,0 +1,276 @@
+//! From the errors of sockets, TLS and HTTP to the words that an operator reads at night. Knows nothing of checks but the phase they were in.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use rustls::{AlertDescription, CertificateError, OtherError};
+
+use crate::health::Failure;
+
+/// Text from the network is cut after this many characters: it ends in tables and JSON.
+const MAX_FOREIGN_CHARS: usize = 120;
+
+/// A certificate's names are listed up to this many; wildcard farms carry hundreds.
+const MAX_NAMES_SHOWN: usize = 3;
+
+/// A timeout that is noticed this much too late says that this machine stood still, not that the endpoint did.
+const STALL: Duration = Duration::from_secs(1);
+
+/// What a check is busy with. The words are those of `Failure::Timeout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum Phase {
+    Resolve,
+    Connect,
+    Tls,
+    Response,
+    Body,
+}
+
+impl Phase {
+    pub(super) const ALL: [Phase; 5] = [Phase::Resolve, Phase::Connect, Phase::Tls, Phase::Response, Phase::Body];
+
+    fn word(self) -> &'static str {
+        match self {
+            Phase::Resolve => "resolve",
+            Phase::Connect => "connect",
+            Phase::Tls => "tls",
+            Phase::Response => "response",
+            Phase::Body => "body",
+        }
+    }
+}
+
+/// A check that was stopped after `took`, where `timeout` was allowed.
+pub(super) fn timed_out(took: Duration, timeout: Duration, phase: Phase) -> Failure {
+    match took.checked_sub(timeout) {
+        Some(late) if late > STALL => Failure::Internal(format!("this machine stood still for {:.1} s", late.as_secs_f64())),
+        _ => Failure::Timeout(phase.word()),
+    }
+}
+
+/// The first cause in the chain of `error` that we have words for, else the last cause's own words.
+pub(super) fn failure(error: &(dyn Error + 'static), phase: Phase) -> Failure {
+    let mut cause = error;
+    loop {
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            return tls_failure(tls);
+        }
+        let next = match cause.downcast_ref::<io::Error>() {
+            // An io::Error skips itself and its content when asked for its source.
+            Some(io) => match io.get_ref() {
+                Some(inner) if inner.is::<rustls::Error>() || inner.is::<io::Error>() || inner.source().is_some() => {
+                    Some(inner as &(dyn Error + 'static))
+                }
+                _ => return io_failure(io, phase),
+            },
+            None => cause.source(),
+        };
+        match next {
+            Some(next) => cause = next,
+            None => return http_failure(&cause.to_string(), phase),
+        }
+    }
+}
+
+/// Words for an error of hyper's, whose types say less than their texts.
+fn http_failure(text: &str, phase: Phase) -> Failure {
+    if text.contains("connection closed") {
+        return io_failure(&io::ErrorKind::UnexpectedEof.into(), phase);
+    }
+    let foreign_tongue = phase == Phase::Response && ["unexpected message", "HTTP version parsed"].iter().any(|part| text.contains(part));
+    Failure::Protocol(if foreign_tongue { "the peer does not speak HTTP on this port".to_owned() } else { foreign(text) })
+}
+
+/// Words for an error of the operating system.
+///
+/// | error | meaning |
+/// |---|---|
+/// | refused, reset, host unreachable, … | the endpoint's fault: counts |
+/// | no descriptors, no memory, no free port, not permitted | ours: does not count |
+/// | network unreachable | this machine has no route to the address at all, so it cannot judge the endpoint: does not count. (A router's ICMP message does not end a connect on Linux.) |
+pub(super) fn io_failure(error: &io::Error, phase: Phase) -> Failure {
+    if let Some(words) = error.raw_os_error().and_then(own_fault) {
+        return Failure::Internal(words.to_owned());
+    }
+    let words = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::ConnectionReset => "connection reset",
+        io::ErrorKind::ConnectionAborted => "connection aborted",
+        io::ErrorKind::HostUnreachable => "host unreachable",
+        io::ErrorKind::TimedOut => "the operating system gave up waiting for a reply",
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => "connection closed",
+        _ => return Failure::Connect(plain(&error.to_string())),
+    };
+    let words = match phase {
+        Phase::Resolve | Phase::Connect => return Failure::Connect(words.to_owned()),
+        Phase::Tls => return Failure::Tls(format!("{words} during the handshake")),
+        Phase::Response => format!("{words} before a response"),
+        Phase::Body => format!("{words} in the middle of the body"),
+    };
+    // To end a connection properly, but too early, is bad HTTP; to reset it is none.
+    if error.kind() == io::ErrorKind::UnexpectedEof { Failure::Protocol(words) } else { Failure::Connect(words) }
+}
+
+fn own_fault(code: i32) -> Option<&'static str> {
+    match code {
+        libc::EMFILE | libc::ENFILE => Some("no file descriptors left"),
+        libc::ENOBUFS | libc::ENOMEM => Some("no memory for a socket"),
+        libc::EADDRNOTAVAIL => Some("no free local address or port"),
+        libc::EAFNOSUPPORT => Some("this machine does not speak the address family"),
+        libc::ENETUNREACH | libc::ENETDOWN => Some("this machine has no route to the network"),
+        libc::EPERM | libc::EACCES => Some("this machine does not permit the connection"),
+        _ => None,
+    }
+}
+
+fn tls_failure(error: &rustls::Error) -> Failure {
+    Failure::Tls(match error {
+        rustls::Error::InvalidCertificate(why) => certificate_words(why),
+        rustls::Error::AlertReceived(alert) => format!("the peer sent the alert {}", alert_words(*alert)),
+        rustls::Error::InvalidMessage(_) => "the peer does not speak TLS on this port".to_owned(),
+        rustls::Error::PeerIncompatible(why) => format!("no common protocol version or cipher: {}", foreign(&format!("{why:?}"))),
+        rustls::Error::NoCertificatesPresented => "the peer sent no certificate".to_owned(),
+        other => foreign(&other.to_string()),
+    })
+}
+
+fn certificate_words(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Expired => "certificate expired".to_owned(),
+        CertificateError::ExpiredContext { time, not_after } => {
+            format!("certificate expired {} ago", rough_age(time.as_secs().saturating_sub(not_after.as_secs())))
+        }
+        CertificateError::NotValidYet => "certificate not yet valid".to_owned(),
+        CertificateError::NotValidYetContext { time, not_before } => {
+            format!("certificate not yet valid, only in {}", rough_age(not_before.as_secs().saturating_sub(time.as_secs())))
+        }
+        CertificateError::NotValidForName => "certificate not valid for this name".to_owned(),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            format!("certificate not valid for name \"{}\" ({})", expected.to_str(), names(presented))
+        }
+        CertificateError::UnknownIssuer => "certificate from an unknown issuer".to_owned(),
+        CertificateError::Revoked => "certificate revoked".to_owned(),
+        CertificateError::BadSignature => "certificate with a bad signature (signed by another key than the trusted CA of that name)".to_owned(),
+        CertificateError::BadEncoding => "certificate badly encoded".to_owned(),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => "certificate not meant for servers".to_owned(),
+        CertificateError::Other(OtherError(why)) if why.to_string().contains("CaUsedAsEndEntity") => {
+            "certificate is marked as a CA's own (CA:TRUE), which a server's may not be".to_owned()
+        }
+        other => format!("certificate not accepted: {}", foreign(&other.to_string())),
+    }
+}
+
+fn names(presented: &[String]) -> String {
+    // Each comes as `DnsName("…")` or the like; the quoted part is the name.
+    let shown: Vec<String> = presented.iter().take(MAX_NAMES_SHOWN).map(|name| foreign(name.split('"').nth(1).unwrap_or(name))).collect();
+    match presented.len() {
+        0 => "it names nothing".to_owned(),
+        all if all > MAX_NAMES_SHOWN => format!("it names {} and {} more", shown.join(", "), all - MAX_NAMES_SHOWN),
+        _ => format!("it names {}", shown.join(", ")),
+    }
+}
+
+/// The RFC 8446 name of an alert, in words.
+fn alert_words(alert: AlertDescription) -> String {
+    let name = format!("{alert:?}");
+    let mut words = String::new();
+    for character in name.chars().take(MAX_FOREIGN_CHARS) {
+        if character.is_ascii_uppercase() && words.ends_with(|last: char| last.is_ascii_lowercase()) {
+            words.push(' ');
+        }
+        words.push(character.to_ascii_lowercase());
+    }
+    format!("\"{words}\"")
+}
+
+/// Days, or hours where it is less than two days: enough to see whether it was forgotten or the clock is wrong.
+fn rough_age(seconds: u64) -> String {
+    match seconds / 3600 {
+        hours if hours >= 48 => format!("{} days", hours / 24),
+        1 => "1 hour".to_owned(),
+        hours => format!("{hours} hours"),
+    }
+}
+
+/// The system's words without its number and capital letter.
+pub(super) fn plain(words: &str) -> String {
+    let words = foreign(words.split(" (os error").next().unwrap_or(words));
+    let mut characters = words.chars();
+    characters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(characters).collect()
+}
+
+/// Makes text from the network safe to show: no control characters, bounded.
+fn foreign(text: &str) -> String {
+    let mut shown: String = text.chars().take(MAX_FOREIGN_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(MAX_FOREIGN_CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_errors_have_plain_words_and_ours_do_not_count() {
+        let check = |code: i32, phase: Phase, words: &str| {
+            assert_eq!(io_failure(&io::Error::from_raw_os_error(code), phase).to_string(), words);
+        };
+        check(libc::ECONNREFUSED, Phase::Connect, "connect: connection refused");
+        check(libc::EHOSTUNREACH, Phase::Connect, "connect: host unreachable");
+        check(libc::ETIMEDOUT, Phase::Connect, "connect: the operating system gave up waiting for a reply");
+        check(libc::ECONNRESET, Phase::Tls, "TLS: connection reset during the handshake");
+        check(libc::ECONNRESET, Phase::Response, "connect: connection reset before a response");
+        check(libc::EPIPE, Phase::Body, "connect: connection closed in the middle of the body");
+        check(libc::EINVAL, Phase::Connect, "connect: invalid argument");
+        check(libc::EMFILE, Phase::Connect, "check could not run: no file descriptors left");
+        check(libc::EADDRNOTAVAIL, Phase::Connect, "check could not run: no free local address or port");
+        check(libc::ENETUNREACH, Phase::Connect, "check could not run: this machine has no route to the network");
+        check(libc::EPERM, Phase::Connect, "check could not run: this machine does not permit the connection");
+    }
+
+    #[test]
+    fn a_timeout_names_its_phase_unless_this_machine_stood_still() {
+        let check = |took: u64, phase: Phase, words: &str| {
+            assert_eq!(timed_out(Duration::from_millis(took), Duration::from_secs(3), phase).to_string(), words);
+        };
+        check(3001, Phase::Connect, "timeout during connect");
+        check(3900, Phase::Body, "timeout during body");
+        check(3000, Phase::Resolve, "timeout during resolve");
+        check(9000, Phase::Tls, "check could not run: this machine stood still for 6.0 s");
+    }
+
+    #[test]
+    fn causes_are_found_inside_io_errors() {
+        let tls = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
+        assert_eq!(failure(&wrapped, Phase::Tls).to_string(), "TLS: certificate from an unknown issuer");
+        let eof = io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof");
+        assert_eq!(failure(&eof, Phase::Tls).to_string(), "TLS: connection closed during the handshake");
+    }
+
+    #[test]
+    fn tls_errors_have_plain_words() {
+        let check = |error: rustls::Error, words: &str| assert_eq!(tls_failure(&error).to_string(), words);
+        check(rustls::Error::AlertReceived(AlertDescription::UnrecognisedName), "TLS: the peer sent the alert \"unrecognised name\"");
+        check(rustls::Error::AlertReceived(AlertDescription::HandshakeFailure), "TLS: the peer sent the alert \"handshake failure\"");
+        check(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType), "TLS: the peer does not speak TLS on this port");
+        let many = CertificateError::NotValidForNameContext {
+            expected: rustls::pki_types::ServerName::try_from("app.example.com").expect("a name"),
+            presented: (0..5).map(|n| format!("DnsName(\"n{n}.example\")")).collect(),
+        };
+        check(
+            rustls::Error::InvalidCertificate(many),
+            "TLS: certificate not valid for name \"app.example.com\" (it names n0.example, n1.example, n2.example and 2 more)",
+        );
+    }
+
+    #[test]
+    fn foreign_text_is_cut_and_cleaned() {
+        assert_eq!(foreign("a\u{1b}[31mb\n"), "a\u{fffd}[31mb\u{fffd}");
+        assert_eq!(foreign(&"x".repeat(500)).chars().count(), MAX_FOREIGN_CHARS + 1);
+    }
+}
