@@ -18,9 +18,10 @@ pub mod answer;
 // L4: the single writer and what it stands on.
 pub mod config;
 pub mod control;
-/// The embedded state.
 pub mod store;
 pub mod telemetry;
 // L5: sockets, checks, HTTP; they never import each other.
 pub mod probe;
+// L5: sockets, checks and HTTP; they never import each other.
+pub mod admin;
 pub mod serve;

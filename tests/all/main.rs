@@ -1,7 +1,7 @@
 //! The integration tests: one binary, one module per piece.
 
-mod serve;
 mod config;
 mod origin;
 mod probe;
+mod serve;
 mod store;

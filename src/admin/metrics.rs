@@ -1,0 +1,191 @@
+//! `/metrics`: Prometheus text format 0.0.4. Names end in their unit, counters in `_total`; labels are bounded by the configuration.
+
+use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Shared;
+use crate::control::api::{EndpointStatus, PoolStatus, Status};
+use crate::telemetry::{Registry, Totals};
+
+/// Media type of the format.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All figures of this moment.
+pub(super) fn text(shared: &Shared) -> String {
+    let status = shared.handle.status();
+    let checks = shared.handle.checks().borrow().len();
+    let mut page = Page::default();
+    process(&mut page, &status, checks);
+    transports(&mut page, &shared.registry.totals());
+    zones(&mut page, &status, &shared.registry);
+    pools(&mut page, &status, &shared.registry);
+    endpoints(&mut page, &status);
+    let mut family = page.counter("meridian_admin_replies_total", "Replies of the admin listener by the first digit of their status.");
+    for (digit, count) in shared.counts.replies.iter().enumerate().skip(2) {
+        family.sample(&[("class", &format!("{digit}xx"))], count.load(Relaxed));
+    }
+    page.counter("meridian_admin_unauthorised_total", "Requests to the admin listener without the right token.")
+        .sample(&[], shared.counts.unauthorised.load(Relaxed));
+    page.0
+}
+
+fn process(page: &mut Page, status: &Status, checks: usize) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    page.gauge("meridian_build_info", "Always 1; the version is in the label.").sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    page.gauge("meridian_start_time_seconds", "Unix time of the start.").sample(&[], status.started);
+    page.gauge("meridian_uptime_seconds", "Since the start.").sample(&[], now.saturating_sub(status.started));
+    page.gauge("meridian_generation", "Generation of the world in service.").sample(&[], status.generation);
+    page.gauge("meridian_degraded_reasons", "Things that are wrong with the service itself; see status.").sample(&[], status.degraded.len());
+    let mut family = page.gauge("meridian_overlays", "Overlays that are neither reverted nor expired, by whether they have an effect.");
+    let active = status.overlays.iter().filter(|overlay| overlay.inactive.is_none()).count();
+    family.sample(&[("state", "active")], active);
+    family.sample(&[("state", "inactive")], status.overlays.len() - active);
+    page.gauge("meridian_checks", "Distinct checks that run.").sample(&[], checks);
+}
+
+fn transports(page: &mut Page, totals: &Totals) {
+    let transports = [("udp", &totals.udp), ("tcp", &totals.tcp)];
+    let help = |name| match name {
+        "queries" => "DNS messages received.",
+        "truncated" => "Replies with TC.",
+        "dropped" => "Messages that got no reply on purpose.",
+        "malformed" => "Messages that are no proper query.",
+        "panics" => "Engine panics; each cost one reply.",
+        "send_errors" => "Replies that the kernel did not take.",
+        "receive_errors" => "Receive calls that failed.",
+        _ => "Receive calls that brought something.",
+    };
+    for (index, (name, _)) in totals.udp.named().iter().enumerate() {
+        let mut family = page.counter(&format!("meridian_{name}_total"), help(name));
+        for (transport, totals) in transports {
+            family.sample(&[("transport", transport)], totals.named()[index].1);
+        }
+    }
+    let mut family = page.counter("meridian_replies_total", "DNS replies by response code.");
+    for (transport, totals) in transports {
+        for (rcode, count) in totals.by_rcode() {
+            family.sample(&[("transport", transport), ("rcode", &rcode)], count);
+        }
+    }
+    page.gauge("meridian_tcp_connections", "TCP connections of clients, open now.").sample(&[], totals.tcp_open);
+    for (name, help, count) in [
+        ("meridian_tcp_accepted_total", "TCP connections accepted.", totals.tcp_accepted),
+        ("meridian_tcp_evicted_total", "TCP connections closed to make room.", totals.tcp_evicted),
+        ("meridian_tcp_timed_out_total", "TCP connections closed by a deadline.", totals.tcp_timed_out),
+        ("meridian_tcp_accept_errors_total", "Failed accept calls.", totals.tcp_accept_errors),
+    ] {
+        page.counter(name, help).sample(&[], count);
+    }
+}
+
+fn zones(page: &mut Page, status: &Status, registry: &Registry) {
+    let mut family = page.counter("meridian_zone_queries_total", "Queries answered from a zone.");
+    status.zones.iter().for_each(|zone| family.sample(&[("zone", &zone.name)], registry.slot(zone.slot)));
+    let mut family = page.gauge("meridian_zone_state", "1 for the state a zone is in: serving, kept or failed.");
+    status.zones.iter().for_each(|zone| family.sample(&[("zone", &zone.name), ("state", &zone.state)], 1));
+    let mut family = page.gauge("meridian_zone_serial", "SOA serial.");
+    status.zones.iter().for_each(|zone| family.sample(&[("zone", &zone.name)], zone.serial));
+    let mut family = page.gauge("meridian_zone_records", "Static records.");
+    status.zones.iter().for_each(|zone| family.sample(&[("zone", &zone.name)], zone.records));
+}
+
+fn pools(page: &mut Page, status: &Status, registry: &Registry) {
+    let mut family = page.counter("meridian_pool_queries_total", "Queries for which a pool was chosen.");
+    status.pools.iter().for_each(|pool| family.sample(&[("pool", &pool.id)], registry.slot(pool.slot)));
+    let mut family = page.gauge("meridian_pool_health", "1 for the health a pool is in: healthy, degraded or critical.");
+    status.pools.iter().for_each(|pool| family.sample(&[("pool", &pool.id), ("health", &pool.health)], 1));
+    let figures: [(&str, &str, fn(&PoolStatus) -> usize); 3] = [
+        ("meridian_pool_endpoints", "Endpoints of a pool.", |pool| pool.endpoints.len()),
+        ("meridian_pool_usable_endpoints", "Endpoints that may be handed out.", |pool| pool.usable),
+        ("meridian_pool_needed_endpoints", "Usable endpoints below which the pool is critical.", |pool| pool.needed),
+    ];
+    for (name, help, figure) in figures {
+        let mut family = page.gauge(name, help);
+        status.pools.iter().for_each(|pool| family.sample(&[("pool", &pool.id)], figure(pool)));
+    }
+}
+
+fn endpoints(page: &mut Page, status: &Status) {
+    let all = || status.pools.iter().flat_map(|pool| &pool.endpoints);
+    let mut family = page.gauge("meridian_endpoint_state", "1 for the state that checks see: unknown, up, suspect, down or ramp.");
+    all().for_each(|endpoint| family.sample(&[("endpoint", &endpoint.id), ("state", &endpoint.state)], 1));
+    let figures: [(&str, &str, fn(&EndpointStatus) -> Option<f64>); 5] = [
+        ("meridian_endpoint_usable", "1 if it may be handed out.", |endpoint| Some(f64::from(u8::from(endpoint.usable)))),
+        ("meridian_endpoint_forced", "1 if an operator forces its state.", |endpoint| Some(f64::from(u8::from(endpoint.forced.is_some())))),
+        ("meridian_endpoint_weight", "Weight in effect.", |endpoint| Some(f64::from(endpoint.weight))),
+        ("meridian_endpoint_last_check_timestamp_seconds", "Unix time of the last finished check.", |endpoint| endpoint.last_check.map(|at| at as f64)),
+        ("meridian_endpoint_last_check_duration_seconds", "How long the last finished check took.", |endpoint| {
+            endpoint.last_ms.map(|ms| ms as f64 / 1000.0)
+        }),
+    ];
+    for (name, help, figure) in figures {
+        let mut family = page.gauge(name, help);
+        all().for_each(|endpoint| {
+            if let Some(value) = figure(endpoint) {
+                family.sample(&[("endpoint", &endpoint.id)], value);
+            }
+        });
+    }
+}
+
+/// The text so far.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn counter(&mut self, name: &str, help: &str) -> Family<'_> {
+        self.family(name, help, "counter")
+    }
+
+    fn gauge(&mut self, name: &str, help: &str) -> Family<'_> {
+        self.family(name, help, "gauge")
+    }
+
+    fn family(&mut self, name: &str, help: &str, kind: &str) -> Family<'_> {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        Family { page: &mut self.0, name: name.to_owned() }
+    }
+}
+
+/// One metric and its samples.
+struct Family<'a> {
+    page: &'a mut String,
+    name: String,
+}
+
+impl Family<'_> {
+    fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        self.page.push_str(&self.name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            let _ = write!(self.page, "{}{label}=\"", if index == 0 { '{' } else { ',' });
+            escape(self.page, text);
+            self.page.push('"');
+        }
+        let _ = writeln!(self.page, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+}
+
+/// Backslash, quote and line end, as the format asks.
+fn escape(page: &mut String, text: &str) {
+    for char in text.chars() {
+        match char {
+            '\\' => page.push_str("\\\\"),
+            '"' => page.push_str("\\\""),
+            '\n' => page.push_str("\\n"),
+            other => page.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut page = Page::default();
+        page.gauge("m", "Help.").sample(&[("a", "x\\y\"z\nq"), ("b", "")], 1.5);
+        assert_eq!(page.0, "# HELP m Help.\n# TYPE m gauge\nm{a=\"x\\\\y\\\"z\\nq\",b=\"\"} 1.5\n");
+    }
+}

@@ -1,0 +1,62 @@
+//! L5: the admin listener: HTTP under `/v1` for people and programs that move traffic, plus health and metrics. It owns no state: requests go
+//! to [`control::Handle`](crate::control::Handle), figures come from [`telemetry::Registry`](crate::telemetry::Registry).
+//!
+//! ```text
+//!   accept (at most MAX_CONNECTIONS) ─▶ head (deadline) ─▶ guard: token, or a free path on loopback ─▶ route
+//!      ─▶ body (limit, deadline) ─▶ JSON ─▶ control ─▶ JSON, or a problem (RFC 9457)
+//! ```
+//!
+//! Everything needs the token unless it is one of three paths asked from loopback, so that no way of writing a path gets past the check.
+
+mod guard;
+mod listener;
+mod metrics;
+mod refusal;
+mod routes;
+pub mod token;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::control::Handle;
+use crate::control::api::Refusal;
+use crate::telemetry::Registry;
+
+pub use listener::Server;
+pub use refusal::Problem;
+pub use token::Token;
+
+/// Header in which a caller says who they are; it becomes the owner of overlays. The token alone decides what they may do.
+pub const ACTOR_HEADER: &str = "meridian-actor";
+
+/// Longest [`ACTOR_HEADER`], visible ASCII and spaces.
+pub const MAX_ACTOR_LEN: usize = 100;
+
+/// Longest request body. An overlay takes under 2 KiB.
+pub const MAX_BODY_LEN: usize = 64 * 1024;
+
+/// Traces a decision; `app` provides it.
+pub trait Explainer: Send + Sync {
+    /// How `name` and `rtype` are answered for `client` (an address or a prefix). The value is an object; its member `text` is for people.
+    fn explain(&self, name: &str, rtype: &str, client: &str) -> Result<serde_json::Value, Refusal>;
+}
+
+/// What every request handler may use.
+struct Shared {
+    handle: Handle,
+    explainer: Arc<dyn Explainer>,
+    registry: Registry,
+    token: Token,
+    counts: Counts,
+}
+
+/// The listener's own counters.
+#[derive(Default)]
+struct Counts {
+    /// Replies by the first digit of their status, 2 to 5; the rest is not used.
+    replies: [AtomicU64; 6],
+    /// Requests without the right token.
+    unauthorised: AtomicU64,
+    /// Unix second of the last log line about one, so that they cannot flood the log.
+    last_logged: AtomicU64,
+}

@@ -1,0 +1,113 @@
+//! Errors as problem details (RFC 9457): what was wrong, in which field, and what would have been near.
+
+use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use crate::control::api::Refusal;
+
+/// A problem as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `urn:meridian:` and a word for programs: `not-found`, `invalid`, `bad-json`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The same for people, one for all problems of this type.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// This one: what was found, what was expected.
+    pub detail: String,
+    /// The field of the request it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// Names near the one that was not found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub near: Vec<String>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Problem {
+        Problem {
+            kind: format!("urn:meridian:{kind}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            field: None,
+            near: Vec::new(),
+        }
+    }
+
+    pub(super) fn field(mut self, field: impl Into<String>) -> Problem {
+        self.field = Some(field.into());
+        self
+    }
+
+    pub(super) fn unauthorised(detail: &str) -> Problem {
+        Problem::new(StatusCode::UNAUTHORIZED, "unauthorised", "the request carries no valid token", detail)
+    }
+
+    pub(super) fn no_such_path(path: &str) -> Problem {
+        let detail = format!("found {path:?}, expected a path that docs/admin.md lists");
+        Problem::new(StatusCode::NOT_FOUND, "no-such-path", "there is nothing at this path", detail)
+    }
+
+    pub(super) fn method_not_allowed(method: &str, path: &str) -> Problem {
+        let detail = format!("{path}: found {method:?}, expected one of the methods in the Allow header");
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "this path does not take this method", detail)
+    }
+
+    pub(super) fn too_large(limit: usize) -> Problem {
+        let detail = format!("expected a body of at most {limit} octets");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request body is too large", detail)
+    }
+
+    pub(super) fn too_slow(detail: &str) -> Problem {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "the request took too long to arrive", detail)
+    }
+
+    pub(super) fn media_type(found: Option<&HeaderValue>) -> Problem {
+        let found = found.map_or("none".to_owned(), |value| format!("{value:?}"));
+        let detail = format!("Content-Type: found {found}, expected application/json");
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "the request body is not JSON", detail).field("Content-Type")
+    }
+
+    pub(super) fn bad_request(kind: &str, detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, kind, "the request cannot be read", detail)
+    }
+
+    pub(super) fn not_found(what: &str, near: Vec<String>) -> Problem {
+        let suggestion = if near.is_empty() { String::new() } else { format!("; did you mean {}", near.join(" or ")) };
+        let detail = format!("found no {what}{suggestion}");
+        Problem { near, ..Problem::new(StatusCode::NOT_FOUND, "not-found", "what the request names does not exist", detail) }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Problem {
+        match refusal {
+            Refusal::NotFound { what, near } => Problem::not_found(&what, near),
+            Refusal::Invalid { field, detail } => {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "the request contradicts the rules", detail).field(field)
+            }
+            Refusal::Store { detail } => {
+                let detail = format!("{detail}; nothing was changed");
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", "the change could not be kept, so it was not made", detail)
+            }
+            Refusal::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping", "nothing was changed"),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, [(CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"meridian\""));
+        }
+        response
+    }
+}

@@ -1,0 +1,223 @@
+//! The paths and what each does: read the request, ask `control`, write JSON.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Extension, FromRequest, Path, Query, Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::guard::{Actor, Peer, guard};
+use super::{MAX_BODY_LEN, Problem, Shared, metrics};
+use crate::control::api::{Applied, NewOverlay, Overlay, ReloadReport, Status};
+
+/// A request body must arrive within this.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// All paths.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics_text))
+        .route("/v1/status", get(status))
+        .route("/v1/overlays", get(overlays).post(lay_overlay))
+        .route("/v1/overlays/{id}", get(overlay).delete(revert))
+        .route("/v1/reload", post(reload))
+        .route("/v1/failback", post(failback))
+        .route("/v1/explain", get(explain))
+        .fallback(async |uri: Uri| Problem::no_such_path(uri.path()))
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| Problem::method_not_allowed(method.as_str(), uri.path()))
+        .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
+        .layer(middleware::from_fn_with_state(shared.clone(), guard))
+        .with_state(shared)
+}
+
+type App = State<Arc<Shared>>;
+
+/// Ready: a world is published. Degraded is ready: answering well from what there is beats not answering.
+async fn ready(State(shared): App) -> Response {
+    match shared.handle.status().generation {
+        0 => (StatusCode::SERVICE_UNAVAILABLE, "no generation is served yet\n").into_response(),
+        generation => format!("ok, generation {generation}\n").into_response(),
+    }
+}
+
+async fn metrics_text(State(shared): App) -> Response {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&shared)).into_response()
+}
+
+/// The status with the counters of this moment.
+async fn status(State(shared): App) -> Json<Status> {
+    let mut status = Status::clone(&shared.handle.status());
+    status.zones.iter_mut().for_each(|zone| zone.queries = shared.registry.slot(zone.slot));
+    status.pools.iter_mut().for_each(|pool| pool.queries = shared.registry.slot(pool.slot));
+    Json(status)
+}
+
+/// `GET /v1/overlays`.
+#[derive(Serialize)]
+struct Overlays {
+    overlays: Vec<Overlay>,
+}
+
+async fn overlays(State(shared): App) -> Json<Overlays> {
+    Json(Overlays { overlays: shared.handle.status().overlays.clone() })
+}
+
+/// The result of laying or reverting: the id first, for whoever reads only that.
+#[derive(Serialize)]
+struct AppliedBody {
+    id: u64,
+    #[serde(flatten)]
+    applied: Applied,
+}
+
+impl From<Applied> for AppliedBody {
+    fn from(applied: Applied) -> AppliedBody {
+        AppliedBody { id: applied.overlay.id, applied }
+    }
+}
+
+async fn lay_overlay(State(shared): App, Extension(Actor(actor)): Extension<Actor>, request: Request) -> Result<Response, Problem> {
+    let new: NewOverlay = json(request).await?;
+    let body = AppliedBody::from(shared.handle.overlay(new, actor).await?);
+    let location = [(LOCATION, format!("/v1/overlays/{}", body.id))];
+    Ok((StatusCode::CREATED, location, Json(body)).into_response())
+}
+
+async fn overlay(State(shared): App, id: Result<Path<String>, PathRejection>) -> Result<Json<Overlay>, Problem> {
+    let (text, id) = overlay_id(id)?;
+    let status = shared.handle.status();
+    let found = status.overlays.iter().find(|overlay| overlay.id == id);
+    found.cloned().map(Json).ok_or_else(|| Problem::not_found(&format!("overlay {text}"), Vec::new()))
+}
+
+async fn revert(
+    State(shared): App,
+    Extension(Actor(actor)): Extension<Actor>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<AppliedBody>, Problem> {
+    let (_, id) = overlay_id(id)?;
+    Ok(Json(shared.handle.revert(id, actor).await?.into()))
+}
+
+/// An id as it was written and as a number. Digits alone: `+7` and `0x7` are nobody's id.
+fn overlay_id(id: Result<Path<String>, PathRejection>) -> Result<(String, u64), Problem> {
+    let Ok(Path(text)) = id else { return Err(Problem::not_found("overlay of that id", Vec::new())) };
+    match text.parse() {
+        Ok(id) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok((text, id)),
+        _ => Err(Problem::not_found(&format!("overlay {text:?}"), Vec::new())),
+    }
+}
+
+/// `POST /v1/reload`; an empty body means everything, zone by zone.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ReloadBody {
+    zone: Option<String>,
+    all: bool,
+}
+
+async fn reload(State(shared): App, request: Request) -> Result<Json<ReloadReport>, Problem> {
+    let body: ReloadBody = json_or_empty(request).await?;
+    Ok(Json(shared.handle.reload(body.zone, body.all).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FailbackBody {
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Generation {
+    generation: u64,
+}
+
+async fn failback(State(shared): App, Extension(Actor(actor)): Extension<Actor>, request: Request) -> Result<Json<Generation>, Problem> {
+    let body: FailbackBody = json(request).await?;
+    Ok(Json(Generation { generation: shared.handle.failback(body.name, actor).await? }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainQuery {
+    name: String,
+    #[serde(rename = "type", default = "default_type")]
+    rtype: String,
+    client: Option<String>,
+}
+
+fn default_type() -> String {
+    "A".into()
+}
+
+async fn explain(
+    State(shared): App,
+    Extension(peer): Extension<Peer>,
+    query: Result<Query<ExplainQuery>, QueryRejection>,
+) -> Result<Json<serde_json::Value>, Problem> {
+    let Query(query) = query.map_err(|rejection| Problem::bad_request("bad-query", rejection.body_text()))?;
+    let client = query.client.filter(|client| !client.is_empty()).unwrap_or_else(|| peer.ip().to_string());
+    Ok(Json(shared.explainer.explain(&query.name, &query.rtype, &client)?))
+}
+
+/// The body as JSON; an empty one as the default.
+async fn json_or_empty<T: DeserializeOwned + Default>(request: Request) -> Result<T, Problem> {
+    let (content_type, bytes) = body(request).await?;
+    if bytes.is_empty() { Ok(T::default()) } else { parse(content_type, &bytes) }
+}
+
+async fn json<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    let (content_type, bytes) = body(request).await?;
+    parse(content_type, &bytes)
+}
+
+/// Reads the body within limit and deadline.
+async fn body(request: Request<Body>) -> Result<(HeaderMap, Bytes), Problem> {
+    let headers = request.headers().clone();
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|len| len > MAX_BODY_LEN) {
+        return Err(Problem::too_large(MAX_BODY_LEN));
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
+        Ok(Ok(bytes)) => Ok((headers, bytes)),
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::too_large(MAX_BODY_LEN)),
+        Ok(Err(rejection)) => Err(Problem::bad_request("bad-body", rejection.body_text())),
+        Err(_) => Err(Problem::too_slow(&format!("expected the whole body within {} s", BODY_TIMEOUT.as_secs()))),
+    }
+}
+
+/// JSON that does not parse is a bad request, with the place; JSON of the wrong shape is unprocessable, with the field.
+fn parse<T: DeserializeOwned>(headers: HeaderMap, bytes: &[u8]) -> Result<T, Problem> {
+    let content_type = headers.get(CONTENT_TYPE);
+    let essence = content_type.and_then(|value| value.to_str().ok()?.split(';').next()).unwrap_or("").trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::media_type(content_type));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let problem = shape(error.into_inner());
+        if path == "." || problem.field.is_some() { problem } else { problem.field(path) }
+    })?;
+    deserializer.end().map_err(shape)?;
+    Ok(value)
+}
+
+fn shape(error: serde_json::Error) -> Problem {
+    let detail = error.to_string();
+    if error.is_data() {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "the request contradicts the rules", detail)
+    } else {
+        Problem::bad_request("bad-json", detail)
+    }
+}
