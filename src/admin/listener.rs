@@ -20,16 +20,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::guard::Peer;
-use super::{Counts, Explainer, Shared, Token, routes};
+use super::{Counts, Explainer, Limits, Shared, Token, routes};
 use crate::control::Handle;
 use crate::telemetry::Registry;
 
-/// Connections open at once; more wait in the kernel's queue. Operators, a scraper and some automation need a few.
-const MAX_CONNECTIONS: usize = 256;
-/// The head of a request must arrive within this, the wait for the next request of a connection included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// Longest life of a connection, whatever it does: room for the slowest reload, an end for readers that never finish.
-const MAX_CONNECTION_AGE: Duration = Duration::from_secs(300);
 /// Octets of head buffered; hyper's smallest is 8 KiB.
 const MAX_HEAD_LEN: usize = 16 * 1024;
 /// Header fields in a head.
@@ -44,6 +38,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     listener: TcpListener,
     addr: SocketAddr,
+    limits: Limits,
 }
 
 impl Server {
@@ -51,7 +46,12 @@ impl Server {
     pub async fn bind(addr: SocketAddr) -> io::Result<Server> {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
-        Ok(Server { listener, addr })
+        Ok(Server { listener, addr, limits: Limits::default() })
+    }
+
+    /// The same with other limits.
+    pub fn with_limits(self, limits: Limits) -> Server {
+        Server { limits, ..self }
     }
 
     /// Where it listens.
@@ -61,8 +61,8 @@ impl Server {
 
     /// Serves until `stop` is done, then lets requests under way finish for a moment.
     pub async fn serve(self, handle: Handle, explainer: Arc<dyn Explainer>, registry: Registry, token: Token, stop: impl Future<Output = ()>) {
-        let router = routes::router(Arc::new(Shared { handle, explainer, registry, token, counts: Counts::default() }));
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let router = routes::router(Arc::new(Shared { handle, explainer, registry, token, limits: self.limits, counts: Counts::default() }));
+        let slots = Arc::new(Semaphore::new(self.limits.connections));
         let (stopping, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut stop = pin!(stop);
@@ -76,7 +76,7 @@ impl Server {
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 (accepted, slot) = accept => match accepted {
                     Ok((stream, peer)) => {
-                        let serving = connection(stream, peer, router.clone(), stopped.clone());
+                        let serving = connection(stream, peer, router.clone(), self.limits, stopped.clone());
                         connections.spawn(async move {
                             serving.await;
                             drop(slot);
@@ -97,7 +97,7 @@ impl Server {
 }
 
 /// Serves one connection until it is over, too old, or told to stop.
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits, mut stopped: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -107,12 +107,12 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut sto
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(limits.head)
         .max_buf_size(MAX_HEAD_LEN)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let mut age = pin!(tokio::time::sleep(MAX_CONNECTION_AGE));
+    let mut age = pin!(tokio::time::sleep(limits.connection));
     tokio::select! {
         _ = connection.as_mut() => return,
         () = &mut age => return,

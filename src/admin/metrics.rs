@@ -114,7 +114,9 @@ fn endpoints(page: &mut Page, status: &Status) {
         ("meridian_endpoint_usable", "1 if it may be handed out.", |endpoint| Some(f64::from(u8::from(endpoint.usable)))),
         ("meridian_endpoint_forced", "1 if an operator forces its state.", |endpoint| Some(f64::from(u8::from(endpoint.forced.is_some())))),
         ("meridian_endpoint_weight", "Weight in effect.", |endpoint| Some(f64::from(endpoint.weight))),
-        ("meridian_endpoint_last_check_timestamp_seconds", "Unix time of the last finished check.", |endpoint| endpoint.last_check.map(|at| at as f64)),
+        ("meridian_endpoint_last_check_timestamp_seconds", "Unix time of the last finished check.", |endpoint| {
+            endpoint.last_check.map(|at| at as f64)
+        }),
         ("meridian_endpoint_last_check_duration_seconds", "How long the last finished check took.", |endpoint| {
             endpoint.last_ms.map(|ms| ms as f64 / 1000.0)
         }),

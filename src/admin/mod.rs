@@ -2,7 +2,7 @@
 //! to [`control::Handle`](crate::control::Handle), figures come from [`telemetry::Registry`](crate::telemetry::Registry).
 //!
 //! ```text
-//!   accept (at most MAX_CONNECTIONS) ─▶ head (deadline) ─▶ guard: token, or a free path on loopback ─▶ route
+//!   accept (at most so many) ─▶ head (deadline) ─▶ guard: token, or a free path on loopback ─▶ route
 //!      ─▶ body (limit, deadline) ─▶ JSON ─▶ control ─▶ JSON, or a problem (RFC 9457)
 //! ```
 //!
@@ -17,6 +17,7 @@ pub mod token;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use crate::control::Handle;
 use crate::control::api::Refusal;
@@ -35,6 +36,26 @@ pub const MAX_ACTOR_LEN: usize = 100;
 /// Longest request body. An overlay takes under 2 KiB.
 pub const MAX_BODY_LEN: usize = 64 * 1024;
 
+/// Deadlines of the listener. The defaults are right for production; tests shorten them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The head of a request must arrive within this, the wait for the next request of a connection included.
+    pub head: Duration,
+    /// The body must arrive within this.
+    pub body: Duration,
+    /// Longest life of a connection, whatever it does: room for the slowest reload, an end for readers that never finish.
+    pub connection: Duration,
+    /// Connections open at once; more wait in the kernel's queue. Operators, a scraper and some automation need a few.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        let seconds = Duration::from_secs;
+        Limits { head: seconds(15), body: seconds(10), connection: seconds(300), connections: 256 }
+    }
+}
+
 /// Traces a decision; `app` provides it.
 pub trait Explainer: Send + Sync {
     /// How `name` and `rtype` are answered for `client` (an address or a prefix). The value is an object; its member `text` is for people.
@@ -47,6 +68,7 @@ struct Shared {
     explainer: Arc<dyn Explainer>,
     registry: Registry,
     token: Token,
+    limits: Limits,
     counts: Counts,
 }
 

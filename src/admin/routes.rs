@@ -1,9 +1,8 @@
 //! The paths and what each does: read the request, ask `control`, write JSON.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Extension, FromRequest, Path, Query, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
@@ -11,15 +10,12 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::guard::{Actor, Peer, guard};
 use super::{MAX_BODY_LEN, Problem, Shared, metrics};
 use crate::control::api::{Applied, NewOverlay, Overlay, ReloadReport, Status};
-
-/// A request body must arrive within this.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All paths.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -87,7 +83,7 @@ impl From<Applied> for AppliedBody {
 }
 
 async fn lay_overlay(State(shared): App, Extension(Actor(actor)): Extension<Actor>, request: Request) -> Result<Response, Problem> {
-    let new: NewOverlay = json(request).await?;
+    let new: NewOverlay = json(&shared, request).await?;
     let body = AppliedBody::from(shared.handle.overlay(new, actor).await?);
     let location = [(LOCATION, format!("/v1/overlays/{}", body.id))];
     Ok((StatusCode::CREATED, location, Json(body)).into_response())
@@ -127,7 +123,7 @@ struct ReloadBody {
 }
 
 async fn reload(State(shared): App, request: Request) -> Result<Json<ReloadReport>, Problem> {
-    let body: ReloadBody = json_or_empty(request).await?;
+    let body: ReloadBody = json_or_empty(&shared, request).await?;
     Ok(Json(shared.handle.reload(body.zone, body.all).await?))
 }
 
@@ -143,7 +139,7 @@ struct Generation {
 }
 
 async fn failback(State(shared): App, Extension(Actor(actor)): Extension<Actor>, request: Request) -> Result<Json<Generation>, Problem> {
-    let body: FailbackBody = json(request).await?;
+    let body: FailbackBody = json(&shared, request).await?;
     Ok(Json(Generation { generation: shared.handle.failback(body.name, actor).await? }))
 }
 
@@ -171,28 +167,28 @@ async fn explain(
 }
 
 /// The body as JSON; an empty one as the default.
-async fn json_or_empty<T: DeserializeOwned + Default>(request: Request) -> Result<T, Problem> {
-    let (content_type, bytes) = body(request).await?;
+async fn json_or_empty<T: DeserializeOwned + Default>(shared: &Shared, request: Request) -> Result<T, Problem> {
+    let (content_type, bytes) = body(shared, request).await?;
     if bytes.is_empty() { Ok(T::default()) } else { parse(content_type, &bytes) }
 }
 
-async fn json<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
-    let (content_type, bytes) = body(request).await?;
+async fn json<T: DeserializeOwned>(shared: &Shared, request: Request) -> Result<T, Problem> {
+    let (content_type, bytes) = body(shared, request).await?;
     parse(content_type, &bytes)
 }
 
 /// Reads the body within limit and deadline.
-async fn body(request: Request<Body>) -> Result<(HeaderMap, Bytes), Problem> {
+async fn body(shared: &Shared, request: Request) -> Result<(HeaderMap, Bytes), Problem> {
     let headers = request.headers().clone();
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|len| len > MAX_BODY_LEN) {
         return Err(Problem::too_large(MAX_BODY_LEN));
     }
-    match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
+    match tokio::time::timeout(shared.limits.body, Bytes::from_request(request, &())).await {
         Ok(Ok(bytes)) => Ok((headers, bytes)),
         Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::too_large(MAX_BODY_LEN)),
         Ok(Err(rejection)) => Err(Problem::bad_request("bad-body", rejection.body_text())),
-        Err(_) => Err(Problem::too_slow(&format!("expected the whole body within {} s", BODY_TIMEOUT.as_secs()))),
+        Err(_) => Err(Problem::too_slow(&format!("expected the whole body within {:?}", shared.limits.body))),
     }
 }
 
@@ -202,6 +198,12 @@ fn parse<T: DeserializeOwned>(headers: HeaderMap, bytes: &[u8]) -> Result<T, Pro
     let essence = content_type.and_then(|value| value.to_str().ok()?.split(';').next()).unwrap_or("").trim();
     if !essence.eq_ignore_ascii_case("application/json") {
         return Err(Problem::media_type(content_type));
+    }
+    // Serde would also take a list of the fields in order, which nobody means.
+    if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        serde_json::from_slice::<IgnoredAny>(bytes).map_err(shape)?;
+        let detail = "found JSON that is no object, expected an object";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "the request contradicts the rules", detail));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {

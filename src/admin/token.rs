@@ -132,9 +132,10 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// Writes a new token under another name and links it into place: the file is whole or not there, and an existing one stays.
 fn create(path: &Path) -> io::Result<()> {
     let mut secret = [0; RANDOM_LEN];
-    getrandom::fill(&mut secret).map_err(io::Error::other)?;
+    let no_chance = |error: getrandom::Error| io::Error::other(error.to_string());
+    getrandom::fill(&mut secret).map_err(no_chance)?;
     let mut name = [0; 6];
-    getrandom::fill(&mut name).map_err(io::Error::other)?;
+    getrandom::fill(&mut name).map_err(no_chance)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let draft = folder.join(format!(".{FILE_NAME}.{}", BASE64URL_NOPAD.encode(&name)));
@@ -187,7 +188,8 @@ mod tests {
     fn files_that_hold_no_token_are_refused_and_kept() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("admin.token");
-        for content in ["", "\n", "short", &"x".repeat(2000), &format!("{}\n{}", "x".repeat(40), "y".repeat(40)), "ÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄ"] {
+        for content in ["", "\n", "short", &"x".repeat(2000), &format!("{}\n{}", "x".repeat(40), "y".repeat(40)), "ÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄ"]
+        {
             fs::write(&path, content).expect("write");
             assert!(matches!(Token::load_or_create(&path), Err(TokenError::Unusable { .. })), "{content:?}");
             assert_eq!(fs::read_to_string(&path).expect("read"), content);

@@ -1,7 +1,9 @@
 //! The integration tests: one binary, one module per piece.
 
+mod admin;
 mod config;
 mod origin;
 mod probe;
 mod serve;
+mod stand_in;
 mod store;

@@ -1,0 +1,192 @@
+//! A running admin listener over a stand-in for `control`, which answers requests by a few fixed rules. Tests of what `control` really does
+//! belong with the real one; these are about HTTP and the command line.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use meridian::admin::{Explainer, Limits, Server, Token};
+use meridian::control::api::{Applied, EndpointStatus, NewOverlay, Overlay, PoolStatus, Refusal, ReloadReport, Status, ZoneReload, ZoneStatus};
+use meridian::control::handle::{Ends, Event, channel};
+use meridian::telemetry::Registry;
+use meridian::world::{Published, World};
+use tokio::sync::oneshot;
+
+/// The token of every stand-in.
+pub const TOKEN: &str = "meridian_test-token-that-is-long-enough";
+
+/// A running listener. Dropping it stops it.
+pub struct StandIn {
+    pub addr: SocketAddr,
+    pub registry: Registry,
+    stop: Option<oneshot::Sender<()>>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl StandIn {
+    /// On a free port of loopback, with one zone and one pool.
+    pub async fn start() -> StandIn {
+        StandIn::with(Limits::default(), Token::given(TOKEN)).await
+    }
+
+    pub async fn with(limits: Limits, token: Token) -> StandIn {
+        let server = Server::bind("127.0.0.1:0".parse().expect("address")).await.expect("bind").with_limits(limits);
+        let addr = server.addr();
+        let registry = Registry::new();
+        let (handle, ends) = channel(Arc::new(Published::new(World::default())));
+        ends.status.store(Arc::new(status(&registry)));
+        tokio::spawn(answer_requests(ends));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async { drop(stopped.await) };
+        let serving = tokio::spawn(server.serve(handle, Arc::new(Fixed), registry.clone(), token, stopped));
+        StandIn { addr, registry, stop: Some(stop), serving }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    /// Stops it and waits until it has.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        self.serving.await.expect("no panic");
+    }
+}
+
+/// Explains one name.
+struct Fixed;
+
+impl Explainer for Fixed {
+    fn explain(&self, name: &str, rtype: &str, client: &str) -> Result<serde_json::Value, Refusal> {
+        if name != "app.example.com" {
+            return Err(Refusal::NotFound { what: format!("zone for {name:?}"), near: vec!["app.example.com".into()] });
+        }
+        Ok(serde_json::json!({ "name": name, "type": rtype, "client": client, "text": format!("{name} {rtype} for {client}\n") }))
+    }
+}
+
+fn endpoint(address: &str, state: &str, last_error: Option<&str>) -> EndpointStatus {
+    EndpointStatus {
+        id: format!("example.com/fra/{address}"),
+        target: address.into(),
+        state: state.into(),
+        stale: false,
+        forced: None,
+        usable: state != "down",
+        weight: 1,
+        monitors: vec!["web".into()],
+        since: Some(1_700_000_000),
+        last_check: Some(1_700_000_100),
+        last_ms: Some(12),
+        next_check: Some(1_700_000_110),
+        last_error: last_error.map(str::to_owned),
+    }
+}
+
+fn status(registry: &Registry) -> Status {
+    Status {
+        generation: 41,
+        started: 1_700_000_000,
+        version: "0.1.0".into(),
+        degraded: vec!["geo database geodata/x.mmdb: not found; clients are not located.".into()],
+        zones: vec![ZoneStatus {
+            name: "example.com.".into(),
+            file: "zones/example.com.toml".into(),
+            serial: 1_700_000_000,
+            records: 7,
+            steered: vec!["app.example.com.".into()],
+            state: "serving".into(),
+            why: None,
+            slot: registry.assign("zone example.com."),
+            queries: 0,
+        }],
+        pools: vec![PoolStatus {
+            id: "example.com/fra".into(),
+            region: Some("eu".into()),
+            health: "degraded".into(),
+            usable: 1,
+            needed: 1,
+            endpoints: vec![endpoint("192.0.2.10", "up", None), endpoint("192.0.2.11", "down", Some("connect: connection \"refused\""))],
+            slot: registry.assign("pool example.com/fra"),
+            queries: 0,
+        }],
+        overlays: Vec::new(),
+    }
+}
+
+async fn answer_requests(mut ends: Ends) {
+    let mut next = 1;
+    while let Some(event) = ends.events.recv().await {
+        let mut status = Status::clone(&ends.status.load());
+        status.generation += 1;
+        match event {
+            Event::Overlay(new, owner, reply) => {
+                let result = lay(&mut status, &mut next, new, owner);
+                ends.status.store(Arc::new(status));
+                let _ = reply.send(result);
+            }
+            Event::Revert(id, _, reply) => {
+                let at = status.overlays.iter().position(|overlay| overlay.id == id);
+                let result = match at {
+                    Some(at) => Ok(Applied { overlay: status.overlays.remove(at), generation: status.generation }),
+                    None => Err(Refusal::NotFound { what: format!("overlay {id}"), near: Vec::new() }),
+                };
+                ends.status.store(Arc::new(status));
+                let _ = reply.send(result);
+            }
+            Event::Reload { zone, all_or_nothing, reply } => {
+                let _ = reply.send(reload(&status, zone, all_or_nothing));
+            }
+            Event::Failback(name, by, reply) => {
+                let known = name == "example.com/www" && !by.is_empty();
+                let refusal = Refusal::NotFound { what: format!("steered name or policy {name:?}"), near: vec!["example.com/www".into()] };
+                let _ = reply.send(if known { Ok(status.generation) } else { Err(refusal) });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn lay(status: &mut Status, next: &mut u64, new: NewOverlay, owner: String) -> Result<Applied, Refusal> {
+    match new.target.as_str() {
+        "example.com/fro" => return Err(Refusal::NotFound { what: "pool \"example.com/fro\"".into(), near: vec!["example.com/fra".into()] }),
+        "disk/full" => return Err(Refusal::Store { detail: "database or disk is full".into() }),
+        "stop/now" => return Err(Refusal::Stopping),
+        _ if new.reason.is_empty() => {
+            return Err(Refusal::Invalid { field: "reason".into(), detail: "found nothing, expected 1 to 500 characters".into() });
+        }
+        _ => {}
+    }
+    let expires = if new.expires.as_deref() == Some("never") { None } else { Some(1_900_000_000) };
+    let overlay = Overlay { id: *next, target: new.target, set: new.set, owner, reason: new.reason, created: 1_700_000_200, expires, inactive: None };
+    *next += 1;
+    status.overlays.push(overlay.clone());
+    Ok(Applied { overlay, generation: status.generation })
+}
+
+fn reload(status: &Status, zone: Option<String>, all_or_nothing: bool) -> Result<ReloadReport, Refusal> {
+    let taken = |zone: &str, outcome: &str, why: Option<&str>| ZoneReload { zone: zone.into(), outcome: outcome.into(), why: why.map(str::to_owned) };
+    match zone.as_deref() {
+        None => Ok(ReloadReport {
+            generation: status.generation,
+            zones: vec![taken("example.com.", if all_or_nothing { "unchanged" } else { "taken" }, None)],
+            ..ReloadReport::default()
+        }),
+        Some("broken.example") => Ok(ReloadReport {
+            generation: status.generation,
+            zones: vec![taken("broken.example.", "kept", Some("its files have 1 problem"))],
+            problems: vec!["zones/broken.toml:3: ttl: found \"x\", expected seconds".into()],
+            failed: true,
+        }),
+        Some(zone) => Err(Refusal::NotFound { what: format!("zone {zone:?}"), near: vec!["example.com.".into()] }),
+    }
+}
+
+/// A client that needs no provider of cryptography of the whole process, and no proxy.
+pub fn http_client() -> reqwest::Client {
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("client")
+}
