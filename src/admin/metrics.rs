@@ -90,12 +90,15 @@ fn zones(page: &mut Page, status: &Status, registry: &Registry) {
     status.zones.iter().for_each(|zone| family.sample(&[("zone", &zone.name)], zone.records));
 }
 
+/// A metric of one thing: name, help, and how to read it.
+type Figure<Of, Value> = (&'static str, &'static str, fn(&Of) -> Value);
+
 fn pools(page: &mut Page, status: &Status, registry: &Registry) {
     let mut family = page.counter("meridian_pool_queries_total", "Queries for which a pool was chosen.");
     status.pools.iter().for_each(|pool| family.sample(&[("pool", &pool.id)], registry.slot(pool.slot)));
     let mut family = page.gauge("meridian_pool_health", "1 for the health a pool is in: healthy, degraded or critical.");
     status.pools.iter().for_each(|pool| family.sample(&[("pool", &pool.id), ("health", &pool.health)], 1));
-    let figures: [(&str, &str, fn(&PoolStatus) -> usize); 3] = [
+    let figures: [Figure<PoolStatus, usize>; 3] = [
         ("meridian_pool_endpoints", "Endpoints of a pool.", |pool| pool.endpoints.len()),
         ("meridian_pool_usable_endpoints", "Endpoints that may be handed out.", |pool| pool.usable),
         ("meridian_pool_needed_endpoints", "Usable endpoints below which the pool is critical.", |pool| pool.needed),
@@ -110,7 +113,7 @@ fn endpoints(page: &mut Page, status: &Status) {
     let all = || status.pools.iter().flat_map(|pool| &pool.endpoints);
     let mut family = page.gauge("meridian_endpoint_state", "1 for the state that checks see: unknown, up, suspect, down or ramp.");
     all().for_each(|endpoint| family.sample(&[("endpoint", &endpoint.id), ("state", &endpoint.state)], 1));
-    let figures: [(&str, &str, fn(&EndpointStatus) -> Option<f64>); 5] = [
+    let figures: [Figure<EndpointStatus, Option<f64>>; 5] = [
         ("meridian_endpoint_usable", "1 if it may be handed out.", |endpoint| Some(f64::from(u8::from(endpoint.usable)))),
         ("meridian_endpoint_forced", "1 if an operator forces its state.", |endpoint| Some(f64::from(u8::from(endpoint.forced.is_some())))),
         ("meridian_endpoint_weight", "Weight in effect.", |endpoint| Some(f64::from(endpoint.weight))),

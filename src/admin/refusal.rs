@@ -21,7 +21,7 @@ pub struct Problem {
     pub detail: String,
     /// The field of the request it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub field: Option<String>,
+    pub field: Option<Box<str>>,
     /// Names near the one that was not found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub near: Vec<String>,
@@ -39,7 +39,7 @@ impl Problem {
         }
     }
 
-    pub(super) fn field(mut self, field: impl Into<String>) -> Problem {
+    pub(super) fn field(mut self, field: impl Into<Box<str>>) -> Problem {
         self.field = Some(field.into());
         self
     }

@@ -12,23 +12,23 @@ use meridian::world::{Published, World};
 use tokio::sync::oneshot;
 
 /// The token of every stand-in.
-pub const TOKEN: &str = "meridian_test-token-that-is-long-enough";
+pub(crate) const TOKEN: &str = "meridian_test-token-that-is-long-enough";
 
 /// A running listener. Dropping it stops it.
-pub struct StandIn {
-    pub addr: SocketAddr,
-    pub registry: Registry,
+pub(crate) struct StandIn {
+    pub(crate) addr: SocketAddr,
+    pub(crate) registry: Registry,
     stop: Option<oneshot::Sender<()>>,
     serving: tokio::task::JoinHandle<()>,
 }
 
 impl StandIn {
     /// On a free port of loopback, with one zone and one pool.
-    pub async fn start() -> StandIn {
+    pub(crate) async fn start() -> StandIn {
         StandIn::with(Limits::default(), Token::given(TOKEN)).await
     }
 
-    pub async fn with(limits: Limits, token: Token) -> StandIn {
+    pub(crate) async fn with(limits: Limits, token: Token) -> StandIn {
         let server = Server::bind("127.0.0.1:0".parse().expect("address")).await.expect("bind").with_limits(limits);
         let addr = server.addr();
         let registry = Registry::new();
@@ -41,12 +41,12 @@ impl StandIn {
         StandIn { addr, registry, stop: Some(stop), serving }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
     }
 
     /// Stops it and waits until it has.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         self.serving.await.expect("no panic");
     }
@@ -182,7 +182,7 @@ fn reload(status: &Status, zone: Option<String>, all_or_nothing: bool) -> Result
 }
 
 /// A client that needs no provider of cryptography of the whole process, and no proxy.
-pub fn http_client() -> reqwest::Client {
+pub(crate) fn http_client() -> reqwest::Client {
     let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("versions")
