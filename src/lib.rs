@@ -20,8 +20,7 @@ pub mod config;
 pub mod control;
 pub mod store;
 pub mod telemetry;
-// L5: sockets, checks, HTTP; they never import each other.
-pub mod probe;
 // L5: sockets, checks and HTTP; they never import each other.
 pub mod admin;
+pub mod probe;
 pub mod serve;
