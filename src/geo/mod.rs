@@ -1,7 +1,9 @@
 //! L1: where clients are. Databases become one sorted table of ranges and facts; a policy's view of it becomes a [`ClassMap`].
 //! Pure: bytes in, tables out.
 
+pub mod build;
 pub mod classmap;
+mod columns;
 pub mod places;
 mod record;
 pub mod space;

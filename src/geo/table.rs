@@ -84,12 +84,12 @@ impl<A: Copy + Ord + Default> Ranges<A> {
         Ranges { starts: vec![A::default()], facts: vec![0] }
     }
 
-    fn empty() -> Ranges<A> {
+    pub(super) fn empty() -> Ranges<A> {
         Ranges { starts: Vec::new(), facts: Vec::new() }
     }
 
     /// Appends a range; the last one goes on when it says the same.
-    fn push(&mut self, start: A, facts: u32) {
+    pub(super) fn push(&mut self, start: A, facts: u32) {
         if self.facts.last() != Some(&facts) {
             self.starts.push(start);
             self.facts.push(facts);
@@ -201,7 +201,12 @@ impl Table {
         let (mut v4, mut v6) = (Ranges::empty(), Ranges::empty());
         starts_v4.into_iter().for_each(|(start, facts)| v4.push(start as u32, facts));
         starts_v6.into_iter().for_each(|(start, facts)| v6.push(start, facts));
-        Table { facts: interner.facts, v4, v6: without_embedded(&v6), databases: Vec::new() }.finished()
+        Table::from_ranges(interner.facts, v4, v6).finished()
+    }
+
+    /// From ranges that cover both spaces; `facts[0]` is empty.
+    pub(super) fn from_ranges(facts: Vec<Facts>, v4: Ranges<u32>, v6: Ranges<u128>) -> Table {
+        Table { facts, v4, v6: without_embedded(&v6), databases: Vec::new() }
     }
 
     /// What is known about an address; IPv4 embedded in IPv6 counts as IPv4.
@@ -255,7 +260,8 @@ impl Table {
         &self.facts
     }
 
-    fn overlaid(&self, later: Table) -> Table {
+    /// This table with a later one laid over it, field by field.
+    pub(super) fn overlaid(&self, later: Table) -> Table {
         let mut interner = Interner::new();
         let mut memo: HashMap<(u32, u32), u32> = HashMap::new();
         let mut join = |base: u32, over: u32| {
@@ -268,7 +274,7 @@ impl Table {
     }
 
     /// Fills continents in from countries.
-    fn finished(mut self) -> Table {
+    pub(super) fn finished(mut self) -> Table {
         let mut interner = Interner::new();
         let renumbered: Vec<u32> = (self.facts.drain(..))
             .map(|mut facts| {
@@ -293,18 +299,18 @@ pub(super) fn depth(addr: u128, width: u32, start: Option<u128>, next: Option<u1
     before.max(after) as u8
 }
 
-struct Interner {
-    facts: Vec<Facts>,
+pub(super) struct Interner {
+    pub(super) facts: Vec<Facts>,
     known: HashMap<FactsKey, u32>,
 }
 
 impl Interner {
-    fn new() -> Interner {
+    pub(super) fn new() -> Interner {
         let nothing = Facts::default();
         Interner { known: HashMap::from([(nothing.key(), 0)]), facts: vec![nothing] }
     }
 
-    fn intern(&mut self, facts: Facts) -> u32 {
+    pub(super) fn intern(&mut self, facts: Facts) -> u32 {
         *self.known.entry(facts.key()).or_insert_with(|| {
             self.facts.push(facts);
             self.facts.len() as u32 - 1
