@@ -4,6 +4,8 @@
 pub mod build;
 pub mod classmap;
 mod columns;
+pub mod distance;
+pub mod latency;
 pub mod places;
 mod record;
 pub mod space;
@@ -11,5 +13,7 @@ pub mod table;
 pub mod writer;
 
 pub use classmap::{ClassMap, ClassMapBuilder, ClassMapError, Clip, Hit, MAX_CLASS};
+pub use distance::{biased, distance_km, rtt_ms};
+pub use latency::RttTable;
 pub use places::{continent_of, is_continent, is_country, is_subdivision};
 pub use table::{DatabaseInfo, Facts, Table, TableError};
