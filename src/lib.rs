@@ -24,3 +24,5 @@ pub mod telemetry;
 pub mod admin;
 pub mod probe;
 pub mod serve;
+// L6: the command line and what it starts.
+pub mod cli;

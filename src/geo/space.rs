@@ -183,6 +183,14 @@ pub(super) const PRIVATE_V6: [(u128, u8); 5] = [
     (0xfec0 << 112, 10),          // site local, deprecated by RFC 3879 but still configured
 ];
 
+/// True for addresses that say nothing about where a client is: private use, loopback, link local and their like; embedded IPv4 counts as IPv4.
+pub fn is_private(addr: IpAddr) -> bool {
+    match unembed(addr) {
+        IpAddr::V4(addr) => PRIVATE_V4.iter().any(|&(first, len)| u32::from(addr) & !(host_mask(32, len) as u32) == first),
+        IpAddr::V6(addr) => PRIVATE_V6.iter().any(|&(first, len)| u128::from(addr) & !host_mask(128, len) == first),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,6 +245,40 @@ mod tests {
             "x",
         ] {
             assert!(parse_prefix(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn private_space_is_what_hosts_use_but_nobody_routes() {
+        for private in [
+            "10.1.2.3",
+            "172.16.0.0",
+            "192.168.255.255",
+            "100.127.255.255",
+            "127.0.0.1",
+            "169.254.1.1",
+            "0.0.0.0",
+            "::",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(is_private(addr(private)), "{private}");
+        }
+        for public in [
+            "9.255.255.255",
+            "172.32.0.0",
+            "192.0.2.1",
+            "198.18.0.1",
+            "100.128.0.0",
+            "255.255.255.255",
+            "::2",
+            "2001:db8::1",
+            "2002:c000:0201::",
+            "fbff::",
+        ] {
+            assert!(!is_private(addr(public)), "{public}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod config;
+mod geo;
 mod origin;
 mod probe;
 mod serve;

@@ -1,0 +1,3 @@
+//! L6: the command line.
+
+pub mod geo;
