@@ -8,3 +8,4 @@ mod probe;
 mod serve;
 mod stand_in;
 mod store;
+mod zone_text;
