@@ -40,13 +40,13 @@ pub fn next_start(started: Duration, took: Duration, delay: Duration) -> Duratio
 /// The state of one check, and what it needs to move on.
 ///
 /// ```text
-///                first_pass             falter                    fall
-///   UNKNOWN ────────────────▶ UP ────────────────▶ SUSPECT ─────────────────▶ DOWN ◀── first_fail ── UNKNOWN
-///                             ▲ ▲                  │ ▲   │                     │ ▲
-///                             │ └───── recover ────┘ │   └─ recover ─┐         │ │
-///                             │                      │ falter        ▼  rise   │ │
-///                             └────── settle ────────┴───────────── RAMP ◀─────┘ │
-///                                                     UP, RAMP ──── fall ────────┘
+///            first_pass        falter            fall          rise          settle
+///   UNKNOWN ───────────▶ UP ──────────▶ SUSPECT ─────▶ DOWN ─────────▶ RAMP ────────▶ UP
+///      │                  ◀── recover ──│  ▲  │                        ▲ │
+///      │                                   │  └──────── recover ───────┘ │
+///      └─ first_fail ─▶ DOWN               └──────────── falter ─────────┘
+///
+///   UP, RAMP ─ fall ─▶ DOWN where one failure is enough; DOWN ─ rise ─▶ UP where there is no ramp
 ///
 ///   state     result  when                                       arrow       to
 ///   UNKNOWN   pass    always                                     first_pass  UP, without a ramp
@@ -438,9 +438,12 @@ mod tests {
             ((10, 2, 3, 3.0), (14.0, 19.0)),
             ((5, 1, 3, 0.1), (4.6, 7.1)),
             ((5, 1, 3, 2.0), (8.5, 11.0)),
+            ((30, 5, 3, 0.1), (25.1, 40.1)),
+            ((30, 5, 3, 5.0), (30.0, 45.0)),
+            ((10, 2, 1, 0.1), (5.1, 10.1)),
             ((30, 30, 3, 0.1), (75.1, 90.1)),
             ((30, 30, 3, 6.0), (81.0, 96.0)),
-            ((10, 10, 1, 3.0), (8.0, 13.0)),
+            ((10, 2, 1, 3.0), (8.0, 13.0)),
         ];
         for ((interval, fast, fall, took), (mean, worst)) in rows {
             let thresholds = Thresholds { interval: secs(interval), fast: secs(fast), fall, rise: 3 };

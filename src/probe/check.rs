@@ -132,8 +132,10 @@ fn url(scheme: &str, check: &HttpCheck, addr: SocketAddr) -> Option<Url> {
         (Err(_), _) => check.host.trim_end_matches('.').to_owned(),
         (Ok(_), addr) => bracketed(addr.ip()),
     };
-    let text = format!("{scheme}://{host}:{}{}", addr.port(), check.path);
-    if check.path.starts_with('/') { Url::parse(&text).ok() } else { None }
+    let url = Url::parse(&format!("{scheme}://{host}:{}{}", addr.port(), check.path)).ok()?;
+    // `10.1` and `0x7f000001` are addresses to a URL though not to us: they would lead past the pinned address.
+    let leads_to_us = url.domain().is_some() || check.host.parse::<IpAddr>().is_ok();
+    (check.path.starts_with('/') && leads_to_us).then_some(url)
 }
 
 /// The Host header, where it cannot be taken from the URL: a host that is an address.
@@ -315,6 +317,9 @@ mod tests {
         check("http", "[app.example", "/", "192.0.2.1:82", None);
         check("http", "app.example", "@other.example/", "192.0.2.1:80", None);
         check("http", "", "/", "192.0.2.1:80", None);
+        check("http", "10.1", "/", "192.0.2.1:80", None);
+        check("http", "0x7f000001", "/", "192.0.2.1:80", None);
+        check("http", "app.example.1", "/", "192.0.2.1:80", None);
         check("http", "a b", "/", "192.0.2.1:80", None);
     }
 }
