@@ -56,7 +56,7 @@ impl State {
 pub enum Failure {
     /// No connection: refused, unreachable, reset. The operating system's words.
     Connect(String),
-    /// Nothing within the timeout; the phase that hung (`connect`, `tls`, `response`, `body`).
+    /// Nothing within the timeout; the phase that hung (`resolve`, `connect`, `tls`, `response`, `body`).
     Timeout(&'static str),
     /// TLS did not come about; the reason (`certificate expired`, `certificate not valid for name "…"`, …).
     Tls(String),

@@ -21,6 +21,8 @@ const STALL: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Phase {
+    /// Waits for one of our own few lookups to end.
+    Queue,
     Resolve,
     Connect,
     Tls,
@@ -29,11 +31,11 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    pub(super) const ALL: [Phase; 5] = [Phase::Resolve, Phase::Connect, Phase::Tls, Phase::Response, Phase::Body];
+    pub(super) const ALL: [Phase; 6] = [Phase::Queue, Phase::Resolve, Phase::Connect, Phase::Tls, Phase::Response, Phase::Body];
 
     fn word(self) -> &'static str {
         match self {
-            Phase::Resolve => "resolve",
+            Phase::Queue | Phase::Resolve => "resolve",
             Phase::Connect => "connect",
             Phase::Tls => "tls",
             Phase::Response => "response",
@@ -46,6 +48,7 @@ impl Phase {
 pub(super) fn timed_out(took: Duration, timeout: Duration, phase: Phase) -> Failure {
     match took.checked_sub(timeout) {
         Some(late) if late > STALL => Failure::Internal(format!("this machine stood still for {:.1} s", late.as_secs_f64())),
+        _ if phase == Phase::Queue => Failure::Internal("too many lookups of host names hang in this machine's resolver".to_owned()),
         _ => Failure::Timeout(phase.word()),
     }
 }
@@ -104,7 +107,7 @@ pub(super) fn io_failure(error: &io::Error, phase: Phase) -> Failure {
         _ => return Failure::Connect(plain(&error.to_string())),
     };
     let words = match phase {
-        Phase::Resolve | Phase::Connect => return Failure::Connect(words.to_owned()),
+        Phase::Queue | Phase::Resolve | Phase::Connect => return Failure::Connect(words.to_owned()),
         Phase::Tls => return Failure::Tls(format!("{words} during the handshake")),
         Phase::Response => format!("{words} before a response"),
         Phase::Body => format!("{words} in the middle of the body"),
@@ -240,6 +243,7 @@ mod tests {
         check(3001, Phase::Connect, "timeout during connect");
         check(3900, Phase::Body, "timeout during body");
         check(3000, Phase::Resolve, "timeout during resolve");
+        check(3000, Phase::Queue, "check could not run: too many lookups of host names hang in this machine's resolver");
         check(9000, Phase::Tls, "check could not run: this machine stood still for 6.0 s");
     }
 
