@@ -5,5 +5,6 @@ pub mod master;
 pub mod rdata;
 pub mod record;
 mod token;
+pub mod tree;
 
 pub use record::{MAX_TTL, Place, Record, Ttl};
