@@ -1,3 +1,6 @@
-//! L1: what a zone's steering means: the checked definitions ([`model`]), how they come to a decision, and how that is explained.
+//! L1: what a zone's steering means: the checked definitions ([`model`]), who gets what in which order ([`resolve`]), and what that comes
+//! to with health and weights ([`plan`]).
 
 pub mod model;
+pub mod plan;
+pub mod resolve;

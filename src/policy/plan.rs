@@ -1,0 +1,541 @@
+//! From the order of things to a decision: health, operators' force, weights and TTL. Made at publication, not per query.
+//!
+//! A class is evaluated in passes; the first that yields anything decides (CONTRACT, Zone TOML):
+//!
+//! ```text
+//! 1 healthy      pools that are not critical and not held back by failback
+//! 2 any up       pools with at least one usable endpoint
+//! 3 all_down     pool | nodata | servfail | last-good, or for `all`:
+//! 4   all        as if every endpoint were up, except those that operators put down or drain
+//! 5   really all as if every endpoint were up
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::dns::RecordType;
+use crate::health::State;
+use crate::policy::model::{
+    AllDown, Child, Endpoint, Forced, Policy, PolicyIx, PolicyKind, Pool, PoolIx, Steer, Target, TtlRange, WeightedMode, ZoneModel,
+};
+use crate::policy::resolve::{Class, Step};
+use crate::zone::Ttl;
+
+/// Unsettled for now: the TTL stays at its minimum.
+pub const UNSETTLED: u64 = u64::MAX;
+
+/// What is known of one zone's endpoints, and what operators laid over its files.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Indexed by [`PoolIx`].
+    pub pools: Vec<PoolView>,
+    /// Weights of policy children that differ from the files.
+    pub child_weights: BTreeMap<(PolicyIx, Child), u16>,
+    /// Children that failback holds back.
+    pub held: BTreeSet<(PolicyIx, Child)>,
+}
+
+/// What is known of one pool.
+#[derive(Clone, Debug, Default)]
+pub struct PoolView {
+    /// In the order of [`Pool::endpoints`].
+    pub endpoints: Vec<EndpointView>,
+    /// Unix seconds since when nothing in it is unsettled; [`UNSETTLED`] while something is; 0 when nothing ever was.
+    pub settled_at: u64,
+    /// Forced `down` or `drain` on the pool as a whole or its region; matters for pools without endpoints.
+    pub forced: Option<Forced>,
+    /// Counter slot.
+    pub slot: u32,
+}
+
+/// What is known of one endpoint.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EndpointView {
+    /// As checks see it; `Up` when nothing checks it.
+    pub state: State,
+    /// The strongest force of endpoint, pool and region.
+    pub forced: Option<Forced>,
+    /// In effect, 0 to 65535.
+    pub weight: u16,
+    /// Share of the weight while ramping, 0 to 1.
+    pub ramp: f32,
+}
+
+impl EndpointView {
+    /// May be handed out. Truth table: forced down or drain → no; forced up → yes; else by state.
+    pub fn is_usable(&self) -> bool {
+        match self.forced {
+            Some(Forced::Down | Forced::Drain) => false,
+            Some(Forced::Up) => true,
+            None => self.state.is_usable(),
+        }
+    }
+
+    /// Asks for the minimum TTL: draining, or unsettled and not overruled.
+    pub fn is_unsettled(&self) -> bool {
+        match self.forced {
+            Some(Forced::Drain) => true,
+            Some(_) => false,
+            None => self.state.is_unsettled(),
+        }
+    }
+
+    fn is_withdrawn(&self) -> bool {
+        matches!(self.forced, Some(Forced::Down | Forced::Drain))
+    }
+}
+
+/// The decision for one class of clients, ready to be answered from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// What is handed out.
+    pub choice: Choice,
+    /// Bounds of the TTL.
+    pub ttl: TtlRange,
+    /// When everything consulted settled; see [`PoolView::settled_at`].
+    pub settled_at: u64,
+    /// Which pass decided.
+    pub pass: Pass,
+}
+
+/// The pass that decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pass {
+    /// 1: a pool that is not critical.
+    Healthy,
+    /// 2: a critical pool with something left.
+    AnyUp,
+    /// 3: `all_down`.
+    AllDown,
+}
+
+/// What a class gets.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Choice {
+    /// Addresses or records of one pool, or of several merged.
+    Answers {
+        /// What there is.
+        set: Arc<AnswerSet>,
+        /// At most this many addresses, 1 to 64.
+        answers: u8,
+    },
+    /// One of several, by weight.
+    Weighted(WeightedChoice),
+    /// An empty answer.
+    NoData,
+    /// SERVFAIL.
+    ServFail,
+}
+
+/// A choice among several by weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightedChoice {
+    /// How chance enters.
+    pub mode: WeightedMode,
+    /// Salt: hash of zone and policy name, the same on every server.
+    pub salt: u64,
+    /// Sum of the weights.
+    pub total: u64,
+    /// At least two.
+    pub entries: Vec<WeightedEntry>,
+}
+
+/// One of several.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightedEntry {
+    /// Above 0; weights are scaled by [`WEIGHT_SCALE`] so that ramps have room below 1.
+    pub weight: u64,
+    /// Hash of the child's name.
+    pub id: u64,
+    /// What it comes to.
+    pub choice: Choice,
+}
+
+/// Steps per unit of weight.
+pub const WEIGHT_SCALE: u64 = 1024;
+
+/// Whatever a pool hands out at present.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct AnswerSet {
+    /// Counter slot of the pool; `None` for merged pools.
+    pub slot: Option<u32>,
+    /// A records.
+    pub v4: AddressSet<4>,
+    /// AAAA records.
+    pub v6: AddressSet<16>,
+    /// CNAME target, wire form.
+    pub cname: Option<Box<[u8]>>,
+    /// Further types: rdata in wire form.
+    pub records: Vec<(RecordType, Vec<Vec<u8>>)>,
+}
+
+/// Addresses of one family with their weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AddressSet<const N: usize> {
+    /// Network order.
+    pub addrs: Vec<[u8; N]>,
+    /// In the order of `addrs`, above 0; empty when all are equal.
+    pub weights: Vec<u32>,
+}
+
+impl<const N: usize> Default for AddressSet<N> {
+    fn default() -> Self {
+        AddressSet { addrs: Vec::new(), weights: Vec::new() }
+    }
+}
+
+impl<const N: usize> AddressSet<N> {
+    /// Weight 0 takes part only when nothing else is left.
+    fn new(mut entries: Vec<([u8; N], u32)>) -> Self {
+        if entries.iter().any(|(_, weight)| *weight > 0) {
+            entries.retain(|(_, weight)| *weight > 0);
+        }
+        let equal = entries.windows(2).all(|pair| pair[0].1 == pair[1].1);
+        let weights = if equal { Vec::new() } else { entries.iter().map(|(_, weight)| *weight).collect() };
+        AddressSet { addrs: entries.into_iter().map(|(addr, _)| addr).collect(), weights }
+    }
+}
+
+/// How one pool looked to the evaluation, for `explain`.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Considered {
+    /// Pool id.
+    pub pool: String,
+    /// Usable endpoints.
+    pub usable: usize,
+    /// All endpoints.
+    pub total: usize,
+    /// `min_healthy` as a count.
+    pub needed: usize,
+    /// Why it was passed over, or `None` when it could serve.
+    pub passed_over: Option<String>,
+}
+
+/// Evaluates one class. `last_good` is the plan that served before everything failed, if one is known. `considered` hears of every pool
+/// that was looked at.
+pub fn plan(
+    model: &ZoneModel,
+    steer: &Steer,
+    ttl: TtlRange,
+    class: &Class,
+    view: &View,
+    last_good: Option<&Plan>,
+    considered: &mut dyn FnMut(Considered),
+) -> Plan {
+    let mut evaluation = Evaluation { model, view, answers: steer.answers, settled_at: 0, considered };
+    for (pass, look) in [(Pass::Healthy, Look::Healthy), (Pass::AnyUp, Look::AnyUp)] {
+        if let Some(choice) = evaluation.choose(&class.step, look, Demand::default()) {
+            return Plan { choice, ttl, settled_at: evaluation.settled_at, pass };
+        }
+    }
+    let choice = match class.all_down.unwrap_or(steer.all_down) {
+        AllDown::NoData => Choice::NoData,
+        AllDown::ServFail => Choice::ServFail,
+        AllDown::Pool(ix) => evaluation.answers_of(&[ix], Look::Everything, None),
+        AllDown::LastGood => match last_good {
+            Some(plan) => plan.choice.clone(),
+            None => evaluation.as_if_up(&class.step),
+        },
+        AllDown::All => evaluation.as_if_up(&class.step),
+    };
+    Plan { choice, ttl, settled_at: UNSETTLED, pass: Pass::AllDown }
+}
+
+/// What counts as available.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Healthy,
+    AnyUp,
+    NotWithdrawn,
+    Everything,
+}
+
+/// What policies above a pool ask of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Demand {
+    both_families: bool,
+    /// The outermost policy's cap.
+    answers: Option<u8>,
+}
+
+impl Demand {
+    fn under(self, policy: &Policy) -> Demand {
+        Demand { both_families: self.both_families || policy.require_both_families, answers: self.answers.or(policy.answers) }
+    }
+}
+
+struct Evaluation<'a> {
+    model: &'a ZoneModel,
+    view: &'a View,
+    /// The steered name's cap on addresses.
+    answers: Option<u8>,
+    settled_at: u64,
+    considered: &'a mut dyn FnMut(Considered),
+}
+
+impl Evaluation<'_> {
+    fn as_if_up(&mut self, step: &Step) -> Choice {
+        self.choose(step, Look::NotWithdrawn, Demand::default())
+            .or_else(|| self.choose(step, Look::Everything, Demand::default()))
+            .unwrap_or(Choice::NoData)
+    }
+
+    fn choose(&mut self, step: &Step, look: Look, demand: Demand) -> Option<Choice> {
+        match step {
+            Step::Pool(ix) => self.is_available(*ix, look, demand).then(|| self.answers_of(&[*ix], look, demand.answers)),
+            Step::Order { policy, to } => {
+                let demand = demand.under(self.model.policy(*policy));
+                let held = |child: &Child| look == Look::Healthy && self.view.held.contains(&(*policy, *child));
+                // Held children are better ones that traffic has left: they come in only when there is nothing else to stay on.
+                let (waiting, free): (Vec<_>, Vec<_>) = to.iter().partition(|(child, _)| held(child));
+                waiting.iter().for_each(|(child, _)| self.note_held(*child));
+                free.into_iter().chain(waiting).find_map(|(_, step)| self.choose(step, look, demand))
+            }
+            Step::Weighted { policy, to } => self.choose_weighted(*policy, to, look, demand),
+            Step::Merge { policy, to } => {
+                let demand = demand.under(self.model.policy(*policy));
+                let mut pools = Vec::new();
+                for (_, step) in to {
+                    self.available_pools(step, look, demand, &mut pools);
+                }
+                (!pools.is_empty()).then(|| self.answers_of(&pools, look, demand.answers))
+            }
+        }
+    }
+
+    fn note_held(&mut self, child: Child) {
+        for ix in self.model.pools_below(child) {
+            self.report(ix, Some("held back by failback".into()));
+        }
+    }
+
+    /// The pools that a merged child contributes: every alternative that is available, or the first of an order.
+    fn available_pools(&mut self, step: &Step, look: Look, demand: Demand, pools: &mut Vec<PoolIx>) -> bool {
+        match step {
+            Step::Pool(ix) => {
+                let available = self.is_available(*ix, look, demand);
+                if available && !pools.contains(ix) {
+                    pools.push(*ix);
+                }
+                available
+            }
+            Step::Order { policy, to } => {
+                let demand = demand.under(self.model.policy(*policy));
+                to.iter().any(|(_, step)| self.available_pools(step, look, demand, pools))
+            }
+            Step::Weighted { policy, to } | Step::Merge { policy, to } => {
+                let demand = demand.under(self.model.policy(*policy));
+                to.iter().fold(false, |any, (_, step)| self.available_pools(step, look, demand, pools) || any)
+            }
+        }
+    }
+
+    /// Zero weights as Route 53 has them: never while a non-zero child is available; equal shares when only zeros are left.
+    fn choose_weighted(&mut self, ix: PolicyIx, to: &[(Child, Step)], look: Look, demand: Demand) -> Option<Choice> {
+        let policy = self.model.policy(ix);
+        let PolicyKind::Weighted { to: weights, mode } = &policy.kind else { return None };
+        let demand = demand.under(policy);
+        let mut entries: Vec<(u64, WeightedEntry)> = Vec::with_capacity(to.len());
+        for (child, step) in to {
+            let weight = self.view.child_weights.get(&(ix, *child)).copied();
+            let weight = weight.or_else(|| weights.iter().find(|(other, _)| other == child).map(|(_, weight)| *weight)).unwrap_or(0);
+            if let Some(choice) = self.choose(step, look, demand) {
+                let scaled = (u64::from(weight) * WEIGHT_SCALE) as f64 * f64::from(self.ramp_of(*child, look));
+                let id = hash_text(self.model.child_name(*child));
+                entries.push((u64::from(weight), WeightedEntry { weight: (scaled as u64).max(1), id, choice }));
+            }
+        }
+        if entries.iter().any(|(weight, _)| *weight > 0) {
+            entries.retain(|(weight, _)| *weight > 0);
+        } else {
+            entries.iter_mut().for_each(|(_, entry)| entry.weight = WEIGHT_SCALE);
+        }
+        let mut entries: Vec<WeightedEntry> = entries.into_iter().map(|(_, entry)| entry).collect();
+        match entries.len() {
+            0 => None,
+            1 => entries.pop().map(|entry| entry.choice),
+            _ => {
+                let salt = hash_text(&format!("{}{}", self.model.name.to_lowercase(), policy.name));
+                let total = entries.iter().map(|entry| entry.weight).sum();
+                Some(Choice::Weighted(WeightedChoice { mode: *mode, salt, total, entries }))
+            }
+        }
+    }
+
+    /// The share of its weight that a pool takes while its endpoints ramp up: the mean over the usable ones.
+    fn ramp_of(&self, child: Child, look: Look) -> f32 {
+        let Child::Pool(ix) = child else { return 1.0 };
+        if matches!(look, Look::NotWithdrawn | Look::Everything) {
+            return 1.0;
+        }
+        let usable: Vec<f32> = self.view.pools[ix.0 as usize].endpoints.iter().filter(|e| e.is_usable()).map(|e| e.ramp).collect();
+        if usable.is_empty() { 1.0 } else { usable.iter().sum::<f32>() / usable.len() as f32 }
+    }
+
+    fn is_available(&mut self, ix: PoolIx, look: Look, demand: Demand) -> bool {
+        let (pool, view) = (self.model.pool(ix), &self.view.pools[ix.0 as usize]);
+        self.settled_at = self.settled_at.max(view.settled_at);
+        let usable = available(pool, view, look).count();
+        let needed = pool.min_healthy.needed(pool.endpoints.len());
+        let why = if pool.endpoints.is_empty() {
+            let withdrawn = look != Look::Everything && matches!(view.forced, Some(Forced::Down | Forced::Drain));
+            withdrawn.then(|| "withdrawn by an operator".to_string())
+        } else if usable == 0 {
+            Some("no usable endpoint".to_string())
+        } else if look == Look::Healthy && usable < needed {
+            Some(format!("critical: {usable} usable, {needed} needed"))
+        } else if demand.both_families && look != Look::Everything && !has_both_families(pool, view, look) {
+            Some("lacks a usable endpoint of one family".to_string())
+        } else {
+            None
+        };
+        let available = why.is_none();
+        self.report(ix, why);
+        available
+    }
+
+    fn report(&mut self, ix: PoolIx, passed_over: Option<String>) {
+        let (pool, view) = (self.model.pool(ix), &self.view.pools[ix.0 as usize]);
+        (self.considered)(Considered {
+            pool: pool.id.to_string(),
+            usable: view.endpoints.iter().filter(|endpoint| endpoint.is_usable()).count(),
+            total: pool.endpoints.len(),
+            needed: pool.min_healthy.needed(pool.endpoints.len()),
+            passed_over,
+        });
+    }
+
+    fn answers_of(&self, pools: &[PoolIx], look: Look, policy_answers: Option<u8>) -> Choice {
+        let mut set = AnswerSet::default();
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let mut answers = 0;
+        for ix in pools {
+            let (pool, view) = (self.model.pool(*ix), &self.view.pools[ix.0 as usize]);
+            answers = answers.max(pool.answers);
+            for (endpoint, seen) in available(pool, view, look) {
+                let ramp = if matches!(look, Look::Healthy | Look::AnyUp) { seen.ramp } else { 1.0 };
+                let weight = scale_weight(seen.weight, ramp);
+                match &endpoint.target {
+                    Target::Address(IpAddr::V4(addr)) => v4.push((addr.octets(), weight)),
+                    Target::Address(IpAddr::V6(addr)) => v6.push((addr.octets(), weight)),
+                    Target::Cname(name) => set.cname = Some(name.as_wire().into()),
+                }
+            }
+            for (rtype, rdatas) in &pool.records {
+                if !set.records.iter().any(|(other, _)| other == rtype) {
+                    set.records.push((*rtype, rdatas.clone()));
+                }
+            }
+        }
+        if let [ix] = pools {
+            set.slot = Some(self.view.pools[ix.0 as usize].slot);
+        }
+        set.v4 = AddressSet::new(dedup(v4));
+        set.v6 = AddressSet::new(dedup(v6));
+        let answers = self.answers.or(policy_answers).unwrap_or(answers).max(1);
+        Choice::Answers { set: Arc::new(set), answers }
+    }
+}
+
+fn scale_weight(weight: u16, ramp: f32) -> u32 {
+    match weight {
+        0 => 0,
+        weight => ((f64::from(weight) * WEIGHT_SCALE as f64 * f64::from(ramp)) as u32).max(1),
+    }
+}
+
+fn dedup<const N: usize>(mut entries: Vec<([u8; N], u32)>) -> Vec<([u8; N], u32)> {
+    let mut seen = BTreeSet::new();
+    entries.retain(|(addr, _)| seen.insert(*addr));
+    entries
+}
+
+fn available<'a>(pool: &'a Pool, view: &'a PoolView, look: Look) -> impl Iterator<Item = (&'a Endpoint, &'a EndpointView)> {
+    pool.endpoints.iter().zip(&view.endpoints).filter(move |(_, seen)| match look {
+        Look::Healthy | Look::AnyUp => seen.is_usable(),
+        Look::NotWithdrawn => !seen.is_withdrawn(),
+        Look::Everything => true,
+    })
+}
+
+fn has_both_families(pool: &Pool, view: &PoolView, look: Look) -> bool {
+    pool.is_cname
+        || [true, false].into_iter().all(|v4| {
+            available(pool, view, look).any(|(endpoint, _)| matches!(&endpoint.target, Target::Address(addr) if addr.is_ipv4() == v4))
+        })
+}
+
+/// The hash behind `coherent` and `sticky`: FNV-1a over the octets, then a finishing mix (SplitMix64). Fixed for ever: all servers and all
+/// versions must come to the same answers.
+pub fn hash_octets(seed: u64, octets: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325 ^ seed;
+    for octet in octets {
+        hash = (hash ^ u64::from(*octet)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    mix(hash)
+}
+
+/// The finishing mix of SplitMix64.
+pub fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn hash_text(text: &str) -> u64 {
+    hash_octets(0, text.as_bytes())
+}
+
+impl Plan {
+    /// Seconds to hand out at `unix_s`: the minimum while unsettled, then back to the maximum over 2 × max (CONTRACT, `ttl`).
+    pub fn ttl_at(&self, unix_s: u64) -> Ttl {
+        let TtlRange { max, min } = self.ttl;
+        if self.settled_at == UNSETTLED {
+            return min;
+        }
+        let (elapsed, whole) = (unix_s.saturating_sub(self.settled_at), 2 * u64::from(max));
+        if elapsed >= whole { max } else { min + (u64::from(max - min) * elapsed / whole.max(1)) as Ttl }
+    }
+}
+
+impl WeightedChoice {
+    /// Picks by a uniform 64-bit number: multiply-shift, no modulo (algorithms §2.2).
+    pub fn by_number(&self, uniform: u64) -> &Choice {
+        let mut left = ((u128::from(uniform) * u128::from(self.total)) >> 64) as u64;
+        for entry in &self.entries {
+            if left < entry.weight {
+                return &entry.choice;
+            }
+            left -= entry.weight;
+        }
+        // The numbers are below the total, so the last entry has returned.
+        &self.entries[self.entries.len() - 1].choice
+    }
+
+    /// Same key, same choice for one window of `window_s` seconds; windows of different keys begin at different times, so that a change of
+    /// window is no event for the origin (algorithms §2.2).
+    pub fn by_window(&self, key: &[u8], unix_s: u64, window_s: Ttl) -> &Choice {
+        let window_s = u64::from(window_s.max(1));
+        let key = hash_octets(self.salt, key);
+        let window = (unix_s + key % window_s) / window_s;
+        self.by_number(mix(key ^ mix(window)))
+    }
+
+    /// Weighted rendezvous: the highest w / −ln(u) wins, so a change of weights or entries moves the minimum of keys (algorithms §2.3).
+    pub fn by_rendezvous(&self, key: &[u8]) -> &Choice {
+        let key = hash_octets(self.salt, key);
+        let score = |entry: &WeightedEntry| {
+            let uniform = ((mix(key ^ entry.id) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+            entry.weight as f64 / -uniform.ln()
+        };
+        let mut best = (f64::MIN, &self.entries[0]);
+        for entry in &self.entries {
+            let score = score(entry);
+            if score > best.0 {
+                best = (score, entry);
+            }
+        }
+        &best.1.choice
+    }
+}
