@@ -1,9 +1,19 @@
 //! L3: the engine. `answer(&World, &Asked, &mut Dice, &mut [u8]) -> Outcome` is pure and total: no I/O, no clock, no lock, no allocation,
 //! no log; whatever octets come in, it comes back with a reply or with the decision to stay silent.
+//!
+//! `answer` is parse → find → write: [`crate::dns::request`] reads, [`walk`] follows RFC 1034 §4.3.2 through our zones and writes as it goes,
+//! [`steer`] decides at steered names, [`opt`] closes with EDNS.
+
+mod opt;
+mod steer;
+mod walk;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 
-use crate::dns::Rcode;
+use crate::dns::{Class, Parsed, Rcode, Request, Writer, request};
 use crate::world::World;
 
 /// The largest reply, and so the size of the buffer that every caller brings.
@@ -77,16 +87,51 @@ pub struct Reply {
     pub pool_slot: Option<u32>,
 }
 
-/// Answers one query into `reply`, which holds at least [`MAX_REPLY_LEN`] octets for TCP and 1,232 for UDP.
-pub fn answer(_world: &World, asked: &Asked<'_>, _dice: &mut Dice, reply: &mut [u8]) -> Outcome {
-    // Until the engine is here: REFUSED, question copied whole.
-    let (Some(head), true) = (asked.packet.get(..12), asked.packet.len() <= reply.len()) else { return Outcome::Silence };
-    if head[2] & 0x80 != 0 {
+/// The largest UDP payload we send, whatever the client says it takes (DNS Flag Day 2020; RFC 9715 §3).
+pub const MAX_UDP_PAYLOAD: u16 = 1232;
+
+/// The largest UDP payload for clients without EDNS (RFC 1035 §4.2.1).
+const PLAIN_UDP_PAYLOAD: u16 = 512;
+
+/// Answers one query into `reply`, which holds at least [`MAX_REPLY_LEN`] octets for TCP and [`MAX_UDP_PAYLOAD`] for UDP.
+pub fn answer(world: &World, asked: &Asked<'_>, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
+    match request::parse(asked.packet) {
+        Parsed::Silence => Outcome::Silence,
+        Parsed::Fault { rcode, question_end, opt } => fault(asked.packet, rcode, question_end, opt, reply),
+        Parsed::Query(request) => reply_to(world, asked, &request, dice, reply),
+    }
+}
+
+fn fault(packet: &[u8], rcode: Rcode, question_end: usize, opt: bool, reply: &mut [u8]) -> Outcome {
+    let Some(mut writer) = Writer::begin(reply, packet, question_end, usize::from(MAX_UDP_PAYLOAD)) else { return Outcome::Silence };
+    writer.set_rcode(rcode);
+    if opt {
+        opt::write_bare(&mut writer, rcode);
+    }
+    Outcome::Reply(Reply { len: writer.finish(), rcode, truncated: false, zone_slot: None, pool_slot: None })
+}
+
+fn reply_to(world: &World, asked: &Asked<'_>, request: &Request, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
+    let limit = match (asked.transport, &request.edns) {
+        (Transport::Tcp, _) => MAX_REPLY_LEN,
+        (Transport::Udp, Some(edns)) => usize::from(edns.udp_payload.min(MAX_UDP_PAYLOAD)),
+        (Transport::Udp, None) => usize::from(PLAIN_UDP_PAYLOAD),
+    };
+    let Some(mut writer) = Writer::begin(reply, asked.packet, request.question.end, limit) else { return Outcome::Silence };
+    let room = opt::room(world, request);
+    if !writer.reserve(room) {
         return Outcome::Silence;
     }
-    let len = asked.packet.len();
-    reply[..len].copy_from_slice(asked.packet);
-    reply[2] |= 0x80;
-    reply[3] = 5;
-    Outcome::Reply(Reply { len, rcode: Rcode::REFUSED, truncated: false, zone_slot: None, pool_slot: None })
+    let end = match request.question.class {
+        Class::IN => walk::answer(world, asked, request, dice, &mut writer),
+        Class::CH => walk::chaos(world, request, &mut writer),
+        _ => walk::End::refused(),
+    };
+    writer.set_rcode(end.rcode);
+    if end.truncated {
+        writer.set_truncated();
+    }
+    writer.release(room);
+    opt::write(world, request, &end, &mut writer);
+    Outcome::Reply(Reply { len: writer.finish(), rcode: end.rcode, truncated: end.truncated, zone_slot: end.zone_slot, pool_slot: end.pool_slot })
 }

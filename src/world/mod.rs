@@ -1,14 +1,51 @@
 //! L2: the world: everything that answering may read. Immutable; made by `control`, published through one pointer, read by every thread.
+//!
+//! ```text
+//! World ── ZoneIndex ── ZoneWorld ──┬── ZoneTree            static data
+//!                                   ├── Steering ── ClassMap    address → (class, scope)
+//!                                   │           └── Plan        per class: what is handed out now
+//!                                   └── model, view             for explaining, never for answering
+//! ```
+
+mod zones;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+
+use crate::policy::model::Prefix;
+use crate::policy::resolve::holds;
+pub use zones::{DownZone, Served, SteeredName, Steering, ZoneIndex, ZoneWorld};
 
 /// Everything that answering may read.
 #[derive(Debug, Default)]
 pub struct World {
     /// Counts up with every publication, from 1.
     pub generation: u64,
+    /// What holds for all zones.
+    pub server: ServerOptions,
+    /// The zones.
+    pub zones: ZoneIndex,
+}
+
+/// Options that hold for all zones.
+#[derive(Clone, Debug, Default)]
+pub struct ServerOptions {
+    /// Sent to clients that ask for it (RFC 5001); at most 128 octets.
+    pub nsid: Option<Box<[u8]>>,
+    /// Text of `version.bind` and `version.server` in class CH; at most 255 octets.
+    pub version: Option<Box<[u8]>>,
+    /// Resolvers whose client-subnet option is used; `None` for all.
+    pub ecs_trust: Option<Vec<Prefix>>,
+}
+
+impl ServerOptions {
+    /// True when the client-subnet option of this resolver is used.
+    pub fn trusts_ecs_of(&self, source: std::net::IpAddr) -> bool {
+        let Some(trusted) = &self.ecs_trust else { return true };
+        let len = if source.is_ipv4() { 32 } else { 128 };
+        trusted.iter().any(|prefix| holds(prefix, &Prefix { addr: source, len }))
+    }
 }
 
 /// The one published world. `control` writes, everybody reads; reading takes no lock and counts no reference.

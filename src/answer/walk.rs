@@ -1,0 +1,395 @@
+//! The walk of RFC 1034 §4.3.2 through our zones, writing as it goes.
+
+use super::opt::Extended;
+use super::steer::{self, Client, Picked};
+use super::{Asked, Dice};
+use crate::dns::request::HEADER_LEN;
+use crate::dns::{Full, QueryName, Rcode, RecordType, Request, Section, Writer};
+use crate::policy::plan::{AddressSet, AnswerSet};
+use crate::world::{Served, World, ZoneWorld};
+use crate::zone::Ttl;
+use crate::zone::tree::{Found, NO_STEER, NodeId, Rrset, compressible};
+
+/// CNAMEs and DNAMEs followed in one answer. Longer chains end there: resolvers ask on by themselves (CONTRACT).
+const MAX_CHAIN: usize = 16;
+
+/// TTL of the HINFO that answers ANY (RFC 8482 §4.2 leaves it to us).
+const ANY_TTL: Ttl = 3600;
+
+/// How a walk ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) rcode: Rcode,
+    pub(super) truncated: bool,
+    /// Client-subnet scope; `None` when the option is not used and so not sent back.
+    pub(super) scope: Option<u8>,
+    pub(super) extended: Option<Extended>,
+    pub(super) zone_slot: Option<u32>,
+    pub(super) pool_slot: Option<u32>,
+}
+
+impl End {
+    /// REFUSED, nothing else.
+    pub(super) fn refused() -> End {
+        End { rcode: Rcode::REFUSED, truncated: false, scope: None, extended: None, zone_slot: None, pool_slot: None }
+    }
+}
+
+/// Whose record is being written.
+#[derive(Clone, Copy)]
+enum Owner<'n> {
+    /// The question's name: a pointer to it keeps the client's case.
+    Question,
+    /// A name reached through a CNAME or DNAME, lower case.
+    Target(&'n QueryName),
+}
+
+/// What a hop came to.
+enum Next {
+    Done,
+    Follow(QueryName),
+}
+
+struct Walk<'a, 'w, 'b> {
+    world: &'w World,
+    request: &'a Request,
+    client: Client,
+    dice: &'a mut Dice,
+    writer: &'a mut Writer<'b>,
+    end: End,
+}
+
+/// Answers a question of class IN.
+pub(super) fn answer(world: &World, asked: &Asked<'_>, request: &Request, dice: &mut Dice, writer: &mut Writer<'_>) -> End {
+    let rtype = request.question.rtype;
+    if rtype.is_meta() && rtype != RecordType::ANY {
+        // AXFR and IXFR until they are configured, and types that are no data (RFC 6895 §3.1).
+        return End::refused();
+    }
+    let client = Client::of(world, asked, request);
+    let scope = client.ecs.map(|_| 0);
+    let end = End { rcode: Rcode::NOERROR, scope, ..End::refused() };
+    let start = writer.mark();
+    let mut walk = Walk { world, request, client, dice, writer, end };
+    let full = walk.run().is_err();
+    let mut end = walk.end;
+    if full {
+        // Nothing rather than a part: whoever wants the answer comes back over TCP (RFC 2181 §9).
+        writer.rewind(start);
+        end.truncated = true;
+    }
+    end
+}
+
+impl<'w> Walk<'_, 'w, '_> {
+    fn run(&mut self) -> Result<(), Full> {
+        let mut next = self.hop(&self.request.question.name, Owner::Question, true)?;
+        let mut seen: [u64; MAX_CHAIN] = [0; MAX_CHAIN];
+        for done in 0..MAX_CHAIN {
+            let Next::Follow(target) = next else { return Ok(()) };
+            let hash = crate::zone::tree::hash_name(target.as_wire());
+            // A loop is told once.
+            if target.as_wire() == self.request.question.name.as_wire() || seen[..done].contains(&hash) {
+                return Ok(());
+            }
+            seen[done] = hash;
+            next = self.hop(&target, Owner::Target(&target), false)?;
+        }
+        Ok(())
+    }
+
+    fn hop(&mut self, name: &QueryName, owner: Owner<'_>, first: bool) -> Result<Next, Full> {
+        let Some((served, hash)) = self.zone_of(name) else {
+            if first {
+                self.end = End { extended: Some(Extended::NotAuthoritative), ..End::refused() };
+            }
+            return Ok(Next::Done);
+        };
+        let zone = match served {
+            Served::Up(zone) => zone,
+            Served::Down if first => {
+                self.end = End { rcode: Rcode::SERVFAIL, extended: Some(Extended::NotReady), ..End::refused() };
+                return Ok(Next::Done);
+            }
+            Served::Down => return Ok(Next::Done),
+        };
+        if first {
+            self.end.zone_slot = Some(zone.slot);
+            self.writer.set_authoritative(true);
+        }
+        match zone.tree.find(name, hash) {
+            Found::Node(node) | Found::Wildcard(node) => self.at_node(zone, node, owner),
+            Found::Delegation(cut) => self.at_cut(zone, cut, name, owner, first),
+            Found::Dname(node) => self.at_dname(zone, node, name, owner),
+            Found::Nothing => {
+                self.end.rcode = Rcode::NXDOMAIN;
+                self.negative(zone, owner)
+            }
+        }
+    }
+
+    /// The zone to answer from: the deepest, but for DS at an apex the one above it, if that is ours too (RFC 4035 §3.1.4.1).
+    fn zone_of(&self, name: &QueryName) -> Option<(Served<'w>, u64)> {
+        let world: &'w World = self.world;
+        let found = world.zones.find(name, usize::MAX)?;
+        if let (RecordType::DS, Served::Up(zone)) = (self.request.question.rtype, found.0)
+            && zone.tree.apex().label_count() == name.label_count()
+            && let Some(above) = world.zones.find(name, name.label_count())
+        {
+            return Some(above);
+        }
+        Some(found)
+    }
+
+    fn at_node(&mut self, zone: &'w ZoneWorld, node: NodeId, owner: Owner<'_>) -> Result<Next, Full> {
+        let rtype = self.request.question.rtype;
+        let tree = &zone.tree;
+        if rtype == RecordType::ANY {
+            return self.any(zone, node, owner);
+        }
+        if let Some(rrset) = tree.rrset(node, rtype) {
+            self.rrset(zone, node, rrset, owner)?;
+            return Ok(Next::Done);
+        }
+        if let Some(cname) = tree.rrset(node, RecordType::CNAME) {
+            self.rrset(zone, node, cname, owner)?;
+            return Ok(tree.rdatas(cname).next().and_then(QueryName::read).map_or(Next::Done, Next::Follow));
+        }
+        match tree.node(node).steer {
+            NO_STEER => self.negative(zone, owner),
+            steer => self.steered(zone, steer, owner),
+        }
+    }
+
+    /// One static RRset: the prepared octets hold for any question that it answers first; else it is written out.
+    fn rrset(&mut self, zone: &ZoneWorld, node: NodeId, rrset: &Rrset, owner: Owner<'_>) -> Result<(), Full> {
+        let tree = &zone.tree;
+        let overlaid = if zone.ttls.is_empty() { None } else { zone.ttls.get(&(node, rrset.rtype)).copied() };
+        let is_soa = rrset.rtype == RecordType::SOA;
+        if let (Owner::Question, None, false) = (owner, overlaid, is_soa)
+            && self.writer.is_empty()
+        {
+            return self.writer.put_block(Section::Answer, tree.block(rrset), rrset.count).map(|_| ());
+        }
+        let ttl = overlaid.unwrap_or(rrset.ttl);
+        for rdata in tree.rdatas(rrset) {
+            if is_soa {
+                self.soa(zone, Section::Answer, ttl)?;
+            } else {
+                self.record(Section::Answer, owner, rrset.rtype, ttl, rdata)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, section: Section, owner: Owner<'_>, rtype: RecordType, ttl: Ttl, rdata: &[u8]) -> Result<(), Full> {
+        self.writer.learn_question();
+        let owner = match owner {
+            Owner::Question => self.request.question.name.as_wire(),
+            Owner::Target(name) => name.as_wire(),
+        };
+        self.writer.put_record(section, owner, rtype, ttl, rdata, compressible(rtype, rdata))
+    }
+
+    /// NODATA and NXDOMAIN: the SOA in the authority section, at the negative TTL (RFC 2308 §2).
+    fn negative(&mut self, zone: &ZoneWorld, owner: Owner<'_>) -> Result<Next, Full> {
+        let tree = &zone.tree;
+        let ready = tree.negative();
+        if let (Owner::Question, true) = (owner, self.writer.is_empty()) {
+            let at = self.writer.put_block(Section::Authority, &ready.octets, u16::from(!ready.octets.is_empty()))?;
+            let shift = (self.request.question.name.as_wire().len() - tree.apex().as_wire().len()) as u16;
+            for pointer in &ready.pointers {
+                let place = usize::from(*pointer);
+                let octets = [ready.octets.get(place), ready.octets.get(place + 1)].map(|octet| octet.copied().unwrap_or(0));
+                self.writer.patch(at + place, &(u16::from_be_bytes(octets) + shift).to_be_bytes());
+            }
+            self.writer.patch((at + ready.octets.len()).saturating_sub(20), &zone.serial.to_be_bytes());
+            return Ok(Next::Done);
+        }
+        self.soa(zone, Section::Authority, tree.negative_ttl())?;
+        Ok(Next::Done)
+    }
+
+    fn soa(&mut self, zone: &ZoneWorld, section: Section, ttl: Ttl) -> Result<(), Full> {
+        let tree = &zone.tree;
+        let Some(rdata) = tree.soa().and_then(|soa| tree.rdatas(soa).next()) else { return Ok(()) };
+        self.writer.learn_question();
+        self.writer.put_record(section, tree.apex().as_wire(), RecordType::SOA, ttl, rdata, compressible(RecordType::SOA, rdata))?;
+        self.writer.patch(self.writer.len() - 20, &zone.serial.to_be_bytes());
+        Ok(())
+    }
+
+    /// At or below a delegation: a referral, or DS from our side of the cut (RFC 4035 §3.1.4.1).
+    fn at_cut(&mut self, zone: &'w ZoneWorld, cut: NodeId, name: &QueryName, owner: Owner<'_>, first: bool) -> Result<Next, Full> {
+        let tree = &zone.tree;
+        if self.request.question.rtype == RecordType::DS && tree.name(cut) == name.as_wire() {
+            return match tree.rrset(cut, RecordType::DS) {
+                Some(ds) => self.rrset(zone, cut, ds, owner).map(|()| Next::Done),
+                None => self.negative(zone, owner),
+            };
+        }
+        if first {
+            self.writer.set_authoritative(false);
+        }
+        self.writer.learn_question();
+        let Some(ns) = tree.rrset(cut, RecordType::NS) else { return Ok(Next::Done) };
+        for rdata in tree.rdatas(ns) {
+            self.writer.put_record(Section::Authority, tree.name(cut), RecordType::NS, ns.ttl, rdata, compressible(RecordType::NS, rdata))?;
+        }
+        for rdata in tree.rdatas(ns) {
+            self.glue(zone, cut, rdata)?;
+        }
+        Ok(Next::Done)
+    }
+
+    /// Addresses of a name server that lies in this zone. Those below the cut must all be there, or the reply is truncated (RFC 9471 §3.1);
+    /// others are a courtesy.
+    fn glue(&mut self, zone: &ZoneWorld, cut: NodeId, ns: &[u8]) -> Result<(), Full> {
+        let tree = &zone.tree;
+        let Some(target) = QueryName::read(ns) else { return Ok(()) };
+        let Some(node) = tree.node_at(target.as_wire()) else { return Ok(()) };
+        let needed = target.suffix(tree.labels(cut)) == tree.name(cut);
+        for rtype in [RecordType::A, RecordType::AAAA] {
+            let Some(rrset) = tree.rrset(node, rtype) else { continue };
+            for rdata in tree.rdatas(rrset) {
+                let written = self.writer.put_record(Section::Additional, target.as_wire(), rtype, rrset.ttl, rdata, []);
+                if needed {
+                    written?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// RFC 6672 §3.2: the DNAME, the CNAME made from it, and on.
+    fn at_dname(&mut self, zone: &'w ZoneWorld, node: NodeId, name: &QueryName, owner: Owner<'_>) -> Result<Next, Full> {
+        let tree = &zone.tree;
+        let Some(dname) = tree.rrset(node, RecordType::DNAME) else { return Ok(Next::Done) };
+        let Some(target) = tree.rdatas(dname).next() else { return Ok(Next::Done) };
+        self.writer.learn_question();
+        self.writer.put_record(Section::Answer, tree.name(node), RecordType::DNAME, dname.ttl, target, [])?;
+        let kept = name.as_wire().len() - tree.name(node).len();
+        let mut wire = [0u8; 255];
+        let len = kept + target.len();
+        let Some(room) = wire.get_mut(..len) else {
+            self.end.rcode = Rcode::YXDOMAIN;
+            return Ok(Next::Done);
+        };
+        room[..kept].copy_from_slice(&name.as_wire()[..kept]);
+        room[kept..].copy_from_slice(target);
+        self.record(Section::Answer, owner, RecordType::CNAME, dname.ttl, &wire[..len])?;
+        if self.request.question.rtype == RecordType::CNAME {
+            return Ok(Next::Done);
+        }
+        Ok(QueryName::read(&wire[..len]).map_or(Next::Done, Next::Follow))
+    }
+
+    /// RFC 8482 §4.2: one HINFO for whatever there is; a CNAME shows itself.
+    fn any(&mut self, zone: &'w ZoneWorld, node: NodeId, owner: Owner<'_>) -> Result<Next, Full> {
+        let tree = &zone.tree;
+        if let Some(cname) = tree.rrset(node, RecordType::CNAME) {
+            return self.rrset(zone, node, cname, owner).map(|()| Next::Done);
+        }
+        let is_empty = tree.rrsets(node).is_empty() && tree.node(node).steer == NO_STEER;
+        if is_empty {
+            return self.negative(zone, owner);
+        }
+        self.record(Section::Answer, owner, RecordType::HINFO, ANY_TTL, b"\x07RFC8482\x00")?;
+        Ok(Next::Done)
+    }
+
+    fn steered(&mut self, zone: &'w ZoneWorld, steer: u32, owner: Owner<'_>) -> Result<Next, Full> {
+        let rtype = self.request.question.rtype;
+        let Some(name) = zone.steered.get(steer as usize) else { return self.negative(zone, owner) };
+        if !name.is_cname && !name.types.contains(&rtype) {
+            // True for every class of clients: scope 0.
+            return self.negative(zone, owner);
+        }
+        let Some(steering) = zone.steerings.get(name.steering as usize) else { return self.negative(zone, owner) };
+        let (class, scope) = steer::class_of(steering, &self.client);
+        self.end.scope = self.end.scope.map(|longest| longest.max(scope));
+        let Some(plan) = steering.plans.get(usize::from(class)) else { return self.negative(zone, owner) };
+        match steer::pick(plan, &self.client, self.dice) {
+            Picked::Answers(set, answers, ttl) => {
+                self.end.pool_slot = set.slot;
+                self.hand_out(zone, set, answers, ttl, owner)
+            }
+            Picked::NoData => self.negative(zone, owner),
+            Picked::ServFail => {
+                self.writer.set_authoritative(false);
+                self.end.rcode = Rcode::SERVFAIL;
+                Ok(Next::Done)
+            }
+        }
+    }
+
+    fn hand_out(&mut self, zone: &'w ZoneWorld, set: &AnswerSet, answers: u8, ttl: Ttl, owner: Owner<'_>) -> Result<Next, Full> {
+        let rtype = self.request.question.rtype;
+        if let Some(target) = &set.cname {
+            self.record(Section::Answer, owner, RecordType::CNAME, ttl, target)?;
+            if rtype == RecordType::CNAME {
+                return Ok(Next::Done);
+            }
+            return Ok(QueryName::read(target).map_or(Next::Done, Next::Follow));
+        }
+        match rtype {
+            RecordType::A if !set.v4.addrs.is_empty() => self.addresses(&set.v4, answers, rtype, ttl, owner)?,
+            RecordType::AAAA if !set.v6.addrs.is_empty() => self.addresses(&set.v6, answers, rtype, ttl, owner)?,
+            RecordType::A | RecordType::AAAA => return self.negative(zone, owner),
+            _ => {
+                let Some((_, rdatas)) = set.records.iter().find(|(other, _)| *other == rtype) else { return self.negative(zone, owner) };
+                for rdata in rdatas {
+                    self.record(Section::Answer, owner, rtype, ttl, rdata)?;
+                }
+            }
+        }
+        Ok(Next::Done)
+    }
+
+    fn addresses<const N: usize>(
+        &mut self,
+        set: &AddressSet<N>,
+        answers: u8,
+        rtype: RecordType,
+        ttl: Ttl,
+        owner: Owner<'_>,
+    ) -> Result<(), Full> {
+        let mut result = Ok(());
+        let writer = &mut *self.writer;
+        let Owner::Target(name) = owner else {
+            // Owner 0xC00C, type, class IN, TTL, length, address.
+            let mut record = [0u8; 12 + 16];
+            record[..2].copy_from_slice(&(0xc000 | HEADER_LEN as u16).to_be_bytes());
+            record[2..4].copy_from_slice(&rtype.0.to_be_bytes());
+            record[5] = 1;
+            record[6..10].copy_from_slice(&ttl.to_be_bytes());
+            record[11] = N as u8;
+            steer::in_random_order(set, answers, self.dice, |addr| {
+                record[12..12 + N].copy_from_slice(addr);
+                result = result.and(writer.put_block(Section::Answer, &record[..12 + N], 1).map(|_| ()));
+            });
+            return result;
+        };
+        writer.learn_question();
+        steer::in_random_order(set, answers, self.dice, |addr| {
+            result = result.and(writer.put_record(Section::Answer, name.as_wire(), rtype, ttl, addr, []));
+        });
+        result
+    }
+}
+
+/// `version.bind` and `version.server` in class CH, if the operator set a text; everything else there is refused.
+pub(super) fn chaos(world: &World, request: &Request, writer: &mut Writer<'_>) -> End {
+    let name = request.question.name.as_wire();
+    let is_version = name == b"\x07version\x04bind\x00" || name == b"\x07version\x06server\x00";
+    let (Some(version), true, RecordType::TXT) = (&world.server.version, is_version, request.question.rtype) else { return End::refused() };
+    let text = version.get(..255).unwrap_or(version);
+    let mut record = [0u8; 12 + 1 + 255];
+    record[..10].copy_from_slice(&[0xc0, HEADER_LEN as u8, 0, 16, 0, 3, 0, 0, 0, 0]);
+    record[10..12].copy_from_slice(&(1 + text.len() as u16).to_be_bytes());
+    record[12] = text.len() as u8;
+    record[13..13 + text.len()].copy_from_slice(text);
+    writer.set_authoritative(true);
+    let truncated = writer.put_block(Section::Answer, &record[..13 + text.len()], 1).is_err();
+    End { rcode: Rcode::NOERROR, truncated, ..End::refused() }
+}
