@@ -1,6 +1,17 @@
 //! L4: the single writer. Events in, new world out.
+//!
+//! [`load`] reads and compiles files, [`writer::Writer`] owns everything mutable and publishes worlds, [`Handle`] is the way in.
 
 pub mod api;
+mod checks;
+pub mod compile;
+pub mod explain;
 pub mod handle;
+pub mod load;
+mod overlays;
+mod reload;
+mod state;
+mod status;
+pub mod writer;
 
 pub use handle::Handle;

@@ -1,0 +1,172 @@
+//! What is known of every check, and from that of every endpoint. Owned by the single writer.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::api::{CheckSpec, Observation};
+use crate::health::machine::Machine;
+use crate::health::{Failure, State};
+use crate::store::Verdict;
+
+/// Verdicts of an earlier run count while they are younger than this (CONTRACT, Health before and between checks).
+const VERDICT_MAX_AGE_S: u64 = 3600;
+
+/// Every check that some endpoint wants.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    known: HashMap<CheckSpec, Check>,
+    /// Verdicts of the last run that no check has claimed yet.
+    kept: HashMap<String, Verdict>,
+}
+
+/// One check.
+#[derive(Debug)]
+pub(super) struct Check {
+    machine: Machine,
+    /// Unix seconds of the last change of state.
+    pub(super) since_unix: Option<u64>,
+    pub(super) last_check_unix: Option<u64>,
+    pub(super) last_ms: Option<u64>,
+    pub(super) next_check_unix: Option<u64>,
+    pub(super) last_error: Option<String>,
+    /// Restored from the last run, not confirmed yet.
+    pub(super) stale: bool,
+    changed: bool,
+}
+
+/// What one observation did.
+pub(super) struct Observed {
+    /// Until the next check.
+    pub(super) delay: Duration,
+    /// The state changed.
+    pub(super) transition: Option<(State, State)>,
+}
+
+impl Checks {
+    /// Takes over what the last run knew.
+    pub(super) fn restore(&mut self, verdicts: Vec<Verdict>, now_unix: u64) {
+        let fresh = |verdict: &Verdict| now_unix.saturating_sub(verdict.last_check_unix) < VERDICT_MAX_AGE_S;
+        self.kept.extend(verdicts.into_iter().filter(fresh).map(|verdict| (verdict.key.clone(), verdict)));
+    }
+
+    /// Makes the set of checks exactly `wanted`; those that stay keep what is known of them.
+    pub(super) fn set_wanted(&mut self, wanted: &[CheckSpec], now: Duration) {
+        let mut before = std::mem::take(&mut self.known);
+        for spec in wanted {
+            let check = before.remove(spec).unwrap_or_else(|| match self.kept.remove(&key(spec)) {
+                Some(verdict) => Check::restored(verdict, now),
+                None => Check::new(now),
+            });
+            self.known.insert(spec.clone(), check);
+        }
+    }
+
+    /// Steps one check. `None` when nobody wants it any more.
+    pub(super) fn observe(&mut self, observation: &Observation, now: Duration, now_unix: u64) -> Option<Observed> {
+        let check = self.known.get_mut(&observation.spec)?;
+        let thresholds = &observation.spec.monitor.thresholds;
+        let counts = !matches!(observation.outcome, Err(Failure::Internal(_)));
+        let transition = check.machine.observe(thresholds, &observation.outcome, now);
+        if counts {
+            check.stale = false;
+        }
+        check.last_error = observation.outcome.as_ref().err().map(ToString::to_string);
+        check.last_check_unix = Some(now_unix);
+        check.last_ms = Some(observation.took.as_millis() as u64);
+        check.changed = true;
+        if transition.is_some() {
+            check.since_unix = Some(now_unix);
+        }
+        let delay = check.machine.next_delay(thresholds);
+        check.next_check_unix = Some(now_unix + delay.as_secs());
+        Some(Observed { delay, transition: transition.map(|step| (step.from, step.to)) })
+    }
+
+    /// Ends ramps whose time is over; true when any check is or was ramping, so that weights move.
+    pub(super) fn tick(&mut self, now: Duration, now_unix: u64) -> bool {
+        let mut moving = false;
+        for check in self.known.values_mut() {
+            moving |= check.machine.state() == State::Ramp;
+            if check.machine.tick(now).is_some() {
+                check.since_unix = Some(now_unix);
+                check.changed = true;
+            }
+        }
+        moving
+    }
+
+    /// The check itself.
+    pub(super) fn get(&self, spec: &CheckSpec) -> Option<&Check> {
+        self.known.get(spec)
+    }
+
+    /// All must pass: the worst state counts, and the smallest share of a ramp.
+    ///
+    /// ```text
+    /// no check            up
+    /// any down            down
+    /// any unknown         unknown
+    /// any suspect         suspect
+    /// any ramp            ramp
+    /// else                up
+    /// ```
+    pub(super) fn state_of(&self, specs: &[CheckSpec], now: Duration) -> (State, f32) {
+        const WORST_FIRST: [State; 4] = [State::Down, State::Unknown, State::Suspect, State::Ramp];
+        let machines = || specs.iter().filter_map(|spec| self.known.get(spec)).map(|check| &check.machine);
+        let state = WORST_FIRST.into_iter().find(|state| machines().any(|machine| machine.state() == *state)).unwrap_or(State::Up);
+        let share = machines().map(|machine| machine.ramp_share(now) as f32).fold(1.0, f32::min);
+        (state, share)
+    }
+
+    /// What changed since the last call, to be kept for the next run.
+    pub(super) fn take_changed(&mut self) -> Vec<Verdict> {
+        let verdict = |(spec, check): (&CheckSpec, &mut Check)| {
+            let changed = std::mem::take(&mut check.changed);
+            let last_check_unix = check.last_check_unix.filter(|_| changed)?;
+            Some(Verdict {
+                key: key(spec),
+                state: check.machine.state(),
+                since_unix: check.since_unix.unwrap_or(last_check_unix),
+                last_check_unix,
+                last_error: check.last_error.clone(),
+            })
+        };
+        self.known.iter_mut().filter_map(verdict).collect()
+    }
+}
+
+impl Check {
+    fn new(now: Duration) -> Check {
+        Check {
+            machine: Machine::new(now),
+            since_unix: None,
+            last_check_unix: None,
+            last_ms: None,
+            next_check_unix: None,
+            last_error: None,
+            stale: false,
+            changed: false,
+        }
+    }
+
+    /// Ramps do not outlive a process: there is none at start (CONTRACT). Suspicion does not either: the count of failures is gone.
+    fn restored(verdict: Verdict, now: Duration) -> Check {
+        let state = match verdict.state {
+            State::Ramp | State::Suspect => State::Up,
+            state => state,
+        };
+        Check {
+            machine: Machine::restored(state, now),
+            since_unix: Some(verdict.since_unix),
+            last_check_unix: Some(verdict.last_check_unix),
+            last_error: verdict.last_error,
+            stale: state != State::Unknown,
+            ..Check::new(now)
+        }
+    }
+}
+
+/// Names a check by content: what is connected to and what is asked there.
+fn key(spec: &CheckSpec) -> String {
+    format!("{spec:?}")
+}

@@ -1,0 +1,210 @@
+//! From checked definitions to what a zone is answered from, health apart: tree, class maps, classes. Long work; runs on a worker thread.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::api::{CheckSpec, CheckTarget};
+use crate::dns::{Name, RecordType};
+use crate::geo::classmap::{ClassMap, ClassMapError, Clip};
+use crate::geo::latency::RttTable;
+use crate::geo::table::{Facts, Table};
+use crate::policy::model::{Child, MonitorIx, Pool, Steer, Target, ZoneModel};
+use crate::policy::resolve::{self, Class, Client};
+use crate::world::SteeredName;
+use crate::zone::tree::{TooLarge, ZoneTree};
+
+/// What geography and latency the maps are made from.
+#[derive(Debug)]
+pub struct GeoSources {
+    /// All databases, overlaid.
+    pub table: Table,
+    /// The latency table.
+    pub rtt: Option<RttTable>,
+    /// `ecs.clip`.
+    pub clip: Option<Clip>,
+}
+
+impl GeoSources {
+    /// No database, no latency table.
+    pub fn empty() -> GeoSources {
+        GeoSources { table: Table::empty(), rtt: None, clip: None }
+    }
+}
+
+/// One zone, compiled.
+#[derive(Debug)]
+pub struct ZoneParts {
+    /// The definitions it was made from.
+    pub model: Arc<ZoneModel>,
+    /// Static data.
+    pub tree: Arc<ZoneTree>,
+    /// Indexed like the model's steered names.
+    pub steered: Arc<[SteeredName]>,
+    /// What the steered names point to.
+    pub roots: Vec<Root>,
+    /// Per pool and endpoint, in the model's order: the checks that must all pass.
+    pub checks: Vec<Vec<Vec<CheckSpec>>>,
+}
+
+/// A policy tree with its TTL, as several steered names may share it.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// One of the steered names that use it; they are alike in everything that a plan depends on.
+    pub steer: usize,
+    /// All steered names that use it.
+    pub steers: Vec<usize>,
+    /// Address → class.
+    pub map: Arc<ClassMap>,
+    /// Indexed by class.
+    pub classes: Arc<[Class]>,
+    /// Indexed by class.
+    pub sticky: Arc<[(u8, u8)]>,
+}
+
+/// Why a zone cannot be compiled.
+#[derive(Debug)]
+pub enum CompileError {
+    /// More data than can be indexed.
+    Tree(TooLarge),
+    /// The class map of a steered name.
+    Map {
+        /// Its owner.
+        name: Name,
+        /// What is wrong.
+        error: ClassMapError,
+    },
+}
+
+impl std::fmt::Display for CompileError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CompileError::Tree(error) => write!(f, "{error}"),
+            CompileError::Map { name, error } => write!(f, "steered name {name}: {error}"),
+        }
+    }
+}
+
+/// Maps of equal content are one, over all zones.
+#[derive(Debug, Default)]
+pub struct SharedMaps(HashMap<u64, Arc<ClassMap>>);
+
+impl SharedMaps {
+    fn share(&mut self, map: ClassMap) -> Arc<ClassMap> {
+        self.0.entry(map.content_hash()).or_insert_with(|| Arc::new(map)).clone()
+    }
+}
+
+/// Compiles one zone.
+pub fn compile(model: &Arc<ZoneModel>, geo: &GeoSources, shared: &mut SharedMaps) -> Result<ZoneParts, CompileError> {
+    let owners: Vec<Name> = model.steers.iter().map(|steer| steer.owner.clone()).collect();
+    let tree = ZoneTree::build(&model.name, &model.records, &owners).map_err(CompileError::Tree)?;
+    let mut roots: Vec<Root> = Vec::new();
+    let mut steered = Vec::with_capacity(model.steers.len());
+    for (at, steer) in model.steers.iter().enumerate() {
+        let same = roots.iter().position(|root| shares_plans(&model.steers[root.steer], steer));
+        let steering = match same {
+            Some(found) => {
+                roots[found].steers.push(at);
+                found
+            }
+            None => {
+                roots.push(compile_root(model, at, geo, shared, &roots)?);
+                roots.len() - 1
+            }
+        };
+        steered.push(SteeredName { steering: steering as u32, types: types_below(model, steer), is_cname: steer.is_cname });
+    }
+    let checks = model.pools.iter().map(|pool| endpoint_checks(model, pool)).collect();
+    Ok(ZoneParts { model: model.clone(), tree: Arc::new(tree), steered: steered.into(), roots, checks })
+}
+
+/// Everything that a plan depends on but the owner.
+fn shares_plans(a: &Steer, b: &Steer) -> bool {
+    a.root == b.root && a.ttl == b.ttl && a.all_down == b.all_down && a.answers == b.answers && a.is_cname == b.is_cname
+}
+
+fn compile_root(model: &Arc<ZoneModel>, at: usize, geo: &GeoSources, shared: &mut SharedMaps, done: &[Root]) -> Result<Root, CompileError> {
+    let steer = &model.steers[at];
+    // Names that differ in TTL alone still have the same classes.
+    if let Some(like) = done.iter().find(|root| model.steers[root.steer].root == steer.root) {
+        return Ok(Root { steer: at, steers: vec![at], ..like.clone() });
+    }
+    let mut classes: Vec<Class> = Vec::new();
+    let mut ids: HashMap<Class, u16> = HashMap::new();
+    let mut class_of = |facts: &Facts, net| {
+        let class = resolve::resolve(model, steer.root, Client { facts, net, rtt: geo.rtt.as_ref() }, &mut |_| {});
+        match ids.get(&class) {
+            Some(id) => *id,
+            None => {
+                // The map refuses ids beyond its own limit, so a wrapped one is never used.
+                let id = classes.len().min(usize::from(u16::MAX)) as u16;
+                ids.insert(class.clone(), id);
+                classes.push(class);
+                id
+            }
+        }
+    };
+    let map = if resolve::depends_on_client(model, steer.root) {
+        let nets = resolve::nets_below(model, steer.root, geo.rtt.as_ref());
+        ClassMap::build(&geo.table, &nets, geo.clip, &mut class_of)
+            .map_err(|error| CompileError::Map { name: steer.owner.clone(), error })?
+    } else {
+        ClassMap::uniform(class_of(&Facts::default(), None))
+    };
+    let sticky = classes.iter().map(|class| class.step.sticky_bits(model)).collect();
+    Ok(Root { steer: at, steers: vec![at], map: shared.share(map), classes: classes.into(), sticky })
+}
+
+/// Types that some pool below a steered name has by configuration.
+fn types_below(model: &ZoneModel, steer: &Steer) -> Vec<RecordType> {
+    let mut pools = model.pools_below(steer.root);
+    let of_rules = all_down_pools(model, steer);
+    pools.extend(of_rules.into_iter().filter_map(|child| match child {
+        Child::Pool(ix) => Some(ix),
+        Child::Policy(_) => None,
+    }));
+    let mut types = BTreeMap::new();
+    for ix in pools {
+        let pool = model.pool(ix);
+        for endpoint in &pool.endpoints {
+            match &endpoint.target {
+                Target::Address(addr) if addr.is_ipv4() => types.insert(RecordType::A, ()),
+                Target::Address(_) => types.insert(RecordType::AAAA, ()),
+                Target::Cname(_) => types.insert(RecordType::CNAME, ()),
+            };
+        }
+        types.extend(pool.records.keys().map(|rtype| (*rtype, ())));
+    }
+    types.into_keys().collect()
+}
+
+/// Pools that `all_down` of the steered name or of its own rules may come to.
+fn all_down_pools(model: &ZoneModel, steer: &Steer) -> Vec<Child> {
+    use crate::policy::model::{AllDown, PolicyKind};
+    let mut found = vec![steer.all_down];
+    if let Child::Policy(ix) = steer.root
+        && let PolicyKind::Geo { rules, .. } = &model.policy(ix).kind
+    {
+        found.extend(rules.iter().filter_map(|rule| rule.all_down));
+    }
+    found
+        .into_iter()
+        .filter_map(|all_down| match all_down {
+            AllDown::Pool(ix) => Some(Child::Pool(ix)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn endpoint_checks(model: &ZoneModel, pool: &Pool) -> Vec<Vec<CheckSpec>> {
+    let spec = |target: &Target, ix: &MonitorIx| {
+        let target = match target {
+            Target::Address(addr) => CheckTarget::Address(*addr),
+            Target::Cname(name) => CheckTarget::Host(name.to_string().trim_end_matches('.').to_string()),
+        };
+        let mut monitor = model.monitors[ix.0 as usize].clone();
+        monitor.name.clear();
+        CheckSpec { target, monitor }
+    };
+    pool.endpoints.iter().map(|endpoint| endpoint.monitors.iter().map(|ix| spec(&endpoint.target, ix)).collect()).collect()
+}

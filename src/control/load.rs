@@ -1,0 +1,234 @@
+//! Reading and compiling everything that the files say: what start, reload and `check` have in common. Blocking; runs on a worker thread.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::compile::{self, GeoSources, SharedMaps, ZoneParts};
+use crate::config::{self, Files, LoadedZone, MemoryFiles, OsFiles, Problem, Settings, Severity};
+use crate::dns::Name;
+use crate::geo::classmap::Clip;
+use crate::geo::latency::{RttProblem, RttTable};
+use crate::geo::table::Table;
+
+/// A zone as it came from the files.
+#[derive(Clone, Debug)]
+pub struct TakenZone {
+    /// Texts it was made from, and their hash.
+    pub loaded: LoadedZone,
+    /// Compiled.
+    pub parts: Arc<ZoneParts>,
+    /// Why this is an older version than the files; `None` when it is what they say.
+    pub kept_why: Option<String>,
+}
+
+/// Everything that the files say.
+#[derive(Debug, Default)]
+pub struct Build {
+    /// `None` when meridian.toml itself is bad.
+    pub settings: Option<Settings>,
+    /// Zones that can be served.
+    pub good: Vec<TakenZone>,
+    /// Zones that cannot: their name, if it could be read, and the file that declares them.
+    pub bad: Vec<(Option<Name>, PathBuf)>,
+    /// All problems of all files.
+    pub problems: Vec<Problem>,
+    /// What is missing for the service as a whole, in sentences.
+    pub degraded: Vec<String>,
+    /// Changes when a database or the latency table does.
+    pub geo_hash: u64,
+}
+
+impl Build {
+    /// True when anything is an error.
+    pub fn has_errors(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+    }
+}
+
+/// What an earlier build made, so that unchanged zones are not compiled again.
+#[derive(Clone, Debug, Default)]
+pub struct Previous {
+    /// By apex.
+    pub zones: HashMap<Name, TakenZone>,
+    /// Of the databases the zones were compiled with.
+    pub geo_hash: u64,
+}
+
+/// Reads and compiles. Zones whose texts and databases are what they were are taken over from `previous`.
+pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Build {
+    let loaded = config::load(files, config_path);
+    let mut build = Build { problems: loaded.problems, ..Build::default() };
+    let Some(settings) = loaded.settings else { return build };
+    let mut sources: Option<GeoSources> = None;
+    let inputs = read_geo_inputs(files, &settings, &mut build);
+    let mut shared = SharedMaps::default();
+    for zone in loaded.zones {
+        let (Some(model), Some(name)) = (&zone.model, &zone.name) else {
+            build.bad.push((zone.name, zone.declared_in));
+            continue;
+        };
+        if let Some(before) = previous.zones.get(name)
+            && before.loaded.content == zone.content
+            && previous.geo_hash == build.geo_hash
+        {
+            build.good.push(TakenZone { loaded: zone, parts: before.parts.clone(), kept_why: None });
+            continue;
+        }
+        // The databases are decoded only when some zone needs compiling.
+        let geo = sources.get_or_insert_with(|| decode_geo(&inputs, &settings, &mut build));
+        match compile::compile(model, geo, &mut shared) {
+            Ok(parts) => build.good.push(TakenZone { loaded: zone, parts: Arc::new(parts), kept_why: None }),
+            Err(error) => {
+                build.problems.push(whole_file(&zone.declared_in, Severity::Error, error.to_string()));
+                build.bad.push((zone.name, zone.declared_in));
+            }
+        }
+    }
+    build.settings = Some(settings);
+    build
+}
+
+/// Replaces zones that cannot be loaded by the version that the last run kept (CONTRACT, Failure at start and reload).
+pub fn fall_back(build: &mut Build, config_path: &Path, kept: &mut dyn FnMut(&Name) -> Option<BTreeMap<PathBuf, Vec<u8>>>) {
+    for (name, declared_in) in std::mem::take(&mut build.bad) {
+        match name.as_ref().and_then(|name| last_good(name, config_path, kept(name)?)) {
+            Some(mut zone) => {
+                zone.kept_why = Some(format!("{} has errors; the last good version serves", declared_in.display()));
+                build.good.push(zone);
+            }
+            None => build.bad.push((name, declared_in)),
+        }
+    }
+}
+
+fn last_good(name: &Name, config_path: &Path, texts: BTreeMap<PathBuf, Vec<u8>>) -> Option<TakenZone> {
+    let files = MemoryFiles(texts.into_iter().map(|(path, octets)| (path, octets.into())).collect());
+    let old = build(&GeoOnDisk(files), config_path, &Previous::default());
+    old.good.into_iter().find(|zone| zone.loaded.name.as_ref() == Some(name))
+}
+
+/// Texts as they were kept; databases, which are not, as they are on disk.
+struct GeoOnDisk(MemoryFiles);
+
+impl Files for GeoOnDisk {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match self.0.read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_geo(path) => OsFiles.read(path),
+            other => other,
+        }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        self.0.list(dir)
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        self.0.canonical(path)
+    }
+}
+
+/// Zone texts end in `.toml` or `.zone` or stand in the kept version; what else is asked for is a database or a table.
+fn is_geo(path: &Path) -> bool {
+    !path.extension().is_some_and(|extension| extension == "toml" || extension == "zone")
+}
+
+/// The databases and the latency table of the settings, for looking something up in them.
+pub fn read_geo(files: &dyn Files, settings: &Settings) -> (GeoSources, Vec<Problem>) {
+    let mut build = Build::default();
+    let inputs = read_geo_inputs(files, settings, &mut build);
+    let sources = decode_geo(&inputs, settings, &mut build);
+    (sources, build.problems)
+}
+
+/// Octets of the databases and text of the latency table.
+struct GeoInputs {
+    databases: Vec<(String, Vec<u8>)>,
+    latency: Option<(PathBuf, Vec<u8>)>,
+}
+
+fn read_geo_inputs(files: &dyn Files, settings: &Settings, build: &mut Build) -> GeoInputs {
+    let mut inputs = GeoInputs { databases: Vec::new(), latency: None };
+    let mut hash = FNV_START;
+    for path in &settings.geo_databases {
+        match files.read(path) {
+            Ok(octets) => {
+                hash = fold_octets(hash, &octets);
+                inputs.databases.push((path.display().to_string(), octets.to_vec()));
+            }
+            Err(error) => {
+                // DNS serves without it, loudly (CONTRACT, Failure at start and reload).
+                let text = format!("geo database cannot be read: {error}; clients it would place belong to the default");
+                build.problems.push(whole_file(path, Severity::Warning, text.clone()));
+                build.degraded.push(format!("{}: {text}", path.display()));
+                hash = fold_octets(hash, b"missing");
+            }
+        }
+    }
+    if let Some(path) = &settings.latency_table {
+        match files.read(path) {
+            Ok(octets) => {
+                hash = fold_octets(hash, &octets);
+                inputs.latency = Some((path.clone(), octets.to_vec()));
+            }
+            Err(error) => {
+                let text = format!("latency table cannot be read: {error}; latency policies go by distance");
+                build.problems.push(whole_file(path, Severity::Warning, text.clone()));
+                build.degraded.push(format!("{}: {text}", path.display()));
+            }
+        }
+    }
+    if let Some(clip) = settings.ecs_clip {
+        hash = fold_octets(hash, &[clip.v4, clip.v6]);
+    }
+    build.geo_hash = hash;
+    inputs
+}
+
+fn decode_geo(inputs: &GeoInputs, settings: &Settings, build: &mut Build) -> GeoSources {
+    let mut sources = GeoSources::empty();
+    sources.clip = settings.ecs_clip.map(|clip| Clip { v4: clip.v4, v6: clip.v6 });
+    match Table::read(inputs.databases.iter().map(|(name, octets)| (name.as_str(), octets.as_slice()))) {
+        Ok(table) => sources.table = table,
+        Err(errors) => {
+            for error in errors {
+                build.problems.push(whole_file(Path::new(&error.database), Severity::Error, error.text.clone()));
+                build.degraded.push(format!("{error}; no geo database is used"));
+            }
+        }
+    }
+    if let Some((path, octets)) = &inputs.latency {
+        match RttTable::parse(&String::from_utf8_lossy(octets)) {
+            Ok(rtt) => {
+                build.problems.extend(rtt.warnings().iter().map(|problem| of_table(path, Severity::Warning, problem)));
+                sources.rtt = Some(rtt);
+            }
+            Err(errors) => {
+                build.problems.extend(errors.iter().map(|problem| of_table(path, Severity::Error, problem)));
+                build.degraded.push(format!("{}: the latency table has errors; latency policies go by distance", path.display()));
+            }
+        }
+    }
+    sources
+}
+
+fn of_table(file: &Path, severity: Severity, problem: &RttProblem) -> Problem {
+    Problem { severity, file: file.to_path_buf(), line: problem.line, subject: vec!["latency table".into()], text: problem.text.clone() }
+}
+
+fn whole_file(file: &Path, severity: Severity, text: String) -> Problem {
+    Problem { severity, file: file.to_path_buf(), line: 0, subject: Vec::new(), text }
+}
+
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// Eight octets at a time: databases are large.
+fn fold_octets(mut hash: u64, octets: &[u8]) -> u64 {
+    for chunk in octets.chunks(8) {
+        let mut word = [0u8; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+    hash ^ octets.len() as u64
+}

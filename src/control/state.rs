@@ -1,0 +1,281 @@
+//! What one zone is at present: compiled parts, what is known of its endpoints, and the world made from both.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::checks::Checks;
+use super::load::TakenZone;
+use super::overlays::Effects;
+use crate::dns::RecordType;
+use crate::policy::model::{AllDown, Child, Failback, Forced, PolicyIx, Steer, ZoneModel};
+use crate::policy::plan::{self, EndpointView, Pass, Plan, PoolView, UNSETTLED, View};
+use crate::policy::resolve::Class;
+use crate::world::{Steering, ZoneWorld};
+use crate::zone::Ttl;
+use crate::zone::tree::NodeId;
+
+/// What is outside a zone and shapes it.
+pub(super) struct Surroundings<'a> {
+    pub(super) checks: &'a Checks,
+    pub(super) effects: &'a Effects,
+    /// Since process start.
+    pub(super) now: Duration,
+    pub(super) now_unix: u64,
+    /// Counter slot of a name.
+    pub(super) slot: &'a dyn Fn(&str) -> u32,
+}
+
+/// One zone in service.
+#[derive(Debug)]
+pub(super) struct ZoneState {
+    pub(super) taken: TakenZone,
+    /// Of the SOA.
+    pub(super) serial: u32,
+    /// What the serial stands for: content and record overlays.
+    pub(super) serial_content: String,
+    /// `None`: serving what the files say. Else why an older version serves.
+    pub(super) kept_why: Option<String>,
+    pub(super) world: Option<Arc<ZoneWorld>>,
+    /// By pool index: when it settled.
+    settled: Vec<u64>,
+    /// By pool index: it was unsettled when last looked at.
+    unsettled: Vec<bool>,
+    held: BTreeMap<(PolicyIx, Child), Hold>,
+    /// The last plan that was not `all_down`, for names that ask for it.
+    last_good: HashMap<(usize, Class), Plan>,
+}
+
+/// A better child that traffic has left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hold {
+    /// When it became healthy again.
+    healthy_since: Option<Duration>,
+}
+
+impl ZoneState {
+    pub(super) fn new(taken: TakenZone, serial: u32, serial_content: String) -> ZoneState {
+        let pools = taken.parts.model.pools.len();
+        ZoneState {
+            kept_why: taken.kept_why.clone(),
+            taken,
+            serial,
+            serial_content,
+            world: None,
+            settled: vec![0; pools],
+            unsettled: vec![false; pools],
+            held: BTreeMap::new(),
+            last_good: HashMap::new(),
+        }
+    }
+
+    pub(super) fn model(&self) -> &Arc<ZoneModel> {
+        &self.taken.parts.model
+    }
+
+    /// Takes over from the version before what goes by name: when pools settled, holds, last good answers.
+    pub(super) fn inherit(&mut self, before: &ZoneState) {
+        let (old, new) = (before.model().clone(), self.model().clone());
+        for (at, pool) in new.pools.iter().enumerate() {
+            if let Some(was) = old.pools.iter().position(|other| other.id == pool.id) {
+                self.settled[at] = before.settled[was];
+                self.unsettled[at] = before.unsettled[was];
+            }
+        }
+        for ((policy, child), hold) in &before.held {
+            if let Some(key) = find_hold(&new, &old.policy(*policy).name, old.child_name(*child)) {
+                self.held.insert(key, *hold);
+            }
+        }
+        if Arc::ptr_eq(&before.taken.parts, &self.taken.parts) {
+            self.last_good.clone_from(&before.last_good);
+        }
+    }
+
+    /// Makes the zone's world afresh.
+    pub(super) fn assemble(&mut self, around: &Surroundings<'_>) -> Arc<ZoneWorld> {
+        let view = self.look(around);
+        let view = self.update_holds(view, around.now);
+        let parts = self.taken.parts.clone();
+        let steerings = parts
+            .roots
+            .iter()
+            .map(|root| {
+                let steer = &parts.model.steers[root.steer];
+                let ttl = around.effects.ttl_of_steered(&steer.owner, steer.ttl);
+                let plans = root.classes.iter().map(|class| self.plan(root.steer, steer, ttl, class, &view)).collect();
+                Arc::new(Steering { map: root.map.clone(), plans, sticky: root.sticky.clone(), classes: root.classes.clone() })
+            })
+            .collect();
+        let world = Arc::new(ZoneWorld {
+            tree: parts.tree.clone(),
+            serial: self.serial,
+            ttls: self.static_ttls(around.effects),
+            steered: parts.steered.clone(),
+            steerings,
+            slot: (around.slot)(&format!("zone {}", parts.model.name)),
+            model: parts.model.clone(),
+            view: Arc::new(view),
+        });
+        self.world = Some(world.clone());
+        world
+    }
+
+    fn plan(&mut self, root: usize, steer: &Steer, ttl: crate::policy::model::TtlRange, class: &Class, view: &View) -> Plan {
+        let wants_last = class.all_down.unwrap_or(steer.all_down) == AllDown::LastGood;
+        let key = (root, class.clone());
+        let last_good = if wants_last { self.last_good.get(&key) } else { None };
+        let plan = plan::plan(&self.taken.parts.model, steer, ttl, class, view, last_good, &mut |_| {});
+        if wants_last && plan.pass != Pass::AllDown {
+            self.last_good.insert(key, plan.clone());
+        }
+        plan
+    }
+
+    /// What is known of the zone's endpoints now.
+    fn look(&mut self, around: &Surroundings<'_>) -> View {
+        let parts = self.taken.parts.clone();
+        let mut view = View { child_weights: around.effects.child_weights(&parts.model), ..View::default() };
+        for (at, pool) in parts.model.pools.iter().enumerate() {
+            let region = pool.region.as_ref().map(|region| format!("region:{region}"));
+            let forced = around.effects.forced([None, Some(&*pool.id), region.as_deref()]);
+            let endpoints: Vec<EndpointView> = pool
+                .endpoints
+                .iter()
+                .zip(&parts.checks[at])
+                .map(|(endpoint, specs)| {
+                    let (state, ramp) = around.checks.state_of(specs, around.now);
+                    let forced = around.effects.forced([Some(&*endpoint.id), Some(&*pool.id), region.as_deref()]);
+                    let weight = around.effects.weight(&endpoint.id).unwrap_or(endpoint.weight);
+                    EndpointView { state, forced, weight, ramp }
+                })
+                .collect();
+            let unsettled = forced == Some(Forced::Drain) || endpoints.iter().any(EndpointView::is_unsettled);
+            if self.unsettled[at] && !unsettled {
+                self.settled[at] = around.now_unix;
+            }
+            self.unsettled[at] = unsettled;
+            let settled_at = if unsettled { UNSETTLED } else { self.settled[at] };
+            view.pools.push(PoolView { endpoints, settled_at, forced, slot: (around.slot)(&format!("pool {}", pool.id)) });
+        }
+        view
+    }
+
+    /// A child of a policy with `failback` is held from when it becomes critical until it may come back (CONTRACT, `failback`):
+    ///
+    /// ```text
+    /// child critical                                   held
+    /// healthy, manual                                  held until an operator ends it
+    /// healthy, after d                                 held until healthy for d
+    /// healthy, every other child critical or held      free: there is nothing to stay on
+    /// ```
+    fn update_holds(&mut self, mut view: View, now: Duration) -> View {
+        let model = self.model().clone();
+        for (at, policy) in model.policies.iter().enumerate() {
+            if policy.failback == Failback::Auto {
+                continue;
+            }
+            let ix = PolicyIx(at as u32);
+            let children = policy.kind.children();
+            for child in &children {
+                let key = (ix, *child);
+                if is_critical(&model, &view, *child) {
+                    self.held.insert(key, Hold { healthy_since: None });
+                } else if let Some(hold) = self.held.get_mut(&key) {
+                    let since = *hold.healthy_since.get_or_insert(now);
+                    if matches!(policy.failback, Failback::After(wait) if now.saturating_sub(since) >= wait) {
+                        self.held.remove(&key);
+                    }
+                }
+            }
+            let free = |child: &Child| !self.held.contains_key(&(ix, *child));
+            if !children.iter().any(free) {
+                for child in children.iter().filter(|child| !is_critical(&model, &view, **child)) {
+                    self.held.remove(&(ix, *child));
+                }
+            }
+        }
+        view.held = self.held.keys().copied().collect::<BTreeSet<_>>();
+        view
+    }
+
+    /// Time goes on for this zone even if nothing happens: a hold runs out.
+    pub(super) fn has_timed_hold(&self) -> bool {
+        self.held.values().any(|hold| hold.healthy_since.is_some())
+    }
+
+    /// Ends the holds of a policy or steered name; false when there is none of that name.
+    pub(super) fn fail_back(&mut self, policy: &str) -> bool {
+        let model = self.model().clone();
+        let known = model.policies.iter().any(|other| other.name == policy);
+        self.held.retain(|(ix, _), _| model.policy(*ix).name != policy);
+        known
+    }
+
+    /// Holds as they are kept for the next run: `zone/policy:NAME/child`.
+    pub(super) fn holds(&self) -> impl Iterator<Item = String> {
+        let model = self.model();
+        let zone = super::overlays::zone_text(&model.name);
+        self.held.keys().map(move |(policy, child)| format!("{zone}/policy:{}/{}", model.policy(*policy).name, model.child_name(*child)))
+    }
+
+    /// Takes up holds of the last run.
+    pub(super) fn restore_holds(&mut self, holds: &[String]) {
+        let model = self.model().clone();
+        let prefix = format!("{}/policy:", super::overlays::zone_text(&model.name));
+        for hold in holds {
+            if let Some(key) = hold.strip_prefix(&prefix).and_then(|rest| rest.split_once('/')).and_then(|(policy, child)| find_hold(&model, policy, child)) {
+                self.held.insert(key, Hold { healthy_since: None });
+            }
+        }
+    }
+
+    fn static_ttls(&self, effects: &Effects) -> HashMap<(NodeId, RecordType), Ttl> {
+        let tree = &self.taken.parts.tree;
+        let mut ttls = HashMap::new();
+        for (owner, rtype, ttl) in effects.static_ttls() {
+            if !owner.is_at_or_below(&self.model().name) {
+                continue;
+            }
+            let Some(node) = tree.node_at(owner.as_wire()) else { continue };
+            for rrset in tree.rrsets(node).iter().filter(|rrset| rtype.is_none_or(|rtype| rtype == rrset.rtype)) {
+                // Never above the file's own (CONTRACT, overlays).
+                ttls.insert((node, rrset.rtype), (*ttl).min(rrset.ttl));
+            }
+        }
+        ttls
+    }
+
+    /// What the serial stands for: the texts, and the record overlays laid over them.
+    pub(super) fn content_key(&self, effects: &Effects) -> String {
+        let mut ttls: Vec<(NodeId, u16, Ttl)> = self.static_ttls(effects).into_iter().map(|((node, rtype), ttl)| (node, rtype.0, ttl)).collect();
+        ttls.sort_unstable();
+        let hash = format!("{:032x}", self.taken.loaded.content);
+        if ttls.is_empty() { hash } else { format!("{hash}+{ttls:?}") }
+    }
+}
+
+/// Every pool that the child can come to is critical.
+fn is_critical(model: &ZoneModel, view: &View, child: Child) -> bool {
+    model.pools_below(child).into_iter().all(|ix| {
+        let (pool, seen) = (model.pool(ix), &view.pools[ix.0 as usize]);
+        let usable = seen.endpoints.iter().filter(|endpoint| endpoint.is_usable()).count();
+        !pool.endpoints.is_empty() && (usable == 0 || usable < pool.min_healthy.needed(pool.endpoints.len()))
+    })
+}
+
+fn find_hold(model: &ZoneModel, policy: &str, child: &str) -> Option<(PolicyIx, Child)> {
+    let at = model.policies.iter().position(|other| other.name == policy)?;
+    let child = model.policies[at].kind.children().into_iter().find(|other| model.child_name(*other) == child)?;
+    Some((PolicyIx(at as u32), child))
+}
+
+/// Healthy, degraded or critical, in the words of DESIGN §2.
+pub(super) fn health_word(usable: usize, total: usize, needed: usize) -> &'static str {
+    match usable {
+        _ if usable == total => "healthy",
+        0 => "critical",
+        _ if usable < needed => "critical",
+        _ => "degraded",
+    }
+}

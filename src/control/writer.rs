@@ -1,0 +1,519 @@
+//! The single writer: a loop over events that owns everything mutable, makes worlds and publishes them.
+//!
+//! ```text
+//! event ─▶ step state, mark zones dirty ─▶ (no more events waiting) ─▶ assemble dirty zones ─▶ publish ─▶ reply
+//!            └─ long work (files, disk) goes to a worker and comes back as Done
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::api::{Applied, NewOverlay, Observation, Overlay, Refusal, ReloadReport, Status};
+use super::checks::Checks;
+use super::compile::ZoneParts;
+use super::handle::{Ends, Event};
+use super::load::{self, Build, Previous};
+use super::overlays::{self, Effects};
+use super::state::{Surroundings, ZoneState};
+use super::{reload, status};
+use crate::config::{OsFiles, Settings};
+use crate::dns::Name;
+use crate::store::{Saved, Serial, Store};
+use crate::telemetry::Registry;
+use crate::world::{DownZone, ServerOptions, World, ZoneIndex};
+
+/// Ramps move and overlays expire at this pace.
+const TICK: Duration = Duration::from_secs(1);
+/// Events taken before a publication, so that a burst becomes one world.
+const MAX_BURST: usize = 512;
+/// Ticks between writes of verdicts.
+const VERDICT_TICKS: u64 = 5;
+
+/// Everything the writer starts with.
+pub struct Start {
+    /// Where requests come from and worlds go to.
+    pub ends: Ends,
+    /// meridian.toml.
+    pub config_path: PathBuf,
+    /// What the files came to.
+    pub build: Build,
+    /// Where state is kept.
+    pub store: Store,
+    /// What was kept.
+    pub saved: Saved,
+    /// Counter slots.
+    pub registry: Registry,
+    /// What is wrong with the service itself already.
+    pub degraded: Vec<String>,
+}
+
+/// Long work that came back.
+pub(super) enum Done {
+    Stored { change: StoredChange, result: Result<(), String> },
+    Built { build: Box<Build>, zone: Option<String>, all_or_nothing: bool, reply: oneshot::Sender<Result<ReloadReport, Refusal>> },
+    Trouble(String),
+}
+
+/// A change that is in effect once it is on disk.
+pub(super) enum StoredChange {
+    Lay(Overlay, oneshot::Sender<Result<Applied, Refusal>>),
+    Lift(u64, oneshot::Sender<Result<Applied, Refusal>>),
+}
+
+type OverlayReply = oneshot::Sender<Result<Applied, Refusal>>;
+
+/// The single writer.
+pub struct Writer {
+    pub(super) ends: Ends,
+    pub(super) config_path: PathBuf,
+    pub(super) settings: Option<Settings>,
+    pub(super) zones: BTreeMap<Name, ZoneState>,
+    pub(super) down: BTreeMap<Name, String>,
+    pub(super) checks: Checks,
+    pub(super) overlays: BTreeMap<u64, Overlay>,
+    pub(super) effects: Effects,
+    next_overlay_id: u64,
+    /// Serials of the last run, until their zone turns up.
+    pub(super) serials: BTreeMap<String, Serial>,
+    saved_holds: Vec<String>,
+    pub(super) store: Store,
+    registry: Registry,
+    pub(super) geo_hash: u64,
+    pub(super) degraded: Vec<String>,
+    store_trouble: Option<String>,
+    pub(super) dirty: BTreeSet<Name>,
+    index_dirty: bool,
+    pub(super) generation: u64,
+    started: Instant,
+    started_unix: u64,
+    retired: Vec<Arc<World>>,
+    replies: Vec<(OverlayReply, Overlay)>,
+    pub(super) reload_replies: Vec<(oneshot::Sender<Result<ReloadReport, Refusal>>, ReloadReport)>,
+    failback_replies: Vec<oneshot::Sender<Result<u64, Refusal>>>,
+    pub(super) reloads_waiting: VecDeque<(Option<String>, bool, oneshot::Sender<Result<ReloadReport, Refusal>>)>,
+    pub(super) reloading: bool,
+    done_sender: mpsc::UnboundedSender<Done>,
+    done: mpsc::UnboundedReceiver<Done>,
+    ticks: u64,
+}
+
+impl Writer {
+    /// Publishes the first world and returns the writer, ready to [`Writer::run`]. Call on a tokio runtime.
+    pub fn start(start: Start) -> Writer {
+        let (done_sender, done) = mpsc::unbounded_channel();
+        let mut writer = Writer {
+            ends: start.ends,
+            config_path: start.config_path,
+            settings: None,
+            zones: BTreeMap::new(),
+            down: BTreeMap::new(),
+            checks: Checks::default(),
+            overlays: start.saved.overlays.into_iter().map(|overlay| (overlay.id, overlay)).collect(),
+            effects: Effects::default(),
+            next_overlay_id: start.saved.next_overlay_id,
+            serials: start.saved.serials,
+            saved_holds: start.saved.holds,
+            store: start.store,
+            registry: start.registry,
+            geo_hash: 0,
+            degraded: start.degraded,
+            store_trouble: None,
+            dirty: BTreeSet::new(),
+            index_dirty: true,
+            generation: 0,
+            started: Instant::now(),
+            started_unix: unix_now(),
+            retired: Vec::new(),
+            replies: Vec::new(),
+            reload_replies: Vec::new(),
+            failback_replies: Vec::new(),
+            reloads_waiting: VecDeque::new(),
+            reloading: false,
+            done_sender,
+            done,
+            ticks: 0,
+        };
+        writer.checks.restore(start.saved.verdicts, unix_now());
+        writer.take_build(start.build, None, false);
+        writer.publish();
+        writer
+    }
+
+    /// Runs until it is told to stop.
+    pub async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            let stop = tokio::select! {
+                biased;
+                event = self.ends.events.recv() => match event {
+                    Some(event) => self.take_burst(event),
+                    None => Some(None),
+                },
+                Some(done) = self.done.recv() => {
+                    self.take_done(done);
+                    None
+                }
+                _ = tick.tick() => {
+                    self.tick();
+                    None
+                }
+            };
+            if !self.dirty.is_empty() || self.index_dirty {
+                self.publish();
+            }
+            self.reply();
+            self.retired.retain(|world| Arc::strong_count(world) > 1);
+            if let Some(reply) = stop {
+                self.finish(reply).await;
+                return;
+            }
+        }
+    }
+
+    /// Takes what is waiting, so that a burst becomes one world. `Some` to stop.
+    fn take_burst(&mut self, first: Event) -> Option<Option<oneshot::Sender<()>>> {
+        let mut next = Some(first);
+        for _ in 0..MAX_BURST {
+            match next {
+                Some(Event::Stop(reply)) => return Some(Some(reply)),
+                Some(event) => self.take(event),
+                None => break,
+            }
+            next = self.ends.events.try_recv().ok();
+        }
+        if let Some(event) = next {
+            match event {
+                Event::Stop(reply) => return Some(Some(reply)),
+                event => self.take(event),
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Observed(observation, reply) => self.observe(&observation, reply),
+            Event::Overlay(new, owner, reply) => self.lay(new, owner, reply),
+            Event::Revert(id, by, reply) => self.lift(id, &by, "reverted", Some(reply)),
+            Event::Reload { zone, all_or_nothing, reply } => self.reload(zone, all_or_nothing, reply),
+            Event::Failback(name, by, reply) => self.fail_back(&name, &by, reply),
+            Event::Stop(_) => {}
+        }
+    }
+
+    fn observe(&mut self, observation: &Observation, reply: oneshot::Sender<Duration>) {
+        let (now, now_unix) = (self.started.elapsed(), unix_now());
+        // Without a reply the prober knows that nobody wants this check any more.
+        let Some(observed) = self.checks.observe(observation, now, now_unix) else { return };
+        let _ = reply.send(observed.delay);
+        let Some((from, to)) = observed.transition else { return };
+        let users: Vec<Name> = self.zones.iter().filter(|(_, zone)| uses(&zone.taken.parts, observation)).map(|(name, _)| name.clone()).collect();
+        let why = observation.outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        tracing::info!(target: "meridian::health", check = %status::describe(&observation.spec), from = from.word(), to = to.word(), why, "state changed");
+        self.log_event(
+            "health",
+            serde_json::json!({ "check": status::describe(&observation.spec), "from": from.word(), "to": to.word(), "why": why }),
+        );
+        self.dirty.extend(users);
+    }
+
+    fn lay(&mut self, new: NewOverlay, owner: String, reply: OverlayReply) {
+        let zones: Vec<&ZoneParts> = self.zones.values().map(|zone| &*zone.taken.parts).collect();
+        let overlay = match overlays::admit(new, owner, self.next_overlay_id, unix_now(), self.overlays.len(), &zones) {
+            Ok(overlay) => overlay,
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal));
+                return;
+            }
+        };
+        self.next_overlay_id += 1;
+        let (store, done) = (self.store.clone(), self.done_sender.clone());
+        tokio::spawn(async move {
+            let result = store.put_overlay(&overlay).await.map_err(|error| error.to_string());
+            let _ = done.send(Done::Stored { change: StoredChange::Lay(overlay, reply), result });
+        });
+    }
+
+    fn lift(&mut self, id: u64, by: &str, how: &'static str, reply: Option<OverlayReply>) {
+        if !self.overlays.contains_key(&id) {
+            if let Some(reply) = reply {
+                let _ = reply.send(Err(Refusal::NotFound { what: format!("overlay {id}"), near: Vec::new() }));
+            }
+            return;
+        }
+        let reply = reply.unwrap_or_else(|| oneshot::channel().0);
+        let (store, done, by) = (self.store.clone(), self.done_sender.clone(), by.to_string());
+        tokio::spawn(async move {
+            let result = store.end_overlay(id, how, &by, unix_now()).await.map_err(|error| error.to_string());
+            let _ = done.send(Done::Stored { change: StoredChange::Lift(id, reply), result });
+        });
+    }
+
+    fn reload(&mut self, zone: Option<String>, all_or_nothing: bool, reply: oneshot::Sender<Result<ReloadReport, Refusal>>) {
+        if self.reloading {
+            self.reloads_waiting.push_back((zone, all_or_nothing, reply));
+            return;
+        }
+        self.reloading = true;
+        let zones = self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect();
+        let previous = Previous { zones, geo_hash: self.geo_hash };
+        let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
+        tokio::task::spawn_blocking(move || {
+            let build = Box::new(load::build(&OsFiles, &config_path, &previous));
+            let _ = done.send(Done::Built { build, zone, all_or_nothing, reply });
+        });
+    }
+
+    fn fail_back(&mut self, name: &str, by: &str, reply: oneshot::Sender<Result<u64, Refusal>>) {
+        let (zone, rest) = name.split_once('/').unwrap_or((name, ""));
+        let policy = rest.strip_prefix("policy:").unwrap_or(rest);
+        let apex = Name::parse_absolute(zone).unwrap_or_else(|_| Name::root());
+        let found = self.zones.get_mut(&apex).is_some_and(|zone| zone.fail_back(policy));
+        if !found {
+            let _ = reply.send(Err(Refusal::NotFound { what: name.into(), near: Vec::new() }));
+            return;
+        }
+        self.log_event("failback", serde_json::json!({ "name": name, "by": by }));
+        self.dirty.insert(apex);
+        self.failback_replies.push(reply);
+    }
+
+    fn take_done(&mut self, done: Done) {
+        match done {
+            Done::Stored { change: StoredChange::Lay(_, reply) | StoredChange::Lift(_, reply), result: Err(detail) } => {
+                let _ = reply.send(Err(Refusal::Store { detail: detail.clone() }));
+                self.store_trouble = Some(detail);
+            }
+            Done::Stored { change, result: Ok(()) } => {
+                self.store_trouble = None;
+                let (reply, overlay) = match change {
+                    StoredChange::Lay(overlay, reply) => {
+                        self.overlays.insert(overlay.id, overlay.clone());
+                        (reply, overlay)
+                    }
+                    StoredChange::Lift(id, reply) => match self.overlays.remove(&id) {
+                        Some(overlay) => (reply, overlay),
+                        None => return,
+                    },
+                };
+                self.apply_overlays();
+                self.replies.push((reply, overlay));
+            }
+            Done::Built { build, zone, all_or_nothing, reply } => {
+                self.reloading = false;
+                let report = self.take_build(*build, zone, all_or_nothing);
+                self.reload_replies.push((reply, report));
+                if let Some((zone, all_or_nothing, reply)) = self.reloads_waiting.pop_front() {
+                    self.reload(zone, all_or_nothing, reply);
+                }
+            }
+            Done::Trouble(detail) => {
+                if self.store_trouble.as_ref() != Some(&detail) {
+                    tracing::error!(target: "meridian::store", detail, "the state cannot be kept");
+                    self.store_trouble = Some(detail);
+                }
+            }
+        }
+    }
+
+    /// Takes in a build; see [`reload::take`] for what that means zone by zone.
+    fn take_build(&mut self, build: Build, zone: Option<String>, all_or_nothing: bool) -> ReloadReport {
+        let first = self.generation == 0;
+        let report = reload::take(self, build, zone.as_deref(), all_or_nothing);
+        if first {
+            for zone in self.zones.values_mut() {
+                zone.restore_holds(&self.saved_holds);
+            }
+        }
+        let mut wanted: Vec<_> = self.zones.values().flat_map(|zone| zone.taken.parts.checks.iter().flatten().flatten().cloned()).collect();
+        let mut seen = std::collections::HashSet::new();
+        wanted.retain(|spec| seen.insert(spec.clone()));
+        self.checks.set_wanted(&wanted, self.started.elapsed());
+        self.ends.checks.send_replace(Arc::new(wanted));
+        self.apply_overlays();
+        self.index_dirty = true;
+        report
+    }
+
+    /// Sums the overlays up again; every zone may be touched.
+    fn apply_overlays(&mut self) {
+        let parts: Vec<Arc<ZoneParts>> = self.zones.values().map(|zone| zone.taken.parts.clone()).collect();
+        let parts: Vec<&ZoneParts> = parts.iter().map(|parts| &**parts).collect();
+        self.effects = Effects::of(&mut self.overlays, &parts);
+        self.dirty.extend(self.zones.keys().cloned());
+        let names: Vec<Name> = self.zones.keys().cloned().collect();
+        for name in names {
+            reload::move_serial(self, &name);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.ticks += 1;
+        let (now, now_unix) = (self.started.elapsed(), unix_now());
+        if self.checks.tick(now, now_unix) || self.zones.values().any(ZoneState::has_timed_hold) {
+            self.dirty.extend(self.zones.keys().cloned());
+        }
+        let expired: Vec<u64> = self.overlays.values().filter(|overlay| overlay.expires.is_some_and(|at| at <= now_unix)).map(|overlay| overlay.id).collect();
+        for id in expired {
+            self.lift(id, "meridian", "expired", None);
+        }
+        if self.ticks.is_multiple_of(VERDICT_TICKS) {
+            self.keep_verdicts();
+        }
+        self.publish_status();
+    }
+
+    fn keep_verdicts(&mut self) {
+        let verdicts = self.checks.take_changed();
+        let holds: Vec<String> = self.zones.values().flat_map(ZoneState::holds).collect();
+        let holds_changed = holds != self.saved_holds;
+        self.saved_holds.clone_from(&holds);
+        if self.store.absent().is_some() || (verdicts.is_empty() && !holds_changed) {
+            return;
+        }
+        let (store, done) = (self.store.clone(), self.done_sender.clone());
+        tokio::spawn(async move {
+            let kept = store.put_verdicts(verdicts).await;
+            let kept = if holds_changed { kept.and(store.put_holds(&holds).await) } else { kept };
+            if let Err(error) = kept {
+                let _ = done.send(Done::Trouble(error.to_string()));
+            }
+        });
+    }
+
+    /// Appends to the event log, in the background.
+    pub(super) fn log_event(&self, kind: &'static str, json: serde_json::Value) {
+        if self.store.absent().is_some() {
+            return;
+        }
+        let (store, done) = (self.store.clone(), self.done_sender.clone());
+        tokio::spawn(async move {
+            if let Err(error) = store.append_event(kind, &json.to_string()).await {
+                let _ = done.send(Done::Trouble(error.to_string()));
+            }
+        });
+    }
+
+    /// Keeps a zone's serial and texts for the next start, in the background.
+    pub(super) fn keep_zone(&self, name: &Name, with_texts: bool) {
+        let (Some(zone), None) = (self.zones.get(name), self.store.absent()) else { return };
+        let serial = Serial { serial: zone.serial, content: zone.serial_content.clone() };
+        let texts = (with_texts && zone.kept_why.is_none()).then(|| zone.taken.loaded.sources.clone());
+        let (store, done, name) = (self.store.clone(), self.done_sender.clone(), name.to_string());
+        tokio::spawn(async move {
+            let mut kept = store.put_serial(&name, serial).await;
+            if let (Ok(()), Some(texts)) = (&kept, texts) {
+                let texts = texts.iter().map(|(path, octets)| (path.clone(), octets.to_vec())).collect();
+                kept = store.put_zone_version(&name, &texts).await;
+            }
+            if let Err(error) = kept {
+                let _ = done.send(Done::Trouble(error.to_string()));
+            }
+        });
+    }
+
+    /// Assembles what is dirty and publishes one world.
+    fn publish(&mut self) {
+        let dirty = std::mem::take(&mut self.dirty);
+        self.index_dirty = false;
+        let registry = self.registry.clone();
+        let slot = move |name: &str| registry.assign(name);
+        for name in &dirty {
+            let around = Surroundings {
+                checks: &self.checks,
+                effects: &self.effects,
+                now: self.started.elapsed(),
+                now_unix: unix_now(),
+                slot: &slot,
+            };
+            if let Some(zone) = self.zones.get_mut(name) {
+                zone.assemble(&around);
+            }
+        }
+        self.generation += 1;
+        let up = self.zones.values().filter_map(|zone| zone.world.clone()).collect();
+        let down = self.down.keys().map(|apex| DownZone { apex: apex.clone() }).collect();
+        let world = World { generation: self.generation, server: self.settings.as_ref().map_or_else(ServerOptions::default, server_options), zones: ZoneIndex::new(up, down) };
+        self.retired.push(self.ends.world.publish(Arc::new(world)));
+        self.publish_status();
+    }
+
+    fn publish_status(&self) {
+        let mut degraded = self.degraded.clone();
+        degraded.extend(self.store.absent().map(str::to_string));
+        degraded.extend(self.store_trouble.clone());
+        let status = Status {
+            generation: self.generation,
+            started: self.started_unix,
+            version: env!("CARGO_PKG_VERSION").into(),
+            degraded,
+            zones: status::zones(&self.zones, &self.down),
+            pools: status::pools(&self.zones, &self.checks),
+            overlays: self.overlays.values().cloned().collect(),
+        };
+        self.ends.status.store(Arc::new(status));
+    }
+
+    /// Answers those whose change is published now.
+    fn reply(&mut self) {
+        let generation = self.generation;
+        for (reply, overlay) in self.replies.drain(..) {
+            // The overlay as it stands, with what became of it.
+            let overlay = self.overlays.get(&overlay.id).cloned().unwrap_or(overlay);
+            let _ = reply.send(Ok(Applied { overlay, generation }));
+        }
+        for (reply, mut report) in self.reload_replies.drain(..) {
+            report.generation = generation;
+            let _ = reply.send(Ok(report));
+        }
+        for reply in self.failback_replies.drain(..) {
+            let _ = reply.send(Ok(generation));
+        }
+    }
+
+    async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
+        let verdicts = self.checks.take_changed();
+        let _ = self.store.put_verdicts(verdicts).await;
+        self.store.close().await;
+        if let Some(reply) = reply {
+            let _ = reply.send(());
+        }
+    }
+}
+
+/// The world that the files alone make: nothing checked yet, no overlays. For `explain` and tests.
+pub fn world_of_files(build: Build) -> World {
+    let mut checks = Checks::default();
+    let wanted: Vec<_> = build.good.iter().flat_map(|zone| zone.parts.checks.iter().flatten().flatten().cloned()).collect();
+    checks.set_wanted(&wanted, Duration::ZERO);
+    let around = Surroundings { checks: &checks, effects: &Effects::default(), now: Duration::ZERO, now_unix: unix_now(), slot: &|_| 0 };
+    let server = build.settings.as_ref().map_or_else(ServerOptions::default, server_options);
+    let mut zones = Vec::new();
+    for taken in build.good {
+        let serial = taken.parts.tree.soa_serial();
+        zones.push(ZoneState::new(taken, serial, String::new()).assemble(&around));
+    }
+    let down = build.bad.into_iter().filter_map(|(apex, _)| Some(DownZone { apex: apex? })).collect();
+    World { generation: 0, server, zones: ZoneIndex::new(zones, down) }
+}
+
+fn server_options(settings: &Settings) -> ServerOptions {
+    let octets = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().into());
+    let trust = settings.ecs_trust.clone();
+    let trusts_all = trust.iter().filter(|prefix| prefix.len == 0).count() == 2;
+    ServerOptions { nsid: octets(&settings.nsid), version: octets(&settings.version), ecs_trust: (!trusts_all).then_some(trust) }
+}
+
+fn uses(parts: &ZoneParts, observation: &Observation) -> bool {
+    parts.checks.iter().flatten().flatten().any(|spec| *spec == observation.spec)
+}
+
+/// Seconds since 1970.
+pub(super) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
