@@ -2,6 +2,10 @@
 
 pub mod code;
 pub mod name;
+pub mod request;
+pub mod writer;
 
 pub use code::{Class, Opcode, Rcode, RecordType};
 pub use name::{Name, NameError};
+pub use request::{ClientSubnet, Edns, Parsed, QueryName, Question, Request};
+pub use writer::{Full, Section, Writer};

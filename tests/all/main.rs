@@ -8,4 +8,3 @@ mod probe;
 mod serve;
 mod stand_in;
 mod store;
-mod zone_text;

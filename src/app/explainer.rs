@@ -1,0 +1,64 @@
+//! `explain`, against the running world and against the files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::admin::Explainer;
+use crate::config::{OsFiles, Problem, load};
+use crate::control::api::Refusal;
+use crate::control::explain::{BadQuestion, Explanation, Wanted, explain};
+use crate::control::load::{Previous, build, read_geo};
+use crate::control::writer::world_of_files;
+use crate::world::Published;
+
+/// Explains what the published world answers. The databases are read again for each question: serving does not keep them.
+pub(super) struct Running {
+    pub(super) world: Arc<Published>,
+    pub(super) config: PathBuf,
+}
+
+impl Explainer for Running {
+    fn explain(&self, name: &str, rtype: &str, client: &str) -> Result<serde_json::Value, Refusal> {
+        let wanted = Wanted::parse(name, rtype, client).map_err(|error| invalid(&error))?;
+        let Some(settings) = load(&OsFiles, &self.config).settings else {
+            return Err(Refusal::Invalid { field: "config".into(), detail: "the configuration file has errors; see meridian check".into() });
+        };
+        let (geo, _) = read_geo(&OsFiles, &settings);
+        let explanation = self.world.with_world(|world| explain(world, &geo, &wanted, unix_now(), seed()));
+        let text = explanation.to_string();
+        let mut value = serde_json::to_value(explanation).unwrap_or_default();
+        value["text"] = text.into();
+        Ok(value)
+    }
+}
+
+fn invalid(error: &BadQuestion) -> Refusal {
+    let field = match error {
+        BadQuestion::Name(_) => "name",
+        BadQuestion::Type(_) => "type",
+        BadQuestion::Client(_) => "client",
+    };
+    Refusal::Invalid { field: field.into(), detail: error.to_string() }
+}
+
+/// Explains what the files would answer if nothing had been checked yet. The problems are those of the files.
+pub fn explain_offline(config: &Path, wanted: &Wanted) -> Result<Explanation, Vec<Problem>> {
+    let files = build(&OsFiles, config, &Previous::default());
+    let Some(settings) = files.settings.clone() else { return Err(files.problems) };
+    let (geo, _) = read_geo(&OsFiles, &settings);
+    let world = world_of_files(files);
+    Ok(explain(&world, &geo, wanted, unix_now(), seed()))
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Chance of one explanation.
+fn seed() -> u64 {
+    let mut octets = [0; 8];
+    // Without randomness explain still explains.
+    let _ = getrandom::fill(&mut octets);
+    u64::from_le_bytes(octets)
+}

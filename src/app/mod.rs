@@ -1,0 +1,76 @@
+//! L6: the program put together: what `run`, `check` and offline `explain` do.
+
+mod explainer;
+mod service;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::config::{OsFiles, Problem, Severity, load_master_alone};
+use crate::control::load::{self, Build, Previous};
+use crate::dns::Name;
+pub use explainer::explain_offline;
+pub use service::{RunOptions, run};
+
+/// What `meridian check` is asked to do.
+#[derive(Clone, Debug)]
+pub struct CheckOptions {
+    /// meridian.toml.
+    pub config: PathBuf,
+    /// One master file alone, and its origin.
+    pub zone: Option<(PathBuf, String)>,
+    /// Problems as JSON.
+    pub json: bool,
+}
+
+/// Loads everything as `run` does, prints every problem, changes nothing. 0 when there is no error, 1 otherwise, 2 for a bad origin.
+pub fn check(options: &CheckOptions) -> ExitCode {
+    let (problems, summary) = match &options.zone {
+        Some((file, origin)) => match Name::parse_absolute(origin) {
+            Ok(origin) => {
+                let (zone, problems) = load_master_alone(&OsFiles, file, &origin);
+                let records = zone.model.as_ref().map_or(0, |model| model.records.len());
+                (problems, format!("{} as {origin}: {records} records", file.display()))
+            }
+            Err(error) => {
+                eprintln!("meridian: --origin {origin:?}: {error}");
+                return ExitCode::from(2);
+            }
+        },
+        None => {
+            let build = load::build(&OsFiles, &options.config, &Previous::default());
+            let summary = summary(&options.config, &build);
+            (build.problems, summary)
+        }
+    };
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let warnings = problems.len() - errors;
+    if options.json {
+        println!("{}", as_json(&problems, errors, warnings));
+    } else {
+        for problem in &problems {
+            println!("{problem}");
+        }
+        println!("{summary}; {errors} errors, {warnings} warnings");
+    }
+    ExitCode::from(u8::from(errors > 0))
+}
+
+fn summary(config: &Path, build: &Build) -> String {
+    let records: usize = build.good.iter().map(|zone| zone.parts.tree.record_count()).sum();
+    let steered: usize = build.good.iter().map(|zone| zone.parts.model.steers.len()).sum();
+    format!("{}: {} zones good, {} bad, {records} records, {steered} steered names", config.display(), build.good.len(), build.bad.len())
+}
+
+fn as_json(problems: &[Problem], errors: usize, warnings: usize) -> serde_json::Value {
+    let list: Vec<serde_json::Value> = problems
+        .iter()
+        .map(|problem| {
+            let severity = if problem.severity == Severity::Error { "error" } else { "warning" };
+            serde_json::json!({
+                "severity": severity, "file": problem.file, "line": problem.line, "subject": problem.subject, "text": problem.text,
+            })
+        })
+        .collect();
+    serde_json::json!({ "errors": errors, "warnings": warnings, "problems": list })
+}

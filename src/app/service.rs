@@ -1,0 +1,225 @@
+//! `run`: load, bind, serve, reload on SIGHUP, stop on SIGTERM.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::explainer::Running;
+use crate::admin;
+use crate::config::{OsFiles, Settings, Threads};
+use crate::control::handle::{Handle, channel};
+use crate::control::load::{self, Build, Previous};
+use crate::control::writer::{Start, Writer};
+use crate::probe;
+use crate::serve::{Listeners, Serving};
+use crate::store::{Saved, Store};
+use crate::telemetry::Registry;
+use crate::world::{Published, World};
+
+/// What is left of the 3 s that a stop may take (CONTRACT, Commands) for the state to reach the disk.
+const STATE_STOP_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// What `meridian run` is asked to do.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// meridian.toml.
+    pub config: PathBuf,
+    /// Refuse to start when anything in the files is an error.
+    pub strict: bool,
+}
+
+/// Serves until SIGTERM or SIGINT. 0 after a clean stop, 1 when it could not start.
+pub fn run(options: &RunOptions) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("meridian").build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("meridian: the runtime cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(serve(options));
+    // Tasks that hang on a slow peer do not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(50));
+    code
+}
+
+async fn serve(options: &RunOptions) -> ExitCode {
+    let mut build = load::build(&OsFiles, &options.config, &Previous::default());
+    for problem in &build.problems {
+        eprintln!("{problem}");
+    }
+    let Some(settings) = build.settings.clone() else {
+        eprintln!("meridian: not started: {} has errors", options.config.display());
+        return ExitCode::FAILURE;
+    };
+    if options.strict && build.has_errors() {
+        eprintln!("meridian: not started: the files have errors and --strict was given");
+        return ExitCode::FAILURE;
+    }
+    let threads = match settings.threads {
+        Threads::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+        Threads::Count(number) => number,
+    };
+    let listeners = match Listeners::bind(&settings.listen, threads) {
+        Ok((listeners, warnings)) => {
+            warnings.iter().for_each(|warning| eprintln!("meridian: warning: {warning}"));
+            listeners
+        }
+        Err(error) => {
+            eprintln!("meridian: not started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut degraded = build.degraded.clone();
+    let (store, saved) = open_store(&settings.state_path);
+    fall_back(&mut build, &options.config, &store).await;
+    let admin = start_admin(&settings, &mut degraded).await;
+    match start(options, build, store, saved, degraded, listeners, admin) {
+        Ok(service) => service.until_stopped().await,
+        Err(error) => {
+            eprintln!("meridian: not started: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Without a state file DNS serves; what cannot be kept says so.
+fn open_store(path: &Path) -> (Store, Saved) {
+    match Store::open(path) {
+        Ok(opened) => opened,
+        Err(error) => {
+            eprintln!("meridian: warning: {error}; serving without kept state");
+            (Store::none(error.to_string()), Saved::default())
+        }
+    }
+}
+
+async fn fall_back(build: &mut Build, config: &Path, store: &Store) {
+    let mut kept = HashMap::new();
+    for (name, _) in &build.bad {
+        if let Some(name) = name
+            && let Ok(Some(texts)) = store.zone_version(&name.to_string()).await
+        {
+            kept.insert(name.clone(), texts);
+        }
+    }
+    load::fall_back(build, config, &mut |name| kept.remove(name));
+}
+
+/// The admin listener and its token, if they can be had.
+async fn start_admin(settings: &Settings, degraded: &mut Vec<String>) -> Option<(admin::Server, admin::Token)> {
+    if !settings.admin_enabled {
+        return None;
+    }
+    let token = match admin::Token::load_or_create(&admin::Token::path_beside(&settings.state_path)) {
+        Ok(token) => token,
+        Err(error) => {
+            let text = format!("no admin token: {error}; the admin listener answers only health and metrics");
+            eprintln!("meridian: warning: {text}");
+            degraded.push(text);
+            admin::Token::none()
+        }
+    };
+    match admin::Server::bind(settings.admin_listen).await {
+        Ok(server) => Some((server, token)),
+        Err(error) => {
+            let text = format!("admin listener {}: {error}; DNS serves without it", settings.admin_listen);
+            eprintln!("meridian: warning: {text}");
+            degraded.push(text);
+            None
+        }
+    }
+}
+
+struct Service {
+    handle: Handle,
+    serving: Serving,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+fn start(
+    options: &RunOptions,
+    build: Build,
+    store: Store,
+    saved: Saved,
+    degraded: Vec<String>,
+    listeners: Listeners,
+    admin: Option<(admin::Server, admin::Token)>,
+) -> std::io::Result<Service> {
+    let (hangup, terminate, interrupt) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let registry = Registry::new();
+    let published = Arc::new(Published::new(World::default()));
+    let (handle, ends) = channel(published.clone());
+    let config_path = options.config.clone();
+    let writer = Writer::start(Start { ends, config_path, build, store, saved, registry: registry.clone(), degraded });
+    let serving = listeners.start(published.clone(), registry.clone(), &tokio::runtime::Handle::current())?;
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = vec![
+        tokio::spawn(writer.run()),
+        tokio::spawn(probe::run(handle.clone(), probe::Options::default(), stopped(stopping.clone()))),
+    ];
+    let admin_addr = admin.as_ref().map(|(server, _)| server.addr());
+    if let Some((server, token)) = admin {
+        let explainer = Arc::new(Running { world: published, config: options.config.clone() });
+        tasks.push(tokio::spawn(server.serve(handle.clone(), explainer, registry, token, stopped(stopping))));
+    }
+    announce(serving.addresses(), admin_addr, handle.status().generation);
+    Ok(Service { handle, serving, stop, tasks, hangup, terminate, interrupt })
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+fn announce(dns: &[SocketAddr], admin: Option<SocketAddr>, generation: u64) {
+    let dns: Vec<String> = dns.iter().map(ToString::to_string).collect();
+    let admin = admin.map_or_else(|| "no admin listener".into(), |addr| format!("admin on {addr}"));
+    eprintln!("meridian: serving DNS on {} (UDP and TCP), {admin}, generation {generation}", dns.join(", "));
+}
+
+impl Service {
+    async fn until_stopped(mut self) -> ExitCode {
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => {
+                    let handle = self.handle.clone();
+                    tokio::spawn(async move { reload(&handle).await });
+                }
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+            }
+        }
+        let _ = self.stop.send(true);
+        self.serving.stop().await;
+        let _ = tokio::time::timeout(STATE_STOP_TIMEOUT, self.handle.stop()).await;
+        for task in self.tasks {
+            task.abort();
+        }
+        eprintln!("meridian: stopped");
+        ExitCode::SUCCESS
+    }
+}
+
+async fn reload(handle: &Handle) {
+    match handle.reload(None, false).await {
+        Ok(report) => {
+            report.problems.iter().for_each(|problem| eprintln!("{problem}"));
+            for zone in report.zones.iter().filter(|zone| zone.outcome != "unchanged") {
+                eprintln!("meridian: reload: {} {}{}", zone.zone, zone.outcome, zone.why.as_ref().map_or(String::new(), |why| format!(": {why}")));
+            }
+            eprintln!("meridian: reload {}, generation {} serves", if report.failed { "had errors" } else { "done" }, report.generation);
+        }
+        Err(refusal) => eprintln!("meridian: reload refused: {refusal:?}"),
+    }
+}

@@ -1,0 +1,417 @@
+//! Reading a query: header, question, OPT with client subnet. Total: any octets come to a [`Parsed`], none to a panic.
+//!
+//! What is checked, in this order (RFC 1035 §4.1, RFC 6891, RFC 7871, RFC 9619):
+//!
+//! ```text
+//! shorter than a header, or QR = 1     silence
+//! QDCOUNT ≠ 1, question unreadable     FORMERR, header only
+//! opcode not QUERY                     NOTIMP (REFUSED for NOTIFY and UPDATE)
+//! records or OPT unreadable            FORMERR with the question
+//! EDNS version > 0                     BADVERS
+//! client subnet malformed              FORMERR with the question
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::name::{MAX_LABELS, MAX_NAME_LEN};
+use super::{Class, Opcode, Rcode, RecordType};
+
+/// Octets of a message header (RFC 1035 §4.1.1).
+pub const HEADER_LEN: usize = 12;
+
+const OPTION_NSID: u16 = 3;
+const OPTION_ECS: u16 = 8;
+
+/// A query name: wire form in lower case, with the places of its labels.
+#[derive(Clone, Debug)]
+pub struct QueryName {
+    lower: [u8; MAX_NAME_LEN],
+    len: u8,
+    /// Offsets of the labels from the left; the root label's offset is not among them.
+    label_at: [u8; MAX_LABELS],
+    labels: u8,
+}
+
+impl QueryName {
+    /// Takes one uncompressed name from the start of `octets`; `None` when there is none.
+    pub fn read(octets: &[u8]) -> Option<QueryName> {
+        let mut name = QueryName { lower: [0; MAX_NAME_LEN], len: 0, label_at: [0; MAX_LABELS], labels: 0 };
+        let mut at = 0usize;
+        loop {
+            let len = usize::from(*octets.get(at)?);
+            if len == 0 {
+                break;
+            }
+            // The root label must still fit: 255 octets in all.
+            if len > 63 || at + 1 + len >= MAX_NAME_LEN {
+                return None;
+            }
+            *name.label_at.get_mut(usize::from(name.labels))? = at as u8;
+            name.labels += 1;
+            at += 1 + len;
+        }
+        let lower = name.lower.get_mut(..=at)?;
+        lower.copy_from_slice(octets.get(..=at)?);
+        // Length octets are at most 63 and so below 'A'.
+        lower.make_ascii_lowercase();
+        name.len = (at + 1) as u8;
+        Some(name)
+    }
+
+    /// Lower-case wire form, the root label last.
+    pub fn as_wire(&self) -> &[u8] {
+        self.lower.get(..usize::from(self.len)).unwrap_or(&[0])
+    }
+
+    /// Labels, the root not counted.
+    pub fn label_count(&self) -> usize {
+        usize::from(self.labels)
+    }
+
+    /// Wire form of the last `labels` labels and the root.
+    pub fn suffix(&self, labels: usize) -> &[u8] {
+        let skip = self.label_count().saturating_sub(labels);
+        let from = match self.label_at.get(skip) {
+            Some(at) if skip < self.label_count() => usize::from(*at),
+            _ => usize::from(self.len).saturating_sub(1),
+        };
+        self.as_wire().get(from..).unwrap_or(&[0])
+    }
+
+    /// The label at `depth` from the right, 1 being the one next to the root; without its length octet.
+    pub fn label_from_right(&self, depth: usize) -> &[u8] {
+        let suffix = self.suffix(depth);
+        let len = suffix.first().map_or(0, |len| usize::from(*len));
+        suffix.get(1..1 + len).unwrap_or(&[])
+    }
+}
+
+/// The question of a query.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Lower case.
+    pub name: QueryName,
+    /// QTYPE.
+    pub rtype: RecordType,
+    /// QCLASS.
+    pub class: Class,
+    /// Offset of the octet behind the question; the question itself starts at 12.
+    pub end: usize,
+}
+
+/// What the client said in its OPT record (RFC 6891 §6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edns {
+    /// Octets of UDP payload the client takes, at least 512 (§6.2.3).
+    pub udp_payload: u16,
+    /// DNSSEC OK (RFC 3225).
+    pub dnssec_ok: bool,
+    /// Asks for the server's identity (RFC 5001).
+    pub nsid: bool,
+    /// Client subnet, if given and of a known family.
+    pub ecs: Option<ClientSubnet>,
+}
+
+/// A client subnet option (RFC 7871 §6), checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientSubnet {
+    /// Bits behind the source prefix are zero.
+    pub addr: IpAddr,
+    /// 0 to 32 or 128.
+    pub source_len: u8,
+}
+
+/// A query that deserves an answer.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What is asked.
+    pub question: Question,
+    /// Present when the query had an OPT record.
+    pub edns: Option<Edns>,
+}
+
+/// What the octets came to.
+// A request is 400 octets on the stack of the one caller; boxing it would allocate per query.
+#[allow(clippy::large_enum_variant)]
+#[derive(Clone, Debug)]
+pub enum Parsed {
+    /// A response or less than a header: say nothing.
+    Silence,
+    /// Answer with this code.
+    Fault {
+        /// FORMERR, NOTIMP, REFUSED or BADVERS.
+        rcode: Rcode,
+        /// Where the question ends; 12 when none could be read, and none is repeated then.
+        question_end: usize,
+        /// The reply needs an OPT record.
+        opt: bool,
+    },
+    /// Answer it.
+    Query(Request),
+}
+
+/// Reads one message.
+pub fn parse(packet: &[u8]) -> Parsed {
+    let Some(header) = packet.get(..HEADER_LEN) else { return Parsed::Silence };
+    if header[2] & 0x80 != 0 {
+        return Parsed::Silence;
+    }
+    let opcode = Opcode((header[2] >> 3) & 0x0f);
+    let count = |at: usize| usize::from(u16::from_be_bytes([header[at], header[at + 1]]));
+    if opcode != Opcode::QUERY {
+        let refused = matches!(opcode, Opcode::NOTIFY | Opcode::UPDATE);
+        let question_end = if count(4) == 1 { read_question(packet).map_or(HEADER_LEN, |q| q.end) } else { HEADER_LEN };
+        return Parsed::Fault { rcode: if refused { Rcode::REFUSED } else { Rcode::NOTIMP }, question_end, opt: false };
+    }
+    if count(4) != 1 {
+        return Parsed::Fault { rcode: Rcode::FORMERR, question_end: HEADER_LEN, opt: false };
+    }
+    let Some(question) = read_question(packet) else {
+        return Parsed::Fault { rcode: Rcode::FORMERR, question_end: HEADER_LEN, opt: false };
+    };
+    if count(6) == 0 && count(8) == 0 && count(10) == 0 && packet.len() == question.end {
+        return Parsed::Query(Request { question, edns: None });
+    }
+    match read_edns(packet, question.end, count(6) + count(8), count(10)) {
+        Ok(edns) => Parsed::Query(Request { question, edns }),
+        Err((rcode, opt)) => Parsed::Fault { rcode, question_end: question.end, opt },
+    }
+}
+
+fn read_question(packet: &[u8]) -> Option<Question> {
+    let name = QueryName::read(packet.get(HEADER_LEN..)?)?;
+    let at = HEADER_LEN + name.as_wire().len();
+    let fixed = packet.get(at..at + 4)?;
+    Some(Question {
+        name,
+        rtype: RecordType(u16::from_be_bytes([fixed[0], fixed[1]])),
+        class: Class(u16::from_be_bytes([fixed[2], fixed[3]])),
+        end: at + 4,
+    })
+}
+
+/// One record's fixed part, as far as a query's own records matter.
+struct RawRecord<'a> {
+    owner_is_root: bool,
+    rtype: u16,
+    class: u16,
+    ttl: [u8; 4],
+    rdata: &'a [u8],
+    end: usize,
+}
+
+fn read_record(packet: &[u8], at: usize) -> Option<RawRecord<'_>> {
+    let owner_end = skip_name(packet, at)?;
+    let fixed = packet.get(owner_end..owner_end + 10)?;
+    let rdata_at = owner_end + 10;
+    let end = rdata_at + usize::from(u16::from_be_bytes([fixed[8], fixed[9]]));
+    Some(RawRecord {
+        owner_is_root: packet.get(at) == Some(&0),
+        rtype: u16::from_be_bytes([fixed[0], fixed[1]]),
+        class: u16::from_be_bytes([fixed[2], fixed[3]]),
+        ttl: [fixed[4], fixed[5], fixed[6], fixed[7]],
+        rdata: packet.get(rdata_at..end)?,
+        end,
+    })
+}
+
+/// Steps over a name that may end in a compression pointer, without following it.
+fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
+    let from = at;
+    loop {
+        match *packet.get(at)? {
+            0 => return Some(at + 1),
+            len @ 1..=63 => at += 1 + usize::from(len),
+            0xc0..=0xff => return packet.get(at + 1).map(|_| at + 2),
+            _ => return None,
+        }
+        if at - from >= MAX_NAME_LEN {
+            return None;
+        }
+    }
+}
+
+/// The OPT record among the records behind the question, or the fault and whether the reply needs an OPT.
+fn read_edns(packet: &[u8], mut at: usize, before: usize, additional: usize) -> Result<Option<Edns>, (Rcode, bool)> {
+    const FORMERR: (Rcode, bool) = (Rcode::FORMERR, false);
+    let mut opt: Option<RawRecord<'_>> = None;
+    for index in 0..before + additional {
+        let record = read_record(packet, at).ok_or((Rcode::FORMERR, opt.is_some()))?;
+        at = record.end;
+        if record.rtype != RecordType::OPT.0 {
+            continue;
+        }
+        // OPT stands once, in the additional section, at the root (RFC 6891 §6.1.1).
+        if index < before || opt.is_some() || !record.owner_is_root {
+            return Err((Rcode::FORMERR, true));
+        }
+        opt = Some(record);
+    }
+    if at != packet.len() {
+        return Err((Rcode::FORMERR, opt.is_some()));
+    }
+    let Some(opt) = opt else { return Ok(None) };
+    if opt.ttl[1] != 0 {
+        return Err((Rcode::BADVERS, true));
+    }
+    let mut edns = Edns { udp_payload: opt.class.max(512), dnssec_ok: opt.ttl[2] & 0x80 != 0, nsid: false, ecs: None };
+    read_options(opt.rdata, &mut edns).ok_or((FORMERR.0, true))?;
+    Ok(Some(edns))
+}
+
+fn read_options(mut rest: &[u8], edns: &mut Edns) -> Option<()> {
+    let mut ecs_seen = false;
+    while !rest.is_empty() {
+        let head = rest.get(..4)?;
+        let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let data = rest.get(4..4 + len)?;
+        match u16::from_be_bytes([head[0], head[1]]) {
+            OPTION_NSID => edns.nsid = true,
+            OPTION_ECS => {
+                if ecs_seen {
+                    return None;
+                }
+                ecs_seen = true;
+                edns.ecs = read_ecs(data)?;
+            }
+            _ => {}
+        }
+        rest = &rest[4 + len..];
+    }
+    Some(())
+}
+
+/// RFC 7871 §6 and §7.1.2: outer `None` is malformed; inner `None` is a family that we do not know, which is ignored.
+fn read_ecs(data: &[u8]) -> Option<Option<ClientSubnet>> {
+    let head = data.get(..4)?;
+    let (family, source_len, scope_len) = (u16::from_be_bytes([head[0], head[1]]), head[2], head[3]);
+    let octets = &data[4..];
+    let width: u8 = match family {
+        1 => 32,
+        2 => 128,
+        _ => return Some(None),
+    };
+    if scope_len != 0 || source_len > width || octets.len() != usize::from(source_len.div_ceil(8)) {
+        return None;
+    }
+    let stray_bits = (8 - source_len % 8) % 8;
+    if octets.last().is_some_and(|last| last & ((1u16 << stray_bits) - 1) as u8 != 0) {
+        return None;
+    }
+    let mut full = [0u8; 16];
+    full.get_mut(..octets.len())?.copy_from_slice(octets);
+    let addr = if family == 1 { IpAddr::V4(Ipv4Addr::new(full[0], full[1], full[2], full[3])) } else { IpAddr::V6(Ipv6Addr::from(full)) };
+    Some(Some(ClientSubnet { addr, source_len }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(opt: Option<&[u8]>) -> Vec<u8> {
+        let mut packet = vec![0x12, 0x34, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, u8::from(opt.is_some())];
+        packet.extend_from_slice(b"\x03WwW\x07example\x03com\x00\x00\x01\x00\x01");
+        packet.extend_from_slice(opt.unwrap_or(&[]));
+        packet
+    }
+
+    fn opt(options: &[u8]) -> Vec<u8> {
+        let mut record = vec![0, 0, 41, 0x04, 0xd0, 0, 0, 0x80, 0];
+        record.extend_from_slice(&(options.len() as u16).to_be_bytes());
+        record.extend_from_slice(options);
+        record
+    }
+
+    fn edns_of(options: &[u8]) -> Result<Edns, Rcode> {
+        match parse(&query(Some(&opt(options)))) {
+            Parsed::Query(request) => Ok(request.edns.expect("an OPT was sent")),
+            Parsed::Fault { rcode, opt: true, .. } => Err(rcode),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_question_is_lowered_and_cut_into_labels() {
+        let Parsed::Query(request) = parse(&query(None)) else { panic!("a plain query") };
+        let name = &request.question.name;
+        assert_eq!(name.as_wire(), b"\x03www\x07example\x03com\x00");
+        assert_eq!(name.label_count(), 3);
+        for (labels, suffix) in [(0, &b"\x00"[..]), (1, b"\x03com\x00"), (2, b"\x07example\x03com\x00"), (3, name.as_wire()), (9, name.as_wire())] {
+            assert_eq!(name.suffix(labels), suffix, "{labels}");
+        }
+        assert_eq!(name.label_from_right(1), b"com");
+        assert_eq!(name.label_from_right(3), b"www");
+        assert_eq!((request.question.rtype, request.question.class, request.question.end), (RecordType::A, Class::IN, 33));
+    }
+
+    #[test]
+    fn rfc7871_section_6_and_7_1_client_subnets() {
+        let ecs = |body: &[u8]| {
+            let mut option = vec![0, 8];
+            option.extend_from_slice(&(body.len() as u16).to_be_bytes());
+            option.extend_from_slice(body);
+            edns_of(&option).map(|edns| edns.ecs)
+        };
+        let v4 = |text: &str, source_len| Ok(Some(ClientSubnet { addr: text.parse().expect("an address"), source_len }));
+        assert_eq!(ecs(&[0, 1, 24, 0, 192, 0, 2]), v4("192.0.2.0", 24));
+        assert_eq!(ecs(&[0, 1, 0, 0]), v4("0.0.0.0", 0));
+        assert_eq!(ecs(&[0, 2, 48, 0, 0x20, 1, 0xd, 0xb8, 0, 1]), v4("2001:db8:1::", 48));
+        assert_eq!(ecs(&[0, 1, 20, 0, 192, 0, 0x10]), v4("192.0.16.0", 20));
+        assert_eq!(ecs(&[0, 9, 24, 0, 1, 2, 3]), Ok(None), "unknown families are ignored");
+        for (why, bad) in [
+            ("scope in a query", &[0, 1, 24, 24, 192, 0, 2][..]),
+            ("stray bits", &[0, 1, 20, 0, 192, 0, 0x11]),
+            ("too long a prefix", &[0, 1, 33, 0, 1, 2, 3, 4, 5]),
+            ("too few octets", &[0, 1, 24, 0, 192, 0]),
+            ("too many octets", &[0, 1, 24, 0, 192, 0, 2, 0]),
+            ("no fixed part", &[0, 1, 24]),
+        ] {
+            assert_eq!(ecs(bad), Err(Rcode::FORMERR), "{why}");
+        }
+    }
+
+    #[test]
+    fn rfc6891_opt_faults() {
+        assert_eq!(edns_of(&[]).map(|e| (e.udp_payload, e.dnssec_ok, e.nsid)), Ok((1232, true, false)));
+        assert_eq!(edns_of(&[0, 3, 0, 0]).map(|e| e.nsid), Ok(true));
+        assert_eq!(edns_of(&[0, 3, 0, 9]), Err(Rcode::FORMERR), "an option that overruns");
+        assert_eq!(edns_of(&[0, 3, 0]), Err(Rcode::FORMERR), "half an option head");
+        let mut version_1 = opt(&[]);
+        version_1[6] = 1;
+        assert!(matches!(parse(&query(Some(&version_1))), Parsed::Fault { rcode: Rcode::BADVERS, opt: true, .. }));
+        let mut twice = query(Some(&[opt(&[]), opt(&[])].concat()));
+        twice[11] = 2;
+        assert!(matches!(parse(&twice), Parsed::Fault { rcode: Rcode::FORMERR, opt: true, .. }));
+        let mut trailing = query(Some(&opt(&[])));
+        trailing.push(0);
+        assert!(matches!(parse(&trailing), Parsed::Fault { rcode: Rcode::FORMERR, opt: true, .. }));
+    }
+
+    #[test]
+    fn what_is_no_query_is_told_apart() {
+        let plain = query(None);
+        assert!(matches!(parse(&plain[..11]), Parsed::Silence));
+        let with = |at: usize, octet: u8| {
+            let mut packet = plain.clone();
+            packet[at] = octet;
+            parse(&packet)
+        };
+        assert!(matches!(with(2, 0x80), Parsed::Silence), "a response");
+        assert!(matches!(with(2, 0x10), Parsed::Fault { rcode: Rcode::NOTIMP, question_end: 33, .. }), "STATUS");
+        assert!(matches!(with(2, 0x20), Parsed::Fault { rcode: Rcode::REFUSED, .. }), "NOTIFY");
+        assert!(matches!(with(5, 0), Parsed::Fault { rcode: Rcode::FORMERR, question_end: 12, .. }), "RFC 9619");
+        assert!(matches!(with(5, 2), Parsed::Fault { rcode: Rcode::FORMERR, question_end: 12, .. }), "RFC 9619");
+        assert!(matches!(with(12, 0xc0), Parsed::Fault { rcode: Rcode::FORMERR, question_end: 12, .. }), "a pointer in the question");
+        assert!(matches!(with(12, 64), Parsed::Fault { rcode: Rcode::FORMERR, question_end: 12, .. }), "a label type that does not exist");
+        for cut in 12..plain.len() {
+            assert!(matches!(parse(&plain[..cut]), Parsed::Fault { rcode: Rcode::FORMERR, .. }), "cut at {cut}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_octets_come_to_something(octets in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = parse(&octets);
+        }
+    }
+}
