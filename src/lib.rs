@@ -24,6 +24,6 @@ pub mod telemetry;
 pub mod admin;
 pub mod probe;
 pub mod serve;
-// L6: the program.
+// L6: the command line and what it starts.
 pub mod app;
 pub mod cli;

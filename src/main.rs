@@ -1,9 +1,7 @@
-//! The `meridian` program.
+//! The `meridian` program: everything is in the library.
 
-fn main() -> std::process::ExitCode {
-    let config = std::env::args().nth(2).unwrap_or_else(|| "meridian.toml".into()).into();
-    match std::env::args().nth(1).as_deref() {
-        Some("run") => meridian::app::run(&meridian::app::RunOptions { config, strict: false }),
-        _ => meridian::app::check(&meridian::app::CheckOptions { config, zone: None, json: false }),
-    }
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    meridian::cli::main()
 }

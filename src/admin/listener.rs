@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::guard::Peer;
-use super::{Counts, Explainer, Limits, Shared, Token, routes};
+use super::{Counts, Explainer, Limits, MAX_TRACES, Shared, Token, routes};
 use crate::control::Handle;
 use crate::telemetry::Registry;
 
@@ -61,7 +61,15 @@ impl Server {
 
     /// Serves until `stop` is done, then lets requests under way finish for a moment.
     pub async fn serve(self, handle: Handle, explainer: Arc<dyn Explainer>, registry: Registry, token: Token, stop: impl Future<Output = ()>) {
-        let router = routes::router(Arc::new(Shared { handle, explainer, registry, token, limits: self.limits, counts: Counts::default() }));
+        let router = routes::router(Arc::new(Shared {
+            handle,
+            explainer,
+            registry,
+            token,
+            limits: self.limits,
+            counts: Counts::default(),
+            traces: Arc::new(Semaphore::new(MAX_TRACES)),
+        }));
         let slots = Arc::new(Semaphore::new(self.limits.connections));
         let (stopping, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();

@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::control::Handle;
 use crate::control::api::Refusal;
 use crate::telemetry::Registry;
@@ -35,6 +37,9 @@ pub const MAX_ACTOR_LEN: usize = 100;
 
 /// Longest request body. An overlay takes under 2 KiB.
 pub const MAX_BODY_LEN: usize = 64 * 1024;
+
+/// Traces that run at once: each may read the databases, and operators ask for one at a time.
+const MAX_TRACES: usize = 2;
 
 /// Deadlines of the listener. The defaults are right for production; tests shorten them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +64,7 @@ impl Default for Limits {
 /// Traces a decision; `app` provides it.
 pub trait Explainer: Send + Sync {
     /// How `name` and `rtype` are answered for `client` (an address or a prefix). The value is an object; its member `text` is for people.
+    /// May block: it is called on a thread that may.
     fn explain(&self, name: &str, rtype: &str, client: &str) -> Result<serde_json::Value, Refusal>;
 }
 
@@ -70,6 +76,8 @@ struct Shared {
     token: Token,
     limits: Limits,
     counts: Counts,
+    /// A permit for each trace that may run at once.
+    traces: Arc<Semaphore>,
 }
 
 /// The listener's own counters.

@@ -77,6 +77,10 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, kind, "the request cannot be read", detail)
     }
 
+    pub(super) fn internal(detail: &str) -> Problem {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server met a fault of its own", detail)
+    }
+
     pub(super) fn not_found(what: &str, near: Vec<String>) -> Problem {
         let suggestion = if near.is_empty() { String::new() } else { format!("; did you mean {}", near.join(" or ")) };
         let detail = format!("found no {what}{suggestion}");

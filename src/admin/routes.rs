@@ -163,7 +163,17 @@ async fn explain(
 ) -> Result<Json<serde_json::Value>, Problem> {
     let Query(query) = query.map_err(|rejection| Problem::bad_request("bad-query", rejection.body_text()))?;
     let client = query.client.filter(|client| !client.is_empty()).unwrap_or_else(|| peer.ip().to_string());
-    Ok(Json(shared.explainer.explain(&query.name, &query.rtype, &client)?))
+    // A trace may read databases again: off the runtime's threads, and few at a time.
+    let slot = shared.traces.clone().acquire_owned().await;
+    let trace = tokio::task::spawn_blocking(move || {
+        let trace = shared.explainer.explain(&query.name, &query.rtype, &client);
+        drop(slot);
+        trace
+    });
+    match trace.await {
+        Ok(trace) => Ok(Json(trace?)),
+        Err(_) => Err(Problem::internal("the trace failed; nothing was changed")),
+    }
 }
 
 /// The body as JSON; an empty one as the default.

@@ -93,7 +93,11 @@ fn world() -> World {
     );
     let nested = zone("nested.example.com.", "@ 300 SOA ns1 h 1 1 1 1 30\n@ 300 NS ns1\nns1 300 A 192.0.2.60\n");
     let server = ServerOptions { nsid: Some((*b"node-1").into()), version: None, ecs_trust: None };
-    World { generation: 1, server, zones: ZoneIndex::new(vec![example, nested], vec![DownZone { apex: Name::parse_absolute("Down.example").expect("a name") }]) }
+    World {
+        generation: 1,
+        server,
+        zones: ZoneIndex::new(vec![example, nested], vec![DownZone { apex: Name::parse_absolute("Down.example").expect("a name") }]),
+    }
 }
 
 fn query(name: &str, rtype: &str) -> Vec<u8> {
@@ -175,11 +179,7 @@ fn rfc4592_wildcards() {
         // An asterisk in the middle is a name like any other.
         ("sub.*.wild.example.com.", "A", "NOERROR aa | sub.*.wild.example.com. 300 A 192.0.2.2"),
         ("wild.example.com.", "TXT", &nodata),
-        (
-            "z.alias.example.com.",
-            "A",
-            "NOERROR aa | z.alias.example.com. 300 CNAME web.example.com.; web.example.com. 300 A 192.0.2.80",
-        ),
+        ("z.alias.example.com.", "A", "NOERROR aa | z.alias.example.com. 300 CNAME web.example.com.; web.example.com. 300 A 192.0.2.80"),
     ] {
         assert_eq!(show(&ask_octets(&query(name, rtype), Transport::Udp).0), expected, "{name} {rtype}");
     }
@@ -195,11 +195,7 @@ fn rfc1034_section_3_6_2_cname_chains() {
         ("loop1.example.com.", "A", "NOERROR aa | loop1.example.com. 300 CNAME loop2.example.com.; loop2.example.com. 300 CNAME loop1.example.com."),
         // RFC 6604 §3: the code of the last name.
         ("to-nothing.example.com.", "A", &nx),
-        (
-            "www.example.com.",
-            "AAAA",
-            &format!("NOERROR aa | www.example.com. 300 CNAME web.example.com. | {SOA}"),
-        ),
+        ("www.example.com.", "AAAA", &format!("NOERROR aa | www.example.com. 300 CNAME web.example.com. | {SOA}")),
         (
             "to-child.example.com.",
             "A",
@@ -302,7 +298,13 @@ fn rfc5001_nsid_and_faults_with_edns() {
     packet.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 4, 0, 3, 0, 0]);
     let (message, _) = ask_octets(&packet, Transport::Udp);
     let edns = message.edns.expect("an OPT");
-    assert!(edns.options().as_ref().iter().any(|(_, option)| format!("{option:?}").contains("110, 111, 100, 101") || format!("{option:?}").contains("node-1")), "{edns:?}");
+    assert!(
+        edns.options()
+            .as_ref()
+            .iter()
+            .any(|(_, option)| format!("{option:?}").contains("110, 111, 100, 101") || format!("{option:?}").contains("node-1")),
+        "{edns:?}"
+    );
     let version_at = packet.len() - 4 - 2 - 3;
     packet[version_at] = 1;
     let (message, reply) = ask_octets(&packet, Transport::Udp);

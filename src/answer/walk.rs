@@ -346,14 +346,7 @@ impl<'w> Walk<'_, 'w, '_> {
         Ok(Next::Done)
     }
 
-    fn addresses<const N: usize>(
-        &mut self,
-        set: &AddressSet<N>,
-        answers: u8,
-        rtype: RecordType,
-        ttl: Ttl,
-        owner: Owner<'_>,
-    ) -> Result<(), Full> {
+    fn addresses<const N: usize>(&mut self, set: &AddressSet<N>, answers: u8, rtype: RecordType, ttl: Ttl, owner: Owner<'_>) -> Result<(), Full> {
         let mut result = Ok(());
         let writer = &mut *self.writer;
         let Owner::Target(name) = owner else {

@@ -165,10 +165,7 @@ fn start(
     let writer = Writer::start(Start { ends, config_path, build, store, saved, registry: registry.clone(), degraded });
     let serving = listeners.start(published.clone(), registry.clone(), &tokio::runtime::Handle::current())?;
     let (stop, stopping) = watch::channel(false);
-    let mut tasks = vec![
-        tokio::spawn(writer.run()),
-        tokio::spawn(probe::run(handle.clone(), probe::Options::default(), stopped(stopping.clone()))),
-    ];
+    let mut tasks = vec![tokio::spawn(writer.run()), tokio::spawn(probe::run(handle.clone(), probe::Options::default(), stopped(stopping.clone())))];
     let admin_addr = admin.as_ref().map(|(server, _)| server.addr());
     if let Some((server, token)) = admin {
         let explainer = Arc::new(Running { world: published, config: options.config.clone() });

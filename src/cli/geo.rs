@@ -27,8 +27,16 @@ pub enum GeoCommand {
     /// Columns are found by header (network, or start and end; country, continent, subdivision, latitude, longitude, asn). Files without one are
     /// taken as start,end,country (as tor-geoipdb, IP2Location and DB-IP write them) or network,country. Later files are laid over earlier ones
     /// field by field; within a file a later line counts where two overlap.
+    #[command(after_help = "\
+Examples:
+  meridian geo build ranges.csv geodata/own.mmdb
+  meridian geo build countries.csv overrides.csv geodata/own.mmdb --description \"our offices on top\"")]
     Build(BuildArgs),
     /// Show what is known about an address
+    #[command(after_help = "\
+Examples:
+  meridian geo lookup 203.0.113.7
+  meridian geo lookup 2001:db8::1 --database geodata/own.mmdb --json")]
     Lookup(LookupArgs),
 }
 

@@ -143,6 +143,15 @@ pub fn load(files: &dyn Files, config_path: &Path) -> Loaded {
     Loaded { settings: settings_sound.then_some(settings), zones, problems: sorted(report) }
 }
 
+/// Reads `meridian.toml` by itself: what clients of a running server need. Keys with a problem have their defaults.
+pub fn load_settings_alone(files: &dyn Files, config_path: &Path) -> (Settings, Vec<Problem>) {
+    let config_path = lexical(config_path);
+    let reader = Reader::new(files, config_path.parent().unwrap_or(Path::new("")));
+    let mut report = Vec::new();
+    let (settings, _) = load_settings(&reader, &config_path, &mut report);
+    (settings, sorted(report))
+}
+
 /// Loads one master file by itself, as `meridian check --zone FILE --origin NAME` does. `$INCLUDE` is confined to the file's folder.
 pub fn load_master_alone(files: &dyn Files, file: &Path, origin: &Name) -> (LoadedZone, Vec<Problem>) {
     let reader = Reader::new(files, Path::new(""));

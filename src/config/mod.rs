@@ -28,7 +28,7 @@ mod values;
 mod zone;
 
 pub use files::{Files, MAX_FILE_LEN, MAX_TOML_LEN, MemoryFiles, OsFiles};
-pub use load::{Loaded, LoadedZone, load, load_master_alone};
+pub use load::{Loaded, LoadedZone, load, load_master_alone, load_settings_alone};
 pub use problem::{Problem, Severity};
 pub use settings::{EcsClip, MasterFile, Settings, Threads};
 pub use suggest::{did_you_mean, nearest};

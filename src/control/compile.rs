@@ -146,8 +146,7 @@ fn compile_root(model: &Arc<ZoneModel>, at: usize, geo: &GeoSources, shared: &mu
     };
     let map = if resolve::depends_on_client(model, steer.root) {
         let nets = resolve::nets_below(model, steer.root, geo.rtt.as_ref());
-        ClassMap::build(&geo.table, &nets, geo.clip, &mut class_of)
-            .map_err(|error| CompileError::Map { name: steer.owner.clone(), error })?
+        ClassMap::build(&geo.table, &nets, geo.clip, &mut class_of).map_err(|error| CompileError::Map { name: steer.owner.clone(), error })?
     } else {
         ClassMap::uniform(class_of(&Facts::default(), None))
     };

@@ -185,7 +185,8 @@ fn find_child(target: &str, zones: &[&ZoneParts]) -> Result<Found, Refusal> {
 }
 
 fn find_name(target: &str, ttl: Ttl, zones: &[&ZoneParts]) -> Result<Found, Refusal> {
-    let too_high = |limit: Ttl| Refusal::Invalid { field: "set.ttl".into(), detail: format!("found {ttl} s, expected at most {limit} s, the files' own") };
+    let too_high =
+        |limit: Ttl| Refusal::Invalid { field: "set.ttl".into(), detail: format!("found {ttl} s, expected at most {limit} s, the files' own") };
     let mut parts = target.split('/');
     let (zone, owner, rtype) = (parts.next().unwrap_or(""), parts.next(), parts.next());
     let apex = Name::parse_absolute(zone).ok();

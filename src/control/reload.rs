@@ -21,11 +21,8 @@ use crate::dns::Name;
 
 /// Takes in a build: all zones, or only `only`.
 pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or_nothing: bool) -> ReloadReport {
-    let mut report = ReloadReport {
-        problems: build.problems.iter().map(ToString::to_string).collect(),
-        failed: build.has_errors(),
-        ..ReloadReport::default()
-    };
+    let mut report =
+        ReloadReport { problems: build.problems.iter().map(ToString::to_string).collect(), failed: build.has_errors(), ..ReloadReport::default() };
     let Some(settings) = build.settings.clone() else {
         keep_all(writer, &mut report, "the configuration file has errors");
         return report;
@@ -55,9 +52,9 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
     }
     for (name, declared_in) in build.bad {
         // A file too broken to name its zone still owns the one it declared before.
-        let name = name.map(|name| name.to_lowercase()).or_else(|| {
-            writer.zones.values().find(|zone| zone.taken.loaded.declared_in == declared_in).map(|zone| zone.model().name.clone())
-        });
+        let name = name
+            .map(|name| name.to_lowercase())
+            .or_else(|| writer.zones.values().find(|zone| zone.taken.loaded.declared_in == declared_in).map(|zone| zone.model().name.clone()));
         let Some(name) = name else { continue };
         present.insert(name.clone());
         if wanted(&name) {

@@ -224,7 +224,9 @@ impl ZoneState {
         let model = self.model().clone();
         let prefix = format!("{}/policy:", super::overlays::zone_text(&model.name));
         for hold in holds {
-            if let Some(key) = hold.strip_prefix(&prefix).and_then(|rest| rest.split_once('/')).and_then(|(policy, child)| find_hold(&model, policy, child)) {
+            if let Some(key) =
+                hold.strip_prefix(&prefix).and_then(|rest| rest.split_once('/')).and_then(|(policy, child)| find_hold(&model, policy, child))
+            {
                 self.held.insert(key, Hold { healthy_since: None });
             }
         }

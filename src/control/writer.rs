@@ -358,7 +358,8 @@ impl Writer {
         if self.checks.tick(now, now_unix) || self.zones.values().any(ZoneState::has_timed_hold) {
             self.dirty.extend(self.zones.keys().cloned());
         }
-        let expired: Vec<u64> = self.overlays.values().filter(|overlay| overlay.expires.is_some_and(|at| at <= now_unix)).map(|overlay| overlay.id).collect();
+        let expired: Vec<u64> =
+            self.overlays.values().filter(|overlay| overlay.expires.is_some_and(|at| at <= now_unix)).map(|overlay| overlay.id).collect();
         for id in expired {
             self.lift(id, "meridian", "expired", None);
         }
@@ -424,13 +425,8 @@ impl Writer {
         let registry = self.registry.clone();
         let slot = move |name: &str| registry.assign(name);
         for name in &dirty {
-            let around = Surroundings {
-                checks: &self.checks,
-                effects: &self.effects,
-                now: self.started.elapsed(),
-                now_unix: unix_now(),
-                slot: &slot,
-            };
+            let around =
+                Surroundings { checks: &self.checks, effects: &self.effects, now: self.started.elapsed(), now_unix: unix_now(), slot: &slot };
             if let Some(zone) = self.zones.get_mut(name) {
                 zone.assemble(&around);
             }
@@ -438,7 +434,11 @@ impl Writer {
         self.generation += 1;
         let up = self.zones.values().filter_map(|zone| zone.world.clone()).collect();
         let down = self.down.keys().map(|apex| DownZone { apex: apex.clone() }).collect();
-        let world = World { generation: self.generation, server: self.settings.as_ref().map_or_else(ServerOptions::default, server_options), zones: ZoneIndex::new(up, down) };
+        let world = World {
+            generation: self.generation,
+            server: self.settings.as_ref().map_or_else(ServerOptions::default, server_options),
+            zones: ZoneIndex::new(up, down),
+        };
         self.retired.push(self.ends.world.publish(Arc::new(world)));
         self.publish_status();
     }

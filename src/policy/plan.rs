@@ -461,9 +461,9 @@ fn available<'a>(pool: &'a Pool, view: &'a PoolView, look: Look) -> impl Iterato
 
 fn has_both_families(pool: &Pool, view: &PoolView, look: Look) -> bool {
     pool.is_cname
-        || [true, false].into_iter().all(|v4| {
-            available(pool, view, look).any(|(endpoint, _)| matches!(&endpoint.target, Target::Address(addr) if addr.is_ipv4() == v4))
-        })
+        || [true, false]
+            .into_iter()
+            .all(|v4| available(pool, view, look).any(|(endpoint, _)| matches!(&endpoint.target, Target::Address(addr) if addr.is_ipv4() == v4)))
 }
 
 /// The hash behind `coherent` and `sticky`: FNV-1a over the octets, then a finishing mix (SplitMix64). Fixed for ever: all servers and all

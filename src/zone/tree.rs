@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use hashbrown::HashTable;
 
 use crate::dns::{Name, QueryName, RecordType, Section, Writer};
-use crate::zone::record::{Record, Ttl};
 use crate::zone::rdata;
+use crate::zone::record::{Record, Ttl};
 
 /// Dense index of a node in its zone.
 pub type NodeId = u32;
@@ -136,7 +136,8 @@ pub const ROOT_HASH: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The hash of a lower-case wire name.
 pub fn hash_name(wire: &[u8]) -> u64 {
-    QueryName::read(wire).map_or(ROOT_HASH, |name| (1..=name.label_count()).fold(ROOT_HASH, |hash, depth| hash_label(hash, name.label_from_right(depth))))
+    QueryName::read(wire)
+        .map_or(ROOT_HASH, |name| (1..=name.label_count()).fold(ROOT_HASH, |hash, depth| hash_label(hash, name.label_from_right(depth))))
 }
 
 impl ZoneTree {

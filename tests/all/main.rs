@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module per piece.
 
 mod admin;
+mod cli;
 mod config;
 mod geo;
 mod origin;

@@ -1,0 +1,315 @@
+//! The command line as clap reads it, and the help that teaches it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::geo::GeoCommand;
+use crate::config;
+
+/// Answers DNS by where clients are, what is up and how fast it is; moves traffic at run time.
+#[derive(Debug, Parser)]
+#[command(
+    name = "meridian",
+    version,
+    max_term_width = 120,
+    after_help = "\
+Examples:
+  meridian check                                   read all files as a start does, and list every problem
+  meridian run                                     serve ./meridian.toml
+  meridian status                                  what a running server knows
+  meridian explain app.example.com A --client 203.0.113.0/24
+  meridian drain region:eu --reason \"rack move\" --expires 2h
+
+Exit codes: 0 done, 1 failed or problems found, 2 wrong command line, 3 unreachable or unauthorised, 4 refused by a safety rule."
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) config: ConfigArg,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub(super) struct ConfigArg {
+    /// The configuration; client commands find the server and its token through it.
+    #[arg(id = "config", long = "config", value_name = "FILE", global = true, default_value = "meridian.toml")]
+    pub(super) path: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Serves until SIGTERM; SIGHUP reads the files again.
+    #[command(after_help = "\
+Examples:
+  meridian run
+  meridian run --config /etc/meridian/meridian.toml --strict
+
+Prints one line on stderr when it serves. A zone that does not load is served from its last good version, or with SERVFAIL; --strict refuses to start instead.")]
+    Run {
+        /// Refuse to start if any zone does not load.
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Reads all files exactly as a start does and lists every problem.
+    #[command(after_help = "\
+Examples:
+  meridian check
+  meridian check --json
+  meridian check --zone db.example.net --origin example.net
+
+Touches neither the state nor a running server. Ends with 1 if there are errors; warnings alone end with 0.")]
+    Check {
+        /// One master file alone, as named-checkzone does.
+        #[arg(long, value_name = "FILE", requires = "origin")]
+        zone: Option<PathBuf>,
+        /// The origin of that master file.
+        #[arg(long, value_name = "NAME", requires = "zone")]
+        origin: Option<String>,
+        /// JSON instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Builds geo databases from text and looks addresses up in them.
+    #[command(subcommand)]
+    Geo(GeoCommand),
+    /// Prints the script that completes this command line in a shell.
+    #[command(after_help = "\
+Example:
+  meridian completions bash > /etc/bash_completion.d/meridian")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    #[command(flatten)]
+    Client(Client),
+}
+
+/// Commands that talk to a running server.
+#[derive(Debug, Subcommand)]
+pub(super) enum Client {
+    /// Shows why a name is answered as it is.
+    #[command(after_help = "\
+Examples:
+  meridian explain app.example.com A --client 203.0.113.0/24
+  meridian explain app.example.com AAAA --client 2001:db8::1 --json
+  meridian explain www.example.com A --offline            against the files, without a server
+
+Shows the rule that matched, the class, each pool with its health and why it was passed over, the TTL, the scope and the answer.")]
+    Explain {
+        /// The name asked for.
+        name: String,
+        /// The record type asked for.
+        #[arg(value_name = "TYPE", default_value = "A")]
+        rtype: String,
+        /// Whom the answer is for; without it, a client at the address this command comes from.
+        #[arg(long, value_name = "PREFIX")]
+        client: Option<String>,
+        /// Against the files, as if everything were up, instead of a running server.
+        #[arg(long, conflicts_with_all = ["server", "token"])]
+        offline: bool,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Shows zones, pools, endpoints with their health, and overlays.
+    #[command(after_help = "\
+Examples:
+  meridian status
+  meridian status --watch
+  meridian status --json | jq '.pools[] | select(.health != \"healthy\")'")]
+    Status {
+        /// Show it again every so many seconds, until interrupted.
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+              value_parser = clap::value_parser!(u64).range(1..=3600))]
+        watch: Option<u64>,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Changes the TTL of a record or steered name.
+    #[command(after_help = "\
+Examples:
+  meridian ttl example.com/www 20 --reason \"move at noon\" --expires 6h
+  meridian ttl example.com/mail/A 60 --reason \"renumbering\"
+
+An overlay may lower a TTL below the file's, or raise it as far as the file's maximum.")]
+    Ttl {
+        /// zone/name or zone/name/TYPE.
+        target: String,
+        /// Seconds, or a duration such as 5m.
+        #[arg(value_name = "SECONDS", value_parser = ttl)]
+        seconds: u32,
+        #[command(flatten)]
+        lay: Lay,
+    },
+    /// Changes the weight of an endpoint, or of a child of a weighted policy.
+    #[command(after_help = "\
+Examples:
+  meridian weight example.com/fra/192.0.2.10 1 --reason \"warming up\"
+  meridian weight example.com/policy:frankfurt/fra-canary 20 --reason \"canary to 20\" --expires never
+
+Weight 0 takes no new traffic as long as a sibling can.")]
+    Weight {
+        /// zone/pool/address or zone/policy:NAME/child.
+        target: String,
+        /// 0 to 65535.
+        #[arg(value_name = "N")]
+        weight: u16,
+        #[command(flatten)]
+        lay: Lay,
+    },
+    /// Forces an endpoint, pool or region up, down or drained, whatever its checks say.
+    #[command(after_help = "\
+Examples:
+  meridian override example.com/fra/192.0.2.10 down --reason \"bad disk\"
+  meridian override example.com/fra up --reason \"check is wrong, see ticket 4711\" --expires 30m
+
+down beats drain beats up, at any level.")]
+    Override {
+        /// zone/pool/address, zone/pool or region:NAME.
+        target: String,
+        /// up, down or drain.
+        state: State,
+        #[command(flatten)]
+        lay: Lay,
+    },
+    /// Stops new answers that point at an endpoint, pool or region; the same as `override TARGET drain`.
+    #[command(after_help = "\
+Examples:
+  meridian drain example.com/fra --reason \"kernel update\" --expires 1h
+  meridian drain region:eu --reason \"power work\" --expires never
+
+Undo it with `meridian overlay revert ID`.")]
+    Drain {
+        /// zone/pool/address, zone/pool or region:NAME.
+        target: String,
+        #[command(flatten)]
+        lay: Lay,
+    },
+    /// Lists, shows and takes back what ttl, weight, override and drain have laid.
+    #[command(subcommand)]
+    Overlay(OverlayCommand),
+    /// Makes the server read its files again; says zone by zone what was taken.
+    #[command(after_help = "\
+Examples:
+  meridian reload
+  meridian reload example.com
+  meridian reload --all              every zone or none
+
+Ends with 1 if anything was refused; what was refused keeps serving as it was.")]
+    Reload {
+        /// One zone; without it, everything.
+        zone: Option<String>,
+        /// Take all zones or none.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Lets a failover that is held return to its better child.
+    #[command(after_help = "\
+Examples:
+  meridian failback example.com/www
+  meridian failback example.com/policy:frankfurt")]
+    Failback {
+        /// zone/name or zone/policy:NAME.
+        name: String,
+        #[command(flatten)]
+        owner: Owner,
+        #[command(flatten)]
+        connect: Connect,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum OverlayCommand {
+    /// Lists them.
+    #[command(after_help = "Example:\n  meridian overlay list --json")]
+    List {
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Shows one.
+    #[command(after_help = "Example:\n  meridian overlay show 7")]
+    Show {
+        /// As the list shows it.
+        id: u64,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Takes one back.
+    #[command(after_help = "Example:\n  meridian overlay revert 7")]
+    Revert {
+        /// As the list shows it.
+        id: u64,
+        #[command(flatten)]
+        owner: Owner,
+        #[command(flatten)]
+        connect: Connect,
+    },
+}
+
+/// What every change says.
+#[derive(Debug, Args)]
+pub(super) struct Lay {
+    /// Why; whoever looks at it at night will want to know.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: String,
+    /// How long it holds: 30m, 2h, 1d or never; without it, 24 h.
+    #[arg(long, value_name = "DURATION", value_parser = expiry)]
+    pub(super) expires: Option<String>,
+    #[command(flatten)]
+    pub(super) owner: Owner,
+    #[command(flatten)]
+    pub(super) connect: Connect,
+}
+
+/// Who does it.
+#[derive(Debug, Args)]
+pub(super) struct Owner {
+    /// Who does it.
+    #[arg(id = "owner", long = "owner", value_name = "NAME", env = "USER", default_value = "admin", hide_env = true)]
+    pub(super) name: String,
+}
+
+/// Which server, and how to show its reply.
+#[derive(Debug, Args)]
+pub(super) struct Connect {
+    /// The server; without it, `admin.listen` of the configuration.
+    #[arg(long, value_name = "URL", help_heading = "Server")]
+    pub(super) server: Option<String>,
+    /// The token; without it, the file admin.token beside the state. Other users of the machine can see arguments: prefer the variable or the file.
+    #[arg(long, value_name = "TOKEN", env = "MERIDIAN_TOKEN", hide_env_values = true, help_heading = "Server")]
+    pub(super) token: Option<String>,
+    /// JSON as the server sends it, instead of a table.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum State {
+    /// Usable whatever the checks say.
+    Up,
+    /// Not handed out.
+    Down,
+    /// No new answers.
+    Drain,
+}
+
+/// Seconds as a number, or a duration in whole seconds.
+fn ttl(text: &str) -> Result<u32, String> {
+    let seconds = text.parse::<u64>().ok().or_else(|| {
+        let duration = config::parse_duration(text)?;
+        (duration.subsec_nanos() == 0).then_some(duration.as_secs())
+    });
+    match seconds.map(u32::try_from) {
+        Some(Ok(seconds)) if (1..=crate::zone::record::MAX_TTL).contains(&seconds) => Ok(seconds),
+        _ => Err("expected whole seconds from 1 to 2147483647, such as 20 or 5m".into()),
+    }
+}
+
+/// A duration or `never`, checked before it travels.
+fn expiry(text: &str) -> Result<String, String> {
+    let fits = text == "never" || config::parse_duration(text).is_some_and(|duration| !duration.is_zero());
+    if fits { Ok(text.to_owned()) } else { Err("expected a duration such as 30m, 2h or 1d, or never".into()) }
+}

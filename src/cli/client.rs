@@ -1,0 +1,251 @@
+//! Calls to the admin listener: where it is, which token opens it, and what its replies mean for the exit code.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Method, Url, redirect};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
+
+use super::args::{ConfigArg, Connect};
+use super::{FAILED, REFUSED, UNREACHABLE, USAGE};
+use crate::admin::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Token};
+use crate::config;
+
+/// A server that does not take a connection within this is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A reload of everything may take minutes; the listener ends connections at the same age.
+const CALL_TIMEOUT: Duration = Duration::from_secs(300);
+/// A status of 100,000 endpoints takes under 64 MiB; a peer that sends more is none of ours.
+const MAX_REPLY_LEN: usize = 256 * 1024 * 1024;
+
+/// Why a call came to nothing.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// The arguments lead nowhere.
+    Usage(String),
+    /// No connection, no token, or not our server.
+    Unreachable(String),
+    /// The server's own words.
+    Refused(Box<Problem>),
+}
+
+impl CallError {
+    /// The exit code it ends with.
+    pub(super) fn code(&self) -> u8 {
+        match self {
+            CallError::Usage(_) => USAGE,
+            CallError::Unreachable(_) => UNREACHABLE,
+            CallError::Refused(problem) => match problem.status {
+                401 | 403 => UNREACHABLE,
+                409 => REFUSED,
+                _ => FAILED,
+            },
+        }
+    }
+
+    /// The server's problem, if it is one.
+    pub(super) fn problem(&self) -> Option<&Problem> {
+        match self {
+            CallError::Refused(problem) => Some(problem),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Usage(text) | CallError::Unreachable(text) => f.write_str(text),
+            CallError::Refused(problem) => {
+                write!(f, "{}: ", problem.title)?;
+                if let Some(field) = &problem.field {
+                    write!(f, "{field}: ")?;
+                }
+                f.write_str(&problem.detail)
+            }
+        }
+    }
+}
+
+/// A server and its token.
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Token,
+}
+
+impl Client {
+    /// Finds server and token as the arguments say.
+    pub(super) fn new(config: &ConfigArg, connect: &Connect) -> Result<Client, CallError> {
+        let (listen, token_path) = places(&config.path, connect)?;
+        let base = match &connect.server {
+            Some(server) => parse_server(server)?,
+            None => parse_server(&reachable(listen).to_string())?,
+        };
+        let token = match &connect.token {
+            Some(token) => Token::given(token.trim()),
+            None => Token::load(&token_path).map_err(|error| {
+                CallError::Unreachable(format!("{error}; no token: say --token or MERIDIAN_TOKEN, or --config with the server's configuration"))
+            })?,
+        };
+        let http = http_client(base.scheme() == "https").map_err(CallError::Unreachable)?;
+        Ok(Client { http, base, token })
+    }
+
+    /// One call; the reply's JSON if it went well. `path` begins with `/v1/`.
+    pub(super) async fn call(&self, call: Call<'_>) -> Result<Value, CallError> {
+        let mut url = self.base.clone();
+        url.set_path(call.path);
+        let mut request = self.http.request(call.method, url).query(call.query).bearer_auth(self.token.secret().unwrap_or(""));
+        if let Some(actor) = call.actor {
+            request = request.header(ACTOR_HEADER, actor_name(actor));
+        }
+        if let Some(body) = &call.body {
+            request = request.json(body);
+        }
+        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_REPLY_LEN {
+                return Err(CallError::Unreachable(format!("{}: the reply does not end", self.base)));
+            }
+        }
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|_| self.stranger(status.as_u16()));
+        }
+        let problem = serde_json::from_slice::<Problem>(&body).map_err(|_| self.stranger(status.as_u16()))?;
+        Err(CallError::Refused(Box::new(problem)))
+    }
+
+    fn stranger(&self, status: u16) -> CallError {
+        CallError::Unreachable(format!("{}: found a reply (status {status}) that is not from a Meridian admin listener", self.base))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> CallError {
+        // The last cause is the system's ("Connection refused"); the ones above repeat the URL.
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(below) = cause.source() {
+            cause = below;
+        }
+        CallError::Unreachable(format!("{}: no reply: {cause}; is the server running?", self.base))
+    }
+}
+
+/// What is asked.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) path: &'a str,
+    pub(super) query: &'a [(&'a str, &'a str)],
+    pub(super) actor: Option<&'a str>,
+    pub(super) body: Option<Value>,
+}
+
+impl<'a> Call<'a> {
+    /// A request without query, body or actor.
+    pub(super) fn new(method: Method, path: &'a str) -> Call<'a> {
+        Call { method, path, query: &[], actor: None, body: None }
+    }
+}
+
+/// Where the configuration puts the listener and the token. Without a configuration file the defaults hold; faults elsewhere in it do not matter
+/// to a client.
+fn places(path: &Path, connect: &Connect) -> Result<(SocketAddr, std::path::PathBuf), CallError> {
+    if connect.server.is_none() && !path.is_file() {
+        let text = format!("{}: no such file; say --config with the server's configuration, or --server", path.display());
+        return Err(CallError::Unreachable(text));
+    }
+    let (settings, _) = config::load_settings_alone(&config::OsFiles, path);
+    if connect.server.is_none() && !settings.admin_enabled {
+        return Err(CallError::Unreachable(format!("{}: admin.enabled is false; there is no listener to talk to", path.display())));
+    }
+    Ok((settings.admin_listen, Token::path_beside(&settings.state_path)))
+}
+
+/// An address that can be connected to: a listener on every address is on loopback too.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// A URL with a scheme and a host; `http://` may be left out.
+fn parse_server(server: &str) -> Result<Url, CallError> {
+    let bad = |detail: &str| CallError::Usage(format!("--server: found {server:?}, expected a URL such as http://127.0.0.1:8053{detail}"));
+    let whole = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+    let url = Url::parse(&whole).map_err(|error| bad(&format!(" ({error})")))?;
+    let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    match url.scheme() {
+        "http" | "https" if url.has_host() && plain && url.path() == "/" => Ok(url),
+        _ => Err(bad("")),
+    }
+}
+
+/// No proxy and no redirects: the token goes to the server and nowhere else. Roots are read only where TLS is spoken.
+fn http_client(tls: bool) -> Result<reqwest::Client, String> {
+    let mut roots = RootCertStore::empty();
+    if tls {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(CALL_TIMEOUT)
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+/// A name as the header takes it: what it cannot carry becomes a question mark.
+fn actor_name(name: &str) -> String {
+    let name: String = name.trim().chars().take(MAX_ACTOR_LEN).map(|char| if matches!(char, ' '..='~') { char } else { '?' }).collect();
+    if name.is_empty() { "admin".into() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_urls_or_addresses() {
+        for (server, url) in [
+            ("http://127.0.0.1:8053", "http://127.0.0.1:8053/"),
+            ("127.0.0.1:8053", "http://127.0.0.1:8053/"),
+            ("[::1]:8053", "http://[::1]:8053/"),
+            ("https://dns.example/", "https://dns.example/"),
+        ] {
+            assert_eq!(parse_server(server).expect(server).as_str(), url);
+        }
+        for server in ["", "ftp://x", "http://", "http://x/y", "http://a:b@x", "http://x?token=y", "http://x#y", "127.0.0.1:99999", "unix:///run/x"] {
+            assert!(matches!(parse_server(server), Err(CallError::Usage(_))), "{server}");
+        }
+    }
+
+    #[test]
+    fn a_listener_on_every_address_is_reached_on_loopback() {
+        for (listen, reached) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("192.0.2.1:1", "192.0.2.1:1")] {
+            assert_eq!(reachable(listen.parse().expect(listen)).to_string(), reached);
+        }
+    }
+
+    #[test]
+    fn names_fit_the_header() {
+        for (name, header) in [("ada", "ada"), ("Zoë\n", "Zo?"), ("", "admin"), ("a\r\nb", "a??b"), (&"x".repeat(200), &"x".repeat(100))] {
+            assert_eq!(actor_name(name), header);
+        }
+    }
+}

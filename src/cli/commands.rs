@@ -1,0 +1,192 @@
+//! Commands that talk to a running server: each is one call and one way to show its reply.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reqwest::Method;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::args::{Client as Command, ConfigArg, Connect, Lay, OverlayCommand, Owner, State};
+use super::client::{Call, CallError, Client};
+use super::table::colours;
+use super::{FAILED, print, show};
+use crate::app;
+use crate::control::api::{Applied, Forced, NewOverlay, Overlay, Setting, Status};
+use crate::control::explain::{BadQuestion, Wanted};
+
+/// Runs one command.
+pub(super) fn run(config: &ConfigArg, command: Command) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("meridian: cannot start: {error}");
+            return FAILED.into();
+        }
+    };
+    runtime.block_on(dispatch(config, command))
+}
+
+async fn dispatch(config: &ConfigArg, command: Command) -> ExitCode {
+    match command {
+        Command::Explain { name, rtype, client, offline: true, connect } => {
+            explain_offline(&config.path, Wanted::parse(&name, &rtype, client.as_deref().unwrap_or("")), connect.json)
+        }
+        Command::Explain { name, rtype, client, offline: false, connect } => {
+            let mut query = vec![("name", name.as_str()), ("type", rtype.as_str())];
+            query.extend(client.as_deref().map(|client| ("client", client)));
+            let call = Call { query: &query, ..Call::new(Method::GET, "/v1/explain") };
+            one_call(config, &connect, call, |reply| Ok(explain_text(reply))).await
+        }
+        Command::Status { watch: Some(seconds), connect } => watch(config, &connect, Duration::from_secs(seconds)).await,
+        Command::Status { watch: None, connect } => one_call(config, &connect, status_call(), |reply| status_text(reply, colours())).await,
+        Command::Ttl { target, seconds, lay } => lay_overlay(config, target, Setting::Ttl(seconds), lay).await,
+        Command::Weight { target, weight, lay } => lay_overlay(config, target, Setting::Weight(weight), lay).await,
+        Command::Override { target, state, lay } => {
+            let forced = match state {
+                State::Up => Forced::Up,
+                State::Down => Forced::Down,
+                State::Drain => Forced::Drain,
+            };
+            lay_overlay(config, target, Setting::State(forced), lay).await
+        }
+        Command::Drain { target, lay } => lay_overlay(config, target, Setting::State(Forced::Drain), lay).await,
+        Command::Overlay(command) => overlay(config, command).await,
+        Command::Reload { zone, all, connect } => reload(config, zone, all, &connect).await,
+        Command::Failback { name, owner, connect } => failback(config, &name, &owner, &connect).await,
+    }
+}
+
+/// One call; prints the reply as JSON or as `show` makes it.
+async fn one_call(config: &ConfigArg, connect: &Connect, call: Call<'_>, show: impl FnOnce(&Value) -> Result<String, CallError>) -> ExitCode {
+    let reply = async { Client::new(config, connect)?.call(call).await };
+    finish(connect.json, reply.await, show)
+}
+
+/// Prints what came of a call; the exit code says the same.
+fn finish(json: bool, reply: Result<Value, CallError>, show: impl FnOnce(&Value) -> Result<String, CallError>) -> ExitCode {
+    let text = reply.and_then(|reply| if json { Ok(format!("{reply:#}\n")) } else { show(&reply) });
+    match text {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            if let (true, Some(problem)) = (json, error.problem()) {
+                print(&format!("{:#}\n", json!(problem)));
+            }
+            eprintln!("meridian: {}", super::table::clean(&error.to_string()));
+            error.code().into()
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(reply: &Value) -> Result<T, CallError> {
+    T::deserialize(reply).map_err(|error| CallError::Unreachable(format!("the server's reply is of another version: {error}")))
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn status_call() -> Call<'static> {
+    Call::new(Method::GET, "/v1/status")
+}
+
+fn status_text(reply: &Value, colours: bool) -> Result<String, CallError> {
+    Ok(show::status(&read::<Status>(reply)?, now(), colours))
+}
+
+/// Shows the status again and again, on a cleared screen; as JSON, one object a line. A server that is away for a while is waited for.
+async fn watch(config: &ConfigArg, connect: &Connect, every: Duration) -> ExitCode {
+    let client = match Client::new(config, connect) {
+        Ok(client) => client,
+        Err(error) => return finish(connect.json, Err(error), |_| Ok(String::new())),
+    };
+    let colours = colours();
+    loop {
+        let reply = client.call(status_call()).await;
+        let shown = match reply {
+            Ok(reply) if connect.json => Ok(format!("{reply}\n")),
+            Ok(reply) => status_text(&reply, colours),
+            Err(error) => Err(error),
+        };
+        match shown {
+            Ok(text) if colours && !connect.json => print(&format!("\x1b[H\x1b[2J{text}")),
+            Ok(text) => print(&text),
+            Err(error) if error.problem().is_some() => return finish(connect.json, Err(error), |_| Ok(String::new())),
+            Err(error) => eprintln!("meridian: {error}"),
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+async fn lay_overlay(config: &ConfigArg, target: String, set: Setting, lay: Lay) -> ExitCode {
+    let new = NewOverlay { target, set, reason: lay.reason, expires: lay.expires };
+    let call = Call { actor: Some(&lay.owner.name), body: Some(json!(new)), ..Call::new(Method::POST, "/v1/overlays") };
+    one_call(config, &lay.connect, call, |reply| Ok(show::applied(&read::<Applied>(reply)?, "laid", now()))).await
+}
+
+async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
+    match command {
+        OverlayCommand::List { connect } => {
+            one_call(config, &connect, Call::new(Method::GET, "/v1/overlays"), |reply| {
+                let overlays: Vec<Overlay> = read(&reply["overlays"])?;
+                Ok(if overlays.is_empty() { "no overlays\n".into() } else { show::overlays(&overlays, now(), colours()) })
+            })
+            .await
+        }
+        OverlayCommand::Show { id, connect } => {
+            let path = format!("/v1/overlays/{id}");
+            one_call(config, &connect, Call::new(Method::GET, &path), |reply| Ok(show::overlay(&read(reply)?, now()))).await
+        }
+        OverlayCommand::Revert { id, owner, connect } => {
+            let path = format!("/v1/overlays/{id}");
+            let call = Call { actor: Some(&owner.name), ..Call::new(Method::DELETE, &path) };
+            one_call(config, &connect, call, |reply| Ok(show::applied(&read::<Applied>(reply)?, "reverted", now()))).await
+        }
+    }
+}
+
+async fn reload(config: &ConfigArg, zone: Option<String>, all: bool, connect: &Connect) -> ExitCode {
+    let mut body = json!({ "all": all });
+    if let Some(zone) = zone {
+        body["zone"] = zone.into();
+    }
+    let call = Call { body: Some(body), ..Call::new(Method::POST, "/v1/reload") };
+    let reply = async { Client::new(config, connect)?.call(call).await }.await;
+    let failed = reply.as_ref().is_ok_and(|report| report["failed"] == true);
+    let code = finish(connect.json, reply, |report| Ok(show::reload(&read(report)?, colours())));
+    if failed { FAILED.into() } else { code }
+}
+
+async fn failback(config: &ConfigArg, name: &str, owner: &Owner, connect: &Connect) -> ExitCode {
+    let call = Call { actor: Some(&owner.name), body: Some(json!({ "name": name })), ..Call::new(Method::POST, "/v1/failback") };
+    one_call(config, connect, call, |reply| Ok(format!("{name} is free to fail back; generation {} serves\n", reply["generation"]))).await
+}
+
+/// The part of a trace that is for people.
+fn explain_text(reply: &Value) -> String {
+    match reply["text"].as_str() {
+        // Line ends are meant; anything else that moves the cursor is not.
+        Some(text) => text.lines().map(|line| super::table::clean(line) + "\n").collect(),
+        None => format!("{reply:#}\n"),
+    }
+}
+
+/// Traces a decision against the files.
+fn explain_offline(config: &Path, wanted: Result<Wanted, BadQuestion>, json: bool) -> ExitCode {
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
+        Err(error) => return finish(json, Err(CallError::Usage(format!("explain: {error}"))), |_| Ok(String::new())),
+    };
+    match app::explain_offline(config, &wanted) {
+        Ok(explanation) => finish(json, Ok(json!(explanation)), |_| Ok(explanation.to_string())),
+        Err(problems) => {
+            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            eprintln!("meridian: explain: the files have errors");
+            FAILED.into()
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What the server says, for people.
+
+use std::fmt::Write;
+
+use super::table::{Cell, Table, Tone, clean, paint};
+use crate::control::api::{Applied, EndpointStatus, Forced, Overlay, PoolStatus, ReloadReport, Setting, Status};
+
+/// Everything that `meridian status` shows. `now` is unix seconds.
+pub(super) fn status(status: &Status, now: u64, colours: bool) -> String {
+    let mut text = String::new();
+    let head = format!("Meridian {}, generation {}, up {}", status.version, status.generation, span(now.saturating_sub(status.started)));
+    let _ = writeln!(text, "{}", paint(&head, Tone::Bold, colours));
+    for reason in &status.degraded {
+        let _ = writeln!(text, "{} {}", paint("degraded:", Tone::Bad, colours), clean(reason));
+    }
+    let mut zones = Table::new(&["ZONE", "STATE", ">SERIAL", ">RECORDS", ">STEERED", ">QUERIES", "WHY"]);
+    for zone in &status.zones {
+        zones.row([
+            (&zone.name).into(),
+            Cell::word(&zone.state),
+            zone.serial.into(),
+            zone.records.into(),
+            zone.steered.len().into(),
+            zone.queries.into(),
+            zone.why.as_deref().unwrap_or("").into(),
+        ]);
+    }
+    let _ = write!(text, "\n{}", zones.render(colours));
+    if !status.pools.is_empty() {
+        let _ = write!(text, "\n{}", pools(&status.pools, now, colours));
+    }
+    if !status.overlays.is_empty() {
+        let _ = write!(text, "\n{}", overlays(&status.overlays, now, colours));
+    }
+    text
+}
+
+fn pools(pools: &[PoolStatus], now: u64, colours: bool) -> String {
+    let titles = ["POOL", "REGION", "STATE", ">USABLE", ">WEIGHT", "CHECKED", ">TOOK", "NEXT", ">QUERIES", "LAST ERROR"];
+    let mut table = Table::new(&titles);
+    for pool in pools {
+        let usable = format!("{}/{}", pool.usable, pool.endpoints.len());
+        table.row([
+            (&pool.id).into(),
+            pool.region.as_deref().unwrap_or("").into(),
+            Cell::word(&pool.health),
+            usable.into(),
+            "".into(),
+            format!("needs {}", pool.needed).into(),
+            "".into(),
+            "".into(),
+            pool.queries.into(),
+        ]);
+        for endpoint in &pool.endpoints {
+            table.row(endpoint_cells(endpoint, now));
+        }
+    }
+    table.render(colours)
+}
+
+fn endpoint_cells(endpoint: &EndpointStatus, now: u64) -> [Cell; 10] {
+    let mut state = endpoint.state.clone();
+    if endpoint.stale {
+        state.push_str(" (stale)");
+    }
+    if let Some(forced) = endpoint.forced {
+        let _ = write!(state, ", forced {}", forced_word(forced));
+    }
+    let tone = match endpoint.forced {
+        Some(forced) => Tone::of(forced_word(forced)),
+        None => Tone::of(&endpoint.state),
+    };
+    [
+        format!("  {}", endpoint.target).into(),
+        "".into(),
+        Cell::toned(state, tone),
+        if endpoint.usable { "yes" } else { "no" }.into(),
+        endpoint.weight.into(),
+        endpoint.last_check.map_or(String::new(), |at| ago(at, now)).into(),
+        endpoint.last_ms.map_or(String::new(), |ms| format!("{ms} ms")).into(),
+        endpoint.next_check.map_or(String::new(), |at| until(at, now)).into(),
+        "".into(),
+        endpoint.last_error.as_deref().unwrap_or("").into(),
+    ]
+}
+
+/// The list of overlays.
+pub(super) fn overlays(overlays: &[Overlay], now: u64, colours: bool) -> String {
+    let mut table = Table::new(&[">ID", "TARGET", "SETS", "OWNER", "LAID", "EXPIRES", "REASON"]);
+    for overlay in overlays {
+        let reason = match &overlay.inactive {
+            Some(why) => format!("{} (no effect: {why})", overlay.reason),
+            None => overlay.reason.clone(),
+        };
+        table.row([
+            overlay.id.into(),
+            (&overlay.target).into(),
+            setting(overlay.set).into(),
+            (&overlay.owner).into(),
+            ago(overlay.created, now).into(),
+            overlay.expires.map_or("never".to_owned(), |at| until(at, now)).into(),
+            reason.into(),
+        ]);
+    }
+    table.render(colours)
+}
+
+/// One overlay, a line each.
+pub(super) fn overlay(overlay: &Overlay, now: u64) -> String {
+    let mut text = String::new();
+    for (name, value) in [
+        ("id", overlay.id.to_string()),
+        ("target", overlay.target.clone()),
+        ("sets", setting(overlay.set)),
+        ("owner", overlay.owner.clone()),
+        ("reason", overlay.reason.clone()),
+        ("laid", ago(overlay.created, now)),
+        ("expires", overlay.expires.map_or("never".to_owned(), |at| until(at, now))),
+        ("no effect", overlay.inactive.clone().unwrap_or_default()),
+    ] {
+        if !value.is_empty() {
+            let _ = writeln!(text, "{name:<10} {}", clean(&value));
+        }
+    }
+    text
+}
+
+/// What laying or reverting came to.
+pub(super) fn applied(applied: &Applied, done: &str, now: u64) -> String {
+    let overlay = &applied.overlay;
+    let end = match overlay.expires {
+        _ if done == "reverted" => String::new(),
+        Some(at) => format!(", expires {}", until(at, now)),
+        None => ", never expires".into(),
+    };
+    let mut text = format!(
+        "overlay {} {done}: {} {}{end}; generation {} serves\n",
+        overlay.id,
+        clean(&overlay.target),
+        setting(overlay.set),
+        applied.generation
+    );
+    if let Some(why) = &overlay.inactive {
+        let _ = writeln!(text, "it has no effect: {}", clean(why));
+    }
+    text
+}
+
+/// What a reload did.
+pub(super) fn reload(report: &ReloadReport, colours: bool) -> String {
+    let mut text = String::new();
+    for problem in &report.problems {
+        let _ = writeln!(text, "{}", clean(problem));
+    }
+    let mut table = Table::new(&["ZONE", "OUTCOME", "WHY"]);
+    for zone in &report.zones {
+        table.row([(&zone.zone).into(), Cell::word(&zone.outcome), zone.why.as_deref().unwrap_or("").into()]);
+    }
+    let _ = writeln!(text, "{}generation {} serves", table.render(colours), report.generation);
+    text
+}
+
+fn setting(set: Setting) -> String {
+    match set {
+        Setting::Weight(weight) => format!("weight {weight}"),
+        Setting::Ttl(seconds) => format!("ttl {seconds}"),
+        Setting::State(forced) => forced_word(forced).to_owned(),
+    }
+}
+
+fn forced_word(forced: Forced) -> &'static str {
+    match forced {
+        Forced::Up => "up",
+        Forced::Drain => "drain",
+        Forced::Down => "down",
+    }
+}
+
+fn ago(at: u64, now: u64) -> String {
+    format!("{} ago", span(now.saturating_sub(at)))
+}
+
+fn until(at: u64, now: u64) -> String {
+    if at <= now { "now".into() } else { format!("in {}", span(at - now)) }
+}
+
+/// Seconds in the two largest units that matter.
+fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) if seconds.is_multiple_of(60) => format!("{minutes} min"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, 0) => format!("{hours} h"),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        (_, 0, _) => format!("{days} d"),
+        (_, _, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_short() {
+        for (seconds, text) in
+            [(0, "0 s"), (59, "59 s"), (60, "1 min"), (61, "1 min 1 s"), (3600, "1 h"), (3661, "1 h 1 min"), (86_400, "1 d"), (90_061, "1 d 1 h")]
+        {
+            assert_eq!(span(seconds), text);
+        }
+        assert_eq!((ago(5, 3), until(3, 5), until(9, 5)), ("0 s ago".into(), "now".into(), "in 4 s".into()));
+    }
+}
