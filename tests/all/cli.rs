@@ -277,3 +277,17 @@ fn help_version_and_completions_need_nothing() {
         assert!(out.contains(expected), "{args:?}: {out}");
     }
 }
+
+#[test]
+fn geo_commands_are_mounted() {
+    let folder = tempfile::tempdir().expect("folder");
+    fs::write(folder.path().join("ranges.csv"), "network,country\n192.0.2.0/24,DE\n").expect("write");
+    fs::write(folder.path().join("meridian.toml"), "[geo]\ndatabases = [\"own.mmdb\"]\n").expect("write");
+    let run = |args: &[&str]| meridian_in(folder.path(), &[], args);
+    let (code, _, err) = run(&["geo", "build", "ranges.csv", "own.mmdb"]);
+    assert_eq!(code, 0, "{err}");
+    let (code, out, err) = run(&["geo", "lookup", "192.0.2.7"]);
+    assert!(code == 0 && out.contains("DE"), "{out}{err}");
+    let (code, _, err) = run(&["geo", "lookup", "192.0.2.7", "-d", "missing.mmdb"]);
+    assert!(code == 1 && err.contains("missing.mmdb"), "{err}");
+}
