@@ -291,3 +291,26 @@ fn geo_commands_are_mounted() {
     let (code, _, err) = run(&["geo", "lookup", "192.0.2.7", "-d", "missing.mmdb"]);
     assert!(code == 1 && err.contains("missing.mmdb"), "{err}");
 }
+
+#[test]
+fn check_and_offline_explain_read_the_files_alone() {
+    let folder = tempfile::tempdir().expect("folder");
+    let zone = "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\nmail.A = \"192.0.2.25\"\n";
+    fs::create_dir(folder.path().join("zones")).expect("folder");
+    fs::write(folder.path().join("zones/example.com.toml"), zone).expect("write");
+    fs::write(folder.path().join("meridian.toml"), "[server]\nlisten = [\"127.0.0.1:0\"]\n").expect("write");
+    let run = |line: &str| meridian_in(folder.path(), &[], &words(line).iter().map(String::as_str).collect::<Vec<_>>());
+    let (code, out, err) = run("check");
+    assert_eq!(code, 0, "{out}{err}");
+    let (code, out, err) = run("explain mail.example.com A --offline");
+    assert!(code == 0 && out.contains("192.0.2.25"), "{out}{err}");
+    let (code, out, err) = run("explain mail.example.com --offline --json --client 192.0.2.0/24");
+    let trace: Value = serde_json::from_str(&out).expect("JSON");
+    assert!(code == 0 && trace["rcode"] == "NOERROR", "{out}{err}");
+    assert_eq!(run("explain mail..example.com --offline").0, 2);
+    assert_eq!(run("explain mail.example.com A --client 192.0.2.0/99 --offline").0, 2);
+    fs::write(folder.path().join("zones/example.com.toml"), format!("{zone}x.A = \"nonsense\"\n")).expect("write");
+    let (code, out, _) = run("check");
+    assert!(code == 1 && out.contains("example.com.toml:7:"), "{out}");
+    assert!(!folder.path().join("state").exists(), "no state and no token are made");
+}
