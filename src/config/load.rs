@@ -94,6 +94,12 @@ impl<'f> Reader<'f> {
         Ok(text)
     }
 
+    /// The texts of those paths that were read.
+    pub(super) fn sources(&self, paths: impl IntoIterator<Item = PathBuf>) -> BTreeMap<PathBuf, Arc<[u8]>> {
+        let texts = self.texts.borrow();
+        paths.into_iter().filter_map(|path| texts.get(&path).map(|text| (path, text.clone()))).collect()
+    }
+
     /// The path without links; a path that does not exist is its own.
     pub(super) fn canonical(&self, path: &Path) -> PathBuf {
         self.files.canonical(path).unwrap_or_else(|_| path.to_path_buf())
@@ -112,11 +118,11 @@ pub fn load(files: &dyn Files, config_path: &Path) -> Loaded {
     let toml: Vec<(RawFile, Vec<Problem>)> = entries.iter().filter(|path| has_extension(path, "toml")).map(|path| load_toml(&reader, path)).collect();
     report.extend(toml.iter().flat_map(|(_, problems)| problems.iter().cloned()));
 
-    let mut conflicts = Sink::default();
+    let conflicts = Sink::default();
     agree_on_regions(&toml, &conflicts);
     let (zone_files, library_files): (Vec<_>, Vec<_>) = toml.into_iter().partition(|(raw, _)| raw.zone.is_some());
-    let (library, library_problems) = make_library(library_files, &settings.defaults, &conflicts, &mut report);
-    let region_problems = std::mem::take(&mut conflicts).into_problems();
+    let (library, library_problems) = make_library(library_files, &settings.defaults, &mut report);
+    let region_problems = conflicts.into_problems();
     report.extend(region_problems.iter().cloned());
 
     let context =
@@ -138,7 +144,12 @@ pub fn load(files: &dyn Files, config_path: &Path) -> Loaded {
         });
     }
     let mut zones = unique(zones);
-    zones.truncate(MAX_ZONES);
+    if zones.len() > MAX_ZONES {
+        let text = format!("found {} zones, expected at most {MAX_ZONES}; the rest is left out", zones.len());
+        let file = reader.shown(&settings.zones_dir);
+        report.push(Problem { severity: Severity::Error, file, line: 0, subject: Vec::new(), text });
+        zones.truncate(MAX_ZONES);
+    }
     report.extend(zones.iter().flat_map(|zone| zone.problems.iter().cloned()));
     Loaded { settings: settings_sound.then_some(settings), zones, problems: sorted(report) }
 }
@@ -155,9 +166,9 @@ pub fn load_settings_alone(files: &dyn Files, config_path: &Path) -> (Settings, 
 /// Loads one master file by itself, as `meridian check --zone FILE --origin NAME` does. `$INCLUDE` is confined to the file's folder.
 pub fn load_master_alone(files: &dyn Files, file: &Path, origin: &Name) -> (LoadedZone, Vec<Problem>) {
     let reader = Reader::new(files, Path::new(""));
-    let folder = file.parent().unwrap_or(Path::new(""));
-    let mut zone = masters::zone(&reader, file, folder, &origin.to_lowercase(), None);
-    zone.problems = sorted(std::mem::take(&mut zone.problems));
+    let file = lexical(file);
+    let wanted = masters::Wanted { path: &file, origin: &origin.to_lowercase(), default_ttl: None, first_file: 0, within: &[], named_by: None };
+    let zone = masters::zone(&reader, &wanted, None);
     let problems = zone.problems.clone();
     (zone, problems)
 }
@@ -256,7 +267,7 @@ fn agree_on_regions(all: &[(RawFile, Vec<Problem>)], sink: &Sink) {
 }
 
 /// Puts the libraries together. Returns them with the problems that keep every zone from being taken.
-fn make_library(files: Vec<(RawFile, Vec<Problem>)>, base: &Defaults, _conflicts: &Sink, report: &mut Vec<Problem>) -> (Library, Vec<Problem>) {
+fn make_library(files: Vec<(RawFile, Vec<Problem>)>, base: &Defaults, report: &mut Vec<Problem>) -> (Library, Vec<Problem>) {
     let sink = Sink::default();
     let mut blocking = Vec::new();
     let mut library = Library { files: Vec::new(), defaults: Defaults::default(), whole: true };
@@ -304,9 +315,9 @@ fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Problem], taken: 
     let Some(zone) = &raw.zone else { return empty };
     let mut model = None;
     if let Some(apex) = &zone.name {
-        let part = static_part(context, raw, zone, apex, &sink, &mut decisive, taken);
+        let part = static_part(context, zone, apex, &sink, &mut decisive, taken);
         let assembled = zone::assemble(raw, zone, apex, context.library, &context.settings.defaults, part, &sink);
-        read_ca_files(reader, &raw.file, &assembled.ca_files, &sink, &mut decisive);
+        read_ca_files(reader, &assembled.ca_files, &sink, &mut decisive);
         masters::check(&assembled.model, &sink);
         decisive.extend(assembled.library_files);
         unsound_elsewhere(context.library, &assembled.unsound, raw, &sink);
@@ -317,37 +328,37 @@ fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Problem], taken: 
     }
     sources.extend(decisive.iter().cloned());
     let content = content_hash(reader, &decisive, zone.name.as_ref(), &context.settings.defaults);
-    let texts = reader.texts.borrow();
     LoadedZone {
         name: zone.name.clone(),
         model: model.map(Arc::new),
         content,
-        sources: sources.into_iter().filter_map(|path| texts.get(&path).map(|text| (path, text.clone()))).collect(),
+        sources: reader.sources(sources),
         problems: sorted(sink.into_problems()),
         ..empty
     }
 }
 
 /// The static part from `[zone] file`.
-fn static_part(
-    context: &Context<'_>,
-    raw: &RawFile,
-    zone: &RawZone,
-    apex: &Name,
-    sink: &Sink,
-    decisive: &mut Vec<PathBuf>,
-    taken: &mut Vec<PathBuf>,
-) -> MasterPart {
+fn static_part(context: &Context<'_>, zone: &RawZone, apex: &Name, sink: &Sink, decisive: &mut Vec<PathBuf>, taken: &mut Vec<PathBuf>) -> MasterPart {
     let Some(file) = &zone.file else { return MasterPart::default() };
     taken.push(context.reader.canonical(&file.value));
-    let folder = raw.path.parent().unwrap_or(Path::new(""));
-    let parsed = masters::parse(context.reader, &file.value, folder, apex, Some(&file.at), sink);
+    let within = std::slice::from_ref(&context.settings.zones_dir);
+    let subject = ["zone".to_string(), "file".to_string()];
+    let wanted = masters::Wanted {
+        path: &file.value,
+        origin: apex,
+        default_ttl: Some(zone.ttl),
+        first_file: zone::FIRST_MASTER_FILE,
+        within,
+        named_by: Some((&file.at, &subject)),
+    };
+    let parsed = masters::parse(context.reader, &wanted, sink);
     decisive.extend(parsed.paths);
     MasterPart { records: parsed.records, files: parsed.files }
 }
 
 /// Certificate authorities must be there and be PEM: the prober would fail every check.
-fn read_ca_files(reader: &Reader<'_>, _file: &Path, all: &[(String, Located<PathBuf>)], sink: &Sink, decisive: &mut Vec<PathBuf>) {
+fn read_ca_files(reader: &Reader<'_>, all: &[(String, Located<PathBuf>)], sink: &Sink, decisive: &mut Vec<PathBuf>) {
     for (monitor, ca) in all {
         let subject = [monitor.clone(), "ca".to_string()];
         let shown = reader.shown(&ca.value);

@@ -1,44 +1,153 @@
 //! Master files: the static part of a TOML zone, `*.zone` files of the folder, `[[zones.master]]`, and a file alone.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::load::{Context, LoadedZone, Reader};
-use super::source::{Sink, Spot};
+use super::files::lexical;
+use super::load::{Context, LoadedZone, Reader, content_hash, has_extension, sorted};
+use super::problem::{Problem, Severity};
+use super::raw::Defaults;
+use super::source::{Located, Sink, Spot};
 use crate::dns::Name;
-use crate::policy::model::ZoneModel;
-use crate::zone::Record;
+use crate::policy::model::{SerialSource, ZoneModel};
+use crate::zone::{Record, Ttl, master};
+
+/// A master file to be read for a zone.
+pub(super) struct Wanted<'w> {
+    pub(super) path: &'w Path,
+    pub(super) origin: &'w Name,
+    /// For records that say none.
+    pub(super) default_ttl: Option<Ttl>,
+    /// Its position among the files of the zone.
+    pub(super) first_file: u16,
+    /// Folders that `$INCLUDE` may reach into, beside the file's own.
+    pub(super) within: &'w [PathBuf],
+    /// Who names it, and under which subject; `None` when it was found in the folder.
+    pub(super) named_by: Option<(&'w Spot, &'w [String])>,
+}
 
 /// What a master file and its includes hold.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     pub(super) records: Vec<Record>,
-    /// As problems name them; places of records point in here.
+    /// As problems name them; places of records point in here, from `first_file` on.
     pub(super) files: Vec<PathBuf>,
     /// As they were read.
     pub(super) paths: Vec<PathBuf>,
 }
 
-/// Parses a master file.
-pub(super) fn parse(_reader: &Reader<'_>, _path: &Path, _folder: &Path, _origin: &Name, _named_by: Option<&Spot>, _sink: &Sink) -> Parsed {
-    Parsed::default()
+/// Reads a master file and what it includes.
+pub(super) fn parse(reader: &Reader<'_>, wanted: &Wanted<'_>, sink: &Sink) -> Parsed {
+    let shown = reader.shown(wanted.path);
+    let text = match reader.read(wanted.path) {
+        Ok(text) => text,
+        Err(words) => {
+            match wanted.named_by {
+                Some((at, subject)) => sink.error(at, subject, format!("{} cannot be read: {words}", shown.display())),
+                None => sink.error(&Spot { file: shown.as_path().into(), line: 0 }, &[], format!("cannot be read: {words}")),
+            }
+            return Parsed { files: vec![shown], ..Parsed::default() };
+        }
+    };
+    let own_folder = wanted.path.parent().unwrap_or(Path::new("")).to_path_buf();
+    let roots: Vec<PathBuf> = wanted.within.iter().chain([&own_folder]).map(|folder| reader.canonical(folder)).collect();
+    // The parser knows files by the names we give it; relative names start from where they were really read.
+    let places = RefCell::new(BTreeMap::from([(shown.clone(), wanted.path.to_path_buf())]));
+    let mut include = |name: &str, from: &Path| -> Result<(PathBuf, Vec<u8>), String> {
+        let folder = places.borrow().get(from).and_then(|path| path.parent()).unwrap_or(Path::new("")).to_path_buf();
+        let path = lexical(&folder.join(name));
+        let canonical = reader.canonical(&path);
+        if !roots.iter().any(|root| canonical.starts_with(root)) {
+            return Err("it is outside the zone folder, and files are included from there only".into());
+        }
+        let text = reader.read(&path)?;
+        let shown = reader.shown(&path);
+        places.borrow_mut().insert(shown.clone(), path);
+        Ok((shown, text.to_vec()))
+    };
+    let mut records = Vec::new();
+    let source =
+        master::Source { text: &text, file: shown, origin: wanted.origin.clone(), default_ttl: wanted.default_ttl, first_file: wanted.first_file };
+    let parsed = master::parse(source, &mut include, &mut |record| records.push(record));
+    for error in parsed.errors {
+        sink.error(&Spot { file: error.file.as_path().into(), line: error.line }, &[], error.kind.to_string());
+    }
+    let paths = places.into_inner().into_values().collect();
+    Parsed { records, files: parsed.files, paths }
 }
 
 /// Checks the static records of a zone.
 pub(super) fn check(_model: &ZoneModel, _sink: &Sink) {}
 
-/// Every zone that is a master file of its own.
-pub(super) fn zones(_context: &Context<'_>, _entries: &[PathBuf], _taken: &[PathBuf], _config: &Path) -> Vec<LoadedZone> {
-    Vec::new()
+/// Every zone that is a master file of its own: `[[zones.master]]`, and the `*.zone` of the folder that nobody names.
+pub(super) fn zones(context: &Context<'_>, entries: &[PathBuf], taken: &[PathBuf], config: &Path) -> Vec<LoadedZone> {
+    let (reader, settings) = (context.reader, context.settings);
+    let within = std::slice::from_ref(&settings.zones_dir);
+    let config_shown: Arc<Path> = reader.shown(config).into();
+    let mut named: Vec<PathBuf> = taken.to_vec();
+    let mut all = Vec::new();
+    for master in &settings.masters {
+        named.push(reader.canonical(&master.file));
+        let at = Located { at: Spot { file: config_shown.clone(), line: master.line }, value: () };
+        let subject = ["zones".to_string(), format!("master {}", master.origin)];
+        let wanted =
+            Wanted { path: &master.file, origin: &master.origin, default_ttl: None, first_file: 0, within, named_by: Some((&at.at, &subject)) };
+        all.push(zone(reader, &wanted, Some(config)));
+    }
+    for path in entries.iter().filter(|path| has_extension(path, "zone") && !named.contains(&reader.canonical(path))) {
+        let origin = path.file_stem().and_then(|stem| stem.to_str()).map(Name::parse_absolute);
+        let text = match origin {
+            Some(Ok(origin)) => {
+                let wanted = Wanted { path, origin: &origin.to_lowercase(), default_ttl: None, first_file: 0, within, named_by: None };
+                all.push(zone(reader, &wanted, Some(config)));
+                continue;
+            }
+            Some(Err(error)) => format!("the file's name gives no zone: {error}"),
+            None => "the file's name gives no zone: it is not UTF-8".to_string(),
+        };
+        let hint = "; rename it, or give its origin in [[zones.master]]";
+        let problem = Problem { severity: Severity::Error, file: reader.shown(path), line: 0, subject: Vec::new(), text: text + hint };
+        all.push(LoadedZone {
+            name: None,
+            declared_in: reader.shown(path),
+            model: None,
+            content: 0,
+            sources: BTreeMap::new(),
+            problems: vec![problem],
+        });
+    }
+    all
 }
 
 /// One zone that is a master file.
-pub(super) fn zone(reader: &Reader<'_>, path: &Path, _folder: &Path, origin: &Name, _named_by: Option<&Spot>) -> LoadedZone {
+pub(super) fn zone(reader: &Reader<'_>, wanted: &Wanted<'_>, config: Option<&Path>) -> LoadedZone {
+    let sink = Sink::default();
+    let mut parsed = parse(reader, wanted, &sink);
+    let model = ZoneModel {
+        name: wanted.origin.clone(),
+        files: std::mem::take(&mut parsed.files),
+        records: std::mem::take(&mut parsed.records),
+        soa_serial: SerialSource::File,
+        regions: BTreeMap::new(),
+        monitors: Vec::new(),
+        pools: Vec::new(),
+        policies: Vec::new(),
+        steers: Vec::new(),
+    };
+    if sink.errors() == 0 {
+        check(&model, &sink);
+    }
+    let content = content_hash(reader, &parsed.paths, Some(wanted.origin), &Defaults::default());
+    let sources = reader.sources(parsed.paths.into_iter().chain(config.map(Path::to_path_buf)));
+    let sound = sink.errors() == 0;
     LoadedZone {
-        name: Some(origin.clone()),
-        declared_in: reader.shown(path),
-        model: None,
-        content: 0,
-        sources: Default::default(),
-        problems: Vec::new(),
+        name: Some(wanted.origin.clone()),
+        declared_in: reader.shown(wanted.path),
+        model: sound.then(|| Arc::new(model)),
+        content,
+        sources,
+        problems: sorted(sink.into_problems()),
     }
 }

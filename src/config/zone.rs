@@ -16,6 +16,9 @@ pub(super) const DEFAULT_SOA_TIMES: [u32; 3] = [3600, 900, 1_209_600];
 /// How long a negative answer lives where nothing is said: SOA minimum, and the most for the SOA's own TTL.
 pub(super) const DEFAULT_NEGATIVE_TTL: Ttl = 60;
 
+/// The position of a zone's master file among its files: the TOML file comes first.
+pub(super) const FIRST_MASTER_FILE: u16 = 1;
+
 /// The static part that a master file gives: its records, and its files as problems name them.
 #[derive(Debug, Default)]
 pub(super) struct MasterPart {
@@ -31,7 +34,7 @@ pub(super) struct Assembled {
     pub(super) ca_files: Vec<(String, Located<PathBuf>)>,
     /// Places of definitions that the zone uses and that are broken by themselves.
     pub(super) unsound: Vec<Spot>,
-    /// True when any item of a library is used.
+    /// Library files that it uses anything of.
     pub(super) library_files: Vec<PathBuf>,
 }
 
@@ -39,11 +42,8 @@ pub(super) struct Assembled {
 pub(super) fn assemble(raw: &RawFile, zone: &RawZone, apex: &Name, library: &Library, base: &Defaults, part: MasterPart, sink: &Sink) -> Assembled {
     let errors_before = sink.errors();
     let mut files = vec![raw.file.to_path_buf()];
-    // Places in the part count from its own first file.
-    let offset = files.len() as u16;
     files.extend(part.files);
     let mut records = part.records;
-    records.iter_mut().for_each(|record| record.place.file += offset);
     own_records(raw, zone, apex, &mut records, sink);
     let mut model = ZoneModel {
         name: apex.clone(),
