@@ -10,12 +10,13 @@ use super::files::{Files, MAX_TOML_LEN, io_words, lexical};
 use super::problem::{Problem, Severity};
 use super::raw::{Defaults, RawFile, RawZone};
 use super::resolve::Library;
+use super::resolve_pool::LIBRARY;
 use super::settings::{self, Settings};
 use super::source::{Located, Sink, Spot};
 use super::zone::{self, MasterPart};
 use super::{hash, masters, read};
 use crate::dns::Name;
-use crate::policy::model::ZoneModel;
+use crate::policy::model::{MonitorKind, ZoneModel};
 
 /// The most zones of one server.
 pub(super) const MAX_ZONES: usize = 50_000;
@@ -144,6 +145,7 @@ pub fn load(files: &dyn Files, config_path: &Path) -> Loaded {
         });
     }
     let mut zones = unique(zones);
+    agree_on_hosts(&mut zones);
     if zones.len() > MAX_ZONES {
         let text = format!("found {} zones, expected at most {MAX_ZONES}; the rest is left out", zones.len());
         let file = reader.shown(&settings.zones_dir);
@@ -168,7 +170,7 @@ pub fn load_master_alone(files: &dyn Files, file: &Path, origin: &Name) -> (Load
     let reader = Reader::new(files, Path::new(""));
     let file = lexical(file);
     let wanted = masters::Wanted { path: &file, origin: &origin.to_lowercase(), default_ttl: None, first_file: 0, within: &[], named_by: None };
-    let zone = masters::zone(&reader, &wanted, None);
+    let zone = masters::alone(&reader, &wanted, None);
     let problems = zone.problems.clone();
     (zone, problems)
 }
@@ -215,7 +217,8 @@ fn toml_text(reader: &Reader<'_>, path: &Path, shown: &Path, sink: &Sink) -> Opt
         Err(error) => {
             let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
             sink.error(&at(line), &[], "not TOML: the text is not UTF-8");
-            None
+            // The rest may still be looked at.
+            Some(String::from_utf8_lossy(&bytes).into_owned())
         }
     }
 }
@@ -250,8 +253,23 @@ fn load_toml(reader: &Reader<'_>, path: &Path) -> (RawFile, Vec<Problem>) {
     let shown = reader.shown(path);
     let text = toml_text(reader, path, &shown, &sink);
     let mut raw = read::zone_file(&shown, path, text.as_deref().unwrap_or_default(), &sink);
-    raw.whole &= text.is_some();
+    if !raw.whole {
+        salvage(&mut raw, text.as_deref().unwrap_or_default());
+    }
     (raw, sink.into_problems())
+}
+
+/// What a broken file was going to be: who keeps its last good version must know which zone it declares, and a zone is no library.
+fn salvage(raw: &mut RawFile, text: &str) {
+    let section = |line: &str, name: &str| line.trim_start().strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with(name));
+    raw.has_defaults |= text.lines().any(|line| section(line, "defaults"));
+    let Some(at) = text.lines().position(|line| section(line, "zone")) else { return };
+    let zone = raw.zone.get_or_insert_with(|| RawZone::of_nothing(Spot { file: raw.file.clone(), line: at as u32 + 1 }));
+    let value = |line: &str| Some(line.trim_start().strip_prefix("name")?.trim_start().strip_prefix('=')?.split('"').nth(1)?.to_string());
+    if zone.name.is_none() {
+        let name = text.lines().skip(at + 1).take_while(|line| !line.trim_start().starts_with('[')).find_map(value);
+        zone.name = name.and_then(|name| Name::parse_absolute(&name).ok()).map(|name| name.to_lowercase());
+    }
 }
 
 /// The same region declared twice, in whatever files, is the same: operators address regions across zones.
@@ -266,15 +284,18 @@ fn agree_on_regions(all: &[(RawFile, Vec<Problem>)], sink: &Sink) {
     }
 }
 
-/// Puts the libraries together. Returns them with the problems that keep every zone from being taken.
+/// Puts the libraries together. Returns them with the problems that keep zones from being taken: all, if defaults are lost, else those that
+/// miss a name.
 fn make_library(files: Vec<(RawFile, Vec<Problem>)>, base: &Defaults, report: &mut Vec<Problem>) -> (Library, Vec<Problem>) {
     let sink = Sink::default();
     let mut blocking = Vec::new();
-    let mut library = Library { files: Vec::new(), defaults: Defaults::default(), whole: true };
+    let mut library = Library { files: Vec::new(), defaults: Defaults::default(), whole: true, defaults_lost: false };
     let mut with_defaults: Option<PathBuf> = None;
     for (raw, problems) in files {
         if !raw.whole {
             library.whole = false;
+            // What it says for every zone may be lost; whatever else it holds concerns only those who use it.
+            library.defaults_lost |= raw.has_defaults;
             blocking.extend(problems.into_iter().filter(|problem| problem.severity == Severity::Error).take(1));
         }
         if raw.has_defaults {
@@ -290,11 +311,10 @@ fn make_library(files: Vec<(RawFile, Vec<Problem>)>, base: &Defaults, report: &m
         }
         library.files.push(raw);
     }
-    blocking.extend({
-        let problems = sink.into_problems();
-        report.extend(problems.iter().cloned());
-        problems
-    });
+    library.defaults_lost |= sink.errors() > 0;
+    let doubled = sink.into_problems();
+    report.extend(doubled.iter().cloned());
+    blocking.extend(doubled);
     let sink = Sink::default();
     zone::check_library(&library, base, &sink);
     report.extend(sink.into_problems());
@@ -305,7 +325,10 @@ fn make_library(files: Vec<(RawFile, Vec<Problem>)>, base: &Defaults, report: &m
 fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Problem], taken: &mut Vec<PathBuf>) -> LoadedZone {
     let reader = context.reader;
     let sink = Sink::default();
-    problems.iter().chain(context.library_problems).for_each(|problem| sink.add(problem.clone()));
+    problems.iter().for_each(|problem| sink.add(problem.clone()));
+    if context.library.defaults_lost {
+        context.library_problems.iter().for_each(|problem| sink.add(problem.clone()));
+    }
     context.region_problems.iter().filter(|problem| problem.file == *raw.file).for_each(|problem| sink.add(problem.clone()));
     let mut sources: Vec<PathBuf> = vec![context.settings.file.clone(), raw.path.clone()];
     sources.extend(context.library.files.iter().map(|file| file.path.clone()));
@@ -318,9 +341,11 @@ fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Problem], taken: 
         let part = static_part(context, zone, apex, &sink, &mut decisive, taken);
         let assembled = zone::assemble(raw, zone, apex, context.library, &context.settings.defaults, part, &sink);
         read_ca_files(reader, &assembled.ca_files, &sink, &mut decisive);
-        masters::check(&assembled.model, &sink);
         decisive.extend(assembled.library_files);
-        unsound_elsewhere(context.library, &assembled.unsound, raw, &sink);
+        unsound_elsewhere(&assembled.unsound, raw, &sink);
+        if assembled.misses_library {
+            context.library_problems.iter().for_each(|problem| sink.add(problem.clone()));
+        }
         model = Some(assembled.model);
     }
     if sink.errors() > 0 {
@@ -354,7 +379,7 @@ fn static_part(context: &Context<'_>, zone: &RawZone, apex: &Name, sink: &Sink, 
     };
     let parsed = masters::parse(context.reader, &wanted, sink);
     decisive.extend(parsed.paths);
-    MasterPart { records: parsed.records, files: parsed.files }
+    MasterPart { records: parsed.records, files: parsed.files, whole: parsed.whole }
 }
 
 /// Certificate authorities must be there and be PEM: the prober would fail every check.
@@ -371,11 +396,10 @@ fn read_ca_files(reader: &Reader<'_>, all: &[(String, Located<PathBuf>)], sink: 
 }
 
 /// A zone that uses a broken item of a library cannot be taken; the item's own problems are in the report already.
-fn unsound_elsewhere(library: &Library, unsound: &[Spot], raw: &RawFile, sink: &Sink) {
-    for spot in unsound.iter().filter(|spot| spot.file != raw.file) {
-        debug_assert!(library.files.iter().any(|file| file.file == spot.file));
+fn unsound_elsewhere(unsound: &[(String, Spot)], raw: &RawFile, sink: &Sink) {
+    for (what, spot) in unsound.iter().filter(|(_, spot)| spot.file != raw.file) {
         let at = Spot { file: raw.file.clone(), line: 0 };
-        sink.error(&at, &[], format!("it uses a library item that has errors ({spot})"));
+        sink.error(&at, &[], format!("it uses {what} of {spot}, which has errors"));
     }
 }
 
@@ -416,6 +440,38 @@ fn unique(mut zones: Vec<LoadedZone>) -> Vec<LoadedZone> {
         }
     }
     all
+}
+
+/// A library's pool has one health for all zones: a host that its monitor takes from steered names must be the same everywhere.
+fn agree_on_hosts(zones: &mut [LoadedZone]) {
+    let prefix = format!("{LIBRARY}/");
+    let mut first: BTreeMap<(Arc<str>, String), (String, usize)> = BTreeMap::new();
+    let mut clashes = Vec::new();
+    for (at, model) in zones.iter().enumerate().filter_map(|(at, zone)| Some((at, zone.model.as_ref()?))) {
+        for pool in model.pools.iter().filter(|pool| pool.id.starts_with(&prefix)) {
+            for monitor in pool.endpoints.iter().flat_map(|endpoint| &endpoint.monitors).filter_map(|ix| model.monitors.get(ix.0 as usize)) {
+                let (MonitorKind::Http(check) | MonitorKind::Https { check, .. }) = &monitor.kind else { continue };
+                let (host, other) = first.entry((pool.id.clone(), monitor.name.clone())).or_insert_with(|| (check.host.clone(), at));
+                if *host != check.host {
+                    let text = format!(
+                        "pool {:?} is a library's: its monitor {:?} has no host, and steered names of several zones reach it ({host}, {}); write host = {host:?} \
+                         or the like in the monitor",
+                        pool.name, monitor.name, check.host
+                    );
+                    clashes.push((*other, text.clone()));
+                    clashes.push((at, text));
+                }
+            }
+        }
+    }
+    for (at, text) in clashes {
+        let zone = &mut zones[at];
+        zone.model = None;
+        let problem = Problem { severity: Severity::Error, file: zone.declared_in.clone(), line: 0, subject: Vec::new(), text };
+        if !zone.problems.contains(&problem) {
+            zone.problems.push(problem);
+        }
+    }
 }
 
 /// By file and line, each problem once, and no file drowns the others.

@@ -12,7 +12,8 @@ use super::raw::Defaults;
 use super::source::{Located, Sink, Spot};
 use crate::dns::Name;
 use crate::policy::model::{SerialSource, ZoneModel};
-use crate::zone::{Record, Ttl, master};
+use crate::zone::check::Fault;
+use crate::zone::{self, Record, Ttl, master};
 
 /// A master file to be read for a zone.
 pub(super) struct Wanted<'w> {
@@ -36,6 +37,8 @@ pub(super) struct Parsed {
     pub(super) files: Vec<PathBuf>,
     /// As they were read.
     pub(super) paths: Vec<PathBuf>,
+    /// False when any part could not be read: then records are missing.
+    pub(super) whole: bool,
 }
 
 /// Reads a master file and what it includes.
@@ -71,15 +74,30 @@ pub(super) fn parse(reader: &Reader<'_>, wanted: &Wanted<'_>, sink: &Sink) -> Pa
     let source =
         master::Source { text: &text, file: shown, origin: wanted.origin.clone(), default_ttl: wanted.default_ttl, first_file: wanted.first_file };
     let parsed = master::parse(source, &mut include, &mut |record| records.push(record));
+    let whole = parsed.errors.is_empty();
     for error in parsed.errors {
         sink.error(&Spot { file: error.file.as_path().into(), line: error.line }, &[], error.kind.to_string());
     }
     let paths = places.into_inner().into_values().collect();
-    Parsed { records, files: parsed.files, paths }
+    Parsed { records, files: parsed.files, paths, whole }
 }
 
-/// Checks the static records of a zone.
-pub(super) fn check(_model: &ZoneModel, _sink: &Sink) {}
+/// Checks the static records of a zone. SOA and NS of a TOML zone (`derived`) were asked for where they are written.
+pub(super) fn check(model: &ZoneModel, derived: bool, sink: &Sink) {
+    // A steered name is there for MX, SRV and NS records to point at.
+    let steered = model.steers.iter().filter(|steer| !steer.is_cname).map(|steer| steer.owner.clone()).collect();
+    for fault in zone::check::check(&model.name, &model.records, &steered) {
+        if derived && matches!(fault.fault, Fault::NoSoa | Fault::NoApexNs) {
+            continue;
+        }
+        let severity = match fault.severity {
+            zone::check::Severity::Warning => Severity::Warning,
+            zone::check::Severity::Error => Severity::Error,
+        };
+        let file = model.files.get(usize::from(fault.place.file)).cloned().unwrap_or_default();
+        sink.add(Problem { severity, file, line: fault.place.line, subject: Vec::new(), text: fault.to_string() });
+    }
+}
 
 /// Every zone that is a master file of its own: `[[zones.master]]`, and the `*.zone` of the folder that nobody names.
 pub(super) fn zones(context: &Context<'_>, entries: &[PathBuf], taken: &[PathBuf], config: &Path) -> Vec<LoadedZone> {
@@ -94,14 +112,14 @@ pub(super) fn zones(context: &Context<'_>, entries: &[PathBuf], taken: &[PathBuf
         let subject = ["zones".to_string(), format!("master {}", master.origin)];
         let wanted =
             Wanted { path: &master.file, origin: &master.origin, default_ttl: None, first_file: 0, within, named_by: Some((&at.at, &subject)) };
-        all.push(zone(reader, &wanted, Some(config)));
+        all.push(alone(reader, &wanted, Some(config)));
     }
     for path in entries.iter().filter(|path| has_extension(path, "zone") && !named.contains(&reader.canonical(path))) {
         let origin = path.file_stem().and_then(|stem| stem.to_str()).map(Name::parse_absolute);
         let text = match origin {
             Some(Ok(origin)) => {
                 let wanted = Wanted { path, origin: &origin.to_lowercase(), default_ttl: None, first_file: 0, within, named_by: None };
-                all.push(zone(reader, &wanted, Some(config)));
+                all.push(alone(reader, &wanted, Some(config)));
                 continue;
             }
             Some(Err(error)) => format!("the file's name gives no zone: {error}"),
@@ -121,8 +139,8 @@ pub(super) fn zones(context: &Context<'_>, entries: &[PathBuf], taken: &[PathBuf
     all
 }
 
-/// One zone that is a master file.
-pub(super) fn zone(reader: &Reader<'_>, wanted: &Wanted<'_>, config: Option<&Path>) -> LoadedZone {
+/// One zone that is a master file and nothing else.
+pub(super) fn alone(reader: &Reader<'_>, wanted: &Wanted<'_>, config: Option<&Path>) -> LoadedZone {
     let sink = Sink::default();
     let mut parsed = parse(reader, wanted, &sink);
     let model = ZoneModel {
@@ -137,7 +155,7 @@ pub(super) fn zone(reader: &Reader<'_>, wanted: &Wanted<'_>, config: Option<&Pat
         steers: Vec::new(),
     };
     if sink.errors() == 0 {
-        check(&model, &sink);
+        check(&model, false, &sink);
     }
     let content = content_hash(reader, &parsed.paths, Some(wanted.origin), &Defaults::default());
     let sources = reader.sources(parsed.paths.into_iter().chain(config.map(Path::to_path_buf)));

@@ -70,6 +70,13 @@ pub(super) struct RawZone {
     pub(super) soa: SoaKeys,
 }
 
+impl RawZone {
+    /// A section that says nothing.
+    pub(super) fn of_nothing(at: Spot) -> RawZone {
+        RawZone { name: None, at, ttl: super::read::DEFAULT_ZONE_TTL, ns: Vec::new(), file: None, soa: SoaKeys::default() }
+    }
+}
+
 /// `[zone] soa`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SoaKeys {

@@ -38,6 +38,7 @@ const MAX_NAME_SERVERS: usize = 32;
 /// Reads a file. `file` is its name in problems, `path` where it was read.
 pub(super) fn zone_file(file: &Path, path: &Path, text: &str, sink: &Sink) -> RawFile {
     let folder = path.parent().unwrap_or(Path::new(""));
+    let unread = sink.errors() > 0;
     let (doc, tree) = Doc::parse(file, folder, text, sink);
     let top = doc.root(&tree);
     let zone = top.take("zone").map(|value| read_zone(&value));
@@ -69,7 +70,7 @@ pub(super) fn zone_file(file: &Path, path: &Path, text: &str, sink: &Sink) -> Ra
     let has_defaults = defaults.is_some();
     let defaults = defaults.map_or_else(Defaults::default, |value| read_defaults(&value));
     top.finish();
-    let whole = doc.is_whole() && sink.errors() == before_defaults;
+    let whole = !unread && doc.is_whole() && sink.errors() == before_defaults;
     RawFile { file: file.into(), path: path.to_path_buf(), whole, zone, records, regions, monitors, pools, policies, steers, defaults, has_defaults }
 }
 
@@ -116,7 +117,7 @@ pub(super) fn read_defaults(value: &Value<'_>) -> Defaults {
 }
 
 fn read_zone(value: &Value<'_>) -> RawZone {
-    let mut zone = RawZone { name: None, at: value.spot(), ttl: DEFAULT_ZONE_TTL, ns: Vec::new(), file: None, soa: SoaKeys::default() };
+    let mut zone = RawZone::of_nothing(value.spot());
     let Some(table) = value.table(" such as [zone]") else { return zone };
     match table.take("name") {
         None => table.missing("name is missing; write name = \"example.com\""),

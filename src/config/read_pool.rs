@@ -88,11 +88,14 @@ fn read_endpoints(value: &Value<'_>) -> Vec<RawEndpoint> {
 }
 
 fn read_endpoint(item: &Value<'_>) -> Option<RawEndpoint> {
-    let Some(table) = item.as_table() else {
+    let Some(mut table) = item.as_table() else {
         return address(item).map(|target| RawEndpoint { target, name: None, weight: 1, monitors: None });
     };
     let target = match table.take("address") {
-        Some(value) => address(&value),
+        Some(value) => {
+            table.subject.extend(value.as_str().map(|text| format!("{text:?}")));
+            address(&value)
+        }
         None => {
             table.missing("address is missing; write { address = \"192.0.2.10\" }");
             None

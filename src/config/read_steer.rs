@@ -222,7 +222,17 @@ fn rules(value: &Value<'_>) -> Option<Vec<RawRule>> {
         return None;
     }
     let mut seen = Conditions::default();
-    Some(items.into_iter().enumerate().filter_map(|(at, item)| rule(&item.named(format!("rule {}", at + 1)), at + 1, &mut seen)).collect())
+    Some(
+        items
+            .into_iter()
+            .enumerate()
+            .filter_map(|(at, mut item)| {
+                // `rule 3` says that it is one of the rules.
+                item.subject.pop();
+                rule(&item.named(format!("rule {}", at + 1)), at + 1, &mut seen)
+            })
+            .collect(),
+    )
 }
 
 /// The conditions of all rules of one policy, and which rule has them.

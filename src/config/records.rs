@@ -172,7 +172,7 @@ fn presentation_data(item: &Value<'_>, rtype: RecordType, origin: Option<&Name>)
             Some(rdata)
         }
         Err(error) => {
-            item.error(format!("found {}: {error}", item.describe()));
+            item.error(error.to_string());
             None
         }
     }

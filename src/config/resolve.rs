@@ -2,6 +2,7 @@
 //!
 //! No name may be defined twice among a zone and the libraries it sees, so one table serves all; library items see library items only.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,8 @@ pub(super) struct Library {
     pub(super) defaults: Defaults,
     /// False when a file could not be read whole: then a name that is not found may well be in there.
     pub(super) whole: bool,
+    /// True when what the libraries say for every zone could not be read.
+    pub(super) defaults_lost: bool,
 }
 
 /// A definition and whether a library holds it.
@@ -90,11 +93,19 @@ pub(super) struct Resolver<'a> {
     pub(super) library_defaults: Defaults,
     /// Names may be missing because a library is broken: then that is not reported.
     forgiving: bool,
+    /// No zone is looked at.
+    pub(super) only_libraries: bool,
     pub(super) pools: Vec<Item<'a, PoolKeys>>,
     policy_items: Vec<PolicyItem<'a>>,
     indexes: BTreeMap<&'a str, Child>,
     /// Definitions that the zone uses and that have errors of their own.
-    pub(super) unsound: Vec<Spot>,
+    pub(super) unsound: Vec<(String, Spot)>,
+    /// A name was not found and may stand in a broken library.
+    pub(super) misses_library: Cell<bool>,
+    /// Library files that could not be read whole.
+    broken_files: BTreeSet<&'a Path>,
+    /// The zone's own file could not be read whole.
+    zone_broken: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -132,10 +143,14 @@ impl<'a> Resolver<'a> {
             defaults: zone.map_or_else(|| library_defaults.clone(), |zone| zone.defaults.over(&library_defaults)),
             library_defaults,
             forgiving: !library.whole,
+            only_libraries: zone.is_none(),
             pools: Vec::new(),
             policy_items: Vec::new(),
             indexes: BTreeMap::new(),
             unsound: Vec::new(),
+            misses_library: Cell::new(false),
+            broken_files: library.files.iter().filter(|file| !file.whole).map(|file| &*file.file).collect(),
+            zone_broken: zone.is_some_and(|zone| !zone.whole),
         };
         for file in &library.files {
             new.enter(file, true);
@@ -188,16 +203,17 @@ impl<'a> Resolver<'a> {
             return Some(*child);
         }
         let (name, named) = self.children.get_key_value(name).map(|(name, named)| (*name, *named))?;
+        let named_words = format!("{} {name:?}", named.word());
         let child = match named {
             Named::Pool(item) => {
                 self.pools.push(item);
-                self.note_unsound(item.def.sound, &item.def.at);
+                self.note_unsound(item.def.sound, &named_words, &item.def.at);
                 Child::Pool(PoolIx(self.pools.len() as u32 - 1))
             }
             Named::Policy(item) => {
                 let keys = item.def.keys.clone();
                 self.policy_items.push(PolicyItem { def: item.def, keys, in_library: item.in_library, inline: false });
-                self.note_unsound(item.def.sound, &item.def.at);
+                self.note_unsound(item.def.sound, &named_words, &item.def.at);
                 Child::Policy(PolicyIx(self.policy_items.len() as u32 - 1))
             }
         };
@@ -205,9 +221,10 @@ impl<'a> Resolver<'a> {
         Some(child)
     }
 
-    pub(super) fn note_unsound(&mut self, sound: bool, at: &Spot) {
-        if !sound {
-            self.unsound.push(at.clone());
+    /// Remembers what the zone uses and cannot rely on. An item of a broken file may lack a part even if the rest reads well.
+    pub(super) fn note_unsound(&mut self, sound: bool, what: &str, at: &Spot) {
+        if !sound || self.broken_files.contains(&*at.file) {
+            self.unsound.push((what.to_string(), at.clone()));
         }
     }
 
@@ -215,8 +232,8 @@ impl<'a> Resolver<'a> {
     fn child(&mut self, name: &Ref, from_library: bool, subject: &[String]) -> Option<Child> {
         match self.children.get(name.value.as_str()) {
             Some(named) if from_library && !named.in_library() => {
-                let text = format!("found {:?}, which is defined in {}; a library can use library items only", name.value, named.at());
-                self.sink.error(&name.at, subject, text);
+                // That no library has it is said when the libraries are checked.
+                self.unsound.push((subject[0].clone(), name.at.clone()));
                 None
             }
             Some(_) => self.index(&name.value),
@@ -231,8 +248,11 @@ impl<'a> Resolver<'a> {
         let text = if RESERVED_NAMES.contains(&name.value.as_str()) {
             let place = if name.value == "nearest" { "as the default of a geo policy" } else { "in all_down" };
             format!("found {:?}, a reserved word that has a meaning only {place}, expected a pool or policy", name.value)
-        } else if self.forgiving {
+        } else if self.is_forgiving() {
             return;
+        } else if self.only_libraries {
+            let hint = did_you_mean(&name.value, self.children.keys().copied());
+            format!("found {:?}, but no library has such a pool or policy{hint}; a library can use library items only", name.value)
         } else {
             let monitor = if self.monitors.contains_key(name.value.as_str()) { " (there is a monitor of that name)" } else { "" };
             format!(
@@ -292,7 +312,7 @@ impl<'a> Resolver<'a> {
 
     fn steer(&mut self, def: &'a Def<SteerKeys>, apex: &Name, out: &mut Steering) {
         let subject = vec![format!("steer {:?}", def.name)];
-        self.note_unsound(def.sound, &def.at);
+        self.note_unsound(def.sound, &subject[0], &def.at);
         let owner = match Name::parse(&def.name, apex) {
             Ok(owner) if owner.is_at_or_below(apex) => owner.to_lowercase(),
             Ok(owner) => return self.sink.error(&def.at, &subject, format!("{owner} is not below the zone {apex}")),
@@ -367,7 +387,7 @@ impl<'a> Resolver<'a> {
             AllDownKey::Pool(name) => Located { at: key.at.clone(), value: name.clone() },
         };
         if !self.children.contains_key(name.value.as_str()) {
-            if !self.forgiving {
+            if !self.is_forgiving() {
                 let words = RESERVED_NAMES.iter().skip(1).copied();
                 let pools = self.children.iter().filter(|(_, named)| matches!(named, Named::Pool(_))).map(|(name, _)| *name);
                 let hint = did_you_mean(&name.value, words.clone().chain(pools));
@@ -494,7 +514,7 @@ impl<'a> Resolver<'a> {
                 return None;
             }
         };
-        if weights.iter().all(|(_, weight)| *weight == 0) {
+        if item.def.sound && weights.iter().all(|(_, weight)| *weight == 0) {
             self.sink.warning(&to.at, subject, "all weights are 0, so all children are last resorts and share alike");
         }
         let to = weights.iter().filter_map(|(name, weight)| Some((self.child(name, item.in_library, subject)?, *weight))).collect();
@@ -595,8 +615,16 @@ impl<'a> Resolver<'a> {
         library.files.iter().filter(|file| used.contains(&*file.file) || file.has_defaults).map(|file| file.path.clone()).collect()
     }
 
-    /// True when a name that is not found may stand in a broken library.
+    /// Asked when a name is not found: true when it may stand where a file is broken, and then it is not reported.
     pub(super) fn is_forgiving(&self) -> bool {
-        self.forgiving
+        if self.forgiving {
+            self.misses_library.set(true);
+        }
+        self.forgiving || self.zone_broken
+    }
+
+    /// True when every policy can be relied on.
+    pub(super) fn is_sound(&self) -> bool {
+        self.unsound.is_empty() && !self.misses_library.get() && !self.zone_broken
     }
 }

@@ -198,25 +198,33 @@ fn one(
     let Some(monitor) = resolver.monitors.get(name.value.as_str()).copied() else {
         if !resolver.is_forgiving() {
             let hint = did_you_mean(&name.value, resolver.monitors.keys().copied());
-            resolver.sink.error(&name.at, &subject, format!("found {:?}, but there is no such monitor{hint}", name.value));
+            resolver.sink.error(
+                &name.at,
+                &subject,
+                format!(
+                    "found {:?}, but {} monitor{hint}",
+                    name.value,
+                    if resolver.only_libraries { "no library has such a" } else { "there is no such" }
+                ),
+            );
         }
         return None;
     };
     if pool.in_library && !monitor.in_library {
-        resolver.sink.error(
-            &name.at,
-            &subject,
-            format!("found {:?}, which is defined in {}; a library can use library items only", name.value, monitor.def.at),
-        );
+        // That no library has it is said when the libraries are checked.
+        resolver.unsound.push((subject[0].clone(), name.at.clone()));
         return None;
     }
     if !out.used.contains(&name.value) {
         out.used.push(name.value.clone());
-        resolver.note_unsound(monitor.def.sound, &monitor.def.at);
+        resolver.note_unsound(monitor.def.sound, &format!("monitor {:?}", name.value), &monitor.def.at);
     }
     let keys = monitor.def.keys.over(resolver.monitor_defaults(monitor.in_library));
     let own_subject = [format!("monitor {:?}", monitor.def.name)];
-    let kind = keys.kind.clone()?;
+    let Some(kind) = keys.kind.clone() else {
+        resolver.unsound.push((own_subject[0].clone(), monitor.def.at.clone()));
+        return None;
+    };
     let host = match (&kind, &keys.host) {
         (CheckKind::Tcp, _) => None,
         (_, Some(host)) => Some(host.clone()),
@@ -234,12 +242,15 @@ fn one(
     if let Some(ix) = made.get(&key) {
         return Some(*ix);
     }
-    let monitor = build(&monitor.def.name, &kind, host, &keys)?;
+    let Some(built) = build(&monitor.def.name, &kind, host, &keys) else {
+        resolver.unsound.push((own_subject[0].clone(), monitor.def.at.clone()));
+        return None;
+    };
     if let (CheckKind::Https(_), Some(ca)) = (&kind, &keys.ca) {
         out.ca_files.push((own_subject[0].clone(), ca.clone()));
     }
     let ix = MonitorIx(out.monitors.len() as u32);
-    out.monitors.push(monitor);
+    out.monitors.push(built);
     made.insert(key, ix);
     Some(ix)
 }

@@ -103,7 +103,7 @@ impl<'d> Doc<'d> {
             let line = error.span().map_or(0, |span| doc.line_of(span.start.min(text.len())));
             // The first problem of a line is the cause, the rest its shadow.
             if doc.broken.insert(line) {
-                sink.error(&doc.spot(line), &[], format!("not TOML: {}", error.message()));
+                sink.error(&doc.spot(line), &[], format!("not TOML: {}", toml_words(&error, text)));
             }
         }
         (doc, tree.into_inner())
@@ -125,6 +125,16 @@ impl<'d> Doc<'d> {
     /// The top of the tree.
     pub(super) fn root(&'d self, tree: &'d DeTable<'d>) -> Table<'d> {
         Table { doc: self, subject: Vec::new(), line: 0, map: tree, known: RefCell::default() }
+    }
+}
+
+/// The parser's words, and ours where they would leave an operator guessing.
+fn toml_words(error: &toml::de::Error, text: &str) -> String {
+    let found = error.span().and_then(|span| text.get(span)).unwrap_or_default().trim();
+    match error.message() {
+        "duplicate key" if !found.is_empty() => format!("the key {found:?} is given twice"),
+        message if message.starts_with("string values must be quoted") && found.is_empty() => "a value is missing behind \"=\"".into(),
+        message => message.to_string(),
     }
 }
 
@@ -181,6 +191,10 @@ impl<'d> Table<'d> {
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(self) {
         let known = self.known.borrow();
+        if self.subject.is_empty() && !self.doc.is_whole() {
+            // Keys fall to the top when the header above them is broken.
+            return;
+        }
         for (key, value) in self.entries(|_| String::new()) {
             if !known.contains(&key) {
                 let hint = suggest::did_you_mean(key, known.iter().copied());

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::checks::{self, Whole};
 use super::raw::{Defaults, RawFile, RawZone};
 use super::resolve::{Library, Resolver};
-use super::resolve_pool;
 use super::source::{Located, Sink, Spot};
+use super::{masters, resolve_pool};
 use crate::dns::{Name, RecordType};
 use crate::policy::model::{SerialSource, ZoneModel};
 use crate::zone::{Place, Record, Ttl};
@@ -20,10 +20,19 @@ pub(super) const DEFAULT_NEGATIVE_TTL: Ttl = 60;
 pub(super) const FIRST_MASTER_FILE: u16 = 1;
 
 /// The static part that a master file gives: its records, and its files as problems name them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct MasterPart {
     pub(super) records: Vec<Record>,
     pub(super) files: Vec<PathBuf>,
+    /// False when some of it could not be read.
+    pub(super) whole: bool,
+}
+
+impl Default for MasterPart {
+    /// A zone without a master file.
+    fn default() -> MasterPart {
+        MasterPart { records: Vec::new(), files: Vec::new(), whole: true }
+    }
 }
 
 /// A zone put together, perhaps with errors.
@@ -32,8 +41,10 @@ pub(super) struct Assembled {
     pub(super) model: ZoneModel,
     /// Files of certificate authorities, and the subject that names each.
     pub(super) ca_files: Vec<(String, Located<PathBuf>)>,
-    /// Places of definitions that the zone uses and that are broken by themselves.
-    pub(super) unsound: Vec<Spot>,
+    /// Definitions that the zone uses and that are broken by themselves.
+    pub(super) unsound: Vec<(String, Spot)>,
+    /// True when a name was not found and may stand in a library that could not be read whole.
+    pub(super) misses_library: bool,
     /// Library files that it uses anything of.
     pub(super) library_files: Vec<PathBuf>,
 }
@@ -43,8 +54,9 @@ pub(super) fn assemble(raw: &RawFile, zone: &RawZone, apex: &Name, library: &Lib
     let errors_before = sink.errors();
     let mut files = vec![raw.file.to_path_buf()];
     files.extend(part.files);
+    let part_whole = part.whole;
     let mut records = part.records;
-    own_records(raw, zone, apex, &mut records, sink);
+    own_records(raw, zone, apex, part_whole, &mut records, sink);
     let mut model = ZoneModel {
         name: apex.clone(),
         files,
@@ -57,9 +69,13 @@ pub(super) fn assemble(raw: &RawFile, zone: &RawZone, apex: &Name, library: &Lib
         steers: Vec::new(),
     };
     let mut resolver = Resolver::new(Some(raw), library, base, sink);
-    let ca_files = fill(&mut resolver, &mut model, Some((raw, apex)), errors_before, raw.whole);
+    let ca_files = fill(&mut resolver, &mut model, Some((raw, apex)), errors_before, raw.whole && part_whole);
+    if part_whole && raw.whole {
+        masters::check(&model, true, sink);
+    }
     let library_files = resolver.library_files(library);
-    Assembled { model, ca_files, unsound: resolver.unsound, library_files }
+    let misses_library = resolver.misses_library.get();
+    Assembled { model, ca_files, unsound: resolver.unsound, misses_library, library_files }
 }
 
 /// Checks the libraries by themselves: whatever is wrong with their items is said even if no zone uses them.
@@ -101,11 +117,12 @@ fn fill<'a>(
     model.pools = resolve_pool::pools(resolver, &label);
     model.policies = std::mem::take(&mut steering.policies);
     model.steers = std::mem::take(&mut steering.steers);
-    let sound = whole && sink.errors() == errors_before && resolver.unsound.is_empty() && !resolver.is_forgiving();
+    let sound = whole && sink.errors() == errors_before && resolver.is_sound();
     let reach = resolve_pool::reach(model);
-    let own: Vec<_> = resolver.monitors.values().copied().filter(|item| zone.is_none() || !item.in_library).collect();
-    own.into_iter().for_each(|item| resolve_pool::check_monitor(resolver, item));
     let attached = resolve_pool::attach(resolver, model, &reach, sound);
+    let concerned =
+        resolver.monitors.iter().filter(|(name, item)| zone.is_none() || !item.in_library || attached.used.iter().any(|used| used == *name));
+    concerned.for_each(|(_, item)| resolve_pool::check_monitor(resolver, *item));
     model.monitors = attached.monitors;
     let cnames = {
         let whole = Whole { model, steering: &steering, reach: &reach, sink };
@@ -134,7 +151,7 @@ fn spot_of(model: &ZoneModel, record: &Record) -> Spot {
 }
 
 /// Adds what the TOML file says of itself: SOA, NS and `[records]`.
-fn own_records(raw: &RawFile, zone: &RawZone, apex: &Name, records: &mut Vec<Record>, sink: &Sink) {
+fn own_records(raw: &RawFile, zone: &RawZone, apex: &Name, part_whole: bool, records: &mut Vec<Record>, sink: &Sink) {
     let subject = ["zone".to_string()];
     let has = |records: &[Record], rtype| records.iter().any(|record| record.rtype == rtype && record.owner == *apex);
     let (file_soa, file_ns) = (has(records, RecordType::SOA), has(records, RecordType::NS));
@@ -144,7 +161,7 @@ fn own_records(raw: &RawFile, zone: &RawZone, apex: &Name, records: &mut Vec<Rec
     if let (Some(first), true) = (zone.ns.first(), file_ns) {
         sink.error(&first.at, &subject, "found ns, but the file has NS records of the zone; keep one of them");
     }
-    if zone.ns.is_empty() && !file_ns && raw.whole {
+    if zone.ns.is_empty() && !file_ns && raw.whole && part_whole {
         sink.error(&zone.at, &subject, "ns is missing; write ns = [\"ns1\"] (below the zone) or [\"ns1.example.net.\"] (absolute)");
     }
     for server in zone.ns.iter().filter(|_| !file_ns) {
