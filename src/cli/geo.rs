@@ -206,9 +206,22 @@ fn found_lines(table: &Table, address: IpAddr) -> String {
         lines.push(("private", "yes: as a client subnet it counts for nothing, unless a net rule names it".to_owned()));
     }
     for database in table.databases() {
-        lines.push(("database", format!("{} ({}, built {})", database.name, database.kind, database.build_unix_s)));
+        lines.push(("database", format!("{} ({}, built {})", database.name, database.kind, date(database.build_unix_s))));
     }
     lines.iter().map(|(word, text)| format!("{word:<13}{text}")).collect::<Vec<String>>().join("\n")
+}
+
+/// The day in UTC, `2026-01-01` (Hinnant, "chrono-compatible low-level date algorithms": days from civil, inverted; years start in March).
+fn date(unix_s: u64) -> String {
+    let days = unix_s / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 fn found_json(table: &Table, address: IpAddr) -> String {
@@ -265,4 +278,24 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
         drop(fs::remove_file(&temporary));
     }
     renamed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_have_dates() {
+        for (unix_s, expected) in [
+            (0, "1970-01-01"),
+            (951_782_399, "2000-02-28"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (1_767_225_599, "2025-12-31"),
+            (1_767_225_600, "2026-01-01"),
+            (4_107_542_400, "2100-03-01"),
+        ] {
+            assert_eq!(date(unix_s), expected);
+        }
+    }
 }

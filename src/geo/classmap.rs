@@ -51,7 +51,7 @@ pub struct Hit {
 pub struct Clip {
     /// 1 to 32.
     pub v4: u8,
-    /// 1 to 64.
+    /// 1 to 128.
     pub v6: u8,
 }
 
@@ -79,7 +79,7 @@ impl fmt::Display for ClassMapError {
                 write!(f, "found class {class}, expected at most {} classes of clients", u32::from(MAX_CLASS) + 1)
             }
             ClassMapError::TooManyNets { found } => write!(f, "found {found} networks, expected at most {MAX_NETS}"),
-            ClassMapError::Clip(clip) => write!(f, "found clip v4 = {}, v6 = {}, expected 1 to 32 and 1 to 64", clip.v4, clip.v6),
+            ClassMapError::Clip(clip) => write!(f, "found clip v4 = {}, v6 = {}, expected 1 to 32 and 1 to 128", clip.v4, clip.v6),
         }
     }
 }

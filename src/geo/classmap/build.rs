@@ -56,7 +56,7 @@ impl<'t> ClassMapBuilder<'t> {
         }
         let clip = match clip {
             None => Clip { v4: 32, v6: 128 },
-            Some(clip) if (1..=32).contains(&clip.v4) && (1..=64).contains(&clip.v6) => clip,
+            Some(clip) if (1..=32).contains(&clip.v4) && (1..=128).contains(&clip.v6) => clip,
             Some(clip) => return Err(ClassMapError::Clip(clip)),
         };
         let mut nets = nets.to_vec();
