@@ -128,11 +128,50 @@ impl<K: Key> RangeTable<K> {
     }
 }
 
-/// Bits of the index: about one bucket per range, no more than 2^18 (1 MB; the step to 2^20 gains a few ns in a loop and loses them to the cache
-/// in a server). Small maps get a small index: many of them fit into the cache together.
+/// Bits of the index: one or two buckets per range, no more than 2^18 (1 MB; 2^20 gains a few ns in a loop and loses them to the cache in a
+/// server). Small maps get a small index: many of them fit into the cache together. A second level that follows the density of IPv6 was tried on
+/// tor's list of 250 thousand ranges: 49 instead of 52 ns there, 20.5 instead of 19 for IPv4, a fifth more memory; the misses are in `starts`.
 fn index_bits(ranges: usize) -> u32 {
     match ranges {
         0..=1 => 0,
         _ => (usize::BITS - ranges.leading_zeros()).clamp(4, 18),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table with borders at `starts`, asked at and beside each.
+    fn check<K: Key + std::fmt::Debug>(mut starts: Vec<K>, make: impl Fn(u64) -> K) {
+        starts.push(K::default());
+        starts.sort_unstable();
+        starts.dedup();
+        let outcomes: Vec<Outcome> = (0..starts.len()).map(|at| at as Outcome & 0x3fff).collect();
+        let table = RangeTable::new(starts.clone(), outcomes.clone());
+        for start in &starts {
+            for key in [start.wide().saturating_sub(1), start.wide(), start.wide().saturating_add(1)].map(&make) {
+                let at = starts.partition_point(|start| *start <= key) - 1;
+                assert_eq!(table.lookup(key).0, outcomes[at], "{key:?} of {} ranges", starts.len());
+            }
+        }
+        assert!(table.index.len() <= 2 * starts.len() + 32, "the index stays in proportion");
+    }
+
+    #[test]
+    fn crowded_and_empty_buckets_are_found_alike() {
+        let mut state = 1_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 20 ^ state << 24
+        };
+        for count in [0, 1, 2, 3, 5, 17, 300, 5_000, 200_000] {
+            check((0..count).map(|_| random() as u32).collect(), |key| key as u32);
+            check((0..count).map(|_| random() as u32 & 0x0003_ffff | 0xc000_0000).collect(), |key| key as u32);
+            check((0..count).map(|_| random()).collect(), |key| key);
+            check((0..count).map(|_| random() & 0x000f_ffff_0000_0000 | 0x2a00 << 48).collect(), |key| key);
+            check((0..count).map(|_| random() & 0xffff | 0x3fff << 48).collect(), |key| key);
+            check((0..count).map(|at| u64::MAX - at).collect(), |key| key);
+        }
     }
 }
