@@ -57,8 +57,8 @@ pub fn write(table: &Table, about: &About) -> Result<Vec<u8>, TooLarge> {
     let reach = tree.nodes.len() + SEPARATOR_LEN + data.bytes.len();
     let record_size: u16 = match reach {
         0..0x0100_0000 => 24,
-        0..0x1000_0000 => 28,
-        0..0xffff_ffff => 32,
+        0x0100_0000..0x1000_0000 => 28,
+        0x1000_0000..0xffff_ffff => 32,
         _ => return Err(TooLarge { found: reach }),
     };
     let number = |record: &Record| match *record {
