@@ -338,11 +338,10 @@ impl Whole<'_> {
             let mut said = BTreeSet::new();
             for record in at_owner.get(&steer.owner).into_iter().flatten() {
                 let clash = steer.is_cname || types.contains(&record.rtype) || record.rtype == RecordType::CNAME;
-                if clash && steer.owner != *apex || types.contains(&record.rtype) {
-                    if said.insert(record.rtype) {
-                        let why = if steer.is_cname { "a CNAME-steered name has no other data" } else { "a type is either steered or static" };
-                        self.sink.error(spot, &subject, format!("{} has a static {} record ({}); {why}", steer.owner, record.rtype, spot_of(record)));
-                    }
+                let clash = clash && steer.owner != *apex || types.contains(&record.rtype);
+                if clash && said.insert(record.rtype) {
+                    let why = if steer.is_cname { "a CNAME-steered name has no other data" } else { "a type is either steered or static" };
+                    self.sink.error(spot, &subject, format!("{} has a static {} record ({}); {why}", steer.owner, record.rtype, spot_of(record)));
                 }
             }
             let mut above = Some(steer.owner.clone());

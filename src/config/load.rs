@@ -406,7 +406,7 @@ fn unsound_elsewhere(unsound: &[(String, Spot)], raw: &RawFile, sink: &Sink) {
 pub(super) fn content_hash(reader: &Reader<'_>, decisive: &[PathBuf], name: Option<&Name>, defaults: &Defaults) -> u128 {
     let mut hash = hash::Fnv128::default();
     if let Some(name) = name {
-        hash.part(&name.to_lowercase().as_wire().to_vec());
+        hash.part(name.to_lowercase().as_wire());
     }
     // The words of a derived Debug are stable for one version of the program, which is all that is compared.
     let mut words = String::new();

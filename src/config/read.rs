@@ -43,10 +43,7 @@ pub(super) fn zone_file(file: &Path, path: &Path, text: &str, sink: &Sink) -> Ra
     let top = doc.root(&tree);
     let zone = top.take("zone").map(|value| read_zone(&value));
     // A zone without a usable name has an error already; its items are still looked at.
-    let origin = match &zone {
-        Some(zone) => Some(zone.name.clone().unwrap_or_else(Name::root)),
-        None => None,
-    };
+    let origin = zone.as_ref().map(|zone| zone.name.clone().unwrap_or_else(Name::root));
     let origin = origin.as_ref();
     let records = top.take("records").map_or_else(Vec::new, |value| match origin {
         Some(origin) => records::read(&value, origin),
