@@ -36,17 +36,17 @@ pub(super) fn status(status: &Status, now: u64, colours: bool) -> String {
 }
 
 fn pools(pools: &[PoolStatus], now: u64, colours: bool) -> String {
-    let titles = ["POOL", "REGION", "STATE", ">USABLE", ">WEIGHT", "CHECKED", ">TOOK", "NEXT", ">QUERIES", "LAST ERROR"];
+    let titles = ["POOL", "REGION", "STATE", "USABLE", ">WEIGHT", "CHECKED", ">TOOK", "NEXT", ">QUERIES", "LAST ERROR"];
     let mut table = Table::new(&titles);
     for pool in pools {
-        let usable = format!("{}/{}", pool.usable, pool.endpoints.len());
+        let usable = format!("{}/{}, needs {}", pool.usable, pool.endpoints.len(), pool.needed);
         table.row([
             (&pool.id).into(),
             pool.region.as_deref().unwrap_or("").into(),
             Cell::word(&pool.health),
             usable.into(),
             "".into(),
-            format!("needs {}", pool.needed).into(),
+            "".into(),
             "".into(),
             "".into(),
             pool.queries.into(),
