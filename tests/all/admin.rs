@@ -375,6 +375,10 @@ async fn status_and_metrics_show_the_counters() {
         assert!(text.lines().any(|found| found == line), "{line} not in\n{text}");
     }
     well_formed(&text);
+    let documented = include_str!("../../docs/metrics.md");
+    for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+        assert!(documented.contains(&format!("| `{name}` |")), "{name} is not in docs/metrics.md");
+    }
 }
 
 /// Every sample belongs to the family announced above it, no family comes twice, every value is a number.

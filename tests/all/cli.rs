@@ -103,7 +103,7 @@ async fn status_is_a_table_or_json() {
         "degraded: geo database geodata/x.mmdb: not found; clients are not located.",
         "ZONE          STATE        SERIAL  RECORDS  STEERED  QUERIES",
         "example.com.  serving  1700000000        7        1        0",
-        "example.com/fra  eu      degraded     1/2, needs 1",
+        "example.com/fra  eu      degraded  1/2, needs 1",
         "connect: connection \"refused\"",
     ] {
         assert!(out.lines().any(|found| found.starts_with(line) || found.ends_with(line)), "{line:?} not in\n{out}");
