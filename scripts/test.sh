@@ -1,0 +1,36 @@
+#!/bin/sh
+# Installs what the tests need (Debian packages, when missing) and runs everything: format, lints, unit, property, integration and doc tests.
+# Needs: Rust (rust-toolchain.toml says which) and apt. `scripts/test.sh NAME` runs only the tests whose names contain NAME.
+set -eu
+cd "$(dirname "$0")/.."
+
+# cc and libc: SQLite and ring are compiled in. dig, kdig, named-checkzone: clients and checkers nobody here wrote. tor-geoipdb: real address
+# ranges. mmdb-bin: reads the databases we build. curl, python3: the README's own commands. procps: kill.
+packages="gcc libc6-dev ca-certificates bind9-dnsutils bind9-utils knot-dnsutils tor-geoipdb mmdb-bin curl python3 procps"
+
+missing=
+for package in $packages; do
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+  echo "installing:$missing"
+  as_root=
+  [ "$(id -u)" = 0 ] || as_root=sudo
+  $as_root apt-get update -qq
+  # shellcheck disable=SC2086 # a list of words on purpose
+  DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
+fi
+
+if [ $# -gt 0 ]; then
+  exec cargo test --locked -- "$@"
+fi
+
+echo "== format"
+cargo fmt --check
+echo "== lints"
+cargo clippy --locked --all-targets --quiet -- -D warnings
+echo "== tests"
+cargo test --locked --quiet
+echo "== documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+echo "all passed"
