@@ -12,3 +12,5 @@ mod serve;
 mod service;
 mod stand_in;
 mod store;
+mod tidy;
+mod zone_text;

@@ -1,4 +1,4 @@
-//! Service parameters of SVCB and HTTPS records (RFC 9460; keys also from RFC 9461, 9540 and 9848 ff.).
+//! Service parameters of SVCB and HTTPS records (RFC 9460; `dohpath` RFC 9461, `ohttp` RFC 9540, `ech` RFC 9848).
 
 use std::fmt::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
