@@ -8,6 +8,7 @@ mod geo;
 mod meridian;
 mod origin;
 mod probe;
+mod readme;
 mod serve;
 mod service;
 mod stand_in;
