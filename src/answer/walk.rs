@@ -45,6 +45,8 @@ enum Owner<'n> {
 }
 
 /// What a hop came to.
+// The name lives on the stack of the one caller; boxing it would allocate per query.
+#[allow(clippy::large_enum_variant)]
 enum Next {
     Done,
     Follow(QueryName),

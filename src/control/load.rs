@@ -90,8 +90,11 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
     build
 }
 
+/// Texts of a zone by the path they were read from.
+pub type Texts = BTreeMap<PathBuf, Vec<u8>>;
+
 /// Replaces zones that cannot be loaded by the version that the last run kept (CONTRACT, Failure at start and reload).
-pub fn fall_back(build: &mut Build, config_path: &Path, kept: &mut dyn FnMut(&Name) -> Option<BTreeMap<PathBuf, Vec<u8>>>) {
+pub fn fall_back(build: &mut Build, config_path: &Path, kept: &mut dyn FnMut(&Name) -> Option<Texts>) {
     for (name, declared_in) in std::mem::take(&mut build.bad) {
         match name.as_ref().and_then(|name| last_good(name, config_path, kept(name)?)) {
             Some(mut zone) => {
@@ -103,7 +106,7 @@ pub fn fall_back(build: &mut Build, config_path: &Path, kept: &mut dyn FnMut(&Na
     }
 }
 
-fn last_good(name: &Name, config_path: &Path, texts: BTreeMap<PathBuf, Vec<u8>>) -> Option<TakenZone> {
+fn last_good(name: &Name, config_path: &Path, texts: Texts) -> Option<TakenZone> {
     let files = MemoryFiles(texts.into_iter().map(|(path, octets)| (path, octets.into())).collect());
     let old = build(&GeoOnDisk(files), config_path, &Previous::default());
     old.good.into_iter().find(|zone| zone.loaded.name.as_ref() == Some(name))

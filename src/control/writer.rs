@@ -54,17 +54,18 @@ pub struct Start {
 /// Long work that came back.
 pub(super) enum Done {
     Stored { change: StoredChange, result: Result<(), String> },
-    Built { build: Box<Build>, zone: Option<String>, all_or_nothing: bool, reply: oneshot::Sender<Result<ReloadReport, Refusal>> },
+    Built { build: Box<Build>, zone: Option<String>, all_or_nothing: bool, reply: ReloadReply },
     Trouble(String),
 }
 
 /// A change that is in effect once it is on disk.
 pub(super) enum StoredChange {
-    Lay(Overlay, oneshot::Sender<Result<Applied, Refusal>>),
-    Lift(u64, oneshot::Sender<Result<Applied, Refusal>>),
+    Lay(Overlay, OverlayReply),
+    Lift(u64, OverlayReply),
 }
 
 type OverlayReply = oneshot::Sender<Result<Applied, Refusal>>;
+type ReloadReply = oneshot::Sender<Result<ReloadReport, Refusal>>;
 
 /// The single writer.
 pub struct Writer {
@@ -92,9 +93,9 @@ pub struct Writer {
     started_unix: u64,
     retired: Vec<Arc<World>>,
     replies: Vec<(OverlayReply, Overlay)>,
-    pub(super) reload_replies: Vec<(oneshot::Sender<Result<ReloadReport, Refusal>>, ReloadReport)>,
+    pub(super) reload_replies: Vec<(ReloadReply, ReloadReport)>,
     failback_replies: Vec<oneshot::Sender<Result<u64, Refusal>>>,
-    pub(super) reloads_waiting: VecDeque<(Option<String>, bool, oneshot::Sender<Result<ReloadReport, Refusal>>)>,
+    pub(super) reloads_waiting: VecDeque<(Option<String>, bool, ReloadReply)>,
     pub(super) reloading: bool,
     done_sender: mpsc::UnboundedSender<Done>,
     done: mpsc::UnboundedReceiver<Done>,
@@ -254,7 +255,7 @@ impl Writer {
         });
     }
 
-    fn reload(&mut self, zone: Option<String>, all_or_nothing: bool, reply: oneshot::Sender<Result<ReloadReport, Refusal>>) {
+    fn reload(&mut self, zone: Option<String>, all_or_nothing: bool, reply: ReloadReply) {
         if self.reloading {
             self.reloads_waiting.push_back((zone, all_or_nothing, reply));
             return;

@@ -82,6 +82,7 @@ impl Worker {
             Ok(_) => (0..self.sockets.len()).map(|at| if self.ready.is_ready(at) { self.serve(at, Wait::Never) } else { 0 }).sum(),
             Err(_) => {
                 self.counters.receive_failed(Transport::Udp);
+                #[allow(clippy::disallowed_methods, reason = "a thread of its own, and there is no event to wait for")]
                 std::thread::sleep(ERROR_PAUSE);
                 0
             }
@@ -96,6 +97,7 @@ impl Worker {
             Err(error) => {
                 if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted) {
                     self.counters.receive_failed(Transport::Udp);
+                    #[allow(clippy::disallowed_methods, reason = "as above")]
                     std::thread::sleep(ERROR_PAUSE);
                 }
                 return 0;

@@ -448,7 +448,7 @@ mod tests {
     fn a_slot_can_be_counted_by_threads_older_than_it() {
         let registry = Registry::new();
         let old = registry.thread();
-        let last = (0..5 * CHUNK_LEN).map(|n| registry.assign(&n.to_string())).last();
+        let last = (0..5 * CHUNK_LEN).map(|n| registry.assign(&n.to_string())).max();
         old.answered(Transport::Udp, &reply(Rcode::NOERROR, last, None));
         assert_eq!(last.map(|slot| registry.slot(slot)), Some(1));
     }

@@ -57,10 +57,13 @@ fn every_command_gives_the_printed_answer() {
     assert!(readme.contains("\ncargo run --release -- run\n") && readme.contains("\nscripts/test.sh\n"), "the two commands stand there");
 
     // The shipped sample, on ports of its own.
-    let config = read("meridian.toml").replace("127.0.0.1:5300", "127.0.0.1:0").replace(", \"[::1]:5300\"", "").replace("127.0.0.1:8053", "127.0.0.1:0");
+    let config =
+        read("meridian.toml").replace("127.0.0.1:5300", "127.0.0.1:0").replace(", \"[::1]:5300\"", "").replace("127.0.0.1:8053", "127.0.0.1:0");
     let (zone, master, rtt) = (read("zones/example.com.toml"), read("zones/example.org.zone"), read("geodata/rtt.csv"));
     let dir = tempfile::tempdir().expect("a folder");
-    for (path, text) in [("meridian.toml", &config), ("zones/example.com.toml", &zone), ("zones/example.org.zone", &master), ("geodata/rtt.csv", &rtt)] {
+    for (path, text) in
+        [("meridian.toml", &config), ("zones/example.com.toml", &zone), ("zones/example.org.zone", &master), ("geodata/rtt.csv", &rtt)]
+    {
         let path = dir.path().join(path);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder");
         std::fs::write(path, text).expect("the file");
@@ -76,7 +79,12 @@ fn every_command_gives_the_printed_answer() {
             Some(rest) => {
                 let (words, redirect) = rest.split_once(" >").unwrap_or((rest, ""));
                 let (name, rest) = words.split_once(' ').unwrap_or((words, ""));
-                format!("{} {name} {rest} {} {}", env!("CARGO_BIN_EXE_meridian"), own.split_once(' ').expect("a server").1, if redirect.is_empty() { String::new() } else { format!(">{redirect}") })
+                format!(
+                    "{} {name} {rest} {} {}",
+                    env!("CARGO_BIN_EXE_meridian"),
+                    own.split_once(' ').expect("a server").1,
+                    if redirect.is_empty() { String::new() } else { format!(">{redirect}") }
+                )
             }
             None => command,
         };

@@ -93,10 +93,23 @@ fn imports_point_downward_only() {
 #[test]
 fn the_pure_layers_do_no_io_and_read_no_clock() {
     const BANNED: [&str; 12] = [
-        "std::fs", "std::net::Udp", "std::net::Tcp", "std::thread", "Instant::now", "SystemTime", "tokio", "tracing", "Mutex", "RwLock", "println!", "getrandom",
+        "std::fs",
+        "std::net::Udp",
+        "std::net::Tcp",
+        "std::thread",
+        "Instant::now",
+        "SystemTime",
+        "tokio",
+        "tracing",
+        "Mutex",
+        "RwLock",
+        "println!",
+        "getrandom",
     ];
     let mut wrong = Vec::new();
-    for path in ["src/dns", "src/zone", "src/geo", "src/health", "src/policy", "src/world", "src/answer"].into_iter().flat_map(|dir| files_below(dir, "rs")) {
+    for path in
+        ["src/dns", "src/zone", "src/geo", "src/health", "src/policy", "src/world", "src/answer"].into_iter().flat_map(|dir| files_below(dir, "rs"))
+    {
         if short(&path).contains("tests") {
             continue;
         }
@@ -122,7 +135,9 @@ fn unsafe_lives_in_sys_and_files_stay_small() {
         if text.lines().count() > MAX_FILE_LINES {
             wrong.push(format!("{name}: {} lines, at most {MAX_FILE_LINES}: split it", text.lines().count()));
         }
-        let has_unsafe = text.lines().any(|line| !line.trim_start().starts_with("//") && (line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl")));
+        let has_unsafe = text.lines().any(|line| {
+            !line.trim_start().starts_with("//") && (line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl"))
+        });
         if has_unsafe && !name.starts_with("src/sys/") && !name.ends_with("tidy.rs") {
             wrong.push(format!("{name}: unsafe outside src/sys"));
         }
@@ -175,7 +190,9 @@ fn documents_name_what_exists() {
             wrong.push(format!("ARCHITECTURE.md does not name `{module}`"));
         }
     }
-    for word in architecture.split('`').skip(1).step_by(2).filter(|word| word.starts_with("src/") || word.starts_with("tests/") || word.starts_with("docs/")) {
+    for word in
+        architecture.split('`').skip(1).step_by(2).filter(|word| word.starts_with("src/") || word.starts_with("tests/") || word.starts_with("docs/"))
+    {
         if !root().join(word).exists() {
             wrong.push(format!("ARCHITECTURE.md names {word}"));
         }
