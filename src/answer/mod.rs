@@ -7,6 +7,7 @@
 mod opt;
 mod steer;
 mod walk;
+mod why;
 
 #[cfg(test)]
 mod tests;

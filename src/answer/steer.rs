@@ -14,7 +14,7 @@ use crate::zone::Ttl;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client {
     /// Who sent the query.
-    resolver: IpAddr,
+    pub(super) resolver: IpAddr,
     /// The client subnet, if it is there and its sender is trusted.
     pub(super) ecs: Option<ClientSubnet>,
 }

@@ -92,7 +92,7 @@ fn world() -> World {
         "#,
     );
     let nested = zone("nested.example.com.", "@ 300 SOA ns1 h 1 1 1 1 30\n@ 300 NS ns1\nns1 300 A 192.0.2.60\n");
-    let server = ServerOptions { nsid: Some((*b"node-1").into()), version: None, ecs_trust: None };
+    let server = ServerOptions { nsid: Some((*b"node-1").into()), ..ServerOptions::default() };
     World {
         generation: 1,
         server,

@@ -2,13 +2,13 @@
 
 use super::opt::Extended;
 use super::steer::{self, Client, Picked};
-use super::{Asked, Dice};
+use super::{Asked, Dice, why};
 use crate::dns::request::HEADER_LEN;
 use crate::dns::{Full, QueryName, Rcode, RecordType, Request, Section, Writer};
 use crate::policy::plan::{AddressSet, AnswerSet};
 use crate::world::{Served, World, ZoneWorld};
 use crate::zone::Ttl;
-use crate::zone::tree::{Found, NO_STEER, NodeId, Rrset, compressible};
+use crate::zone::tree::{Found, NO_STEER, NodeId, Rrset, compressible, hash_name};
 
 /// CNAMEs and DNAMEs followed in one answer. Longer chains end there: resolvers ask on by themselves (CONTRACT).
 const MAX_CHAIN: usize = 16;
@@ -89,7 +89,7 @@ impl<'w> Walk<'_, 'w, '_> {
         let mut seen: [u64; MAX_CHAIN] = [0; MAX_CHAIN];
         for done in 0..MAX_CHAIN {
             let Next::Follow(target) = next else { return Ok(()) };
-            let hash = crate::zone::tree::hash_name(target.as_wire());
+            let hash = hash_name(target.as_wire());
             // A loop is told once.
             if target.as_wire() == self.request.question.name.as_wire() || seen[..done].contains(&hash) {
                 return Ok(());
@@ -119,7 +119,11 @@ impl<'w> Walk<'_, 'w, '_> {
             self.end.zone_slot = Some(zone.slot);
             self.writer.set_authoritative(true);
         }
-        match zone.tree.find(name, hash) {
+        let found = zone.tree.find(name, hash);
+        if first && matches!(found, Found::Nothing | Found::Wildcard(_)) && self.asks_why(name) && self.why(zone, name)? {
+            return Ok(Next::Done);
+        }
+        match found {
             Found::Node(node) | Found::Wildcard(node) => self.at_node(zone, node, owner),
             Found::Delegation(cut) => self.at_cut(zone, cut, name, owner, first),
             Found::Dname(node) => self.at_dname(zone, node, name, owner),
@@ -128,6 +132,26 @@ impl<'w> Walk<'_, 'w, '_> {
                 self.negative(zone, owner)
             }
         }
+    }
+
+    fn asks_why(&self, name: &QueryName) -> bool {
+        self.request.question.rtype == RecordType::TXT
+            && name.label_count() > 0
+            && name.label_from_right(name.label_count()) == why::LABEL
+            && self.world.server.may_ask_why(self.client.resolver)
+    }
+
+    /// `_why.NAME`: false when NAME is no steered name of this zone.
+    fn why(&mut self, zone: &ZoneWorld, name: &QueryName) -> Result<bool, Full> {
+        let Some(target) = QueryName::read(name.suffix(name.label_count() - 1)) else { return Ok(false) };
+        let (Found::Node(node) | Found::Wildcard(node)) = zone.tree.find(&target, hash_name(target.as_wire())) else { return Ok(false) };
+        let steer = zone.tree.node(node).steer;
+        if steer == NO_STEER {
+            return Ok(false);
+        }
+        let scope = why::write(zone, steer as usize, &self.client, self.dice.unix_s, name.as_wire(), self.writer)?;
+        self.end.scope = self.end.scope.map(|_| scope);
+        Ok(true)
     }
 
     /// The zone to answer from: the deepest, but for DS at an apex the one above it, if that is ours too (RFC 4035 §3.1.4.1).

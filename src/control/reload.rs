@@ -76,7 +76,11 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
     writer.degraded.retain(|text| !text.contains("geo database") && !text.contains("latency table"));
     writer.degraded.extend(build.degraded);
     writer.settings = Some(settings);
-    writer.log_event("reload", serde_json::json!({ "zones": report.zones, "failed": report.failed }));
+    let contents: Vec<_> = writer.zones.iter().map(|(name, zone)| (name.to_string(), zone.serial_content.clone(), zone.serial)).collect();
+    writer.log_event(
+        "reload",
+        serde_json::json!({ "zones": report.zones, "failed": report.failed, "contents": contents, "geo": format!("{:016x}", writer.geo_hash) }),
+    );
     report
 }
 

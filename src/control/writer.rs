@@ -507,7 +507,12 @@ fn server_options(settings: &Settings) -> ServerOptions {
     let octets = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().into());
     let trust = settings.ecs_trust.clone();
     let trusts_all = trust.iter().filter(|prefix| prefix.len == 0).count() == 2;
-    ServerOptions { nsid: octets(&settings.nsid), version: octets(&settings.version), ecs_trust: (!trusts_all).then_some(trust) }
+    ServerOptions {
+        nsid: octets(&settings.nsid),
+        version: octets(&settings.version),
+        ecs_trust: (!trusts_all).then_some(trust),
+        diagnostics: settings.diagnostics_allow.clone(),
+    }
 }
 
 fn uses(parts: &ZoneParts, observation: &Observation) -> bool {

@@ -9,6 +9,7 @@
 
 mod zones;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -37,15 +38,25 @@ pub struct ServerOptions {
     pub version: Option<Box<[u8]>>,
     /// Resolvers whose client-subnet option is used; `None` for all.
     pub ecs_trust: Option<Vec<Prefix>>,
+    /// Who may ask `_why.`; nobody when empty.
+    pub diagnostics: Vec<Prefix>,
 }
 
 impl ServerOptions {
     /// True when the client-subnet option of this resolver is used.
-    pub fn trusts_ecs_of(&self, source: std::net::IpAddr) -> bool {
-        let Some(trusted) = &self.ecs_trust else { return true };
-        let len = if source.is_ipv4() { 32 } else { 128 };
-        trusted.iter().any(|prefix| holds(prefix, &Prefix { addr: source, len }))
+    pub fn trusts_ecs_of(&self, source: IpAddr) -> bool {
+        self.ecs_trust.as_ref().is_none_or(|trusted| contains(trusted, source))
     }
+
+    /// True when this client may ask why it gets what it gets.
+    pub fn may_ask_why(&self, source: IpAddr) -> bool {
+        contains(&self.diagnostics, source)
+    }
+}
+
+fn contains(prefixes: &[Prefix], addr: IpAddr) -> bool {
+    let len = if addr.is_ipv4() { 32 } else { 128 };
+    prefixes.iter().any(|prefix| holds(prefix, &Prefix { addr, len }))
 }
 
 /// The one published world. `control` writes, everybody reads; reading takes no lock and counts no reference.
