@@ -1,15 +1,19 @@
 //! `run`: load, bind, serve, reload on SIGHUP, stop on SIGTERM.
 
 use std::collections::HashMap;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::explainer::Running;
 use crate::admin;
@@ -37,6 +41,7 @@ pub struct RunOptions {
 
 /// Serves until SIGTERM or SIGINT. 0 after a clean stop, 1 when it could not start.
 pub fn run(options: &RunOptions) -> ExitCode {
+    start_logging();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("meridian").build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -48,6 +53,22 @@ pub fn run(options: &RunOptions) -> ExitCode {
     // Tasks that hang on a slow peer do not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(50));
     code
+}
+
+/// Logs go to stderr, at `info` unless `RUST_LOG` says otherwise. Nothing logs per query. Panics, which are bugs, are logged at the first, second,
+/// fourth, eighth … time, so that one that a packet can cause fills no disk.
+fn start_logging() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    // A second call in one process finds logging set up already.
+    let _ = logging.try_init();
+    static PANICS: AtomicU64 = AtomicU64::new(0);
+    std::panic::set_hook(Box::new(|info| {
+        let count = PANICS.fetch_add(1, Ordering::Relaxed) + 1;
+        if count.is_power_of_two() {
+            tracing::error!(target: "meridian::bug", count, "{info}: please report this");
+        }
+    }));
 }
 
 async fn serve(options: &RunOptions) -> ExitCode {
