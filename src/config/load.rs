@@ -263,13 +263,27 @@ fn load_toml(reader: &Reader<'_>, path: &Path) -> (RawFile, Vec<Problem>) {
 fn salvage(raw: &mut RawFile, text: &str) {
     let section = |line: &str, name: &str| line.trim_start().strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with(name));
     raw.has_defaults |= text.lines().any(|line| section(line, "defaults"));
-    let Some(at) = text.lines().position(|line| section(line, "zone")) else { return };
-    let zone = raw.zone.get_or_insert_with(|| RawZone::of_nothing(Spot { file: raw.file.clone(), line: at as u32 + 1 }));
+    let at = text.lines().position(|line| section(line, "zone"));
+    // Nothing is left that libraries hold: what else would be named after a zone?
+    let is_no_library = !raw.has_defaults && raw.regions.is_empty() && raw.monitors.is_empty() && raw.pools.is_empty() && raw.policies.is_empty();
+    let by_file = stem_name(&raw.path).filter(|_| raw.zone.is_some() || at.is_some() || is_no_library);
+    if at.is_none() && by_file.is_none() {
+        return;
+    }
+    let line = at.map_or(0, |at| at as u32 + 1);
+    let zone = raw.zone.get_or_insert_with(|| RawZone::of_nothing(Spot { file: raw.file.clone(), line }));
     let value = |line: &str| Some(line.trim_start().strip_prefix("name")?.trim_start().strip_prefix('=')?.split('"').nth(1)?.to_string());
     if zone.name.is_none() {
-        let name = text.lines().skip(at + 1).take_while(|line| !line.trim_start().starts_with('[')).find_map(value);
-        zone.name = name.and_then(|name| Name::parse_absolute(&name).ok()).map(|name| name.to_lowercase());
+        let inside = at.into_iter().flat_map(|at| text.lines().skip(at + 1).take_while(|line| !line.trim_start().starts_with('[')));
+        let name = inside.filter_map(value).next().and_then(|name| Name::parse_absolute(&name).ok()).map(|name| name.to_lowercase());
+        zone.name = name.or(by_file);
     }
+}
+
+/// The zone that a file is named after, if it is: `example.com.toml`.
+fn stem_name(path: &Path) -> Option<Name> {
+    let stem = path.file_stem()?.to_str()?;
+    stem.contains('.').then(|| Name::parse_absolute(stem).ok()).flatten().map(|name| name.to_lowercase())
 }
 
 /// The same region declared twice, in whatever files, is the same: operators address regions across zones.
