@@ -49,14 +49,19 @@ impl Checks {
         self.kept.extend(verdicts.into_iter().filter(fresh).map(|verdict| (verdict.key.clone(), verdict)));
     }
 
-    /// Makes the set of checks exactly `wanted`; those that stay keep what is known of them.
+    /// Makes the set of checks exactly `wanted`; those that stay keep what is known of them. One that is new takes over from one that went away
+    /// and connected to the same place: an endpoint that is down does not come back because somebody edited its monitor.
     pub(super) fn set_wanted(&mut self, wanted: &[CheckSpec], now: Duration) {
         let mut before = std::mem::take(&mut self.known);
+        self.known.extend(wanted.iter().filter_map(|spec| before.remove_entry(spec)));
         for spec in wanted {
-            let check = before.remove(spec).unwrap_or_else(|| match self.kept.remove(&key(spec)) {
+            if self.known.contains_key(spec) {
+                continue;
+            }
+            let check = match self.kept.remove(&key(spec)) {
                 Some(verdict) => Check::restored(verdict, now),
-                None => Check::new(now),
-            });
+                None => successor(&mut before, spec).unwrap_or_else(|| Check::new(now)),
+            };
             self.known.insert(spec.clone(), check);
         }
     }
@@ -164,6 +169,14 @@ impl Check {
             ..Check::new(now)
         }
     }
+}
+
+/// The check that `spec` replaces: one of the same kind at the same place if there is one, else any at that place.
+fn successor(before: &mut HashMap<CheckSpec, Check>, spec: &CheckSpec) -> Option<Check> {
+    let at_place = |old: &&CheckSpec| old.target == spec.target && old.monitor.port == spec.monitor.port;
+    let alike = before.keys().filter(at_place).find(|old| old.monitor.kind == spec.monitor.kind);
+    let old = alike.or_else(|| before.keys().find(at_place))?.clone();
+    before.remove(&old)
 }
 
 /// Names a check by content: what is connected to and what is asked there.

@@ -11,6 +11,7 @@ use crate::dns::Name;
 use crate::geo::classmap::Clip;
 use crate::geo::latency::{RttProblem, RttTable};
 use crate::geo::table::Table;
+use crate::policy::resolve;
 
 /// A zone as it came from the files.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct TakenZone {
     pub parts: Arc<ZoneParts>,
     /// Why this is an older version than the files; `None` when it is what they say.
     pub kept_why: Option<String>,
+    /// Of the databases and the latency table it was compiled with.
+    pub geo_hash: u64,
 }
 
 /// Everything that the files say.
@@ -38,6 +41,8 @@ pub struct Build {
     pub degraded: Vec<String>,
     /// Changes when a database or the latency table does.
     pub geo_hash: u64,
+    /// The database or latency table that cannot be used, if one cannot.
+    geo_trouble: Option<PathBuf>,
 }
 
 impl Build {
@@ -52,8 +57,6 @@ impl Build {
 pub struct Previous {
     /// By apex.
     pub zones: HashMap<Name, TakenZone>,
-    /// Of the databases the zones were compiled with.
-    pub geo_hash: u64,
 }
 
 /// Reads and compiles. Zones whose texts and databases are what they were are taken over from `previous`.
@@ -69,17 +72,30 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
             build.bad.push((zone.name, zone.declared_in));
             continue;
         };
-        if let Some(before) = previous.zones.get(name)
-            && before.loaded.content == zone.content
-            && previous.geo_hash == build.geo_hash
-        {
-            build.good.push(TakenZone { loaded: zone, parts: before.parts.clone(), kept_why: None });
+        let before = previous.zones.get(name);
+        let same = before.filter(|before| before.loaded.content == zone.content);
+        let needs_geo = model.steers.iter().any(|steer| resolve::depends_on_client(model, steer.root));
+        if let Some(same) = same.filter(|same| !needs_geo || same.geo_hash == build.geo_hash) {
+            build.good.push(TakenZone { loaded: zone, kept_why: None, ..same.clone() });
             continue;
         }
         // The databases are decoded only when some zone needs compiling.
         let geo = sources.get_or_insert_with(|| decode_geo(&inputs, &settings, &mut build));
+        // What a zone depends on is part of it: it rather stays as it is than loses the databases it was compiled with.
+        if let (true, Some(_), Some(file)) = (needs_geo, before, &build.geo_trouble) {
+            let file = file.clone();
+            match same {
+                Some(same) => {
+                    let why = format!("{} cannot be used; the version before keeps serving", file.display());
+                    build.good.push(TakenZone { loaded: zone, kept_why: Some(why), ..same.clone() });
+                }
+                None => build.bad.push((zone.name, file)),
+            }
+            continue;
+        }
+        let geo_hash = build.geo_hash;
         match compile::compile(model, geo, &mut shared) {
-            Ok(parts) => build.good.push(TakenZone { loaded: zone, parts: Arc::new(parts), kept_why: None }),
+            Ok(parts) => build.good.push(TakenZone { loaded: zone, parts: Arc::new(parts), kept_why: None, geo_hash }),
             Err(error) => {
                 build.problems.push(whole_file(&zone.declared_in, Severity::Error, error.to_string()));
                 build.bad.push((zone.name, zone.declared_in));
@@ -165,6 +181,7 @@ fn read_geo_inputs(files: &dyn Files, settings: &Settings, build: &mut Build) ->
                 let text = format!("geo database cannot be read: {error}; clients it would place belong to the default");
                 build.problems.push(whole_file(path, Severity::Warning, text.clone()));
                 build.degraded.push(format!("{}: {text}", path.display()));
+                build.geo_trouble.get_or_insert_with(|| path.clone());
                 hash = fold_octets(hash, b"missing");
             }
         }
@@ -179,6 +196,7 @@ fn read_geo_inputs(files: &dyn Files, settings: &Settings, build: &mut Build) ->
                 let text = format!("latency table cannot be read: {error}; latency policies go by distance");
                 build.problems.push(whole_file(path, Severity::Warning, text.clone()));
                 build.degraded.push(format!("{}: {text}", path.display()));
+                build.geo_trouble.get_or_insert_with(|| path.clone());
             }
         }
     }
@@ -198,6 +216,7 @@ fn decode_geo(inputs: &GeoInputs, settings: &Settings, build: &mut Build) -> Geo
             for error in errors {
                 build.problems.push(whole_file(Path::new(&error.database), Severity::Error, error.text.clone()));
                 build.degraded.push(format!("{error}; no geo database is used"));
+                build.geo_trouble.get_or_insert_with(|| PathBuf::from(&error.database));
             }
         }
     }
@@ -209,6 +228,7 @@ fn decode_geo(inputs: &GeoInputs, settings: &Settings, build: &mut Build) -> Geo
             }
             Err(errors) => {
                 build.problems.extend(errors.iter().map(|problem| of_table(path, Severity::Error, problem)));
+                build.geo_trouble.get_or_insert_with(|| path.clone());
                 build.degraded.push(format!("{}: the latency table has errors; latency policies go by distance", path.display()));
             }
         }

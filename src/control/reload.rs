@@ -3,6 +3,7 @@
 //! ```text
 //! the files                          before         now
 //! good, as before                    served         unchanged
+//! good, a database it needs is not   served         kept
 //! good                               any            taken
 //! bad                                served         kept: the old version goes on
 //! bad                                not served     last good version of an earlier run (kept), else failed: SERVFAIL
@@ -11,12 +12,13 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use super::api::{ReloadReport, ZoneReload};
 use super::load::{Build, TakenZone};
 use super::state::ZoneState;
 use super::writer::{Writer, unix_now};
-use crate::config::Settings;
+use crate::config::{Settings, Severity};
 use crate::dns::Name;
 
 /// Takes in a build: all zones, or only `only`.
@@ -37,16 +39,19 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
         }
     };
     let wanted = |name: &Name| only.as_ref().is_none_or(|only| only == name);
-    if all_or_nothing && (!build.bad.is_empty() || build.has_errors()) {
+    let any_kept = build.good.iter().any(|zone| zone.kept_why.is_some());
+    if all_or_nothing && (!build.bad.is_empty() || any_kept || build.has_errors()) {
         keep_all(writer, &mut report, "another zone has errors, and all or nothing was asked for");
         return report;
     }
     report.problems.extend(needs_restart(writer.settings.as_ref(), &settings));
     let mut present: BTreeSet<Name> = BTreeSet::new();
+    let broken: BTreeSet<&Path> = build.problems.iter().filter(|problem| problem.severity == Severity::Error).map(|problem| &*problem.file).collect();
     for zone in build.good {
         let Some(name) = zone.loaded.name.as_ref().map(Name::to_lowercase) else { continue };
         present.insert(name.clone());
         if wanted(&name) {
+            report.failed |= zone.kept_why.is_some();
             report.zones.push(take_zone(writer, name, zone));
         }
     }
@@ -62,6 +67,16 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
             report.zones.push(keep_zone(writer, name, &declared_in.display().to_string()));
         }
     }
+    // So does one of which so little is left that it could be anything.
+    let lost = |name: &Name| writer.zones.get(name).map(|zone| zone.taken.loaded.declared_in.clone()).filter(|file| broken.contains(&**file));
+    let lost: Vec<(Name, PathBuf)> =
+        writer.zones.keys().filter(|name| !present.contains(name)).filter_map(|name| Some((name.clone(), lost(name)?))).collect();
+    for (name, file) in lost {
+        present.insert(name.clone());
+        if wanted(&name) {
+            report.zones.push(keep_zone(writer, name, &file.display().to_string()));
+        }
+    }
     let gone: Vec<Name> = writer.zones.keys().chain(writer.down.keys()).filter(|name| wanted(name) && !present.contains(name)).cloned().collect();
     for name in gone {
         writer.zones.remove(&name);
@@ -72,9 +87,12 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
         report.failed = true;
         report.problems.push(format!("{only} is declared by no file"));
     }
-    writer.geo_hash = build.geo_hash;
-    writer.degraded.retain(|text| !text.contains("geo database") && !text.contains("latency table"));
-    writer.degraded.extend(build.degraded);
+    // Databases that did not change are not decoded again, so what was said of them still holds.
+    if writer.geo_hash != build.geo_hash {
+        writer.geo_hash = build.geo_hash;
+        writer.degraded.retain(|text| !text.contains("geo database") && !text.contains("latency table"));
+        writer.degraded.extend(build.degraded);
+    }
     writer.settings = Some(settings);
     let contents: Vec<_> = writer.zones.iter().map(|(name, zone)| (name.to_string(), zone.serial_content.clone(), zone.serial)).collect();
     writer.log_event(
@@ -101,8 +119,9 @@ fn take_zone(writer: &mut Writer, name: Name, taken: TakenZone) -> ZoneReload {
         && before.taken.loaded.content == taken.loaded.content
         && std::sync::Arc::ptr_eq(&before.taken.parts, &taken.parts)
     {
+        let why = taken.kept_why.clone();
         writer.zones.insert(name, same_but_newer(before, taken));
-        return ZoneReload { zone, outcome: "unchanged".into(), why: None };
+        return ZoneReload { zone, outcome: if why.is_some() { "kept" } else { "unchanged" }.into(), why };
     }
     let (serial, content) = match &before {
         Some(before) => (before.serial, before.serial_content.clone()),

@@ -262,7 +262,7 @@ impl Writer {
         }
         self.reloading = true;
         let zones = self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect();
-        let previous = Previous { zones, geo_hash: self.geo_hash };
+        let previous = Previous { zones };
         let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
         tokio::task::spawn_blocking(move || {
             let build = Box::new(load::build(&OsFiles, &config_path, &previous));
