@@ -23,7 +23,7 @@ pub struct Meridian {
     dir: tempfile::TempDir,
     /// First DNS address, UDP and TCP.
     pub dns: SocketAddr,
-    /// The admin listener.
+    /// The admin listener; port 0 when there is none.
     pub admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -76,7 +76,8 @@ impl Meridian {
             let text = rest.trim_start().split([',', ' ']).next().unwrap_or_default();
             text.parse().unwrap_or_else(|_| panic!("{text:?} in {line}"))
         };
-        Meridian { dns: after("serving DNS on"), admin: after("admin on"), child, dir, log }
+        let admin = if line.contains("no admin listener") { SocketAddr::from(([0, 0, 0, 0], 0)) } else { after("admin on") };
+        Meridian { dns: after("serving DNS on"), admin, child, dir, log }
     }
 
     /// The folder of its files.
