@@ -14,4 +14,7 @@ mod state;
 mod status;
 pub mod writer;
 
+#[cfg(test)]
+mod allocations;
+
 pub use handle::Handle;
