@@ -14,7 +14,7 @@ mod tests;
 
 use std::net::IpAddr;
 
-use crate::dns::{Class, Parsed, Rcode, Request, Writer, request};
+use crate::dns::{Class, Parsed, QueryName, Rcode, Request, Writer, request};
 use crate::world::World;
 
 /// The largest reply, and so the size of the buffer that every caller brings.
@@ -96,7 +96,8 @@ const PLAIN_UDP_PAYLOAD: u16 = 512;
 
 /// Answers one query into `reply`, which holds at least [`MAX_REPLY_LEN`] octets for TCP and [`MAX_UDP_PAYLOAD`] for UDP.
 pub fn answer(world: &World, asked: &Asked<'_>, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
-    match request::parse(asked.packet) {
+    let mut name = QueryName::root();
+    match request::parse(asked.packet, &mut name) {
         Parsed::Silence => Outcome::Silence,
         Parsed::Fault { rcode, question_end, opt } => fault(asked.packet, rcode, question_end, opt, reply),
         Parsed::Query(request) => reply_to(world, asked, &request, dice, reply),
@@ -112,7 +113,7 @@ fn fault(packet: &[u8], rcode: Rcode, question_end: usize, opt: bool, reply: &mu
     Outcome::Reply(Reply { len: writer.finish(), rcode, truncated: false, zone_slot: None, pool_slot: None })
 }
 
-fn reply_to(world: &World, asked: &Asked<'_>, request: &Request, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
+fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
     let limit = match (asked.transport, &request.edns) {
         (Transport::Tcp, _) => MAX_REPLY_LEN,
         (Transport::Udp, Some(edns)) => usize::from(edns.udp_payload.min(MAX_UDP_PAYLOAD)),

@@ -21,7 +21,7 @@ pub(super) struct Client {
 
 impl Client {
     /// Takes the client subnet into account when the resolver is trusted with it.
-    pub(super) fn of(world: &World, asked: &Asked<'_>, request: &Request) -> Client {
+    pub(super) fn of(world: &World, asked: &Asked<'_>, request: &Request<'_>) -> Client {
         let ecs = request.edns.and_then(|edns| edns.ecs).filter(|_| world.server.trusts_ecs_of(asked.source));
         Client { resolver: asked.source, ecs }
     }

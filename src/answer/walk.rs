@@ -44,25 +44,19 @@ enum Owner<'n> {
     Target(&'n QueryName),
 }
 
-/// What a hop came to.
-// The name lives on the stack of the one caller; boxing it would allocate per query.
-#[allow(clippy::large_enum_variant)]
-enum Next {
-    Done,
-    Follow(QueryName),
-}
-
 struct Walk<'a, 'w, 'b> {
     world: &'w World,
-    request: &'a Request,
+    request: &'a Request<'a>,
     client: Client,
     dice: &'a mut Dice,
     writer: &'a mut Writer<'b>,
     end: End,
+    /// Where the last hop leads on, by CNAME or DNAME. Kept here, because a name is too large to be handed up from call to call.
+    onward: Option<QueryName>,
 }
 
 /// Answers a question of class IN.
-pub(super) fn answer(world: &World, asked: &Asked<'_>, request: &Request, dice: &mut Dice, writer: &mut Writer<'_>) -> End {
+pub(super) fn answer(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut Dice, writer: &mut Writer<'_>) -> End {
     let rtype = request.question.rtype;
     if rtype.is_meta() && rtype != RecordType::ANY {
         // AXFR and IXFR until they are configured, and types that are no data (RFC 6895 §3.1).
@@ -72,7 +66,7 @@ pub(super) fn answer(world: &World, asked: &Asked<'_>, request: &Request, dice: 
     let scope = client.ecs.map(|_| 0);
     let end = End { rcode: Rcode::NOERROR, scope, ..End::refused() };
     let start = writer.mark();
-    let mut walk = Walk { world, request, client, dice, writer, end };
+    let mut walk = Walk { world, request, client, dice, writer, end, onward: None };
     let full = walk.run().is_err();
     let mut end = walk.end;
     if full {
@@ -85,35 +79,39 @@ pub(super) fn answer(world: &World, asked: &Asked<'_>, request: &Request, dice: 
 
 impl<'w> Walk<'_, 'w, '_> {
     fn run(&mut self) -> Result<(), Full> {
-        let mut next = self.hop(&self.request.question.name, Owner::Question, true)?;
+        self.hop(self.request.question.name, Owner::Question, true)?;
+        if self.onward.is_some() { self.follow() } else { Ok(()) }
+    }
+
+    fn follow(&mut self) -> Result<(), Full> {
         let mut seen: [u64; MAX_CHAIN] = [0; MAX_CHAIN];
         for done in 0..MAX_CHAIN {
-            let Next::Follow(target) = next else { return Ok(()) };
+            let Some(target) = self.onward.take() else { return Ok(()) };
             let hash = hash_name(target.as_wire());
             // A loop is told once.
             if target.as_wire() == self.request.question.name.as_wire() || seen[..done].contains(&hash) {
                 return Ok(());
             }
             seen[done] = hash;
-            next = self.hop(&target, Owner::Target(&target), false)?;
+            self.hop(&target, Owner::Target(&target), false)?;
         }
         Ok(())
     }
 
-    fn hop(&mut self, name: &QueryName, owner: Owner<'_>, first: bool) -> Result<Next, Full> {
+    fn hop(&mut self, name: &QueryName, owner: Owner<'_>, first: bool) -> Result<(), Full> {
         let Some((served, hash)) = self.zone_of(name) else {
             if first {
                 self.end = End { extended: Some(Extended::NotAuthoritative), ..End::refused() };
             }
-            return Ok(Next::Done);
+            return Ok(());
         };
         let zone = match served {
             Served::Up(zone) => zone,
             Served::Down if first => {
                 self.end = End { rcode: Rcode::SERVFAIL, extended: Some(Extended::NotReady), ..End::refused() };
-                return Ok(Next::Done);
+                return Ok(());
             }
-            Served::Down => return Ok(Next::Done),
+            Served::Down => return Ok(()),
         };
         if first {
             self.end.zone_slot = Some(zone.slot);
@@ -121,7 +119,7 @@ impl<'w> Walk<'_, 'w, '_> {
         }
         let found = zone.tree.find(name, hash);
         if first && matches!(found, Found::Nothing | Found::Wildcard(_)) && self.asks_why(name) && self.why(zone, name)? {
-            return Ok(Next::Done);
+            return Ok(());
         }
         match found {
             Found::Node(node) | Found::Wildcard(node) => self.at_node(zone, node, owner),
@@ -167,19 +165,19 @@ impl<'w> Walk<'_, 'w, '_> {
         Some(found)
     }
 
-    fn at_node(&mut self, zone: &'w ZoneWorld, node: NodeId, owner: Owner<'_>) -> Result<Next, Full> {
+    fn at_node(&mut self, zone: &'w ZoneWorld, node: NodeId, owner: Owner<'_>) -> Result<(), Full> {
         let rtype = self.request.question.rtype;
         let tree = &zone.tree;
         if rtype == RecordType::ANY {
             return self.any(zone, node, owner);
         }
         if let Some(rrset) = tree.rrset(node, rtype) {
-            self.rrset(zone, node, rrset, owner)?;
-            return Ok(Next::Done);
+            return self.rrset(zone, node, rrset, owner);
         }
         if let Some(cname) = tree.rrset(node, RecordType::CNAME) {
             self.rrset(zone, node, cname, owner)?;
-            return Ok(tree.rdatas(cname).next().and_then(QueryName::read).map_or(Next::Done, Next::Follow));
+            self.onward = tree.rdatas(cname).next().and_then(QueryName::read);
+            return Ok(());
         }
         match tree.node(node).steer {
             NO_STEER => self.negative(zone, owner),
@@ -218,7 +216,7 @@ impl<'w> Walk<'_, 'w, '_> {
     }
 
     /// NODATA and NXDOMAIN: the SOA in the authority section, at the negative TTL (RFC 2308 §2).
-    fn negative(&mut self, zone: &ZoneWorld, owner: Owner<'_>) -> Result<Next, Full> {
+    fn negative(&mut self, zone: &ZoneWorld, owner: Owner<'_>) -> Result<(), Full> {
         let tree = &zone.tree;
         let ready = tree.negative();
         if let (Owner::Question, true) = (owner, self.writer.is_empty()) {
@@ -230,10 +228,10 @@ impl<'w> Walk<'_, 'w, '_> {
                 self.writer.patch(at + place, &(u16::from_be_bytes(octets) + shift).to_be_bytes());
             }
             self.writer.patch((at + ready.octets.len()).saturating_sub(20), &zone.serial.to_be_bytes());
-            return Ok(Next::Done);
+            return Ok(());
         }
         self.soa(zone, Section::Authority, tree.negative_ttl())?;
-        Ok(Next::Done)
+        Ok(())
     }
 
     fn soa(&mut self, zone: &ZoneWorld, section: Section, ttl: Ttl) -> Result<(), Full> {
@@ -246,11 +244,11 @@ impl<'w> Walk<'_, 'w, '_> {
     }
 
     /// At or below a delegation: a referral, or DS from our side of the cut (RFC 4035 §3.1.4.1).
-    fn at_cut(&mut self, zone: &'w ZoneWorld, cut: NodeId, name: &QueryName, owner: Owner<'_>, first: bool) -> Result<Next, Full> {
+    fn at_cut(&mut self, zone: &'w ZoneWorld, cut: NodeId, name: &QueryName, owner: Owner<'_>, first: bool) -> Result<(), Full> {
         let tree = &zone.tree;
         if self.request.question.rtype == RecordType::DS && tree.name(cut) == name.as_wire() {
             return match tree.rrset(cut, RecordType::DS) {
-                Some(ds) => self.rrset(zone, cut, ds, owner).map(|()| Next::Done),
+                Some(ds) => self.rrset(zone, cut, ds, owner),
                 None => self.negative(zone, owner),
             };
         }
@@ -258,14 +256,14 @@ impl<'w> Walk<'_, 'w, '_> {
             self.writer.set_authoritative(false);
         }
         self.writer.learn_question();
-        let Some(ns) = tree.rrset(cut, RecordType::NS) else { return Ok(Next::Done) };
+        let Some(ns) = tree.rrset(cut, RecordType::NS) else { return Ok(()) };
         for rdata in tree.rdatas(ns) {
             self.writer.put_record(Section::Authority, tree.name(cut), RecordType::NS, ns.ttl, rdata, compressible(RecordType::NS, rdata))?;
         }
         for rdata in tree.rdatas(ns) {
             self.glue(zone, cut, rdata)?;
         }
-        Ok(Next::Done)
+        Ok(())
     }
 
     /// Addresses of a name server that lies in this zone. Those below the cut must all be there, or the reply is truncated (RFC 9471 §3.1);
@@ -288,10 +286,10 @@ impl<'w> Walk<'_, 'w, '_> {
     }
 
     /// RFC 6672 §3.2: the DNAME, the CNAME made from it, and on.
-    fn at_dname(&mut self, zone: &'w ZoneWorld, node: NodeId, name: &QueryName, owner: Owner<'_>) -> Result<Next, Full> {
+    fn at_dname(&mut self, zone: &'w ZoneWorld, node: NodeId, name: &QueryName, owner: Owner<'_>) -> Result<(), Full> {
         let tree = &zone.tree;
-        let Some(dname) = tree.rrset(node, RecordType::DNAME) else { return Ok(Next::Done) };
-        let Some(target) = tree.rdatas(dname).next() else { return Ok(Next::Done) };
+        let Some(dname) = tree.rrset(node, RecordType::DNAME) else { return Ok(()) };
+        let Some(target) = tree.rdatas(dname).next() else { return Ok(()) };
         self.writer.learn_question();
         self.writer.put_record(Section::Answer, tree.name(node), RecordType::DNAME, dname.ttl, target, [])?;
         let kept = name.as_wire().len() - tree.name(node).len();
@@ -299,32 +297,33 @@ impl<'w> Walk<'_, 'w, '_> {
         let len = kept + target.len();
         let Some(room) = wire.get_mut(..len) else {
             self.end.rcode = Rcode::YXDOMAIN;
-            return Ok(Next::Done);
+            return Ok(());
         };
         room[..kept].copy_from_slice(&name.as_wire()[..kept]);
         room[kept..].copy_from_slice(target);
         self.record(Section::Answer, owner, RecordType::CNAME, dname.ttl, &wire[..len])?;
         if self.request.question.rtype == RecordType::CNAME {
-            return Ok(Next::Done);
+            return Ok(());
         }
-        Ok(QueryName::read(&wire[..len]).map_or(Next::Done, Next::Follow))
+        self.onward = QueryName::read(&wire[..len]);
+        Ok(())
     }
 
     /// RFC 8482 §4.2: one HINFO for whatever there is; a CNAME shows itself.
-    fn any(&mut self, zone: &'w ZoneWorld, node: NodeId, owner: Owner<'_>) -> Result<Next, Full> {
+    fn any(&mut self, zone: &'w ZoneWorld, node: NodeId, owner: Owner<'_>) -> Result<(), Full> {
         let tree = &zone.tree;
         if let Some(cname) = tree.rrset(node, RecordType::CNAME) {
-            return self.rrset(zone, node, cname, owner).map(|()| Next::Done);
+            return self.rrset(zone, node, cname, owner);
         }
         let is_empty = tree.rrsets(node).is_empty() && tree.node(node).steer == NO_STEER;
         if is_empty {
             return self.negative(zone, owner);
         }
         self.record(Section::Answer, owner, RecordType::HINFO, ANY_TTL, b"\x07RFC8482\x00")?;
-        Ok(Next::Done)
+        Ok(())
     }
 
-    fn steered(&mut self, zone: &'w ZoneWorld, steer: u32, owner: Owner<'_>) -> Result<Next, Full> {
+    fn steered(&mut self, zone: &'w ZoneWorld, steer: u32, owner: Owner<'_>) -> Result<(), Full> {
         let rtype = self.request.question.rtype;
         let Some(name) = zone.steered.get(steer as usize) else { return self.negative(zone, owner) };
         if !name.is_cname && !name.types.contains(&rtype) {
@@ -344,19 +343,20 @@ impl<'w> Walk<'_, 'w, '_> {
             Picked::ServFail => {
                 self.writer.set_authoritative(false);
                 self.end.rcode = Rcode::SERVFAIL;
-                Ok(Next::Done)
+                Ok(())
             }
         }
     }
 
-    fn hand_out(&mut self, zone: &'w ZoneWorld, set: &AnswerSet, answers: u8, ttl: Ttl, owner: Owner<'_>) -> Result<Next, Full> {
+    fn hand_out(&mut self, zone: &'w ZoneWorld, set: &AnswerSet, answers: u8, ttl: Ttl, owner: Owner<'_>) -> Result<(), Full> {
         let rtype = self.request.question.rtype;
         if let Some(target) = &set.cname {
             self.record(Section::Answer, owner, RecordType::CNAME, ttl, target)?;
             if rtype == RecordType::CNAME {
-                return Ok(Next::Done);
+                return Ok(());
             }
-            return Ok(QueryName::read(target).map_or(Next::Done, Next::Follow));
+            self.onward = QueryName::read(target);
+            return Ok(());
         }
         match rtype {
             RecordType::A if !set.v4.addrs.is_empty() => self.addresses(&set.v4, answers, rtype, ttl, owner)?,
@@ -369,7 +369,7 @@ impl<'w> Walk<'_, 'w, '_> {
                 }
             }
         }
-        Ok(Next::Done)
+        Ok(())
     }
 
     fn addresses<const N: usize>(&mut self, set: &AddressSet<N>, answers: u8, rtype: RecordType, ttl: Ttl, owner: Owner<'_>) -> Result<(), Full> {
@@ -398,7 +398,7 @@ impl<'w> Walk<'_, 'w, '_> {
 }
 
 /// `version.bind` and `version.server` in class CH, if the operator set a text; everything else there is refused.
-pub(super) fn chaos(world: &World, request: &Request, writer: &mut Writer<'_>) -> End {
+pub(super) fn chaos(world: &World, request: &Request<'_>, writer: &mut Writer<'_>) -> End {
     let name = request.question.name.as_wire();
     let is_version = name == b"\x07version\x04bind\x00" || name == b"\x07version\x06server\x00";
     let (Some(version), true, RecordType::TXT) = (&world.server.version, is_version, request.question.rtype) else { return End::refused() };

@@ -35,8 +35,25 @@ pub struct QueryName {
 impl QueryName {
     /// Takes one uncompressed name from the start of `octets`; `None` when there is none.
     pub fn read(octets: &[u8]) -> Option<QueryName> {
-        let mut name = QueryName { lower: [0; MAX_NAME_LEN], len: 0, label_at: [0; MAX_LABELS], labels: 0 };
-        let mut at = 0usize;
+        let mut name = QueryName::root();
+        name.set(octets).then_some(name)
+    }
+
+    /// The root.
+    pub fn root() -> QueryName {
+        QueryName { lower: [0; MAX_NAME_LEN], len: 1, label_at: [0; MAX_LABELS], labels: 0 }
+    }
+
+    /// Becomes the one uncompressed name at the start of `octets`; false, and the name is not to be used, when there is none. In place, because
+    /// a move copies all that a name could be.
+    #[inline]
+    pub fn set(&mut self, octets: &[u8]) -> bool {
+        self.try_set(octets).is_some()
+    }
+
+    #[inline]
+    fn try_set(&mut self, octets: &[u8]) -> Option<()> {
+        let (mut at, mut labels) = (0usize, 0usize);
         loop {
             let len = usize::from(*octets.get(at)?);
             if len == 0 {
@@ -46,19 +63,19 @@ impl QueryName {
             if len > 63 || at + 1 + len >= MAX_NAME_LEN {
                 return None;
             }
-            *name.label_at.get_mut(usize::from(name.labels))? = at as u8;
-            name.labels += 1;
+            *self.label_at.get_mut(labels)? = at as u8;
+            labels += 1;
             at += 1 + len;
         }
-        let lower = name.lower.get_mut(..=at)?;
-        lower.copy_from_slice(octets.get(..=at)?);
-        // Length octets are at most 63 and so below 'A'.
-        lower.make_ascii_lowercase();
-        name.len = (at + 1) as u8;
-        Some(name)
+        let lower = self.lower.get_mut(..=at)?;
+        copy_lowercase(lower, octets.get(..=at)?);
+        self.len = (at + 1) as u8;
+        self.labels = labels as u8;
+        Some(())
     }
 
     /// Lower-case wire form, the root label last.
+    #[inline]
     pub fn as_wire(&self) -> &[u8] {
         self.lower.get(..usize::from(self.len)).unwrap_or(&[0])
     }
@@ -69,6 +86,7 @@ impl QueryName {
     }
 
     /// Wire form of the last `labels` labels and the root.
+    #[inline]
     pub fn suffix(&self, labels: usize) -> &[u8] {
         let skip = self.label_count().saturating_sub(labels);
         let from = match self.label_at.get(skip) {
@@ -79,6 +97,7 @@ impl QueryName {
     }
 
     /// The label at `depth` from the right, 1 being the one next to the root; without its length octet.
+    #[inline]
     pub fn label_from_right(&self, depth: usize) -> &[u8] {
         let suffix = self.suffix(depth);
         let len = suffix.first().map_or(0, |len| usize::from(*len));
@@ -86,11 +105,35 @@ impl QueryName {
     }
 }
 
+/// Eight octets at a time: names are too short for the vector loops that the compiler makes of octet by octet.
+#[inline]
+fn copy_lowercase(to: &mut [u8], from: &[u8]) {
+    let ((to, to_rest), (from, from_rest)) = (to.as_chunks_mut::<8>(), from.as_chunks::<8>());
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = lowercase(u64::from_ne_bytes(*from)).to_ne_bytes();
+    }
+    for (to, from) in to_rest.iter_mut().zip(from_rest) {
+        *to = from.to_ascii_lowercase();
+    }
+}
+
+/// Each of the eight octets in ASCII lower case. Length octets are at most 63, below 'A', and stay as they are.
+#[inline]
+fn lowercase(octets: u64) -> u64 {
+    const ALL: u64 = u64::MAX / 0xff;
+    let low_bits = octets & (ALL * 0x7f);
+    // The top bit of an octet tells whether it is past 'Z', and whether it is 'A' or past it.
+    let past_z = low_bits + ALL * u64::from(0x7f - b'Z');
+    let from_a = low_bits + ALL * u64::from(0x80 - b'A');
+    let upper = (from_a ^ past_z) & !octets & (ALL * 0x80);
+    octets | upper >> 2
+}
+
 /// The question of a query.
-#[derive(Clone, Debug)]
-pub struct Question {
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'n> {
     /// Lower case.
-    pub name: QueryName,
+    pub name: &'n QueryName,
     /// QTYPE.
     pub rtype: RecordType,
     /// QCLASS.
@@ -122,19 +165,17 @@ pub struct ClientSubnet {
 }
 
 /// A query that deserves an answer.
-#[derive(Clone, Debug)]
-pub struct Request {
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'n> {
     /// What is asked.
-    pub question: Question,
+    pub question: Question<'n>,
     /// Present when the query had an OPT record.
     pub edns: Option<Edns>,
 }
 
 /// What the octets came to.
-// A request is 400 octets on the stack of the one caller; boxing it would allocate per query.
-#[allow(clippy::large_enum_variant)]
-#[derive(Clone, Debug)]
-pub enum Parsed {
+#[derive(Clone, Copy, Debug)]
+pub enum Parsed<'n> {
     /// A response or less than a header: say nothing.
     Silence,
     /// Answer with this code.
@@ -147,11 +188,11 @@ pub enum Parsed {
         opt: bool,
     },
     /// Answer it.
-    Query(Request),
+    Query(Request<'n>),
 }
 
-/// Reads one message.
-pub fn parse(packet: &[u8]) -> Parsed {
+/// Reads one message. `name` is room for the question's name; what it holds before does not matter.
+pub fn parse<'n>(packet: &[u8], name: &'n mut QueryName) -> Parsed<'n> {
     let Some(header) = packet.get(..HEADER_LEN) else { return Parsed::Silence };
     if header[2] & 0x80 != 0 {
         return Parsed::Silence;
@@ -160,13 +201,13 @@ pub fn parse(packet: &[u8]) -> Parsed {
     let count = |at: usize| usize::from(u16::from_be_bytes([header[at], header[at + 1]]));
     if opcode != Opcode::QUERY {
         let refused = matches!(opcode, Opcode::NOTIFY | Opcode::UPDATE);
-        let question_end = if count(4) == 1 { read_question(packet).map_or(HEADER_LEN, |q| q.end) } else { HEADER_LEN };
+        let question_end = if count(4) == 1 { read_question(packet, name).map_or(HEADER_LEN, |q| q.end) } else { HEADER_LEN };
         return Parsed::Fault { rcode: if refused { Rcode::REFUSED } else { Rcode::NOTIMP }, question_end, opt: false };
     }
     if count(4) != 1 {
         return Parsed::Fault { rcode: Rcode::FORMERR, question_end: HEADER_LEN, opt: false };
     }
-    let Some(question) = read_question(packet) else {
+    let Some(question) = read_question(packet, name) else {
         return Parsed::Fault { rcode: Rcode::FORMERR, question_end: HEADER_LEN, opt: false };
     };
     if count(6) == 0 && count(8) == 0 && count(10) == 0 && packet.len() == question.end {
@@ -178,8 +219,8 @@ pub fn parse(packet: &[u8]) -> Parsed {
     }
 }
 
-fn read_question(packet: &[u8]) -> Option<Question> {
-    let name = QueryName::read(packet.get(HEADER_LEN..)?)?;
+fn read_question<'n>(packet: &[u8], name: &'n mut QueryName) -> Option<Question<'n>> {
+    name.try_set(packet.get(HEADER_LEN..)?)?;
     let at = HEADER_LEN + name.as_wire().len();
     let fixed = packet.get(at..at + 4)?;
     Some(Question {
@@ -308,6 +349,10 @@ fn read_ecs(data: &[u8]) -> Option<Option<ClientSubnet>> {
 mod tests {
     use super::*;
 
+    fn parse(packet: &[u8]) -> Parsed<'static> {
+        super::parse(packet, Box::leak(Box::new(QueryName::root())))
+    }
+
     fn query(opt: Option<&[u8]>) -> Vec<u8> {
         let mut packet = vec![0x12, 0x34, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, u8::from(opt.is_some())];
         packet.extend_from_slice(b"\x03WwW\x07example\x03com\x00\x00\x01\x00\x01");
@@ -327,6 +372,17 @@ mod tests {
             Parsed::Query(request) => Ok(request.edns.expect("an OPT was sent")),
             Parsed::Fault { rcode, opt: true, .. } => Err(rcode),
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn rfc4343_every_octet_is_lowered_as_ascii_says() {
+        for octet in 0..=255u8 {
+            for at in 0..8 {
+                let mut octets = *b"aZ@[`{\x80\xff";
+                octets[at] = octet;
+                assert_eq!(lowercase(u64::from_ne_bytes(octets)).to_ne_bytes(), octets.map(|octet| octet.to_ascii_lowercase()), "{octets:?}");
+            }
         }
     }
 
@@ -411,7 +467,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_octets_come_to_something(octets in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
-            let _ = parse(&octets);
+            let _ = super::parse(&octets, &mut QueryName::root());
         }
     }
 }
