@@ -52,6 +52,7 @@ pub struct Writer<'b> {
 impl<'b> Writer<'b> {
     /// Starts a reply: header and question (`packet[12..question_end]`) of the query, QR set, opcode and RD kept (RFC 1035 §4.1.1), CD kept
     /// (RFC 4035 §3.1.6). `limit` counts the whole message. `None` when not even that fits.
+    #[inline]
     pub fn begin(buf: &'b mut [u8], packet: &[u8], question_end: usize, limit: usize) -> Option<Writer<'b>> {
         let limit = limit.min(buf.len());
         if question_end > limit || question_end < HEADER_LEN {
@@ -125,10 +126,17 @@ impl<'b> Writer<'b> {
     }
 
     /// Copies records that are ready: `block` holds `records` whole records, its pointers good for this message. Returns its offset.
+    #[inline]
     pub fn put_block(&mut self, section: Section, block: &[u8], records: u16) -> Result<usize, Full> {
         let from = self.put(block)?;
         self.counts[section as usize] += records;
         Ok(from)
+    }
+
+    /// Goes on with the record that was put last; its length is the caller's to patch.
+    #[inline]
+    pub fn extend(&mut self, octets: &[u8]) -> Result<(), Full> {
+        self.put(octets).map(|_| ())
     }
 
     /// Writes one record field by field. `owner` and the names in `rdata` that `spans` lists (offset, length; uncompressed) are compressed.
@@ -248,6 +256,7 @@ impl<'b> Writer<'b> {
     }
 
     /// Writes octets as they stand; returns their offset.
+    #[inline]
     fn put(&mut self, octets: &[u8]) -> Result<usize, Full> {
         let from = self.at;
         let end = from + octets.len();
@@ -260,6 +269,7 @@ impl<'b> Writer<'b> {
     }
 
     /// Overwrites octets that already stand there (a TTL in a block, a serial).
+    #[inline]
     pub fn patch(&mut self, at: usize, octets: &[u8]) {
         if let Some(target) = self.buf.get_mut(at..at + octets.len()) {
             target.copy_from_slice(octets);
@@ -267,6 +277,7 @@ impl<'b> Writer<'b> {
     }
 
     /// Writes the counts; the message is complete. Returns its length.
+    #[inline]
     pub fn finish(self) -> usize {
         for (index, count) in self.counts.iter().enumerate() {
             let at = 6 + 2 * index;
