@@ -66,18 +66,11 @@ pub struct DownZone {
 }
 
 #[derive(Clone, Debug)]
-enum Entry {
-    Up(Arc<ZoneWorld>),
-    Down(DownZone),
-}
-
-impl Entry {
-    fn apex(&self) -> &Name {
-        match self {
-            Entry::Up(zone) => zone.tree.apex(),
-            Entry::Down(zone) => &zone.apex,
-        }
-    }
+struct Entry {
+    /// Lower case. A copy of the tree's, which is some pointers away.
+    apex: Name,
+    /// `None`: SERVFAIL.
+    zone: Option<Arc<ZoneWorld>>,
 }
 
 /// Finds the zone of a name: the longest apex that it is at or below.
@@ -102,10 +95,12 @@ impl ZoneIndex {
     /// Indexes the zones; of two with the same apex the first counts.
     pub fn new(up: Vec<Arc<ZoneWorld>>, down: Vec<DownZone>) -> ZoneIndex {
         let mut index = ZoneIndex { least_labels: usize::MAX, ..ZoneIndex::default() };
-        for entry in up.into_iter().map(Entry::Up).chain(down.into_iter().map(Entry::Down)) {
-            let apex = entry.apex().to_lowercase();
+        let up = up.into_iter().map(|zone| Entry { apex: zone.tree.apex().to_lowercase(), zone: Some(zone) });
+        let down = down.into_iter().map(|zone| Entry { apex: zone.apex.to_lowercase(), zone: None });
+        for entry in up.chain(down) {
+            let apex = &entry.apex;
             let hash = hash_name(apex.as_wire());
-            if index.index.find(hash, |at| index.entries[*at as usize].apex() == &apex).is_some() {
+            if index.index.find(hash, |at| index.entries[*at as usize].apex == *apex).is_some() {
                 continue;
             }
             index.least_labels = index.least_labels.min(apex.label_count());
@@ -113,7 +108,7 @@ impl ZoneIndex {
             let at = index.entries.len() as u32;
             index.entries.push(entry);
             let entries = &index.entries;
-            index.index.insert_unique(hash, at, |at| hash_name(entries[*at as usize].apex().to_lowercase().as_wire()));
+            index.index.insert_unique(hash, at, |at| hash_name(entries[*at as usize].apex.as_wire()));
         }
         index
     }
@@ -122,34 +117,26 @@ impl ZoneIndex {
     /// (the parent's side of a cut between two zones of ours).
     pub fn find(&self, name: &QueryName, below: usize) -> Option<(Served<'_>, u64)> {
         let mut hash = ROOT_HASH;
-        let mut best = self.probe(name, 0, hash, below);
-        for depth in 1..=name.label_count() {
-            hash = hash_label(hash, name.label_from_right(depth));
-            if let Some(found) = self.probe(name, depth, hash, below) {
-                best = Some(found);
+        let mut best = None;
+        for depth in 0..=name.label_count() {
+            if depth > 0 {
+                hash = hash_label(hash, name.label_from_right(depth));
+            }
+            if (self.least_labels..=self.most_labels).contains(&depth) && depth < below {
+                best = self.probe(name.suffix(depth), hash).or(best);
             }
         }
-        let served = match &self.entries[best? as usize] {
-            Entry::Up(zone) => Served::Up(zone),
-            Entry::Down(_) => Served::Down,
-        };
-        Some((served, hash))
+        Some((best?.zone.as_deref().map_or(Served::Down, Served::Up), hash))
     }
 
-    fn probe(&self, name: &QueryName, depth: usize, hash: u64, below: usize) -> Option<u32> {
-        if depth < self.least_labels || depth > self.most_labels || depth >= below {
-            return None;
-        }
-        // Apexes are kept in lower case by the tree; a zone that is down may have been written otherwise.
-        let suffix = name.suffix(depth);
-        self.index.find(hash, |at| self.entries[*at as usize].apex().as_wire().eq_ignore_ascii_case(suffix)).copied()
+    #[inline]
+    fn probe(&self, lower: &[u8], hash: u64) -> Option<&Entry> {
+        let found = self.index.find(hash, |at| self.entries.get(*at as usize).is_some_and(|entry| entry.apex.as_wire() == lower))?;
+        self.entries.get(*found as usize)
     }
 
     /// The zones that are answered from.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<ZoneWorld>> {
-        self.entries.iter().filter_map(|entry| match entry {
-            Entry::Up(zone) => Some(zone),
-            Entry::Down(_) => None,
-        })
+        self.entries.iter().filter_map(|entry| entry.zone.as_ref())
     }
 }

@@ -120,15 +120,22 @@ pub fn hash_label(below: u64, label: &[u8]) -> u64 {
         (product as u64) ^ ((product >> 64) as u64)
     };
     let mut hash = below ^ (label.len() as u64).wrapping_mul(K1);
-    let mut chunks = label.chunks_exact(8);
-    for chunk in &mut chunks {
-        let mut octets = [0; 8];
-        octets.copy_from_slice(chunk);
-        hash = fold(hash ^ u64::from_le_bytes(octets), K0);
+    let mut rest = label;
+    while let Some((chunk, after)) = rest.split_first_chunk::<8>().filter(|(_, after)| !after.is_empty()) {
+        hash = fold(hash ^ u64::from_le_bytes(*chunk), K0);
+        rest = after;
     }
-    let mut octets = [0; 8];
-    octets[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
-    fold(hash ^ u64::from_le_bytes(octets) ^ K1, K0 ^ hash.rotate_left(32))
+    fold(hash ^ last_octets(rest) ^ K1, K0 ^ hash.rotate_left(32))
+}
+
+/// Up to eight octets as one number, in two reads that overlap: a copy of a length known only now would be a call.
+fn last_octets(octets: &[u8]) -> u64 {
+    match (octets.first_chunk::<4>(), octets.last_chunk::<4>(), octets) {
+        (Some(first), Some(last), _) => u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32,
+        (_, _, [first, .., last]) => u64::from(*first) | u64::from(octets[octets.len() / 2]) << 8 | u64::from(*last) << 16,
+        (_, _, [only]) => u64::from(*only),
+        (_, _, []) => 0,
+    }
 }
 
 /// The hash of the root, from which [`hash_label`] starts.
