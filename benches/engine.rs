@@ -28,7 +28,7 @@ const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
 fn build_of(files: &[(&str, &[u8])]) -> load::Build {
     let files: BTreeMap<PathBuf, Arc<[u8]>> = files.iter().map(|(path, octets)| (PathBuf::from(path), Arc::from(*octets))).collect();
     let build = load::build(&MemoryFiles(files), Path::new("meridian.toml"), &load::Previous::default());
-    assert!(!build.has_errors() && build.bad.is_empty(), "{:?}", build.problems);
+    assert!(!build.has_errors() && build.bad.is_empty(), "{:?}", build.problems.first());
     build
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn names_zone(names: u32) -> String {
     let mut text = String::from(SOA);
     for n in 0..names {
         let [_, b, c, d] = n.to_be_bytes();
-        text.push_str(&format!("{} A 10.{b}.{c}.{d}\n{0} AAAA 2001:db8::{:x}\n", label(n), n));
+        text.push_str(&format!("{} A 10.{b}.{c}.{d}\n{0} AAAA 2001:db8::{:x}:{:x}\n", label(n), n >> 16, n & 0xffff));
     }
     text
 }
