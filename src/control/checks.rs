@@ -1,15 +1,44 @@
 //! What is known of every check, and from that of every endpoint. Owned by the single writer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::api::{CheckSpec, Observation};
-use crate::health::machine::Machine;
+use super::compile::ZoneParts;
+use crate::health::machine::{self, Machine};
 use crate::health::{Failure, State};
 use crate::store::Verdict;
 
 /// Verdicts of an earlier run count while they are younger than this (CONTRACT, Health before and between checks).
 const VERDICT_MAX_AGE_S: u64 = 3600;
+
+/// A check that came back ramps for this many TTLs of the slowest name that uses it, [`machine::RAMP`] at least: shares move in answers at once,
+/// but loads follow one TTL later (algorithms §3.4).
+const RAMP_TTLS: u32 = 4;
+
+/// Every check that some zone wants, with how long it ramps.
+pub(super) fn wanted_by<'a>(zones: impl Iterator<Item = &'a ZoneParts>) -> (Vec<CheckSpec>, HashMap<CheckSpec, Duration>) {
+    let (mut wanted, mut ramps) = (Vec::new(), HashMap::new());
+    for zone in zones {
+        let mut slowest = vec![0; zone.checks.len()];
+        for steer in &zone.model.steers {
+            for ix in zone.model.pools_below(steer.root) {
+                let ttl: &mut u32 = &mut slowest[ix.0 as usize];
+                *ttl = steer.ttl.max.max(*ttl);
+            }
+        }
+        for (endpoints, ttl) in zone.checks.iter().zip(slowest) {
+            for spec in endpoints.iter().flatten() {
+                let ramp = ramps.entry(spec.clone()).or_insert_with(|| {
+                    wanted.push(spec.clone());
+                    machine::RAMP
+                });
+                *ramp = Duration::from_secs(u64::from(ttl.saturating_mul(RAMP_TTLS))).max(*ramp);
+            }
+        }
+    }
+    (wanted, ramps)
+}
 
 /// Every check that some endpoint wants.
 #[derive(Debug, Default)]
@@ -49,9 +78,9 @@ impl Checks {
         self.kept.extend(verdicts.into_iter().filter(fresh).map(|verdict| (verdict.key.clone(), verdict)));
     }
 
-    /// Makes the set of checks exactly `wanted`; those that stay keep what is known of them. One that is new takes over from one that went away
-    /// and connected to the same place: an endpoint that is down does not come back because somebody edited its monitor.
-    pub(super) fn set_wanted(&mut self, wanted: &[CheckSpec], now: Duration) {
+    /// Makes the set of checks exactly `wanted`, each with its ramp time; those that stay keep what is known of them. One that is new takes over
+    /// from one that went away and connected to the same place: an endpoint that is down does not come back because somebody edited its monitor.
+    pub(super) fn set_wanted(&mut self, wanted: &[CheckSpec], ramps: &HashMap<CheckSpec, Duration>, now: Duration) {
         let mut before = std::mem::take(&mut self.known);
         self.known.extend(wanted.iter().filter_map(|spec| before.remove_entry(spec)));
         for spec in wanted {
@@ -63,6 +92,9 @@ impl Checks {
                 None => successor(&mut before, spec).unwrap_or_else(|| Check::new(now)),
             };
             self.known.insert(spec.clone(), check);
+        }
+        for (spec, check) in &mut self.known {
+            check.machine.set_ramp(ramps.get(spec).copied().unwrap_or(machine::RAMP));
         }
     }
 
@@ -83,15 +115,18 @@ impl Checks {
             check.since_unix = Some(now_unix);
         }
         let delay = check.machine.next_delay(thresholds);
-        check.next_check_unix = Some(now_unix + delay.as_secs());
+        // Intervals run from start to start, and this check began `took` ago.
+        check.next_check_unix = Some(now_unix + delay.saturating_sub(observation.took).as_secs());
         Some(Observed { delay, transition: transition.map(|step| (step.from, step.to)) })
     }
 
-    /// Ends ramps whose time is over; true when any check is or was ramping, so that weights move.
-    pub(super) fn tick(&mut self, now: Duration, now_unix: u64) -> bool {
-        let mut moving = false;
-        for check in self.known.values_mut() {
-            moving |= check.machine.state() == State::Ramp;
+    /// Ends ramps whose time is over; returns the checks that are or were ramping, whose weights move.
+    pub(super) fn tick(&mut self, now: Duration, now_unix: u64) -> HashSet<CheckSpec> {
+        let mut moving = HashSet::new();
+        for (spec, check) in &mut self.known {
+            if check.machine.state() == State::Ramp {
+                moving.insert(spec.clone());
+            }
             if check.machine.tick(now).is_some() {
                 check.since_unix = Some(now_unix);
                 check.changed = true;

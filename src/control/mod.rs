@@ -7,6 +7,7 @@ mod checks;
 pub mod compile;
 pub mod explain;
 pub mod handle;
+mod holds;
 pub mod load;
 mod overlays;
 mod reload;

@@ -1,12 +1,13 @@
 //! Runtime changes: reading their targets, checking them against what is loaded, and what they come to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
 
 use super::api::{Forced, NewOverlay, Overlay, Refusal, Setting};
 use super::compile::ZoneParts;
 use crate::config;
 use crate::dns::{Name, RecordType};
-use crate::policy::model::{Child, PolicyIx, PolicyKind, TtlRange, ZoneModel};
+use crate::policy::model::{Child, PolicyIx, PolicyKind, Pool, TtlRange, ZoneModel};
 use crate::zone::{MAX_TTL, Ttl};
 
 /// Overlays that can be in effect at once; more are refused.
@@ -57,6 +58,20 @@ impl Effects {
             }
         }
         effects
+    }
+
+    /// What is not the same in `before`.
+    pub(super) fn differing(&self, before: &Effects) -> Differing {
+        let mut differing = Differing::default();
+        differing.things.extend(differing_keys(&self.forced, &before.forced));
+        differing.things.extend(differing_keys(&self.weights, &before.weights));
+        differing.zones.extend(differing_keys(&self.children, &before.children).map(|(zone, ..)| zone));
+        differing.owners.extend(differing_keys(&self.steered, &before.steered));
+        if self.statics != before.statics {
+            // Their order counts, so all of them.
+            differing.owners.extend(self.statics.iter().chain(&before.statics).map(|(owner, ..)| owner.clone()));
+        }
+        differing
     }
 
     fn add(&mut self, found: Found, set: Setting) {
@@ -112,6 +127,38 @@ impl Effects {
     }
 }
 
+fn differing_keys<'a, K: Clone + Eq + Hash, V: PartialEq>(now: &'a HashMap<K, V>, before: &'a HashMap<K, V>) -> impl Iterator<Item = K> + 'a {
+    let gone = before.keys().filter(move |key| !now.contains_key(*key));
+    let other = now.iter().filter(move |(key, value)| before.get(*key) != Some(*value)).map(|(key, _)| key);
+    gone.chain(other).cloned()
+}
+
+/// What two sums of overlays do not have in common.
+#[derive(Debug, Default)]
+pub(super) struct Differing {
+    /// Endpoint ids, pool ids, `region:NAME`.
+    things: HashSet<String>,
+    /// Apexes of zones with policies whose children weigh otherwise.
+    zones: HashSet<Name>,
+    /// Names with other TTLs.
+    owners: HashSet<Name>,
+}
+
+impl Differing {
+    /// True when the zone has any of it.
+    pub(super) fn touches(&self, model: &ZoneModel) -> bool {
+        self.zones.contains(&model.name)
+            || self.owners.iter().any(|owner| owner.is_at_or_below(&model.name))
+            || !self.things.is_empty() && model.pools.iter().any(|pool| self.touches_pool(pool))
+    }
+
+    fn touches_pool(&self, pool: &Pool) -> bool {
+        self.things.contains(&*pool.id)
+            || pool.region.as_ref().is_some_and(|region| self.things.contains(&format!("region:{region}")))
+            || pool.endpoints.iter().any(|endpoint| self.things.contains(&*endpoint.id))
+    }
+}
+
 /// Checks a request and gives it an id.
 pub(super) fn admit(new: NewOverlay, owner: String, id: u64, now_unix: u64, held: usize, zones: &[&ZoneParts]) -> Result<Overlay, Refusal> {
     let invalid = |field: &str, detail: String| Err(Refusal::Invalid { field: field.into(), detail });
@@ -153,6 +200,13 @@ fn not_found(what: &str, candidates: Vec<String>) -> Refusal {
 }
 
 fn find_thing(target: &str, zones: &[&ZoneParts], with_groups: bool) -> Result<Found, Refusal> {
+    let is_target = |pool: &Pool| {
+        let group = || *pool.id == *target || pool.region.as_ref().is_some_and(|region| target.strip_prefix("region:") == Some(region));
+        with_groups && group() || pool.endpoints.iter().any(|endpoint| *endpoint.id == *target)
+    };
+    if zones.iter().any(|zone| zone.model.pools.iter().any(is_target)) {
+        return Ok(Found::Thing(target.into()));
+    }
     let mut candidates = Vec::new();
     for model in zones.iter().map(|zone| &zone.model) {
         for pool in &model.pools {
@@ -163,7 +217,7 @@ fn find_thing(target: &str, zones: &[&ZoneParts], with_groups: bool) -> Result<F
             candidates.extend(pool.endpoints.iter().map(|endpoint| endpoint.id.to_string()));
         }
     }
-    if candidates.iter().any(|id| id == target) { Ok(Found::Thing(target.into())) } else { Err(not_found(target, candidates)) }
+    Err(not_found(target, candidates))
 }
 
 fn find_child(target: &str, zones: &[&ZoneParts]) -> Result<Found, Refusal> {

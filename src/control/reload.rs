@@ -133,8 +133,7 @@ fn take_zone(writer: &mut Writer, name: Name, taken: TakenZone) -> ZoneReload {
     }
     let why = state.kept_why.clone();
     writer.zones.insert(name.clone(), state);
-    move_serial(writer, &name);
-    writer.keep_zone(&name, true);
+    writer.fresh.push(name);
     ZoneReload { zone, outcome: if why.is_some() { "kept" } else { "taken" }.into(), why }
 }
 

@@ -1,13 +1,14 @@
 //! What one zone is at present: compiled parts, what is known of its endpoints, and the world made from both.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::checks::Checks;
+use super::holds::{self, Held, Hold};
 use super::load::TakenZone;
 use super::overlays::Effects;
-use crate::dns::RecordType;
+use crate::dns::{Name, RecordType};
 use crate::policy::model::{AllDown, Child, Failback, Forced, PolicyIx, Steer, ZoneModel};
 use crate::policy::plan::{self, EndpointView, Pass, Plan, PoolView, UNSETTLED, View};
 use crate::policy::resolve::Class;
@@ -41,16 +42,9 @@ pub(super) struct ZoneState {
     settled: Vec<u64>,
     /// By pool index: it was unsettled when last looked at.
     unsettled: Vec<bool>,
-    held: BTreeMap<(PolicyIx, Child), Hold>,
+    held: Held,
     /// The last plan that was not `all_down`, for names that ask for it.
     last_good: HashMap<(usize, Class), Plan>,
-}
-
-/// A better child that traffic has left.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hold {
-    /// When it became healthy again.
-    healthy_since: Option<Duration>,
 }
 
 impl ZoneState {
@@ -64,7 +58,7 @@ impl ZoneState {
             world: None,
             settled: vec![0; pools],
             unsettled: vec![false; pools],
-            held: BTreeMap::new(),
+            held: Held::new(),
             last_good: HashMap::new(),
         }
     }
@@ -161,41 +155,15 @@ impl ZoneState {
         view
     }
 
-    /// A child of a policy with `failback` is held from when it becomes critical until it may come back (CONTRACT, `failback`):
-    ///
-    /// ```text
-    /// child critical                                   held
-    /// healthy, manual                                  held until an operator ends it
-    /// healthy, after d                                 held until healthy for d
-    /// healthy, every other child critical or held      free: there is nothing to stay on
-    /// ```
+    /// What failback holds now (CONTRACT, `failback`).
     fn update_holds(&mut self, mut view: View, now: Duration) -> View {
         let model = self.model().clone();
         for (at, policy) in model.policies.iter().enumerate() {
-            if policy.failback == Failback::Auto {
-                continue;
-            }
-            let ix = PolicyIx(at as u32);
-            let children = policy.kind.children();
-            for child in &children {
-                let key = (ix, *child);
-                if is_critical(&model, &view, *child) {
-                    self.held.insert(key, Hold { healthy_since: None });
-                } else if let Some(hold) = self.held.get_mut(&key) {
-                    let since = *hold.healthy_since.get_or_insert(now);
-                    if matches!(policy.failback, Failback::After(wait) if now.saturating_sub(since) >= wait) {
-                        self.held.remove(&key);
-                    }
-                }
-            }
-            let free = |child: &Child| !self.held.contains_key(&(ix, *child));
-            if !children.iter().any(free) {
-                for child in children.iter().filter(|child| !is_critical(&model, &view, **child)) {
-                    self.held.remove(&(ix, *child));
-                }
+            if policy.failback != Failback::Auto {
+                holds::update(&mut self.held, &model, &view, PolicyIx(at as u32), now);
             }
         }
-        view.held = self.held.keys().copied().collect::<BTreeSet<_>>();
+        view.held = self.held.keys().copied().collect();
         view
     }
 
@@ -204,12 +172,28 @@ impl ZoneState {
         self.held.values().any(|hold| hold.healthy_since.is_some())
     }
 
-    /// Ends the holds of a policy or steered name; false when there is none of that name.
-    pub(super) fn fail_back(&mut self, policy: &str) -> bool {
+    /// Ends the holds of `policy:NAME`, or of every policy below a steered name; false when there is none of that name.
+    pub(super) fn fail_back(&mut self, name: &str) -> bool {
         let model = self.model().clone();
-        let known = model.policies.iter().any(|other| other.name == policy);
-        self.held.retain(|(ix, _), _| model.policy(*ix).name != policy);
-        known
+        let policies: Vec<PolicyIx> = match name.strip_prefix("policy:") {
+            Some(name) => (0..model.policies.len() as u32).map(PolicyIx).filter(|ix| model.policy(*ix).name == name).collect(),
+            None => {
+                let owner = Name::parse(name, &model.name).map(|owner| owner.to_lowercase());
+                let steers = model.steers.iter().filter(|steer| owner.as_ref() == Ok(&steer.owner));
+                steers.flat_map(|steer| model.policies_below(steer.root)).collect()
+            }
+        };
+        self.held.retain(|(ix, _), _| !policies.contains(ix));
+        !policies.is_empty()
+    }
+
+    /// Everything that [`fail_back`](Self::fail_back) takes, with the zone in front.
+    pub(super) fn failback_names(&self) -> Vec<String> {
+        let model = self.model();
+        let zone = super::overlays::zone_text(&model.name);
+        let policies = model.policies.iter().filter(|policy| policy.failback != Failback::Auto && !policy.inline);
+        let steers = model.steers.iter().filter(|steer| matches!(steer.root, Child::Policy(_)));
+        policies.map(|policy| format!("{zone}/policy:{}", policy.name)).chain(steers.map(|steer| format!("{zone}/{}", steer.name))).collect()
     }
 
     /// Holds as they are kept for the next run: `zone/policy:NAME/child`.
@@ -255,15 +239,6 @@ impl ZoneState {
         let hash = format!("{:032x}", self.taken.loaded.content);
         if ttls.is_empty() { hash } else { format!("{hash}+{ttls:?}") }
     }
-}
-
-/// Every pool that the child can come to is critical.
-fn is_critical(model: &ZoneModel, view: &View, child: Child) -> bool {
-    model.pools_below(child).into_iter().all(|ix| {
-        let (pool, seen) = (model.pool(ix), &view.pools[ix.0 as usize]);
-        let usable = seen.endpoints.iter().filter(|endpoint| endpoint.is_usable()).count();
-        !pool.endpoints.is_empty() && (usable == 0 || usable < pool.min_healthy.needed(pool.endpoints.len()))
-    })
 }
 
 fn find_hold(model: &ZoneModel, policy: &str, child: &str) -> Option<(PolicyIx, Child)> {

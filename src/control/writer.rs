@@ -13,14 +13,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
 use super::api::{Applied, NewOverlay, Observation, Overlay, Refusal, ReloadReport, Status};
-use super::checks::Checks;
+use super::checks::{self, Checks};
 use super::compile::ZoneParts;
 use super::handle::{Ends, Event};
 use super::load::{self, Build, Previous};
 use super::overlays::{self, Effects};
 use super::state::{Surroundings, ZoneState};
 use super::{reload, status};
-use crate::config::{OsFiles, Settings};
+use crate::config::{self, OsFiles, Settings};
 use crate::dns::Name;
 use crate::store::{Saved, Serial, Store};
 use crate::telemetry::Registry;
@@ -32,6 +32,9 @@ const TICK: Duration = Duration::from_secs(1);
 const MAX_BURST: usize = 512;
 /// Ticks between writes of verdicts.
 const VERDICT_TICKS: u64 = 5;
+
+/// What to do when a change cannot be kept: one that a restart would silently undo must not look as if it were made.
+const STORE_ADVICE: &str = "make state.path writable (and restart, if it was not at start), or change the zone file and reload: that needs no state";
 
 /// Everything the writer starts with.
 pub struct Start {
@@ -55,6 +58,7 @@ pub struct Start {
 pub(super) enum Done {
     Stored { change: StoredChange, result: Result<(), String> },
     Built { build: Box<Build>, zone: Option<String>, all_or_nothing: bool, reply: ReloadReply },
+    HoldsKept(Result<(), String>),
     Trouble(String),
 }
 
@@ -74,13 +78,18 @@ pub struct Writer {
     pub(super) settings: Option<Settings>,
     pub(super) zones: BTreeMap<Name, ZoneState>,
     pub(super) down: BTreeMap<Name, String>,
+    /// Taken, but not yet kept for the next start.
+    pub(super) fresh: Vec<Name>,
     pub(super) checks: Checks,
     pub(super) overlays: BTreeMap<u64, Overlay>,
     pub(super) effects: Effects,
+    overlays_changed: bool,
     next_overlay_id: u64,
     /// Serials of the last run, until their zone turns up.
     pub(super) serials: BTreeMap<String, Serial>,
     saved_holds: Vec<String>,
+    /// A write of `saved_holds` is under way.
+    keeping_holds: bool,
     pub(super) store: Store,
     registry: Registry,
     pub(super) geo_hash: u64,
@@ -112,12 +121,15 @@ impl Writer {
             settings: None,
             zones: BTreeMap::new(),
             down: BTreeMap::new(),
+            fresh: Vec::new(),
             checks: Checks::default(),
             overlays: start.saved.overlays.into_iter().map(|overlay| (overlay.id, overlay)).collect(),
             effects: Effects::default(),
+            overlays_changed: false,
             next_overlay_id: start.saved.next_overlay_id,
             serials: start.saved.serials,
             saved_holds: start.saved.holds,
+            keeping_holds: false,
             store: start.store,
             registry: start.registry,
             geo_hash: 0,
@@ -139,6 +151,7 @@ impl Writer {
             ticks: 0,
         };
         writer.checks.restore(start.saved.verdicts, unix_now());
+        writer.expire_overlays(unix_now());
         writer.take_build(start.build, None, false);
         writer.publish();
         writer
@@ -166,7 +179,11 @@ impl Writer {
             };
             if !self.dirty.is_empty() || self.index_dirty {
                 self.publish();
+                self.keep_holds();
+            } else if self.overlays_changed {
+                self.publish_status();
             }
+            self.overlays_changed = false;
             self.reply();
             self.retired.retain(|world| Arc::strong_count(world) > 1);
             if let Some(reply) = stop {
@@ -200,7 +217,7 @@ impl Writer {
         match event {
             Event::Observed(observation, reply) => self.observe(&observation, reply),
             Event::Overlay(new, owner, reply) => self.lay(new, owner, reply),
-            Event::Revert(id, by, reply) => self.lift(id, &by, "reverted", Some(reply)),
+            Event::Revert(id, by, reply) => self.lift(id, by, reply),
             Event::Reload { zone, all_or_nothing, reply } => self.reload(zone, all_or_nothing, reply),
             Event::Failback(name, by, reply) => self.fail_back(&name, &by, reply),
             Event::Stop(_) => {}
@@ -240,17 +257,14 @@ impl Writer {
         });
     }
 
-    fn lift(&mut self, id: u64, by: &str, how: &'static str, reply: Option<OverlayReply>) {
+    fn lift(&mut self, id: u64, by: String, reply: OverlayReply) {
         if !self.overlays.contains_key(&id) {
-            if let Some(reply) = reply {
-                let _ = reply.send(Err(Refusal::NotFound { what: format!("overlay {id}"), near: Vec::new() }));
-            }
+            let _ = reply.send(Err(no_overlay(id)));
             return;
         }
-        let reply = reply.unwrap_or_else(|| oneshot::channel().0);
-        let (store, done, by) = (self.store.clone(), self.done_sender.clone(), by.to_string());
+        let (store, done) = (self.store.clone(), self.done_sender.clone());
         tokio::spawn(async move {
-            let result = store.end_overlay(id, how, &by, unix_now()).await.map_err(|error| error.to_string());
+            let result = store.end_overlay(id, "reverted", &by, unix_now()).await.map_err(|error| error.to_string());
             let _ = done.send(Done::Stored { change: StoredChange::Lift(id, reply), result });
         });
     }
@@ -270,13 +284,14 @@ impl Writer {
         });
     }
 
+    /// `zone/policy:NAME`, or `zone/name` for every policy below a steered name.
     fn fail_back(&mut self, name: &str, by: &str, reply: oneshot::Sender<Result<u64, Refusal>>) {
         let (zone, rest) = name.split_once('/').unwrap_or((name, ""));
-        let policy = rest.strip_prefix("policy:").unwrap_or(rest);
-        let apex = Name::parse_absolute(zone).unwrap_or_else(|_| Name::root());
-        let found = self.zones.get_mut(&apex).is_some_and(|zone| zone.fail_back(policy));
-        if !found {
-            let _ = reply.send(Err(Refusal::NotFound { what: name.into(), near: Vec::new() }));
+        let apex = Name::parse_absolute(zone).map_or_else(|_| Name::root(), |apex| apex.to_lowercase());
+        if !self.zones.get_mut(&apex).is_some_and(|zone| zone.fail_back(rest)) {
+            let candidates: Vec<String> = self.zones.values().flat_map(ZoneState::failback_names).collect();
+            let near = config::nearest(name, candidates.iter().map(String::as_str)).map(str::to_string).into_iter().collect();
+            let _ = reply.send(Err(Refusal::NotFound { what: name.into(), near }));
             return;
         }
         self.log_event("failback", serde_json::json!({ "name": name, "by": by }));
@@ -287,8 +302,10 @@ impl Writer {
     fn take_done(&mut self, done: Done) {
         match done {
             Done::Stored { change: StoredChange::Lay(_, reply) | StoredChange::Lift(_, reply), result: Err(detail) } => {
-                let _ = reply.send(Err(Refusal::Store { detail: detail.clone() }));
-                self.store_trouble = Some(detail);
+                let _ = reply.send(Err(Refusal::Store { detail: format!("{detail}; {STORE_ADVICE}") }));
+                if self.store.absent().is_none() {
+                    self.store_trouble = Some(detail);
+                }
             }
             Done::Stored { change, result: Ok(()) } => {
                 self.store_trouble = None;
@@ -299,7 +316,11 @@ impl Writer {
                     }
                     StoredChange::Lift(id, reply) => match self.overlays.remove(&id) {
                         Some(overlay) => (reply, overlay),
-                        None => return,
+                        // Ended twice at the same time, or it expired meanwhile.
+                        None => {
+                            let _ = reply.send(Err(no_overlay(id)));
+                            return;
+                        }
                     },
                 };
                 self.apply_overlays();
@@ -312,6 +333,11 @@ impl Writer {
                 if let Some((zone, all_or_nothing, reply)) = self.reloads_waiting.pop_front() {
                     self.reload(zone, all_or_nothing, reply);
                 }
+            }
+            Done::HoldsKept(Ok(())) => self.keeping_holds = false,
+            Done::HoldsKept(Err(detail)) => {
+                self.keeping_holds = false;
+                self.take_done(Done::Trouble(detail));
             }
             Done::Trouble(detail) => {
                 if self.store_trouble.as_ref() != Some(&detail) {
@@ -331,60 +357,101 @@ impl Writer {
                 zone.restore_holds(&self.saved_holds);
             }
         }
-        let mut wanted: Vec<_> = self.zones.values().flat_map(|zone| zone.taken.parts.checks.iter().flatten().flatten().cloned()).collect();
-        let mut seen = std::collections::HashSet::new();
-        wanted.retain(|spec| seen.insert(spec.clone()));
-        self.checks.set_wanted(&wanted, self.started.elapsed());
+        let (wanted, ramps) = checks::wanted_by(self.zones.values().map(|zone| &*zone.taken.parts));
+        self.checks.set_wanted(&wanted, &ramps, self.started.elapsed());
         self.ends.checks.send_replace(Arc::new(wanted));
         self.apply_overlays();
+        // Geography, checks and neighbours may have changed under any of them. Serials move only now: overlays are a part of what they stand for.
+        for name in self.zones.keys().cloned().collect::<Vec<_>>() {
+            reload::move_serial(self, &name);
+            self.dirty.insert(name);
+        }
+        for name in std::mem::take(&mut self.fresh) {
+            self.keep_zone(&name, true);
+        }
         self.index_dirty = true;
         report
     }
 
-    /// Sums the overlays up again; every zone may be touched.
+    /// Sums the overlays up again; zones that look different under them become dirty.
     fn apply_overlays(&mut self) {
         let parts: Vec<Arc<ZoneParts>> = self.zones.values().map(|zone| zone.taken.parts.clone()).collect();
         let parts: Vec<&ZoneParts> = parts.iter().map(|parts| &**parts).collect();
-        self.effects = Effects::of(&mut self.overlays, &parts);
-        self.dirty.extend(self.zones.keys().cloned());
-        let names: Vec<Name> = self.zones.keys().cloned().collect();
-        for name in names {
+        let before = std::mem::replace(&mut self.effects, Effects::of(&mut self.overlays, &parts));
+        let differing = self.effects.differing(&before);
+        let touched: Vec<Name> = parts.iter().filter(|zone| differing.touches(&zone.model)).map(|zone| zone.model.name.clone()).collect();
+        for name in touched {
             reload::move_serial(self, &name);
+            self.dirty.insert(name);
         }
+        // The reply and the status show the overlay even if it has no effect.
+        self.overlays_changed = true;
     }
 
     fn tick(&mut self) {
         self.ticks += 1;
         let (now, now_unix) = (self.started.elapsed(), unix_now());
-        if self.checks.tick(now, now_unix) || self.zones.values().any(ZoneState::has_timed_hold) {
-            self.dirty.extend(self.zones.keys().cloned());
-        }
-        let expired: Vec<u64> =
-            self.overlays.values().filter(|overlay| overlay.expires.is_some_and(|at| at <= now_unix)).map(|overlay| overlay.id).collect();
-        for id in expired {
-            self.lift(id, "meridian", "expired", None);
-        }
+        let ramping = self.checks.tick(now, now_unix);
+        let moves = |zone: &ZoneState| {
+            zone.has_timed_hold() || !ramping.is_empty() && zone.taken.parts.checks.iter().flatten().flatten().any(|spec| ramping.contains(spec))
+        };
+        self.dirty.extend(self.zones.iter().filter(|(_, zone)| moves(zone)).map(|(name, _)| name.clone()));
+        self.expire_overlays(now_unix);
         if self.ticks.is_multiple_of(VERDICT_TICKS) {
             self.keep_verdicts();
         }
         self.publish_status();
     }
 
-    fn keep_verdicts(&mut self) {
-        let verdicts = self.checks.take_changed();
-        let holds: Vec<String> = self.zones.values().flat_map(ZoneState::holds).collect();
-        let holds_changed = holds != self.saved_holds;
-        self.saved_holds.clone_from(&holds);
-        if self.store.absent().is_some() || (verdicts.is_empty() && !holds_changed) {
+    /// Ends overlays whose time is over: at once for answers, on disk as soon as it takes writes. Should that fail, the next start ends them again.
+    fn expire_overlays(&mut self, now_unix: u64) {
+        let expired: Vec<u64> =
+            self.overlays.extract_if(.., |_, overlay| overlay.expires.is_some_and(|at| at <= now_unix)).map(|(id, _)| id).collect();
+        if expired.is_empty() {
+            return;
+        }
+        self.apply_overlays();
+        if self.store.absent().is_some() {
             return;
         }
         let (store, done) = (self.store.clone(), self.done_sender.clone());
         tokio::spawn(async move {
-            let kept = store.put_verdicts(verdicts).await;
-            let kept = if holds_changed { kept.and(store.put_holds(&holds).await) } else { kept };
-            if let Err(error) = kept {
+            for id in expired {
+                if let Err(error) = store.end_overlay(id, "expired", "meridian", now_unix).await {
+                    let _ = done.send(Done::Trouble(error.to_string()));
+                }
+            }
+        });
+    }
+
+    fn keep_verdicts(&mut self) {
+        let verdicts = self.checks.take_changed();
+        if self.store.absent().is_some() || verdicts.is_empty() {
+            return;
+        }
+        let (store, done) = (self.store.clone(), self.done_sender.clone());
+        tokio::spawn(async move {
+            if let Err(error) = store.put_verdicts(verdicts).await {
                 let _ = done.send(Done::Trouble(error.to_string()));
             }
+        });
+    }
+
+    /// Keeps what failback holds, so that traffic does not come back by a restart. One write at a time: a later list never loses to an earlier one.
+    fn keep_holds(&mut self) {
+        if self.keeping_holds || self.store.absent().is_some() {
+            return;
+        }
+        let holds: Vec<String> = self.zones.values().flat_map(ZoneState::holds).collect();
+        if holds == self.saved_holds {
+            return;
+        }
+        self.keeping_holds = true;
+        self.saved_holds.clone_from(&holds);
+        let (store, done) = (self.store.clone(), self.done_sender.clone());
+        tokio::spawn(async move {
+            let result = store.put_holds(&holds).await.map_err(|error| error.to_string());
+            let _ = done.send(Done::HoldsKept(result));
         });
     }
 
@@ -480,6 +547,10 @@ impl Writer {
     async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
         let verdicts = self.checks.take_changed();
         let _ = self.store.put_verdicts(verdicts).await;
+        let holds: Vec<String> = self.zones.values().flat_map(ZoneState::holds).collect();
+        if holds != self.saved_holds {
+            let _ = self.store.put_holds(&holds).await;
+        }
         self.store.close().await;
         if let Some(reply) = reply {
             let _ = reply.send(());
@@ -490,8 +561,8 @@ impl Writer {
 /// The world that the files alone make: nothing checked yet, no overlays. For `explain` and tests.
 pub fn world_of_files(build: Build) -> World {
     let mut checks = Checks::default();
-    let wanted: Vec<_> = build.good.iter().flat_map(|zone| zone.parts.checks.iter().flatten().flatten().cloned()).collect();
-    checks.set_wanted(&wanted, Duration::ZERO);
+    let (wanted, ramps) = checks::wanted_by(build.good.iter().map(|zone| &*zone.parts));
+    checks.set_wanted(&wanted, &ramps, Duration::ZERO);
     let around = Surroundings { checks: &checks, effects: &Effects::default(), now: Duration::ZERO, now_unix: unix_now(), slot: &|_| 0 };
     let server = build.settings.as_ref().map_or_else(ServerOptions::default, server_options);
     let mut zones = Vec::new();
@@ -513,6 +584,10 @@ fn server_options(settings: &Settings) -> ServerOptions {
         ecs_trust: (!trusts_all).then_some(trust),
         diagnostics: settings.diagnostics_allow.clone(),
     }
+}
+
+fn no_overlay(id: u64) -> Refusal {
+    Refusal::NotFound { what: format!("overlay {id}"), near: Vec::new() }
 }
 
 fn uses(parts: &ZoneParts, observation: &Observation) -> bool {

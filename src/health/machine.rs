@@ -94,9 +94,9 @@ impl Machine {
         Machine { state, run, ..Machine::new(since) }
     }
 
-    /// The same machine with its own ramp time; zero for none.
-    pub fn with_ramp(self, ramp: Duration) -> Machine {
-        Machine { ramp, ..self }
+    /// Gives it its own ramp time; zero for none.
+    pub fn set_ramp(&mut self, ramp: Duration) {
+        self.ramp = ramp;
     }
 
     /// Where it stands.
@@ -402,7 +402,8 @@ mod tests {
 
     #[test]
     fn no_ramp_when_its_time_is_zero() {
-        let mut machine = Machine::restored(State::Down, Duration::ZERO).with_ramp(Duration::ZERO);
+        let mut machine = Machine::restored(State::Down, Duration::ZERO);
+        machine.set_ramp(Duration::ZERO);
         assert_eq!(spell(&mut machine, &DEFAULT, "+++"), "ddu");
         assert_eq!(machine.ramp_share(secs(3)), 1.0);
     }

@@ -464,6 +464,19 @@ impl ZoneModel {
         pools
     }
 
+    /// Every policy in and below `child`, each once.
+    pub fn policies_below(&self, child: Child) -> BTreeSet<PolicyIx> {
+        let (mut found, mut open) = (BTreeSet::new(), vec![child]);
+        while let Some(child) = open.pop() {
+            if let Child::Policy(ix) = child
+                && found.insert(ix)
+            {
+                open.extend(self.policy(ix).kind.children());
+            }
+        }
+        found
+    }
+
     /// Where a child is: a pool's own location, or the one that all pools below a policy share.
     pub fn location_of(&self, child: Child) -> Option<Location> {
         let pools = self.pools_below(child);
