@@ -467,7 +467,8 @@ mod tests {
             history in proptest::collection::vec((proptest::bool::weighted(0.6), 0u64..8), 1..300),
         ) {
             let thresholds = Thresholds { fall, rise, ..DEFAULT };
-            let mut machine = Machine::new(Duration::ZERO).with_ramp(secs(ramp));
+            let mut machine = Machine::new(Duration::ZERO);
+            machine.set_ramp(secs(ramp));
             let (mut now, mut fails, mut passes, mut faults) = (Duration::ZERO, 0u32, 0u32, 0u32);
             for (passed, wait) in history {
                 now += secs(wait);

@@ -6,14 +6,17 @@
 mod admin;
 mod cli;
 mod config;
+mod failover;
 mod geo;
 mod geo_served;
 mod meridian;
 mod origin;
+mod overlays;
 mod packets;
 mod probe;
 mod readme;
 mod reload;
+mod rest;
 mod serve;
 mod service;
 mod stand_in;

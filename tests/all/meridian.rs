@@ -103,6 +103,14 @@ impl Meridian {
         Self::start_in(dir)
     }
 
+    /// After SIGKILL: waits for the end, and starts again on the same folder. The ports may be others.
+    pub fn restart_dead(mut self) -> Meridian {
+        self.child.wait().expect("its end");
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a folder"));
+        drop(self);
+        Self::start_in(dir)
+    }
+
     /// Sends SIGTERM and waits for the end; returns how long it took and the exit code.
     pub fn terminate(&mut self) -> (Duration, Option<i32>) {
         let began = Instant::now();

@@ -1,0 +1,73 @@
+//! Calls of the admin interface for tests that are not async.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::meridian::Meridian;
+use crate::stand_in::http_client;
+
+/// A client of one running program.
+pub struct Rest {
+    runtime: tokio::runtime::Runtime,
+    client: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+impl Rest {
+    pub fn new(meridian: &Meridian) -> Rest {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        Rest { runtime, client: http_client(), base: format!("http://{}", meridian.admin), token: meridian.token() }
+    }
+
+    /// One call: status and JSON.
+    pub fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        self.runtime.block_on(async {
+            let mut request = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
+            if let Some(body) = body {
+                request = request.json(&body);
+            }
+            let response = request.send().await.expect("a reply");
+            let status = response.status().as_u16();
+            (status, serde_json::from_slice(&response.bytes().await.expect("a body")).unwrap_or(Value::Null))
+        })
+    }
+
+    pub fn get(&self, path: &str) -> Value {
+        let (status, value) = self.call(Method::GET, path, None);
+        assert_eq!(status, 200, "{value}");
+        value
+    }
+
+    /// `POST`; must do.
+    pub fn post(&self, path: &str, body: Value) -> Value {
+        let (status, value) = self.call(Method::POST, path, Some(body));
+        assert!(matches!(status, 200 | 201), "{status} {value}");
+        value
+    }
+
+    /// Lays an overlay for an hour; returns its id.
+    pub fn lay(&self, target: &str, set: Value) -> u64 {
+        let laid = self.post("/v1/overlays", json!({ "target": target, "set": set, "reason": "test", "expires": "1h" }));
+        laid["id"].as_u64().expect("an id")
+    }
+
+    /// Lays one that is refused; status and problem.
+    pub fn refused(&self, target: &str, set: Value) -> (u16, String) {
+        let (status, problem) = self.call(Method::POST, "/v1/overlays", Some(json!({ "target": target, "set": set, "reason": "test" })));
+        assert!(status >= 400, "{problem}");
+        (status, problem["detail"].as_str().unwrap_or_default().to_owned())
+    }
+
+    pub fn revert(&self, id: u64) {
+        let (status, value) = self.call(Method::DELETE, &format!("/v1/overlays/{id}"), None);
+        assert_eq!(status, 200, "{value}");
+    }
+
+    /// An endpoint in the status, by id.
+    pub fn endpoint(&self, id: &str) -> Value {
+        let status = self.get("/v1/status");
+        let mut endpoints = status["pools"].as_array().expect("pools").iter().flat_map(|pool| pool["endpoints"].as_array().expect("endpoints"));
+        endpoints.find(|endpoint| endpoint["id"] == id).unwrap_or_else(|| panic!("no {id} in {status}")).clone()
+    }
+}
