@@ -209,9 +209,9 @@ fn parse<T: DeserializeOwned>(headers: HeaderMap, bytes: &[u8]) -> Result<T, Pro
     if !essence.eq_ignore_ascii_case("application/json") {
         return Err(Problem::media_type(content_type));
     }
-    serde_json::from_slice::<IgnoredAny>(bytes).map_err(shape)?;
     // Serde would also take a list of the fields in order, which nobody means.
     if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        serde_json::from_slice::<IgnoredAny>(bytes).map_err(shape)?;
         let detail = "found JSON that is no object, expected an object";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "the request contradicts the rules", detail));
     }
@@ -219,8 +219,9 @@ fn parse<T: DeserializeOwned>(headers: HeaderMap, bytes: &[u8]) -> Result<T, Pro
     let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
-        // The text is JSON; what serde calls a fault of syntax is then an object with no key, or several, where it wants exactly one.
-        let problem = if error.is_data() { shape(error) } else { not_one_key(&error) };
+        // Where the text is JSON, what serde calls a fault of syntax is an object with no key, or several, where it wants exactly one.
+        let is_json = error.is_syntax() && serde_json::from_slice::<serde_json::Value>(bytes).is_ok();
+        let problem = if is_json { not_one_key(&error) } else { shape(error) };
         if path == "." || problem.field.is_some() { problem } else { problem.field(path) }
     })?;
     deserializer.end().map_err(shape)?;

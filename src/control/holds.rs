@@ -74,3 +74,63 @@ fn is_critical(model: &ZoneModel, view: &View, child: Child) -> bool {
         !pool.endpoints.is_empty() && (usable == 0 || usable < pool.min_healthy.needed(pool.endpoints.len()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{MemoryFiles, load};
+    use crate::health::State;
+    use crate::policy::plan::{EndpointView, PoolView};
+
+    /// One second per step; a step names what is up then. After each: what is held, then `→`, then the child in use.
+    fn check(failback: &str, policy: &str, steps: &[(&str, &str)]) {
+        let zone = format!(
+            "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n[pool.a]\nendpoints = [\"192.0.2.1\"]\n\
+             [pool.b]\nendpoints = [\"192.0.2.2\"]\n[pool.c]\nendpoints = [\"192.0.2.3\"]\n[steer.www]\n{policy}\nfailback = {failback}\n"
+        );
+        let files = MemoryFiles::from_texts([("meridian.toml", ""), ("zones/example.com.toml", zone.as_str())]);
+        let loaded = load(&files, Path::new("meridian.toml"));
+        let model = loaded.zones[0].model.clone().unwrap_or_else(|| panic!("{:#?}", loaded.problems));
+        let (mut held, children) = (Held::new(), model.policies[0].kind.children());
+        for (second, (up, expected)) in (1..).zip(steps) {
+            let seen = |name: &str| {
+                let state = if up.contains(name) { State::Up } else { State::Down };
+                PoolView { endpoints: vec![EndpointView { state, forced: None, weight: 1, ramp: 1.0 }], ..PoolView::default() }
+            };
+            let view = View { pools: model.pools.iter().map(|pool| seen(&pool.name)).collect(), ..View::default() };
+            update(&mut held, &model, &view, PolicyIx(0), Duration::from_secs(second));
+            let name = |child: &Child| model.child_name(*child);
+            let is_held = |child: &&Child| held.contains_key(&(PolicyIx(0), **child));
+            let in_use = children.iter().filter(|child| up.contains(name(child)) && !is_held(child)).map(name).next().unwrap_or("-");
+            let words: String = children.iter().filter(is_held).map(name).collect();
+            assert_eq!(format!("{words}→{in_use}"), *expected, "{failback}, second {second}: {up:?} up");
+        }
+    }
+
+    const FAILOVER: &str = "policy = \"failover\"\nto = [\"a\", \"b\", \"c\"]";
+
+    #[test]
+    fn manual_holds_what_traffic_has_left_until_there_is_nothing_to_stay_on() {
+        check("\"manual\"", FAILOVER, &[("abc", "→a"), ("bc", "a→b"), ("abc", "a→b"), ("ac", "ab→c"), ("abc", "ab→c"), ("ab", "→a")]);
+        check("\"manual\"", FAILOVER, &[("abc", "→a"), ("", "→-"), ("c", "ab→c"), ("abc", "ab→c"), ("a", "→a")]);
+    }
+
+    #[test]
+    fn a_child_that_nobody_used_is_not_held() {
+        check("\"manual\"", FAILOVER, &[("ac", "→a"), ("abc", "→a"), ("bc", "a→b"), ("b", "a→b"), ("bc", "a→b"), ("c", "ab→c")]);
+    }
+
+    #[test]
+    fn after_holds_for_its_time_of_health_without_a_break() {
+        let steps = [("abc", "→a"), ("bc", "a→b"), ("abc", "a→b"), ("bc", "a→b"), ("abc", "a→b"), ("abc", "a→b"), ("abc", "→a")];
+        check("{ after = \"2s\" }", FAILOVER, &steps);
+    }
+
+    #[test]
+    fn where_the_order_depends_on_the_client_every_child_is_held_alike() {
+        let geo = "policy = \"geo\"\nrules = [{ geo = [\"EU\"], to = [\"a\", \"b\"] }]\ndefault = [\"c\", \"b\"]";
+        check("\"manual\"", geo, &[("abc", "→a"), ("ab", "c→a"), ("abc", "c→a"), ("bc", "ac→b"), ("abc", "ac→b"), ("ac", "b→a")]);
+    }
+}
