@@ -94,11 +94,6 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
         writer.degraded.extend(build.degraded);
     }
     writer.settings = Some(settings);
-    let contents: Vec<_> = writer.zones.iter().map(|(name, zone)| (name.to_string(), zone.serial_content.clone(), zone.serial)).collect();
-    writer.log_event(
-        "reload",
-        serde_json::json!({ "zones": report.zones, "failed": report.failed, "contents": contents, "geo": format!("{:016x}", writer.geo_hash) }),
-    );
     report
 }
 
@@ -174,6 +169,15 @@ pub(super) fn move_serial(writer: &mut Writer, name: &Name) {
     zone.serial = zone.serial.saturating_add(1).max(unix_now() as u32);
     zone.serial_content = content;
     writer.keep_zone(name, false);
+}
+
+/// Keeps in the event log what a reload came to: what every zone stands for now, and the databases.
+pub(super) fn log(writer: &Writer, report: &ReloadReport) {
+    let contents: Vec<_> = writer.zones.iter().map(|(name, zone)| (name.to_string(), zone.serial_content.clone(), zone.serial)).collect();
+    writer.log_event(
+        "reload",
+        serde_json::json!({ "zones": report.zones, "failed": report.failed, "contents": contents, "geo": format!("{:016x}", writer.geo_hash) }),
+    );
 }
 
 /// What of the settings only a restart changes.

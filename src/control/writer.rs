@@ -370,6 +370,7 @@ impl Writer {
             self.keep_zone(&name, true);
         }
         self.index_dirty = true;
+        reload::log(self, &report);
         report
     }
 

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! 1 healthy      pools that are not critical and not held back by failback
-//! 2 any up       pools with at least one usable endpoint; where `require-both` leaves none, those that lack a family as well
+//! 2 any up       pools with at least one usable endpoint
 //! 3 all_down     pool | nodata | servfail | last-good, or for `all`:
 //! 4   all        as if every endpoint were up, except those that operators put down or drain
 //! 5   really all as if every endpoint were up
@@ -223,11 +223,8 @@ pub fn plan(
     last_good: Option<&Plan>,
     considered: &mut dyn FnMut(Considered),
 ) -> Plan {
-    let mut evaluation = Evaluation { model, view, answers: steer.answers, settled_at: 0, lacked_family: false, considered };
-    for (pass, look) in [(Pass::Healthy, Look::Healthy), (Pass::AnyUp, Look::AnyUp), (Pass::AnyUp, Look::AnyFamilyUp)] {
-        if look == Look::AnyFamilyUp && !evaluation.lacked_family {
-            continue;
-        }
+    let mut evaluation = Evaluation { model, view, answers: steer.answers, settled_at: 0, considered };
+    for (pass, look) in [(Pass::Healthy, Look::Healthy), (Pass::AnyUp, Look::AnyUp)] {
         if let Some(choice) = evaluation.choose(&class.step, look, Demand::default()) {
             return Plan { choice, ttl, settled_at: evaluation.settled_at, pass };
         }
@@ -250,8 +247,6 @@ pub fn plan(
 enum Look {
     Healthy,
     AnyUp,
-    /// One family is enough even under `require-both`: half an answer that works beats a whole one that is down.
-    AnyFamilyUp,
     NotWithdrawn,
     Everything,
 }
@@ -276,8 +271,6 @@ struct Evaluation<'a> {
     /// The steered name's cap on addresses.
     answers: Option<u8>,
     settled_at: u64,
-    /// Some pool was passed over for want of a family alone.
-    lacked_family: bool,
     considered: &'a mut dyn FnMut(Considered),
 }
 
@@ -392,8 +385,7 @@ impl Evaluation<'_> {
             Some("no usable endpoint".to_string())
         } else if look == Look::Healthy && usable < needed {
             Some(format!("critical: {usable} usable, {needed} needed"))
-        } else if demand.both_families && !matches!(look, Look::AnyFamilyUp | Look::Everything) && !has_both_families(pool, view, look) {
-            self.lacked_family = true;
+        } else if demand.both_families && look != Look::Everything && !has_both_families(pool, view, look) {
             Some("lacks a usable endpoint of one family".to_string())
         } else {
             None
@@ -422,7 +414,7 @@ impl Evaluation<'_> {
             let (pool, view) = (self.model.pool(*ix), &self.view.pools[ix.0 as usize]);
             answers = answers.max(pool.answers);
             for (endpoint, seen) in available(pool, view, look) {
-                let ramp = if matches!(look, Look::Healthy | Look::AnyUp | Look::AnyFamilyUp) { seen.ramp } else { 1.0 };
+                let ramp = if matches!(look, Look::Healthy | Look::AnyUp) { seen.ramp } else { 1.0 };
                 let weight = scale_weight(seen.weight, ramp);
                 match &endpoint.target {
                     Target::Address(IpAddr::V4(addr)) => v4.push((addr.octets(), weight)),
@@ -461,7 +453,7 @@ fn dedup<const N: usize>(mut entries: Vec<([u8; N], u32)>) -> Vec<([u8; N], u32)
 
 fn available<'a>(pool: &'a Pool, view: &'a PoolView, look: Look) -> impl Iterator<Item = (&'a Endpoint, &'a EndpointView)> {
     pool.endpoints.iter().zip(&view.endpoints).filter(move |(_, seen)| match look {
-        Look::Healthy | Look::AnyUp | Look::AnyFamilyUp => seen.is_usable(),
+        Look::Healthy | Look::AnyUp => seen.is_usable(),
         Look::NotWithdrawn => !seen.is_withdrawn(),
         Look::Everything => true,
     })

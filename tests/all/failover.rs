@@ -363,7 +363,7 @@ fn a_pool_below_its_minimum_or_without_a_family_is_passed_over_but_stays_a_last_
     assert_eq!(ask("any", A), [at_two]);
     assert_eq!((ask("both", A), ask("both", AAAA)), (vec![ip("127.0.1.35")], vec![ip("2001:db8::35")]), "the pool that has both");
     assert_eq!((ask("either", A), ask("either", AAAA)), (vec![], vec![ip("2001:db8::31")]), "no data rather than another pool's");
-    assert_eq!((ask("half", A), ask("half", AAAA)), (vec![], vec![ip("2001:db8::31")]), "none has both: the first that has anything up");
+    assert_eq!((ask("half", A), ask("half", AAAA)), (vec![at_one], vec![ip("2001:db8::31")]), "none has both: all_down decides");
 
     spare.behave(Behaviour::Status(503));
     for name in ["count", "percent"] {

@@ -272,20 +272,20 @@ fn trees_hand_failure_up_and_merged_pools_are_one_set() {
 }
 
 #[test]
-fn require_both_passes_over_half_pools_as_long_as_there_is_a_whole_one() {
+fn require_both_passes_over_half_pools_and_all_down_decides_when_none_is_whole() {
     let model = model_of(
         "[pool.a]\nendpoints = [\"10.0.0.1\", \"2001:db8::1\"]\n[pool.b]\nendpoints = [\"10.0.0.2\", \"2001:db8::2\"]\n[pool.half]\nendpoints = [\"10.0.0.3\"]\n\
          [steer.app]\npolicy = \"failover\"\nto = [\"a\", \"b\", \"half\"]\nfamily = \"require-both\"\n\
          [steer.any]\npolicy = \"failover\"\nto = [\"a\", \"b\"]\n",
     );
-    use Pass::{AllDown, AnyUp, Healthy};
+    use Pass::{AllDown, Healthy};
     check(
         &model,
         &[
             ("app", "", Healthy, "1 1/6"),
             ("app", "1/6=down", Healthy, "2 2/6"),
-            ("app", "1=down 2/6=down", AnyUp, "1/6"),
-            ("app", "1=down 1/6=down 2=down 2/6=down", AnyUp, "3"),
+            ("app", "1=down 2/6=down", AllDown, "1 1/6"),
+            ("app", "1=down 1/6=down 2=down 2/6=down", AllDown, "1 1/6"),
             ("app", "1=down 1/6=down 2=down 2/6=down 3=down", AllDown, "1 1/6"),
             ("any", "1/6=down", Healthy, "1"),
         ],
