@@ -334,10 +334,9 @@ impl Writer {
                     self.reload(zone, all_or_nothing, reply);
                 }
             }
-            Done::HoldsKept(Ok(())) => self.keeping_holds = false,
-            Done::HoldsKept(Err(detail)) => {
+            Done::HoldsKept(result) => {
                 self.keeping_holds = false;
-                self.take_done(Done::Trouble(detail));
+                result.err().into_iter().for_each(|detail| self.take_done(Done::Trouble(detail)));
             }
             Done::Trouble(detail) => {
                 if self.store_trouble.as_ref() != Some(&detail) {
