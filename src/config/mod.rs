@@ -32,4 +32,4 @@ pub use load::{Loaded, LoadedZone, load, load_master_alone, load_settings_alone}
 pub use problem::{Problem, Severity};
 pub use settings::{EcsClip, MasterFile, Settings, Threads};
 pub use suggest::{did_you_mean, nearest};
-pub use values::{duration_words, parse_duration, parse_prefix};
+pub use values::{duration_words, parse_duration};

@@ -10,7 +10,7 @@ use super::read_pool::MAX_ANSWERS;
 use super::source::{Located, Table, Value};
 use super::suggest;
 use super::values::{self, span};
-use crate::geo::places;
+use crate::geo::{places, space};
 use crate::policy::model::{Failback, GeoCode};
 use crate::zone::{MAX_TTL, Ttl};
 
@@ -276,7 +276,7 @@ fn rule(value: &Value<'_>, number: usize, seen: &mut Conditions) -> Option<RawRu
     }
     for item in conditions(net.as_ref()) {
         let Some(text) = item.string("a prefix such as \"192.0.2.0/24\"") else { continue };
-        match values::parse_prefix(text) {
+        match space::parse_prefix(text) {
             Ok(prefix) if seen.add(&item, number, format_args!("{}/{}", prefix.addr, prefix.len)) => rule.net.push(prefix),
             Ok(_) => {}
             Err(text) => item.error(text),

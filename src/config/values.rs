@@ -1,10 +1,10 @@
 //! Small values of the files: durations, shares, places, prefixes, names of things.
 
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::source::Value;
+use crate::geo::space::parse_prefix;
 use crate::policy::model::{Location, Prefix};
 
 /// The longest name of a monitor, pool, policy or region: it is part of ids, metrics labels and tables.
@@ -48,36 +48,6 @@ pub fn duration_words(duration: Duration) -> String {
         _ if millis.is_multiple_of(60_000) => format!("{} min", millis / 60_000),
         _ if millis.is_multiple_of(1_000) => format!("{} s", millis / 1_000),
         _ => format!("{millis} ms"),
-    }
-}
-
-/// A prefix in the usual notation; a lone address is its own prefix. The error says what is wrong with it.
-pub fn parse_prefix(text: &str) -> Result<Prefix, String> {
-    let (addr, len) = match text.split_once('/') {
-        Some((addr, len)) => (addr, Some(len)),
-        None => (text, None),
-    };
-    let addr: IpAddr = addr.parse().map_err(|_| format!("found {text:?}, expected a prefix such as \"192.0.2.0/24\" or \"2001:db8::/32\""))?;
-    let most = if addr.is_ipv4() { 32 } else { 128 };
-    let len = match len {
-        None => most,
-        Some(len) => match len.parse::<u8>() {
-            Ok(value) if value <= most && len.bytes().all(|b| b.is_ascii_digit()) => value,
-            _ => return Err(format!("found the length {len:?} in {text:?}, expected 0 to {most}")),
-        },
-    };
-    let first = masked(addr, len);
-    if first != addr {
-        return Err(format!("found {text:?}, which has bits behind its length; did you mean \"{first}/{len}\"?"));
-    }
-    Ok(Prefix { addr, len })
-}
-
-/// The first address of the prefix of `len` bits that `addr` is in.
-fn masked(addr: IpAddr, len: u8) -> IpAddr {
-    match addr {
-        IpAddr::V4(v4) => IpAddr::V4((u32::from(v4) & u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0)).into()),
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0)).into()),
     }
 }
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::compile::GeoSources;
 use crate::answer::{self, Asked, Dice, MAX_REPLY_LEN, Outcome, Transport};
-use crate::config;
 use crate::dns::{Name, QueryName, Rcode, RecordType};
+use crate::geo::space;
 use crate::geo::table::Facts;
 use crate::policy::model::{Prefix, Steer, ZoneModel};
 use crate::policy::plan::{self, Choice, Considered, Pass, Plan, UNSETTLED};
@@ -62,7 +62,7 @@ impl Wanted {
         Ok(Wanted {
             name: Name::parse_absolute(name).map_err(|_| BadQuestion::Name(name.into()))?,
             rtype: rtype.parse().map_err(|_| BadQuestion::Type(rtype.into()))?,
-            client: if client.is_empty() { None } else { Some(config::parse_prefix(client).map_err(BadQuestion::Client)?) },
+            client: if client.is_empty() { None } else { Some(space::parse_prefix(client).map_err(BadQuestion::Client)?) },
         })
     }
 }
@@ -212,8 +212,7 @@ fn trace(zone: &ZoneWorld, at: usize, geo: &GeoSources, wanted: &Wanted, unix_s:
     let addr = wanted.client.map_or(STAND_IN, |client| client.addr);
     let hit = steering.map.lookup(addr);
     let nets = resolve::nets_below(model, steer.root, geo.rtt.as_ref());
-    let host = Prefix { addr, len: if addr.is_ipv4() { 32 } else { 128 } };
-    let net = nets.into_iter().filter(|net| resolve::holds(net, &host)).max_by_key(|net| net.len);
+    let net = nets.into_iter().filter(|net| space::contains(*net, addr)).max_by_key(|net| net.len);
     let facts = geo.table.facts_at(addr);
     let mut policies = Vec::new();
     resolve::resolve(model, steer.root, Client { facts, net, rtt: geo.rtt.as_ref() }, &mut |note| policies.push(note));

@@ -47,25 +47,25 @@ pub fn prefix_of(addr: IpAddr, len: u8) -> Prefix {
     Prefix { addr, len }
 }
 
-/// Reads `192.0.2.0/24`, `2001:db8::/32` or a bare address. Bits behind the length must be zero.
+/// Reads `192.0.2.0/24`, `2001:db8::/32` or a lone address, which is its own prefix. The error says what is wrong with it.
 pub fn parse_prefix(text: &str) -> Result<Prefix, String> {
     let (addr, len) = match text.split_once('/') {
         Some((addr, len)) => (addr, Some(len)),
         None => (text, None),
     };
-    let addr: IpAddr = addr.parse().map_err(|_| format!("found {text:?}, expected an address or a network such as 192.0.2.0/24"))?;
+    let addr: IpAddr = addr.parse().map_err(|_| format!("found {text:?}, expected a prefix such as \"192.0.2.0/24\" or \"2001:db8::/32\""))?;
     let width = width(addr);
     let len = match len {
         None => width,
         // `u8::from_str` takes a leading plus sign, a network does not.
         Some(len) => match len.parse::<u8>() {
             Ok(number) if number <= width && len.bytes().all(|byte| byte.is_ascii_digit()) => number,
-            _ => return Err(format!("found {text:?}, expected a length of 0 to {width}")),
+            _ => return Err(format!("found the length {len:?} in {text:?}, expected 0 to {width}")),
         },
     };
     let prefix = prefix_of(addr, len);
     if prefix.addr != addr {
-        return Err(format!("found {text:?}, expected no bits behind the length: {}/{len}", prefix.addr));
+        return Err(format!("found {text:?}, which has bits behind its length; did you mean \"{}/{len}\"?", prefix.addr));
     }
     Ok(prefix)
 }

@@ -11,6 +11,7 @@
 
 use crate::geo::distance;
 use crate::geo::latency::RttTable;
+use crate::geo::space;
 use crate::geo::table::Facts;
 use crate::policy::model::{AllDown, Child, GeoCode, GeoDefault, GeoRule, PolicyIx, PolicyKind, PoolIx, Prefix, WeightedMode, ZoneModel};
 
@@ -214,15 +215,7 @@ fn matched_by(rank: Rank, client: Client<'_>) -> String {
 
 /// True when every address of `inner` lies in `outer`.
 pub fn holds(outer: &Prefix, inner: &Prefix) -> bool {
-    use std::net::IpAddr::{V4, V6};
-    if outer.len > inner.len {
-        return false;
-    }
-    match (outer.addr, inner.addr) {
-        (V4(a), V4(b)) => (u32::from(a) ^ u32::from(b)).checked_shr(32 - u32::from(outer.len)).unwrap_or(0) == 0,
-        (V6(a), V6(b)) => (u128::from(a) ^ u128::from(b)).checked_shr(128 - u32::from(outer.len)).unwrap_or(0) == 0,
-        _ => false,
-    }
+    outer.len <= inner.len && space::contains(*outer, inner.addr)
 }
 
 /// By distance, bias applied; ties and clients without coordinates in order of first mention.

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::geo::space;
 use crate::policy::model::Prefix;
-use crate::policy::resolve::holds;
 pub use zones::{DownZone, Served, SteeredName, Steering, ZoneIndex, ZoneWorld};
 
 /// Everything that answering may read.
@@ -55,8 +55,7 @@ impl ServerOptions {
 }
 
 fn contains(prefixes: &[Prefix], addr: IpAddr) -> bool {
-    let len = if addr.is_ipv4() { 32 } else { 128 };
-    prefixes.iter().any(|prefix| holds(prefix, &Prefix { addr, len }))
+    prefixes.iter().any(|prefix| space::contains(*prefix, addr))
 }
 
 /// The one published world. `control` writes, everybody reads; reading takes no lock and counts no reference.
