@@ -32,5 +32,5 @@ cargo clippy --locked --all-targets --quiet -- -D warnings
 echo "== tests"
 cargo test --locked --quiet
 echo "== documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 echo "all passed"

@@ -2,6 +2,9 @@
 //!
 //! The layers, lowest first; imports point downward only (`tests/all/tidy.rs` proves it). `ARCHITECTURE.md` tells the story.
 
+// The docs are for readers of the source: `cargo doc --document-private-items`.
+#![allow(rustdoc::private_intra_doc_links)]
+
 // Below all: system calls, and every `unsafe` there is.
 pub mod sys;
 // L0: bytes and RFCs.

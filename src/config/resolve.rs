@@ -1,4 +1,4 @@
-//! Looks names up and puts a zone together: its own items and what it uses of the libraries become the tables of a [`ZoneModel`].
+//! Looks names up and puts a zone together: its own items and what it uses of the libraries become the tables of a [`crate::policy::model::ZoneModel`].
 //!
 //! No name may be defined twice among a zone and the libraries it sees, so one table serves all; library items see library items only.
 
