@@ -188,7 +188,7 @@ impl<'w> Walk<'_, 'w, '_> {
     /// One static RRset: the prepared octets hold for any question that it answers first; else it is written out.
     fn rrset(&mut self, zone: &ZoneWorld, node: NodeId, rrset: &Rrset, owner: Owner<'_>) -> Result<(), Full> {
         let tree = &zone.tree;
-        let overlaid = if zone.ttls.is_empty() { None } else { zone.ttls.get(&(node, rrset.rtype)).copied() };
+        let overlaid = overlaid_ttl(zone, node, rrset.rtype);
         let is_soa = rrset.rtype == RecordType::SOA;
         if let (Owner::Question, None, false) = (owner, overlaid, is_soa)
             && self.writer.is_empty()
@@ -219,7 +219,8 @@ impl<'w> Walk<'_, 'w, '_> {
     fn negative(&mut self, zone: &ZoneWorld, owner: Owner<'_>) -> Result<(), Full> {
         let tree = &zone.tree;
         let ready = tree.negative();
-        if let (Owner::Question, true) = (owner, self.writer.is_empty()) {
+        let overlaid = overlaid_ttl(zone, tree.apex_node(), RecordType::SOA);
+        if let (Owner::Question, true, None) = (owner, self.writer.is_empty(), overlaid) {
             let at = self.writer.put_block(Section::Authority, &ready.octets, u16::from(!ready.octets.is_empty()))?;
             let shift = (self.request.question.name.as_wire().len() - tree.apex().as_wire().len()) as u16;
             for pointer in &ready.pointers {
@@ -230,7 +231,8 @@ impl<'w> Walk<'_, 'w, '_> {
             self.writer.patch((at + ready.octets.len()).saturating_sub(20), &zone.serial.to_be_bytes());
             return Ok(());
         }
-        self.soa(zone, Section::Authority, tree.negative_ttl())?;
+        let ttl = tree.negative_ttl();
+        self.soa(zone, Section::Authority, overlaid.map_or(ttl, |overlaid| overlaid.min(ttl)))?;
         Ok(())
     }
 
@@ -257,8 +259,9 @@ impl<'w> Walk<'_, 'w, '_> {
         }
         self.writer.learn_question();
         let Some(ns) = tree.rrset(cut, RecordType::NS) else { return Ok(()) };
+        let ttl = ttl_of(zone, cut, ns);
         for rdata in tree.rdatas(ns) {
-            self.writer.put_record(Section::Authority, tree.name(cut), RecordType::NS, ns.ttl, rdata, compressible(RecordType::NS, rdata))?;
+            self.writer.put_record(Section::Authority, tree.name(cut), RecordType::NS, ttl, rdata, compressible(RecordType::NS, rdata))?;
         }
         for rdata in tree.rdatas(ns) {
             self.glue(zone, cut, rdata)?;
@@ -275,8 +278,9 @@ impl<'w> Walk<'_, 'w, '_> {
         let needed = target.suffix(tree.labels(cut)) == tree.name(cut);
         for rtype in [RecordType::A, RecordType::AAAA] {
             let Some(rrset) = tree.rrset(node, rtype) else { continue };
+            let ttl = ttl_of(zone, node, rrset);
             for rdata in tree.rdatas(rrset) {
-                let written = self.writer.put_record(Section::Additional, target.as_wire(), rtype, rrset.ttl, rdata, []);
+                let written = self.writer.put_record(Section::Additional, target.as_wire(), rtype, ttl, rdata, []);
                 if needed {
                     written?;
                 }
@@ -290,8 +294,9 @@ impl<'w> Walk<'_, 'w, '_> {
         let tree = &zone.tree;
         let Some(dname) = tree.rrset(node, RecordType::DNAME) else { return Ok(()) };
         let Some(target) = tree.rdatas(dname).next() else { return Ok(()) };
+        let ttl = ttl_of(zone, node, dname);
         self.writer.learn_question();
-        self.writer.put_record(Section::Answer, tree.name(node), RecordType::DNAME, dname.ttl, target, [])?;
+        self.writer.put_record(Section::Answer, tree.name(node), RecordType::DNAME, ttl, target, [])?;
         let kept = name.as_wire().len() - tree.name(node).len();
         let mut wire = [0u8; 255];
         let len = kept + target.len();
@@ -301,7 +306,7 @@ impl<'w> Walk<'_, 'w, '_> {
         };
         room[..kept].copy_from_slice(&name.as_wire()[..kept]);
         room[kept..].copy_from_slice(target);
-        self.record(Section::Answer, owner, RecordType::CNAME, dname.ttl, &wire[..len])?;
+        self.record(Section::Answer, owner, RecordType::CNAME, ttl, &wire[..len])?;
         if self.request.question.rtype == RecordType::CNAME {
             return Ok(());
         }
@@ -395,6 +400,16 @@ impl<'w> Walk<'_, 'w, '_> {
         });
         result
     }
+}
+
+/// The TTL that an overlay sets, if one does.
+fn overlaid_ttl(zone: &ZoneWorld, node: NodeId, rtype: RecordType) -> Option<Ttl> {
+    if zone.ttls.is_empty() { None } else { zone.ttls.get(&(node, rtype)).copied() }
+}
+
+/// The TTL in effect.
+fn ttl_of(zone: &ZoneWorld, node: NodeId, rrset: &Rrset) -> Ttl {
+    overlaid_ttl(zone, node, rrset.rtype).unwrap_or(rrset.ttl)
 }
 
 /// `version.bind` and `version.server` in class CH, if the operator set a text; everything else there is refused.

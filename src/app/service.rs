@@ -21,6 +21,7 @@ use crate::config::{OsFiles, Settings, Threads};
 use crate::control::handle::{Handle, channel};
 use crate::control::load::{self, Build, Previous};
 use crate::control::writer::{Start, Writer};
+use crate::dns::Name;
 use crate::probe;
 use crate::serve::{Listeners, Serving};
 use crate::store::{Saved, Store};
@@ -98,9 +99,9 @@ async fn serve(options: &RunOptions) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut degraded = build.degraded.clone();
     let (store, saved) = open_store(&settings.state_path);
-    fall_back(&mut build, &options.config, &store).await;
+    fall_back(&mut build, &options.config, &settings, &store, &saved).await;
+    let mut degraded = build.degraded.clone();
     let admin = start_admin(&settings, &mut degraded).await;
     match start(options, build, store, saved, degraded, listeners, admin) {
         Ok(service) => service.until_stopped().await,
@@ -122,7 +123,14 @@ fn open_store(path: &Path) -> (Store, Saved) {
     }
 }
 
-async fn fall_back(build: &mut Build, config: &Path, store: &Store) {
+/// Zones that cannot be loaded are served as they last could be; all of them when the folder itself is out of reach.
+async fn fall_back(build: &mut Build, config: &Path, settings: &Settings, store: &Store, saved: &Saved) {
+    if build.zones_unlisted {
+        let known = saved.serials.keys().filter_map(|name| Name::parse_absolute(name).ok());
+        let missing: Vec<Name> = known.filter(|name| !build.good.iter().any(|zone| zone.loaded.name.as_ref() == Some(name))).collect();
+        build.bad.extend(missing.into_iter().map(|name| (Some(name), settings.zones_dir.clone())));
+        build.degraded.push(format!("the zone folder {} cannot be listed: the zones of the last run are served", settings.zones_dir.display()));
+    }
     let mut kept = HashMap::new();
     for (name, _) in &build.bad {
         if let Some(name) = name

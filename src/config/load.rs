@@ -32,6 +32,8 @@ pub struct Loaded {
     pub zones: Vec<LoadedZone>,
     /// All problems of all files, by file and line.
     pub problems: Vec<Problem>,
+    /// The zone folder could not be listed, so that `zones` says nothing about what is gone.
+    pub zones_unlisted: bool,
 }
 
 impl Loaded {
@@ -116,6 +118,8 @@ pub fn load(files: &dyn Files, config_path: &Path) -> Loaded {
 
     let (settings, settings_sound) = load_settings(&reader, &config_path, &mut report);
     let entries = list_zones(&reader, &settings, &mut report);
+    let zones_unlisted = entries.is_none();
+    let entries = entries.unwrap_or_default();
     let toml: Vec<(RawFile, Vec<Problem>)> = entries.iter().filter(|path| has_extension(path, "toml")).map(|path| load_toml(&reader, path)).collect();
     report.extend(toml.iter().flat_map(|(_, problems)| problems.iter().cloned()));
 
@@ -153,7 +157,7 @@ pub fn load(files: &dyn Files, config_path: &Path) -> Loaded {
         zones.truncate(MAX_ZONES);
     }
     report.extend(zones.iter().flat_map(|zone| zone.problems.iter().cloned()));
-    Loaded { settings: settings_sound.then_some(settings), zones, problems: sorted(report) }
+    Loaded { settings: settings_sound.then_some(settings), zones, problems: sorted(report), zones_unlisted }
 }
 
 /// Reads `meridian.toml` by itself: what clients of a running server need. Keys with a problem have their defaults.
@@ -223,12 +227,12 @@ fn toml_text(reader: &Reader<'_>, path: &Path, shown: &Path, sink: &Sink) -> Opt
     }
 }
 
-/// Files of the zone folder, dotfiles left out.
-fn list_zones(reader: &Reader<'_>, settings: &Settings, report: &mut Vec<Problem>) -> Vec<PathBuf> {
+/// Files of the zone folder, dotfiles left out; `None` when it cannot be listed.
+fn list_zones(reader: &Reader<'_>, settings: &Settings, report: &mut Vec<Problem>) -> Option<Vec<PathBuf>> {
     match reader.files.list(&settings.zones_dir) {
         Ok(all) => {
             let hidden = |path: &Path| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-            all.into_iter().filter(|path| !hidden(path)).collect()
+            Some(all.into_iter().filter(|path| !hidden(path)).collect())
         }
         Err(error) => {
             let text = format!("the zone folder {} cannot be listed: {}", reader.shown(&settings.zones_dir).display(), io_words(&error));
@@ -239,7 +243,7 @@ fn list_zones(reader: &Reader<'_>, settings: &Settings, report: &mut Vec<Problem
                 subject: vec!["zones".into(), "dir".into()],
                 text,
             });
-            Vec::new()
+            None
         }
     }
 }

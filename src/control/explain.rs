@@ -84,6 +84,9 @@ pub struct Explanation {
     pub found: String,
     /// What a steered name decided.
     pub steering: Option<SteeringTrace>,
+    /// The same for steered names that the answer reaches through CNAMEs, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub then: Vec<SteeringTrace>,
     /// Response code.
     pub rcode: String,
     /// Answer section in presentation format.
@@ -128,7 +131,9 @@ pub fn explain(world: &World, geo: &GeoSources, wanted: &Wanted, unix_s: u64, se
         generation: world.generation,
         ..Explanation::default()
     };
-    ask_engine(world, wanted, unix_s, seed, &mut out);
+    for name in ask_engine(world, wanted, unix_s, seed, &mut out) {
+        out.then.extend(trace_name(world, &name, geo, wanted, unix_s));
+    }
     let Some(name) = QueryName::read(wanted.name.as_wire()) else { return out };
     let (zone, found) = match world.zones.find(&name, usize::MAX) {
         None => {
@@ -161,16 +166,16 @@ pub fn explain(world: &World, geo: &GeoSources, wanted: &Wanted, unix_s: u64, se
 }
 
 /// Lets the engine answer, and decodes its octets.
-fn ask_engine(world: &World, wanted: &Wanted, unix_s: u64, seed: u64, out: &mut Explanation) {
-    let Some(packet) = encode(wanted) else { return };
+fn ask_engine(world: &World, wanted: &Wanted, unix_s: u64, seed: u64, out: &mut Explanation) -> Vec<Name> {
+    let Some(packet) = encode(wanted) else { return Vec::new() };
     let source = wanted.client.map_or(STAND_IN, |client| client.addr);
     let asked = Asked { packet: &packet, source, transport: Transport::Tcp };
     let mut buf = vec![0u8; MAX_REPLY_LEN];
-    let Outcome::Reply(reply) = answer::answer(world, &asked, &mut Dice::new(unix_s, seed), &mut buf) else { return };
+    let Outcome::Reply(reply) = answer::answer(world, &asked, &mut Dice::new(unix_s, seed), &mut buf) else { return Vec::new() };
     out.rcode = reply.rcode.to_string();
     let Ok(message) = Message::from_vec(&buf[..reply.len]) else {
         out.rcode = format!("{} (the reply does not decode: please report this)", Rcode::to_string(&reply.rcode));
-        return;
+        return Vec::new();
     };
     out.answer = message.answers.iter().map(present).collect();
     out.authority = message.authorities.iter().map(present).collect();
@@ -180,6 +185,16 @@ fn ask_engine(world: &World, wanted: &Wanted, unix_s: u64, seed: u64, out: &mut 
             _ => None,
         })
     });
+    chain(&message)
+}
+
+/// The trace of a name, if it is steered.
+fn trace_name(world: &World, name: &Name, geo: &GeoSources, wanted: &Wanted, unix_s: u64) -> Option<SteeringTrace> {
+    let query = QueryName::read(name.as_wire())?;
+    let (Served::Up(zone), hash) = world.zones.find(&query, usize::MAX)? else { return None };
+    let (Found::Node(node) | Found::Wildcard(node)) = zone.tree.find(&query, hash) else { return None };
+    let steer = zone.tree.node(node).steer;
+    if steer == NO_STEER { None } else { trace(zone, steer as usize, geo, wanted, unix_s) }
 }
 
 fn encode(wanted: &Wanted) -> Option<Vec<u8>> {
@@ -198,11 +213,20 @@ fn encode(wanted: &Wanted) -> Option<Vec<u8>> {
 /// One record as `dig` prints it; types that hickory-proto does not know go through our own codec.
 fn present(record: &rr::Record) -> String {
     let rtype = RecordType(u16::from(record.record_type()));
-    let data = match record.data.to_bytes() {
-        Ok(octets) => rdata::to_text(rtype, &octets),
-        Err(_) => record.data.to_string(),
+    let data = match (&record.data, record.data.to_bytes()) {
+        (rr::RData::Unknown { .. }, Ok(octets)) => rdata::to_text(rtype, &octets),
+        (data, _) => data.to_string(),
     };
     format!("{} {} IN {} {}", record.name, record.ttl, rtype, data)
+}
+
+/// The names that the answer went through behind the question: targets of its CNAMEs, in order.
+fn chain(message: &Message) -> Vec<Name> {
+    let target = |record: &rr::Record| match &record.data {
+        rr::RData::CNAME(target) => Name::parse_absolute(&target.0.to_ascii()).ok(),
+        _ => None,
+    };
+    message.answers.iter().filter_map(target).collect()
 }
 
 fn trace(zone: &ZoneWorld, at: usize, geo: &GeoSources, wanted: &Wanted, unix_s: u64) -> Option<SteeringTrace> {
@@ -297,7 +321,7 @@ impl fmt::Display for Explanation {
         writeln!(f, "generation  {}", self.generation)?;
         writeln!(f, "zone        {}", self.zone.as_deref().unwrap_or("-"))?;
         writeln!(f, "found       {}", self.found)?;
-        if let Some(steering) = &self.steering {
+        for steering in self.steering.iter().chain(&self.then) {
             write!(f, "{steering}")?;
         }
         writeln!(f, "rcode       {}", self.rcode)?;

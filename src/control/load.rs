@@ -41,6 +41,8 @@ pub struct Build {
     pub degraded: Vec<String>,
     /// Changes when a database or the latency table does.
     pub geo_hash: u64,
+    /// The zone folder could not be listed: zones that are not there may be anything but removed.
+    pub zones_unlisted: bool,
     /// The database or latency table that cannot be used, if one cannot.
     geo_trouble: Option<PathBuf>,
 }
@@ -62,7 +64,7 @@ pub struct Previous {
 /// Reads and compiles. Zones whose texts and databases are what they were are taken over from `previous`.
 pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Build {
     let loaded = config::load(files, config_path);
-    let mut build = Build { problems: loaded.problems, ..Build::default() };
+    let mut build = Build { problems: loaded.problems, zones_unlisted: loaded.zones_unlisted, ..Build::default() };
     let Some(settings) = loaded.settings else { return build };
     let mut sources: Option<GeoSources> = None;
     let inputs = read_geo_inputs(files, &settings, &mut build);
@@ -102,8 +104,24 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
             }
         }
     }
+    find_emptied(files, previous, &mut build);
     build.settings = Some(settings);
     build
+}
+
+/// A file that declared a zone, is still there and declares nothing any more was cut off or emptied: its zone is bad, not gone.
+fn find_emptied(files: &dyn Files, previous: &Previous, build: &mut Build) {
+    for (name, before) in &previous.zones {
+        let known = build.good.iter().any(|zone| zone.loaded.name.as_ref() == Some(name))
+            || build.bad.iter().any(|(bad, file)| bad.as_ref() == Some(name) || *file == before.loaded.declared_in);
+        let declared_in = &before.loaded.declared_in;
+        let is_there = before.loaded.sources.keys().any(|path| path.file_name() == declared_in.file_name() && files.canonical(path).is_ok());
+        if !known && is_there {
+            let text = format!("declares no zone, but declared {name} before; remove the file if the zone is to go");
+            build.problems.push(whole_file(declared_in, Severity::Error, text));
+            build.bad.push((Some(name.clone()), declared_in.clone()));
+        }
+    }
 }
 
 /// Texts of a zone by the path they were read from.

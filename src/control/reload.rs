@@ -8,6 +8,8 @@
 //! bad                                served         kept: the old version goes on
 //! bad                                not served     last good version of an earlier run (kept), else failed: SERVFAIL
 //! no longer there                    served         removed
+//! its file there, but without it     served         kept
+//! the folder cannot be listed        any            nothing changes; at a start all last good versions
 //! anything bad and all-or-nothing    any            nothing changes
 //! ```
 
@@ -29,6 +31,10 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
         keep_all(writer, &mut report, "the configuration file has errors");
         return report;
     };
+    if build.zones_unlisted && writer.generation > 0 {
+        keep_all(writer, &mut report, "the zone folder cannot be listed");
+        return report;
+    }
     let only = match only.map(Name::parse_absolute) {
         None => None,
         Some(Ok(name)) => Some(name),

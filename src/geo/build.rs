@@ -212,7 +212,6 @@ fn lay_out(mut spans: Vec<Span>, max: u128, replaced: &mut Vec<(u64, u64)>, push
     let mut open: BinaryHeap<(u64, u128, u32)> = BinaryHeap::new();
     let mut at = 0;
     let mut next = spans.iter().peekable();
-    push(0, 0);
     loop {
         while let Some(span) = next.next_if(|span| span.first == at) {
             while open.peek().is_some_and(|(_, last, _)| *last < at) {
@@ -291,6 +290,20 @@ mod tests {
         let built = read(texts).unwrap_or_else(|report| panic!("{texts:?}: {report}"));
         for (addr, facts) in expected {
             assert_eq!(short(built.table.facts_at(addr.parse().expect("an address"))), *facts, "{addr} in {texts:?}");
+        }
+    }
+
+    #[test]
+    fn ranges_that_begin_with_the_first_address_are_written() {
+        use crate::geo::writer::{About, write};
+        for text in ["0.0.0.0/8,US\n", "0.0.0.0/0,US\n1.0.0.0/8,DE\n", "0.0.0.0/32,US\n", "::/1,US\n", "0.0.0.0/1,US\n128.0.0.0/1,US\n"] {
+            let built = read(&[&format!("network,country\n{text}")]).unwrap_or_else(|report| panic!("{text}: {report}"));
+            let octets =
+                write(&built.table, &About { database_type: "Test-Country".into(), description: String::new(), build_unix_s: 0 }).expect("it fits");
+            let back = Table::read([("back", octets.as_slice())]).expect("it reads");
+            let first: std::net::IpAddr = if text.starts_with(':') { "2400::" } else { "0.0.0.0" }.parse().expect("an address");
+            assert_eq!(short(built.table.facts_at(first)), "NA US", "{text}");
+            assert_eq!(back.facts_at(first), built.table.facts_at(first), "{text}");
         }
     }
 
