@@ -14,7 +14,7 @@ use super::table::colours;
 use super::{FAILED, print, show};
 use crate::app;
 use crate::control::api::{Applied, Forced, NewOverlay, Overlay, Setting, Status};
-use crate::control::explain::{BadQuestion, Wanted};
+use crate::control::explain::Wanted;
 
 /// Runs one command.
 pub(super) fn run(config: &ConfigArg, command: Command) -> ExitCode {
@@ -30,10 +30,14 @@ pub(super) fn run(config: &ConfigArg, command: Command) -> ExitCode {
 
 async fn dispatch(config: &ConfigArg, command: Command) -> ExitCode {
     match command {
-        Command::Explain { name, rtype, client, offline: true, connect } => {
-            explain_offline(&config.path, Wanted::parse(&name, &rtype, client.as_deref().unwrap_or("")), connect.json)
-        }
-        Command::Explain { name, rtype, client, offline: false, connect } => {
+        Command::Explain { name, rtype, client, offline, connect } => {
+            let wanted = match Wanted::parse(&name, &rtype, client.as_deref().unwrap_or("")) {
+                Ok(wanted) => wanted,
+                Err(error) => return finish(connect.json, Err(CallError::Usage(format!("explain: {error}"))), |_| Ok(String::new())),
+            };
+            if offline {
+                return explain_offline(&config.path, &wanted, connect.json);
+            }
             let mut query = vec![("name", name.as_str()), ("type", rtype.as_str())];
             query.extend(client.as_deref().map(|client| ("client", client)));
             let call = Call { query: &query, ..Call::new(Method::GET, "/v1/explain") };
@@ -176,12 +180,8 @@ fn explain_text(reply: &Value) -> String {
 }
 
 /// Traces a decision against the files.
-fn explain_offline(config: &Path, wanted: Result<Wanted, BadQuestion>, json: bool) -> ExitCode {
-    let wanted = match wanted {
-        Ok(wanted) => wanted,
-        Err(error) => return finish(json, Err(CallError::Usage(format!("explain: {error}"))), |_| Ok(String::new())),
-    };
-    match app::explain_offline(config, &wanted) {
+fn explain_offline(config: &Path, wanted: &Wanted, json: bool) -> ExitCode {
+    match app::explain_offline(config, wanted) {
         Ok(explanation) => finish(json, Ok(json!(explanation)), |_| Ok(explanation.to_string())),
         Err(problems) => {
             problems.iter().for_each(|problem| eprintln!("{problem}"));

@@ -207,6 +207,11 @@ fn find_thing(target: &str, zones: &[&ZoneParts], with_groups: bool) -> Result<F
     if zones.iter().any(|zone| zone.model.pools.iter().any(is_target)) {
         return Ok(Found::Thing(target.into()));
     }
+    if !with_groups && zones.iter().any(|zone| zone.model.pools.iter().any(|pool| *pool.id == *target)) {
+        let detail =
+            format!("{target} is a pool; a weight is that of an endpoint (ZONE/POOL/ADDRESS) or of a policy's child (ZONE/policy:NAME/CHILD)");
+        return Err(Refusal::Invalid { field: "target".into(), detail });
+    }
     let mut candidates = Vec::new();
     for model in zones.iter().map(|zone| &zone.model) {
         for pool in &model.pools {

@@ -47,7 +47,7 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
     let wanted = |name: &Name| only.as_ref().is_none_or(|only| only == name);
     let any_kept = build.good.iter().any(|zone| zone.kept_why.is_some());
     if all_or_nothing && (!build.bad.is_empty() || any_kept || build.has_errors()) {
-        keep_all(writer, &mut report, "another zone has errors, and all or nothing was asked for");
+        keep_all(writer, &mut report, "the files have errors, and all or nothing was asked for");
         return report;
     }
     report.problems.extend(needs_restart(writer.settings.as_ref(), &settings));

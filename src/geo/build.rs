@@ -301,7 +301,7 @@ mod tests {
             let octets =
                 write(&built.table, &About { database_type: "Test-Country".into(), description: String::new(), build_unix_s: 0 }).expect("it fits");
             let back = Table::read([("back", octets.as_slice())]).expect("it reads");
-            let first: std::net::IpAddr = if text.starts_with(':') { "2400::" } else { "0.0.0.0" }.parse().expect("an address");
+            let first: IpAddr = if text.starts_with(':') { "2400::" } else { "0.0.0.0" }.parse().expect("an address");
             assert_eq!(short(built.table.facts_at(first)), "NA US", "{text}");
             assert_eq!(back.facts_at(first), built.table.facts_at(first), "{text}");
         }

@@ -274,7 +274,6 @@ fn what_does_not_exist_or_has_no_reason_is_refused() {
         ("example.com/frs", state("down"), "did you mean example.com/fra"),
         ("example.com/fra/192.0.2.1", state("down"), "did you mean example.com/fra/192.0.2.10"),
         ("region:ue", state("drain"), "did you mean region:eu"),
-        ("example.com/fra", json!({ "weight": 3 }), "no example.com/fra"),
         ("example.com/policy:split/ia", json!({ "weight": 3 }), "did you mean example.com/policy:split/iad"),
         ("example.com/wwww", json!({ "ttl": 3 }), "did you mean example.com/www"),
         ("example.com/plain/AAAA", json!({ "ttl": 3 }), "no example.com/plain/AAAA"),
@@ -286,6 +285,8 @@ fn what_does_not_exist_or_has_no_reason_is_refused() {
         assert_eq!(status, 404, "{target}: {detail}");
         assert!(detail.contains(words), "{target}: {detail}");
     }
+    let (status, detail) = rest.refused("example.com/fra", json!({ "weight": 3 }));
+    assert_eq!((status, detail.contains("is a pool")), (422, true), "{detail}");
     let bad = [
         json!({ "target": "example.com/fra", "set": state("down") }),
         json!({ "target": "example.com/fra", "set": state("down"), "reason": "  " }),
