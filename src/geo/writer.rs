@@ -4,8 +4,7 @@
 //! search tree (nodes of two records) │ 16 zero octets │ data section │ marker, metadata
 //! ```
 //!
-//! Our own, because the crates that exist write neither the aliases of IPv4 nor share equal values, and because the same input must give the same
-//! octets: records are 24, 28 or 32 bits as needed, every distinct value is in the data section once, IPv4 is at `::/96` with aliases at the
+//! Our own: the layout is small, and the same input must give the same octets: records are 24, 28 or 32 bits as needed, every distinct value is in the data section once, IPv4 is at `::/96` with aliases at the
 //! blocks that carry a plain IPv4 address.
 
 use std::collections::HashMap;
