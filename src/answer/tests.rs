@@ -32,17 +32,7 @@ fn zone(apex: &str, lines: &str) -> Arc<ZoneWorld> {
         })
         .collect();
     let tree = ZoneTree::build(&origin, &records, &[]).expect("small");
-    let model = ZoneModel {
-        name: origin,
-        files: Vec::new(),
-        records,
-        soa_serial: SerialSource::File,
-        regions: Default::default(),
-        monitors: Vec::new(),
-        pools: Vec::new(),
-        policies: Vec::new(),
-        steers: Vec::new(),
-    };
+    let model = ZoneModel { records, soa_serial: SerialSource::File, ..ZoneModel::empty(origin) };
     Arc::new(ZoneWorld {
         serial: tree.soa_serial(),
         tree: Arc::new(tree),

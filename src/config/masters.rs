@@ -144,15 +144,10 @@ pub(super) fn alone(reader: &Reader<'_>, wanted: &Wanted<'_>, config: Option<&Pa
     let sink = Sink::default();
     let mut parsed = parse(reader, wanted, &sink);
     let model = ZoneModel {
-        name: wanted.origin.clone(),
         files: std::mem::take(&mut parsed.files),
         records: std::mem::take(&mut parsed.records),
         soa_serial: SerialSource::File,
-        regions: BTreeMap::new(),
-        monitors: Vec::new(),
-        pools: Vec::new(),
-        policies: Vec::new(),
-        steers: Vec::new(),
+        ..ZoneModel::empty(wanted.origin.clone())
     };
     if sink.errors() == 0 {
         check(&model, false, &sink);

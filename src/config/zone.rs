@@ -8,7 +8,7 @@ use super::resolve::{Library, Resolver};
 use super::source::{Located, Sink, Spot};
 use super::{masters, resolve_pool};
 use crate::dns::{Name, RecordType};
-use crate::policy::model::{SerialSource, ZoneModel};
+use crate::policy::model::ZoneModel;
 use crate::zone::{Place, Record, Ttl};
 
 /// SOA refresh, retry and expire where nothing is said.
@@ -57,17 +57,7 @@ pub(super) fn assemble(raw: &RawFile, zone: &RawZone, apex: &Name, library: &Lib
     let part_whole = part.whole;
     let mut records = part.records;
     own_records(raw, zone, apex, part_whole, &mut records, sink);
-    let mut model = ZoneModel {
-        name: apex.clone(),
-        files,
-        records,
-        soa_serial: SerialSource::Derived,
-        regions: Default::default(),
-        monitors: Vec::new(),
-        pools: Vec::new(),
-        policies: Vec::new(),
-        steers: Vec::new(),
-    };
+    let mut model = ZoneModel { files, records, ..ZoneModel::empty(apex.clone()) };
     let mut resolver = Resolver::new(Some(raw), library, base, sink);
     let ca_files = fill(&mut resolver, &mut model, Some((raw, apex)), errors_before, raw.whole && part_whole);
     if part_whole && raw.whole {
@@ -81,17 +71,7 @@ pub(super) fn assemble(raw: &RawFile, zone: &RawZone, apex: &Name, library: &Lib
 /// Checks the libraries by themselves: whatever is wrong with their items is said even if no zone uses them.
 pub(super) fn check_library(library: &Library, base: &Defaults, sink: &Sink) {
     let mut resolver = Resolver::new(None, library, base, sink);
-    let mut model = ZoneModel {
-        name: Name::root(),
-        files: Vec::new(),
-        records: Vec::new(),
-        soa_serial: SerialSource::Derived,
-        regions: Default::default(),
-        monitors: Vec::new(),
-        pools: Vec::new(),
-        policies: Vec::new(),
-        steers: Vec::new(),
-    };
+    let mut model = ZoneModel::empty(Name::root());
     // Nothing is steered here, so hosts cannot be derived: that is for the zones to say.
     fill(&mut resolver, &mut model, None, sink.errors(), false);
 }

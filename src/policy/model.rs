@@ -430,6 +430,21 @@ pub enum Forced {
 }
 
 impl ZoneModel {
+    /// A zone that says nothing yet.
+    pub fn empty(name: Name) -> ZoneModel {
+        ZoneModel {
+            name,
+            files: Vec::new(),
+            records: Vec::new(),
+            soa_serial: SerialSource::Derived,
+            regions: BTreeMap::new(),
+            monitors: Vec::new(),
+            pools: Vec::new(),
+            policies: Vec::new(),
+            steers: Vec::new(),
+        }
+    }
+
     /// The pool at an index that this model gave out.
     pub fn pool(&self, ix: PoolIx) -> &Pool {
         &self.pools[ix.0 as usize]
