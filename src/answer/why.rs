@@ -4,7 +4,7 @@
 
 use super::steer::{self, Client};
 use crate::dns::{Full, RecordType, Section, Writer};
-use crate::policy::plan::{self, Choice, Pass, UNSETTLED};
+use crate::policy::plan::{self, Choice, UNSETTLED};
 use crate::world::ZoneWorld;
 use crate::zone::rdata;
 
@@ -49,13 +49,8 @@ fn trace(zone: &ZoneWorld, steer: usize, client: &Client, unix_s: u64) -> Option
         }
     };
     plan::plan(&zone.model, definition, served.ttl, steering.classes.get(usize::from(class))?, &zone.view, Some(served), &mut note);
-    let pass = match served.pass {
-        Pass::Healthy => "healthy",
-        Pass::AnyUp => "any up",
-        Pass::AllDown => "all down",
-    };
     let settled = if served.settled_at == UNSETTLED { "unsettled" } else { "settled" };
-    lines.push(format!("decided by {pass}, ttl {} s ({settled})", served.ttl_at(unix_s)));
+    lines.push(format!("decided by {}, ttl {} s ({settled})", served.pass.words(), served.ttl_at(unix_s)));
     lines.push(format!("hands out {}", words(&served.choice)));
     Some((scope, lines))
 }

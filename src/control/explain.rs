@@ -21,8 +21,8 @@ use crate::world::{Served, Steering, World, ZoneWorld};
 use crate::zone::rdata;
 use crate::zone::tree::{Found, NO_STEER};
 
-/// The resolver address that stands in when only a client is given: documentation space, so that no database places it.
-const STAND_IN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+/// Who asks when no client is given: this machine.
+const THIS_MACHINE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// A question to be explained.
 #[derive(Clone, Debug)]
@@ -168,7 +168,7 @@ pub fn explain(world: &World, geo: &GeoSources, wanted: &Wanted, unix_s: u64, se
 /// Lets the engine answer, and decodes its octets.
 fn ask_engine(world: &World, wanted: &Wanted, unix_s: u64, seed: u64, out: &mut Explanation) -> Vec<Name> {
     let Some(packet) = encode(wanted) else { return Vec::new() };
-    let source = wanted.client.map_or(STAND_IN, |client| client.addr);
+    let source = wanted.client.map_or(THIS_MACHINE, |client| client.addr);
     let asked = Asked { packet: &packet, source, transport: Transport::Tcp };
     let mut buf = vec![0u8; MAX_REPLY_LEN];
     let Outcome::Reply(reply) = answer::answer(world, &asked, &mut Dice::new(unix_s, seed), &mut buf) else { return Vec::new() };
@@ -233,7 +233,7 @@ fn trace(zone: &ZoneWorld, at: usize, geo: &GeoSources, wanted: &Wanted, unix_s:
     let model: &ZoneModel = &zone.model;
     let steer: &Steer = model.steers.get(at)?;
     let steering: &Steering = zone.steerings.get(zone.steered.get(at)?.steering as usize)?;
-    let addr = wanted.client.map_or(STAND_IN, |client| client.addr);
+    let addr = wanted.client.map_or(THIS_MACHINE, |client| client.addr);
     let hit = steering.map.lookup(addr);
     let nets = resolve::nets_below(model, steer.root, geo.rtt.as_ref());
     let net = nets.into_iter().filter(|net| space::contains(*net, addr)).max_by_key(|net| net.len);
@@ -259,12 +259,7 @@ fn trace(zone: &ZoneWorld, at: usize, geo: &GeoSources, wanted: &Wanted, unix_s:
         class: hit.class,
         class_scope: hit.scope.max(sticky_bits),
         pools,
-        pass: match served.pass {
-            Pass::Healthy => "healthy",
-            Pass::AnyUp => "any up",
-            Pass::AllDown => "all down",
-        }
-        .into(),
+        pass: served.pass.words().into(),
         choice: choice_in_words(&served.choice),
         ttl: served.ttl_at(unix_s),
         ttl_why: ttl_in_words(served, unix_s),

@@ -110,6 +110,17 @@ pub enum Pass {
     AllDown,
 }
 
+impl Pass {
+    /// The words of `explain` and `_why.`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Pass::Healthy => "healthy",
+            Pass::AnyUp => "any up",
+            Pass::AllDown => "all down",
+        }
+    }
+}
+
 /// What a class gets.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Choice {
