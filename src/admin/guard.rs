@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
@@ -12,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Shared};
+use crate::control::unix_now;
 
 /// Paths that loopback may ask without a token, to the letter.
 const FREE_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -85,7 +85,7 @@ fn actor(headers: &HeaderMap) -> Result<Actor, Problem> {
 /// Counts a refused request and logs one a second at most.
 fn refused(shared: &Shared, peer: Option<Peer>) {
     let count = shared.counts.unauthorised.fetch_add(1, Relaxed) + 1;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = unix_now();
     if shared.counts.last_logged.swap(now, Relaxed) != now {
         tracing::warn!(peer = ?peer.map(|peer| peer.0), since_start = count, "admin: request without a valid token");
     }

@@ -2,10 +2,10 @@
 
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Shared;
 use crate::control::api::{EndpointStatus, PoolStatus, Status};
+use crate::control::unix_now;
 use crate::telemetry::{Registry, Totals};
 
 /// Media type of the format.
@@ -31,7 +31,7 @@ pub(super) fn text(shared: &Shared) -> String {
 }
 
 fn process(page: &mut Page, status: &Status, checks: usize) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = unix_now();
     page.gauge("meridian_build_info", "Always 1; the version is in the label.").sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     page.gauge("meridian_start_time_seconds", "Unix time of the start.").sample(&[], status.started);
     page.gauge("meridian_uptime_seconds", "Since the start.").sample(&[], now.saturating_sub(status.started));

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::admin::Explainer;
 use crate::config::{OsFiles, Problem, load};
 use crate::control::api::Refusal;
 use crate::control::explain::{BadQuestion, Explanation, Wanted, explain};
 use crate::control::load::{Previous, build, read_geo};
+use crate::control::unix_now;
 use crate::control::writer::world_of_files;
 use crate::world::Published;
 
@@ -49,10 +49,6 @@ pub fn explain_offline(config: &Path, wanted: &Wanted) -> Result<Explanation, Ve
     let (geo, _) = read_geo(&OsFiles, &settings);
     let world = world_of_files(files);
     Ok(explain(&world, &geo, wanted, unix_now(), seed()))
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Chance of one explanation.

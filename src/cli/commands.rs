@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use reqwest::Method;
 use serde::de::DeserializeOwned;
@@ -15,6 +15,7 @@ use super::{FAILED, print, show};
 use crate::app;
 use crate::control::api::{Applied, Forced, NewOverlay, Overlay, Setting, Status};
 use crate::control::explain::Wanted;
+use crate::control::unix_now;
 
 /// Runs one command.
 pub(super) fn run(config: &ConfigArg, command: Command) -> ExitCode {
@@ -90,16 +91,12 @@ fn read<T: DeserializeOwned>(reply: &Value) -> Result<T, CallError> {
     T::deserialize(reply).map_err(|error| CallError::Unreachable(format!("the server's reply is of another version: {error}")))
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 fn status_call() -> Call<'static> {
     Call::new(Method::GET, "/v1/status")
 }
 
 fn status_text(reply: &Value, colours: bool) -> Result<String, CallError> {
-    Ok(show::status(&read::<Status>(reply)?, now(), colours))
+    Ok(show::status(&read::<Status>(reply)?, unix_now(), colours))
 }
 
 /// Shows the status again and again, on a cleared screen; as JSON, one object a line. A server that is away for a while is waited for.
@@ -129,7 +126,7 @@ async fn watch(config: &ConfigArg, connect: &Connect, every: Duration) -> ExitCo
 async fn lay_overlay(config: &ConfigArg, target: String, set: Setting, lay: Lay) -> ExitCode {
     let new = NewOverlay { target, set, reason: lay.reason, expires: lay.expires };
     let call = Call { actor: Some(&lay.owner.name), body: Some(json!(new)), ..Call::new(Method::POST, "/v1/overlays") };
-    one_call(config, &lay.connect, call, |reply| Ok(show::applied(&read::<Applied>(reply)?, "laid", now()))).await
+    one_call(config, &lay.connect, call, |reply| Ok(show::applied(&read::<Applied>(reply)?, "laid", unix_now()))).await
 }
 
 async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
@@ -137,18 +134,18 @@ async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
         OverlayCommand::List { connect } => {
             one_call(config, &connect, Call::new(Method::GET, "/v1/overlays"), |reply| {
                 let overlays: Vec<Overlay> = read(&reply["overlays"])?;
-                Ok(if overlays.is_empty() { "no overlays\n".into() } else { show::overlays(&overlays, now(), colours()) })
+                Ok(if overlays.is_empty() { "no overlays\n".into() } else { show::overlays(&overlays, unix_now(), colours()) })
             })
             .await
         }
         OverlayCommand::Show { id, connect } => {
             let path = format!("/v1/overlays/{id}");
-            one_call(config, &connect, Call::new(Method::GET, &path), |reply| Ok(show::overlay(&read(reply)?, now()))).await
+            one_call(config, &connect, Call::new(Method::GET, &path), |reply| Ok(show::overlay(&read(reply)?, unix_now()))).await
         }
         OverlayCommand::Revert { id, owner, connect } => {
             let path = format!("/v1/overlays/{id}");
             let call = Call { actor: Some(&owner.name), ..Call::new(Method::DELETE, &path) };
-            one_call(config, &connect, call, |reply| Ok(show::applied(&read::<Applied>(reply)?, "reverted", now()))).await
+            one_call(config, &connect, call, |reply| Ok(show::applied(&read::<Applied>(reply)?, "reverted", unix_now()))).await
         }
     }
 }

@@ -6,12 +6,12 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use crate::control::unix_now;
 use crate::geo::build::{Built, Input, Report, build, database_type};
 use crate::geo::writer::{About, TooLarge, write};
 use crate::geo::{Table, TableError, space};
@@ -151,11 +151,10 @@ pub fn build_files(args: &BuildArgs, out: &mut dyn Write, notes: &mut dyn Write)
     if !warnings.is_empty() {
         writeln!(notes, "{warnings}").map_err(GeoError::Print)?;
     }
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let about = About {
         database_type: args.database_type.clone().unwrap_or_else(|| database_type(&table).to_owned()),
         description: args.description.clone(),
-        build_unix_s: args.build_time.unwrap_or_else(now),
+        build_unix_s: args.build_time.unwrap_or_else(unix_now),
     };
     let bytes = write(&table, &about).map_err(GeoError::TooLarge)?;
     write_file(output, &bytes).map_err(|error| GeoError::Write(output.clone(), error))?;

@@ -19,3 +19,4 @@ pub mod writer;
 mod allocations;
 
 pub use handle::Handle;
+pub use writer::unix_now;

@@ -595,6 +595,6 @@ fn uses(parts: &ZoneParts, observation: &Observation) -> bool {
 }
 
 /// Seconds since 1970.
-pub(super) fn unix_now() -> u64 {
+pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
