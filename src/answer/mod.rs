@@ -14,7 +14,7 @@ mod tests;
 
 use std::net::IpAddr;
 
-use crate::dns::{Class, Parsed, QueryName, Rcode, Request, Writer, request};
+use crate::dns::{Class, Parsed, QueryName, Rcode, RecordType, Request, Writer, request};
 use crate::world::World;
 
 /// The largest reply, and so the size of the buffer that every caller brings.
@@ -73,6 +73,21 @@ pub enum Outcome {
     Silence,
 }
 
+/// What a reply says, as far as limits on replies tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Records in the answer section, or too many of them to fit.
+    Answer,
+    /// The name exists, the type does not.
+    NoData,
+    /// The name does not exist.
+    NxDomain,
+    /// Ask the servers below.
+    Referral,
+    /// Any other response code.
+    Error,
+}
+
 /// A reply, and what to count it under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -82,6 +97,11 @@ pub struct Reply {
     pub rcode: Rcode,
     /// TC was set.
     pub truncated: bool,
+    /// What it says.
+    pub kind: Kind,
+    /// Equal for replies that say the same: made from the name that the reply comes from (for one synthesised from a wildcard or a DNAME that
+    /// owner, for NXDOMAIN the apex), and the type of an answer; 0 for errors. So names that a client invents share one subject.
+    pub subject: u64,
     /// Counter slot of the zone that answered ([`crate::world`]); `None` when no zone is ours.
     pub zone_slot: Option<u32>,
     /// Counter slot of the pool that was chosen.
@@ -110,7 +130,7 @@ fn fault(packet: &[u8], rcode: Rcode, question_end: usize, opt: bool, reply: &mu
     if opt {
         opt::write_bare(&mut writer, rcode);
     }
-    Outcome::Reply(Reply { len: writer.finish(), rcode, truncated: false, zone_slot: None, pool_slot: None })
+    Outcome::Reply(Reply { len: writer.finish(), rcode, truncated: false, kind: Kind::Error, subject: 0, zone_slot: None, pool_slot: None })
 }
 
 fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
@@ -134,6 +154,37 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut 
         writer.set_truncated();
     }
     writer.release(room);
+    let (kind, subject) = sort(&end, writer.has_answers(), request.question.rtype);
     opt::write(world, request, &end, &mut writer);
-    Outcome::Reply(Reply { len: writer.finish(), rcode: end.rcode, truncated: end.truncated, zone_slot: end.zone_slot, pool_slot: end.pool_slot })
+    Outcome::Reply(Reply {
+        len: writer.finish(),
+        rcode: end.rcode,
+        truncated: end.truncated,
+        kind,
+        subject,
+        zone_slot: end.zone_slot,
+        pool_slot: end.pool_slot,
+    })
+}
+
+/// What a reply says, and about what.
+///
+/// ```text
+/// answers or TC   code                          kind       subject
+/// yes             any                           Answer     name and type
+/// no              NXDOMAIN                      NxDomain   apex
+/// no              NOERROR, below a delegation   Referral   delegation
+/// no              NOERROR                       NoData     name
+/// no              other                         Error      0
+/// ```
+#[inline]
+fn sort(end: &walk::End, has_answers: bool, rtype: RecordType) -> (Kind, u64) {
+    match (has_answers || end.truncated, end.rcode) {
+        // Spread over all bits, so that no type of one name meets another name.
+        (true, _) => (Kind::Answer, end.subject.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(rtype.0)),
+        (false, Rcode::NXDOMAIN) => (Kind::NxDomain, end.subject),
+        (false, Rcode::NOERROR) if end.referred => (Kind::Referral, end.subject),
+        (false, Rcode::NOERROR) => (Kind::NoData, end.subject),
+        _ => (Kind::Error, 0),
+    }
 }

@@ -327,3 +327,35 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn replies_that_say_the_same_share_a_kind_and_a_subject() {
+    use Kind::{Answer, Error, NoData, NxDomain, Referral};
+    let sort = |name: &str, rtype: &str| {
+        let (_, reply) = ask_octets(&query(name, rtype), Transport::Udp);
+        (reply.kind, reply.subject)
+    };
+    // Two questions, the kind of their replies, and whether they count as the same.
+    for (one, other, kind, same) in [
+        ("web.example.com. A", "WEB.example.com. A", Answer, true),
+        ("web.example.com. A", "mail.example.com. A", Answer, false),
+        ("mail.example.com. A", "mail.example.com. AAAA", Answer, false),
+        ("a.wild.example.com. TXT", "b.c.wild.example.com. TXT", Answer, true),
+        ("a.wild.example.com. TXT", "a.wild.example.com. MX", Answer, false),
+        ("a.alias.example.com. A", "b.alias.example.com. A", Answer, true),
+        ("x.old.example.com. A", "y.old.example.com. A", Answer, true),
+        ("web.example.com. AAAA", "web.example.com. TXT", NoData, true),
+        ("web.example.com. AAAA", "mail.example.com. TXT", NoData, false),
+        ("a.wild.example.com. AAAA", "b.wild.example.com. A", NoData, true),
+        ("nope.example.com. A", "a.b.other.example.com. TXT", NxDomain, true),
+        ("nope.example.com. A", "nope.nested.example.com. A", NxDomain, false),
+        ("host.child.example.com. A", "child.example.com. NS", Referral, true),
+        ("example.net. A", "example.org. TXT", Error, true),
+        ("host.down.example. A", "example.com. AXFR", Error, true),
+    ] {
+        let of = |question: &str| question.split_once(' ').map(|(name, rtype)| sort(name, rtype)).expect("name and type");
+        let (one_sort, other_sort) = (of(one), of(other));
+        assert_eq!((one_sort.0, other_sort.0), (kind, kind), "{one}, {other}");
+        assert_eq!(one_sort == other_sort, same, "{one}, {other}");
+    }
+}

@@ -26,12 +26,16 @@ pub(super) struct End {
     pub(super) extended: Option<Extended>,
     pub(super) zone_slot: Option<u32>,
     pub(super) pool_slot: Option<u32>,
+    /// The name that the reply comes from ([`super::Reply::subject`]).
+    pub(super) subject: u64,
+    /// It is a referral.
+    pub(super) referred: bool,
 }
 
 impl End {
     /// REFUSED, nothing else.
     pub(super) fn refused() -> End {
-        End { rcode: Rcode::REFUSED, truncated: false, scope: None, extended: None, zone_slot: None, pool_slot: None }
+        End { rcode: Rcode::REFUSED, truncated: false, scope: None, extended: None, zone_slot: None, pool_slot: None, subject: 0, referred: false }
     }
 }
 
@@ -118,6 +122,13 @@ impl<'w> Walk<'_, 'w, '_> {
             self.writer.set_authoritative(true);
         }
         let found = zone.tree.find(name, hash);
+        if first {
+            let from = match found {
+                Found::Node(node) | Found::Wildcard(node) | Found::Delegation(node) | Found::Dname(node) => node,
+                Found::Nothing => zone.tree.apex_node(),
+            };
+            self.end.subject = u64::from(zone.slot) << 32 | u64::from(from);
+        }
         if first && matches!(found, Found::Nothing | Found::Wildcard(_)) && self.asks_why(name) && self.why(zone, name)? {
             return Ok(());
         }
@@ -256,6 +267,7 @@ impl<'w> Walk<'_, 'w, '_> {
         }
         if first {
             self.writer.set_authoritative(false);
+            self.end.referred = true;
         }
         self.writer.learn_question();
         let Some(ns) = tree.rrset(cut, RecordType::NS) else { return Ok(()) };

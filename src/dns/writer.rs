@@ -77,6 +77,11 @@ impl<'b> Writer<'b> {
         self.counts == [0; 3]
     }
 
+    /// True when the answer section has records.
+    pub fn has_answers(&self) -> bool {
+        self.counts[Section::Answer as usize] > 0
+    }
+
     /// Remembers the question's name for compression; before the first record that is written field by field.
     pub fn learn_question(&mut self) {
         if self.suffix_count == 0 {

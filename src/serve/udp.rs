@@ -227,6 +227,8 @@ mod tests {
                     len: 12,
                     rcode: crate::dns::Rcode::NOERROR,
                     truncated: false,
+                    kind: crate::answer::Kind::Answer,
+                    subject: 0,
                     zone_slot: None,
                     pool_slot: None,
                 })

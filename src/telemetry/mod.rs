@@ -397,10 +397,10 @@ impl TransportTotals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::Reply;
+    use crate::answer::{Kind, Reply};
 
     fn reply(rcode: Rcode, zone_slot: Option<u32>, pool_slot: Option<u32>) -> Outcome {
-        Outcome::Reply(Reply { len: 12, rcode, truncated: rcode == Rcode::NOERROR, zone_slot, pool_slot })
+        Outcome::Reply(Reply { len: 12, rcode, truncated: rcode == Rcode::NOERROR, kind: Kind::Answer, subject: 0, zone_slot, pool_slot })
     }
 
     #[test]

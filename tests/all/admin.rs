@@ -345,7 +345,15 @@ async fn status_and_metrics_show_the_counters() {
     let (zone_slot, pool_slot) = (server.registry.assign("zone example.com."), server.registry.assign("pool example.com/fra"));
     for _ in 0..3 {
         counters.received(Transport::Udp, 1);
-        let reply = Reply { len: 12, rcode: meridian::dns::Rcode::NOERROR, truncated: false, zone_slot: Some(zone_slot), pool_slot: Some(pool_slot) };
+        let reply = Reply {
+            len: 12,
+            rcode: meridian::dns::Rcode::NOERROR,
+            truncated: false,
+            kind: meridian::answer::Kind::Answer,
+            subject: 0,
+            zone_slot: Some(zone_slot),
+            pool_slot: Some(pool_slot),
+        };
         counters.answered(Transport::Udp, &Outcome::Reply(reply));
     }
     let (_, status) = call(&server, Method::GET, "/v1/status", None).await;
