@@ -5,8 +5,9 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # cc and libc: SQLite and ring are compiled in. dig, kdig, named-checkzone: clients and checkers nobody here wrote. tor-geoipdb: real address
-# ranges. mmdb-bin: reads the databases we build. curl, python3: the README's own commands. procps: kill.
-packages="gcc libc6-dev ca-certificates bind9-dnsutils bind9-utils knot-dnsutils tor-geoipdb mmdb-bin curl python3 procps"
+# ranges. mmdb-bin: reads the databases we build. curl, python3: the README's own commands. procps: kill. unbound: a resolver in front of us;
+# iproute2, util-linux: the network of its own that it runs in.
+packages="gcc libc6-dev ca-certificates bind9-dnsutils bind9-utils knot-dnsutils tor-geoipdb mmdb-bin curl python3 procps unbound iproute2 util-linux"
 
 missing=
 for package in $packages; do

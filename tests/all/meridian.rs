@@ -45,7 +45,12 @@ impl Meridian {
 
     /// Starts on a folder that is ready.
     pub fn start_in(dir: tempfile::TempDir) -> Meridian {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_meridian"))
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_meridian")), dir)
+    }
+
+    /// The same by a command that runs the program, perhaps in a place of its own.
+    pub fn start_by(mut program: Command, dir: tempfile::TempDir) -> Meridian {
+        let mut child = program
             .args(["run", "--config"])
             .arg(dir.path().join("meridian.toml"))
             .current_dir(dir.path())

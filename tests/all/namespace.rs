@@ -1,0 +1,41 @@
+//! A network of the test's own: a namespace with nothing but a loopback interface, where every 127.0.0.0/8 address has a free port 53.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+/// Gone when dropped, with the processes that the test started in it having ended before.
+pub struct Namespace {
+    /// Its end of file ends `holder`.
+    stdin: Option<ChildStdin>,
+    holder: Child,
+}
+
+impl Namespace {
+    /// Makes one; needs no privilege where user namespaces are allowed.
+    pub fn new() -> Namespace {
+        let mut holder = Command::new("unshare")
+            .args(["--map-root-user", "--net", "sh", "-c", "ip link set lo up && echo up && exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare runs (Debian: util-linux; scripts/test.sh sees to it)");
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
+        assert_eq!(line, "up\n", "no network namespace can be made here");
+        Namespace { stdin: holder.stdin.take(), holder }
+    }
+
+    /// A command that runs in it.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.holder.id().to_string(), "--user", "--net", "--preserve-credentials", "--", program]);
+        command
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.holder.wait();
+    }
+}
