@@ -46,7 +46,7 @@ fn ask(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, world: &World, quer
     group.bench_function(name, |bencher| {
         bencher.iter(|| {
             let packet = packets.next().unwrap_or_default();
-            let outcome = answer(world, &Asked { packet, source: RESOLVER, transport: Transport::Udp }, &mut dice, &mut reply);
+            let outcome = answer(world, &Asked { packet, source: RESOLVER, transport: Transport::Udp, keepalive: 0 }, &mut dice, &mut reply);
             assert!(matches!(outcome, Outcome::Reply(_)));
             black_box(&mut reply);
         });

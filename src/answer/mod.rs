@@ -14,6 +14,7 @@ mod tests;
 
 use std::net::IpAddr;
 
+use self::walk::End;
 use crate::dns::{Class, Parsed, QueryName, Rcode, RecordType, Request, Writer, request};
 use crate::world::World;
 
@@ -29,6 +30,8 @@ pub struct Asked<'a> {
     pub source: IpAddr,
     /// How it came.
     pub transport: Transport,
+    /// How long the connection may be idle from now on, in units of 100 ms (RFC 7828 §3.1); told to clients that ask. Of no meaning over UDP.
+    pub keepalive: u16,
 }
 
 /// How a query came, as far as answers depend on it.
@@ -38,6 +41,20 @@ pub enum Transport {
     Udp,
     /// Replies are bounded by 65,535 octets.
     Tcp,
+    /// As TCP, but nobody on the way can read it: replies are padded for clients that pad (RFC 7830, RFC 8467).
+    Tls,
+}
+
+/// What a query's cookie says of its sender (RFC 7873 §5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CookieState {
+    /// No cookie.
+    #[default]
+    None,
+    /// A client cookie, without a server cookie that would be valid: the source address may be forged.
+    ClientOnly,
+    /// A valid server cookie: the sender has had a reply of ours at this address within the hour.
+    Valid,
 }
 
 /// Time and chance of one batch: the engine has none of its own.
@@ -106,6 +123,8 @@ pub struct Reply {
     pub zone_slot: Option<u32>,
     /// Counter slot of the pool that was chosen.
     pub pool_slot: Option<u32>,
+    /// What the query's cookie says of its sender.
+    pub cookie: CookieState,
 }
 
 /// The largest UDP payload we send, whatever the client says it takes (DNS Flag Day 2020; RFC 9715 §3).
@@ -130,12 +149,21 @@ fn fault(packet: &[u8], rcode: Rcode, question_end: usize, opt: bool, reply: &mu
     if opt {
         opt::write_bare(&mut writer, rcode);
     }
-    Outcome::Reply(Reply { len: writer.finish(), rcode, truncated: false, kind: Kind::Error, subject: 0, zone_slot: None, pool_slot: None })
+    Outcome::Reply(Reply {
+        len: writer.finish(),
+        rcode,
+        truncated: false,
+        kind: Kind::Error,
+        subject: 0,
+        zone_slot: None,
+        pool_slot: None,
+        cookie: CookieState::None,
+    })
 }
 
 fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
     let limit = match (asked.transport, &request.edns) {
-        (Transport::Tcp, _) => MAX_REPLY_LEN,
+        (Transport::Tcp | Transport::Tls, _) => MAX_REPLY_LEN,
         (Transport::Udp, Some(edns)) => usize::from(edns.udp_payload.min(MAX_UDP_PAYLOAD)),
         (Transport::Udp, None) => usize::from(PLAIN_UDP_PAYLOAD),
     };
@@ -147,7 +175,7 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut 
     let end = match request.question.class {
         Class::IN => walk::answer(world, asked, request, dice, &mut writer),
         Class::CH => walk::chaos(world, request, &mut writer),
-        _ => walk::End::refused(),
+        _ => End::refused(),
     };
     writer.set_rcode(end.rcode);
     if end.truncated {
@@ -156,6 +184,10 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut 
     writer.release(room);
     let (kind, subject) = sort(&end, writer.has_answers(), request.question.rtype);
     opt::write(world, request, &end, &mut writer);
+    let cookie = match request.edns.and_then(|edns| edns.cookie) {
+        Some(_) => CookieState::ClientOnly,
+        None => CookieState::None,
+    };
     Outcome::Reply(Reply {
         len: writer.finish(),
         rcode: end.rcode,
@@ -164,6 +196,7 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut 
         subject,
         zone_slot: end.zone_slot,
         pool_slot: end.pool_slot,
+        cookie,
     })
 }
 
@@ -178,7 +211,7 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut 
 /// no              other                         Error      0
 /// ```
 #[inline]
-fn sort(end: &walk::End, has_answers: bool, rtype: RecordType) -> (Kind, u64) {
+fn sort(end: &End, has_answers: bool, rtype: RecordType) -> (Kind, u64) {
     match (has_answers || end.truncated, end.rcode) {
         // Spread over all bits, so that no type of one name meets another name.
         (true, _) => (Kind::Answer, end.subject.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(rtype.0)),

@@ -98,7 +98,7 @@ fn query(name: &str, rtype: &str) -> Vec<u8> {
 
 fn ask_octets(packet: &[u8], transport: Transport) -> (Message, Reply) {
     let mut buf = vec![0u8; MAX_REPLY_LEN];
-    let asked = Asked { packet, source: "192.0.2.200".parse().expect("an address"), transport };
+    let asked = Asked { packet, source: "192.0.2.200".parse().expect("an address"), transport, keepalive: 0 };
     let Outcome::Reply(reply) = answer(&world(), &asked, &mut Dice::new(1_000_000, 1), &mut buf) else { panic!("silence") };
     (Message::from_vec(&buf[..reply.len]).expect("hickory-proto decodes what we write"), reply)
 }
@@ -147,7 +147,7 @@ fn rfc4343_the_question_keeps_its_case_and_owners_point_to_it() {
     let mut packet = query("web.example.com.", "A");
     packet[13..16].copy_from_slice(b"WeB");
     let mut buf = vec![0u8; MAX_REPLY_LEN];
-    let asked = Asked { packet: &packet, source: IpAddr::from([192, 0, 2, 200]), transport: Transport::Udp };
+    let asked = Asked { packet: &packet, source: IpAddr::from([192, 0, 2, 200]), transport: Transport::Udp, keepalive: 0 };
     assert!(matches!(answer(&world(), &asked, &mut Dice::new(0, 1), &mut buf), Outcome::Reply(Reply { rcode: Rcode::NOERROR, .. })));
     assert_eq!(&buf[12..packet.len()], &packet[12..]);
     assert_eq!(&buf[packet.len()..packet.len() + 2], &[0xc0, 12]);
@@ -269,7 +269,7 @@ fn replies_are_cut_at_the_payload_size_and_say_so() {
         (plain.clone(), Transport::Tcp, false, 65535),
     ] {
         let mut buf = vec![0u8; MAX_REPLY_LEN];
-        let asked = Asked { packet: &packet, source: "192.0.2.200".parse().expect("an address"), transport };
+        let asked = Asked { packet: &packet, source: "192.0.2.200".parse().expect("an address"), transport, keepalive: 0 };
         let Outcome::Reply(reply) = answer(&world, &asked, &mut Dice::new(0, 1), &mut buf) else { panic!("silence") };
         let message = Message::from_vec(&buf[..reply.len]).expect("decodes");
         assert_eq!(message.metadata.truncation, truncated);
@@ -316,7 +316,7 @@ proptest::proptest! {
         let world = world();
         for packet in [&packet, &octets] {
             let mut buf = vec![0u8; MAX_REPLY_LEN];
-            let asked = Asked { packet, source: IpAddr::from([192, 0, 2, 1]), transport: Transport::Udp };
+            let asked = Asked { packet, source: IpAddr::from([192, 0, 2, 1]), transport: Transport::Udp, keepalive: 0 };
             if let Outcome::Reply(reply) = answer(&world, &asked, &mut Dice::new(0, 1), &mut buf) {
                 proptest::prop_assert!(reply.len <= 1232);
                 proptest::prop_assert_eq!(&buf[..2], &packet[..2]);

@@ -30,7 +30,7 @@ fn world(zones: &[(&str, &str)]) -> World {
 fn check(world: &World, kind: &str, queries: &Queries, rcode: u8, answers: Option<u8>) {
     let (mut reply, mut dice) = (vec![0u8; crate::answer::MAX_REPLY_LEN], Dice::new(1_760_000_000, 7));
     for (packet, transport) in queries.iter().take(100).flat_map(|packet| [(packet, Transport::Udp), (packet, Transport::Tcp)]) {
-        let asked = Asked { packet, source: std::net::IpAddr::from([192, 0, 2, 200]), transport };
+        let asked = Asked { packet, source: std::net::IpAddr::from([192, 0, 2, 200]), transport, keepalive: 0 };
         let mut outcome = Outcome::Silence;
         let allocations = allocations_in(|| outcome = answer(world, &asked, &mut dice, &mut reply));
         assert_eq!(allocations, 0, "{kind}");
@@ -75,7 +75,7 @@ fn refusals_and_faults_allocate_nothing() {
     let packet = whole.iter().next().unwrap_or_default();
     let cut = (0..packet.len()).map(|len| &packet[..len]);
     for packet in elsewhere.iter().take(10).chain(cut) {
-        let asked = Asked { packet, source: std::net::IpAddr::from([192, 0, 2, 200]), transport: Transport::Udp };
+        let asked = Asked { packet, source: std::net::IpAddr::from([192, 0, 2, 200]), transport: Transport::Udp, keepalive: 0 };
         let allocations = allocations_in(|| {
             answer(&world, &asked, &mut Dice::new(0, 0), &mut reply);
         });

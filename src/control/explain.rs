@@ -169,7 +169,7 @@ pub fn explain(world: &World, geo: &GeoSources, wanted: &Wanted, unix_s: u64, se
 fn ask_engine(world: &World, wanted: &Wanted, unix_s: u64, seed: u64, out: &mut Explanation) -> Vec<Name> {
     let Some(packet) = encode(wanted) else { return Vec::new() };
     let source = wanted.client.map_or(THIS_MACHINE, |client| client.addr);
-    let asked = Asked { packet: &packet, source, transport: Transport::Tcp };
+    let asked = Asked { packet: &packet, source, transport: Transport::Tcp, keepalive: 0 };
     let mut buf = vec![0u8; MAX_REPLY_LEN];
     let Outcome::Reply(reply) = answer::answer(world, &asked, &mut Dice::new(unix_s, seed), &mut buf) else { return Vec::new() };
     out.rcode = reply.rcode.to_string();

@@ -8,19 +8,15 @@
 //! opcode not QUERY                     NOTIMP (REFUSED for NOTIFY and UPDATE)
 //! records or OPT unreadable            FORMERR with the question
 //! EDNS version > 0                     BADVERS
-//! client subnet malformed              FORMERR with the question
+//! an option malformed                  FORMERR with the question
 //! ```
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
+use super::edns::Edns;
 use super::name::{MAX_LABELS, MAX_NAME_LEN};
 use super::{Class, Opcode, Rcode, RecordType};
 
 /// Octets of a message header (RFC 1035 §4.1.1).
 pub const HEADER_LEN: usize = 12;
-
-const OPTION_NSID: u16 = 3;
-const OPTION_ECS: u16 = 8;
 
 /// A query name: wire form in lower case, with the places of its labels.
 #[derive(Clone, Debug)]
@@ -142,28 +138,6 @@ pub struct Question<'n> {
     pub end: usize,
 }
 
-/// What the client said in its OPT record (RFC 6891 §6.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Edns {
-    /// Octets of UDP payload the client takes, at least 512 (§6.2.3).
-    pub udp_payload: u16,
-    /// DNSSEC OK (RFC 3225).
-    pub dnssec_ok: bool,
-    /// Asks for the server's identity (RFC 5001).
-    pub nsid: bool,
-    /// Client subnet, if given and of a known family.
-    pub ecs: Option<ClientSubnet>,
-}
-
-/// A client subnet option (RFC 7871 §6), checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientSubnet {
-    /// Bits behind the source prefix are zero.
-    pub addr: IpAddr,
-    /// 0 to 32 or 128.
-    pub source_len: u8,
-}
-
 /// A query that deserves an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'n> {
@@ -274,7 +248,6 @@ fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
 
 /// The OPT record among the records behind the question, or the fault and whether the reply needs an OPT.
 fn read_edns(packet: &[u8], mut at: usize, before: usize, additional: usize) -> Result<Option<Edns>, (Rcode, bool)> {
-    const FORMERR: (Rcode, bool) = (Rcode::FORMERR, false);
     let mut opt: Option<RawRecord<'_>> = None;
     for index in 0..before + additional {
         let record = read_record(packet, at).ok_or((Rcode::FORMERR, opt.is_some()))?;
@@ -295,58 +268,14 @@ fn read_edns(packet: &[u8], mut at: usize, before: usize, additional: usize) -> 
     if opt.ttl[1] != 0 {
         return Err((Rcode::BADVERS, true));
     }
-    let mut edns = Edns { udp_payload: opt.class.max(512), dnssec_ok: opt.ttl[2] & 0x80 != 0, nsid: false, ecs: None };
-    read_options(opt.rdata, &mut edns).ok_or((FORMERR.0, true))?;
+    let mut edns = Edns::bare(opt.class, opt.ttl[2] & 0x80 != 0);
+    edns.read_options(opt.rdata).ok_or((Rcode::FORMERR, true))?;
     Ok(Some(edns))
-}
-
-fn read_options(mut rest: &[u8], edns: &mut Edns) -> Option<()> {
-    let mut ecs_seen = false;
-    while !rest.is_empty() {
-        let head = rest.get(..4)?;
-        let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
-        let data = rest.get(4..4 + len)?;
-        match u16::from_be_bytes([head[0], head[1]]) {
-            OPTION_NSID => edns.nsid = true,
-            OPTION_ECS => {
-                if ecs_seen {
-                    return None;
-                }
-                ecs_seen = true;
-                edns.ecs = read_ecs(data)?;
-            }
-            _ => {}
-        }
-        rest = &rest[4 + len..];
-    }
-    Some(())
-}
-
-/// RFC 7871 §6 and §7.1.2: outer `None` is malformed; inner `None` is a family that we do not know, which is ignored.
-fn read_ecs(data: &[u8]) -> Option<Option<ClientSubnet>> {
-    let head = data.get(..4)?;
-    let (family, source_len, scope_len) = (u16::from_be_bytes([head[0], head[1]]), head[2], head[3]);
-    let octets = &data[4..];
-    let width: u8 = match family {
-        1 => 32,
-        2 => 128,
-        _ => return Some(None),
-    };
-    if scope_len != 0 || source_len > width || octets.len() != usize::from(source_len.div_ceil(8)) {
-        return None;
-    }
-    let stray_bits = (8 - source_len % 8) % 8;
-    if octets.last().is_some_and(|last| last & ((1u16 << stray_bits) - 1) as u8 != 0) {
-        return None;
-    }
-    let mut full = [0u8; 16];
-    full.get_mut(..octets.len())?.copy_from_slice(octets);
-    let addr = if family == 1 { IpAddr::V4(Ipv4Addr::new(full[0], full[1], full[2], full[3])) } else { IpAddr::V6(Ipv6Addr::from(full)) };
-    Some(Some(ClientSubnet { addr, source_len }))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::ClientSubnet;
     use super::*;
 
     fn parse(packet: &[u8]) -> Parsed<'static> {

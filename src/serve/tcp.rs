@@ -425,7 +425,7 @@ fn answer_next(step: &mut Step, input: &[u8], output: &mut [u8], peer: IpAddr, w
     step.consumed += PREFIX_LEN + len;
     step.messages += 1;
     let Some((prefix, room)) = output.get_mut(step.gathered..).and_then(|room| room.split_first_chunk_mut::<PREFIX_LEN>()) else { return false };
-    let outcome = answer(world, &Asked { packet, source: peer, transport: Transport::Tcp }, dice, room);
+    let outcome = answer(world, &Asked { packet, source: peer, transport: Transport::Tcp, keepalive: 0 }, dice, room);
     counters.answered(Transport::Tcp, &outcome);
     if let Outcome::Reply(reply) = outcome {
         // The engine promises at most 65,535.

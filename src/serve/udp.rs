@@ -155,7 +155,7 @@ fn admit<'a>(message: &Message<'a>, counters: &ThreadCounters) -> Option<Asked<'
         counters.malformed(Transport::Udp);
         return None;
     }
-    Some(Asked { packet: message.octets, source: message.source.ip(), transport: Transport::Udp })
+    Some(Asked { packet: message.octets, source: message.source.ip(), transport: Transport::Udp, keepalive: 0 })
 }
 
 /// False for sources that no client can have: port 0, the unspecified address and its network, broadcast, multicast.
@@ -231,6 +231,7 @@ mod tests {
                     subject: 0,
                     zone_slot: None,
                     pool_slot: None,
+                    cookie: crate::answer::CookieState::None,
                 })
             });
             batch.send(&server);

@@ -84,7 +84,7 @@ impl Block {
     fn transport(&self, transport: Transport) -> &TransportBlock {
         match transport {
             Transport::Udp => &self.udp,
-            Transport::Tcp => &self.tcp,
+            Transport::Tcp | Transport::Tls => &self.tcp,
         }
     }
 }
@@ -397,10 +397,19 @@ impl TransportTotals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::{Kind, Reply};
+    use crate::answer::{CookieState, Kind, Reply};
 
     fn reply(rcode: Rcode, zone_slot: Option<u32>, pool_slot: Option<u32>) -> Outcome {
-        Outcome::Reply(Reply { len: 12, rcode, truncated: rcode == Rcode::NOERROR, kind: Kind::Answer, subject: 0, zone_slot, pool_slot })
+        Outcome::Reply(Reply {
+            len: 12,
+            rcode,
+            truncated: rcode == Rcode::NOERROR,
+            kind: Kind::Answer,
+            subject: 0,
+            zone_slot,
+            pool_slot,
+            cookie: CookieState::None,
+        })
     }
 
     #[test]

@@ -353,6 +353,7 @@ async fn status_and_metrics_show_the_counters() {
             subject: 0,
             zone_slot: Some(zone_slot),
             pool_slot: Some(pool_slot),
+            cookie: meridian::answer::CookieState::None,
         };
         counters.answered(Transport::Udp, &Outcome::Reply(reply));
     }

@@ -596,7 +596,7 @@ proptest! {
         let packet = question(&name, rtype, id, extra.as_ref());
         let transport = if tcp { Transport::Tcp } else { Transport::Udp };
         let mut buf = vec![0; MAX_REPLY_LEN];
-        let asked = Asked { packet: &packet, source: Ipv4Addr::new(203, 0, 113, 9).into(), transport };
+        let asked = Asked { packet: &packet, source: Ipv4Addr::new(203, 0, 113, 9).into(), transport, keepalive: 0 };
         let Outcome::Reply(reply) = answer(world, &asked, &mut Dice::new(1_800_000_000, seed), &mut buf) else { panic!("silence") };
         check_reply(&name, rtype, id, extra.as_ref(), tcp, *count, &buf[..reply.len]);
     }

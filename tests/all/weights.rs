@@ -60,7 +60,7 @@ fn world(text: &str) -> World {
 fn reply(world: &World, dice: &mut Dice, rtype: RecordType, client: Option<(IpAddr, u8)>) -> Message {
     let packet = encode("app.example.com.", rtype, 1, client);
     let mut buf = vec![0; MAX_REPLY_LEN];
-    let asked = Asked { packet: &packet, source: Ipv4Addr::new(203, 0, 113, 53).into(), transport: Transport::Udp };
+    let asked = Asked { packet: &packet, source: Ipv4Addr::new(203, 0, 113, 53).into(), transport: Transport::Udp, keepalive: 0 };
     let Outcome::Reply(reply) = answer(world, &asked, dice, &mut buf) else { panic!("silence") };
     Message::from_vec(&buf[..reply.len]).expect("it decodes")
 }
