@@ -6,6 +6,7 @@
 mod admin;
 mod cli;
 mod config;
+mod differential;
 mod failover;
 mod geo;
 mod geo_served;

@@ -1,0 +1,181 @@
+//! The differential runner: random zones and questions put to Meridian, NSD, Knot DNS and BIND; reports where we stand alone.
+//!
+//! ```text
+//!   zones, questions (seeded) ─▶ servers ─▶ compare: fields, majority ─▶ explained? ─▶ report: classes with examples
+//! ```
+//!
+//! `scripts/differential.sh [PAIRS] [SEED]` runs many; the ordinary test run a fixed few. Any difference from the majority of the references
+//! that no rule in `explained` covers fails the run.
+
+mod chains;
+mod chance;
+mod compare;
+mod data;
+mod explained;
+mod message;
+mod questions;
+mod report;
+mod servers;
+mod zones;
+
+use meridian::dns::Name;
+
+use compare::{differences, fields, kind};
+use message::{Question, Reply};
+use report::Report;
+use servers::{REFERENCES, ServedZone, Servers};
+use zones::Family;
+
+/// What the ordinary test run does.
+const PAIRS: usize = 1500;
+const SEED: u64 = 1;
+/// Questions for each family of zones.
+const QUESTIONS: usize = 40;
+/// Families served at once: starts are few, and four servers hold some hundred zones easily.
+const FAMILIES: usize = 250;
+
+/// Questions at the root zone and what is served with it.
+const ROOT_PAIRS: usize = 240;
+
+#[test]
+fn differential_static_zones() {
+    let seed = setting("DIFFERENTIAL_SEED").unwrap_or(SEED);
+    let pairs = setting("DIFFERENTIAL_PAIRS").map_or(PAIRS, |pairs| pairs as usize);
+    let mut report = Report::default();
+    let families = pairs.div_ceil(QUESTIONS);
+    let mut number = 0;
+    while report.pairs < pairs && number < 2 * families {
+        let count = FAMILIES.min((pairs - report.pairs).div_ceil(QUESTIONS) + 2);
+        let mut batch: Vec<Family> = Vec::new();
+        for _ in 0..count {
+            let neighbours: Vec<String> = batch.iter().rev().take(2).flat_map(|family| family.zones.iter().map(|zone| zone.origin.clone())).collect();
+            batch.push(zones::family(seed, number, &neighbours));
+            number += 1;
+        }
+        run(seed, number - count, &batch, QUESTIONS, pairs, &mut report);
+    }
+    finish(seed, &report);
+}
+
+#[test]
+fn differential_root_zone() {
+    let seed = setting("DIFFERENTIAL_SEED").unwrap_or(SEED);
+    let mut report = Report::default();
+    let mut batch: Vec<Family> = (0..3).map(|number| zones::family(seed ^ 0x2007, number, &[])).collect();
+    let apexes: Vec<String> = batch.iter().flat_map(|family| family.zones.iter().map(|zone| zone.origin.clone())).collect();
+    batch.push(zones::root(seed, &apexes));
+    run(seed, 1 << 20, &batch, ROOT_PAIRS / batch.len(), ROOT_PAIRS, &mut report);
+    finish(seed, &report);
+}
+
+#[test]
+fn differential_rules_are_documented() {
+    let page = include_str!("../../../docs/conformance.md");
+    let missing: Vec<&str> = explained::names().filter(|name| !page.contains(&format!("| `{name}` |"))).collect();
+    assert_eq!(missing, Vec::<&str>::new());
+}
+
+/// What the script sets.
+#[allow(clippy::disallowed_methods)]
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn finish(seed: u64, report: &Report) {
+    println!("seed {seed}: {}", report.text(setting("DIFFERENTIAL_EXAMPLES").is_some()));
+    assert!(report.unexplained.is_empty(), "differences from the majority that no rule explains: see above");
+}
+
+/// Serves a batch of families and asks everything about them.
+fn run(seed: u64, first: usize, batch: &[Family], questions: usize, pairs: usize, report: &mut Report) {
+    let all: Vec<(usize, &zones::Zone)> = batch.iter().enumerate().flat_map(|(at, family)| family.zones.iter().map(move |zone| (at, zone))).collect();
+    let served: Vec<ServedZone> =
+        all.iter().map(|(_, zone)| ServedZone { origin: Name::parse_absolute(&zone.origin).expect("a name"), text: zone.text() }).collect();
+    let mut servers = Servers::start(&served, None);
+    report.zones += served.len();
+    let mut votes = vec![[true; REFERENCES.len()]; batch.len()];
+    let mut left_out = vec![false; batch.len()];
+    let refused = std::mem::take(&mut servers.refused);
+    for (zone, server, why) in &refused {
+        let (family, zone_of) = all[*zone];
+        let by_reference = REFERENCES.iter().position(|name| name == server);
+        match by_reference {
+            Some(reference) => votes[family][reference] = false,
+            None => left_out[family] = true,
+        }
+        // A zone that most of the others serve.
+        let others = refused.iter().filter(|(other, name, _)| other == zone && REFERENCES.contains(name)).count();
+        let alone = by_reference.is_none() && others < 2;
+        report.refuse(server, why, &zone_of.origin, alone);
+    }
+    for (at, family) in batch.iter().enumerate().filter(|(at, _)| !left_out[*at]) {
+        for question in questions::questions(seed, first + at, family, questions) {
+            if report.pairs == pairs {
+                return;
+            }
+            // Names of the two families before this one are pointed at.
+            let voting = std::array::from_fn(|reference| votes[at.saturating_sub(2)..=at].iter().all(|votes| votes[reference]));
+            compare(&mut servers, family, &question, voting, report);
+        }
+    }
+}
+
+/// Asks one question and files what comes out.
+fn compare(servers: &mut Servers, family: &Family, question: &Question, votes: [bool; 3], report: &mut Report) {
+    report.pairs += 1;
+    let (ours, references) = servers.ask(question);
+    report.count(&ours);
+    let against = |ours: &Result<Reply, String>, references: &[Result<Reply, String>]| {
+        let said: Vec<compare::Fields> = references.iter().zip(votes).filter(|(_, votes)| *votes).map(|(reply, _)| fields(question, reply)).collect();
+        differences(&fields(question, ours), &said)
+    };
+    let mut found = against(&ours, &references);
+    if found.is_empty() {
+        return;
+    }
+    let example = report::example(family, question, &ours, &references);
+    let mut rules = Vec::new();
+    // Each step takes away what one rule explains: first what the chain does, then what the size does, then the rest.
+    let (mut ours, mut references) = (ours, references);
+    let whole = servers.complete(question, &references);
+    let is_cut = |reply: &Result<Reply, String>| reply.as_ref().is_ok_and(Reply::is_truncated);
+    if whole != references {
+        let mut told = ours.clone();
+        if is_cut(&ours) && !question.way.tcp {
+            let over_tcp = servers.meridian.ask(&Question { way: message::Way { tcp: true, ..question.way }, ..question.clone() });
+            if over_tcp.as_ref().is_ok_and(|reply| reply.len > question.way.udp_limit()) {
+                told = over_tcp;
+            }
+        }
+        let rest = against(&told, &whole);
+        if rest.len() < found.len() {
+            rules.push(explained::CHAIN);
+            (found, ours, references) = (rest, told, whole);
+        }
+    }
+    let mixed: Vec<_> = family.zones.iter().flat_map(zones::Zone::mixed_ttls).collect();
+    if !found.is_empty() && !mixed.is_empty() {
+        let even = |reply: &Result<Reply, String>| reply.clone().map(|reply| explained::even_ttls(reply, &mixed));
+        let rest = against(&ours, &references.iter().map(even).collect::<Vec<_>>());
+        if rest.len() < found.len() {
+            rules.push(explained::TTLS);
+            found = rest;
+        }
+    }
+    if !found.is_empty() {
+        let references = references.iter().filter_map(|reply| reply.as_ref().ok()).collect();
+        let case = |ours| explained::Case { question, ours, references, differences: &found };
+        if let Some(rule) = ours.as_ref().ok().and_then(|ours| explained::explain(&case(ours))) {
+            rules.push(rule);
+            found.clear();
+        }
+    }
+    let is_split = found.iter().all(|difference| difference.theirs.is_none());
+    let name = || found.iter().map(kind).collect::<Vec<_>>().join("; ");
+    let class = match rules.last() {
+        Some(rule) if found.is_empty() => report.explained.entry(rule.to_string()),
+        _ if is_split => report.split.entry(name()),
+        _ => report.unexplained.entry(name()),
+    };
+    class.or_default().add(question, example);
+}
