@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The tree is walked here and not with the reader's iterator, because a broken or hostile tree can share nodes so that it unfolds without end:
-//! the walk is bounded by [`MAX_STEPS`]. Records are decoded by the reader.
+//! the walk is bounded by [`most_ranges`]. Records are decoded by the reader.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -19,10 +19,18 @@ use super::record::Record;
 use super::space::{self, EMBEDDINGS};
 use crate::policy::model::{Location, Prefix};
 
-/// Most nodes visited in one search tree. City databases have 6 to 12 million; a tree that unfolds further is broken.
-const MAX_STEPS: usize = 1 << 26;
 /// Most ranges per family and database: some three times the largest city database on the market.
 const MAX_RANGES: usize = 1 << 24;
+/// How often a node may be reached on average. Trees have one way to each, writers that let equal parts share nodes have a few; a tree of some
+/// hundred octets that shares at every level would unfold into billions of ranges.
+const MAX_SHARING: usize = 8;
+/// Ranges that a tree of any size may have: small ones may well be shared throughout.
+const MIN_RANGES: usize = 1 << 12;
+
+/// Leaves at which the walk over a tree of so many nodes ends. A binary tree has as many other nodes, so that this bounds the steps as well.
+fn most_ranges(node_count: usize) -> usize {
+    node_count.saturating_mul(MAX_SHARING).clamp(MIN_RANGES, MAX_RANGES)
+}
 
 /// What is known about a range of addresses.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -218,7 +226,7 @@ impl Table {
         &self.facts[facts as usize]
     }
 
-    /// The largest network around an address about which the same is known; for embedded IPv4 an IPv4 network.
+    /// The largest network around an address about which the same is known; for embedded IPv4 an IPv4 network, for other IPv6 one without any.
     pub fn network_at(&self, addr: IpAddr) -> Prefix {
         let addr = space::unembed(addr);
         let len = match addr {
@@ -228,8 +236,14 @@ impl Table {
                 depth(u128::from(u32::from(addr)), 32, (at > 0).then(|| wide(&self.v4.starts[at])), self.v4.starts.get(at + 1).map(wide))
             }
             IpAddr::V6(addr) => {
-                let at = self.v6.index_at(addr.into());
-                depth(addr.into(), 128, (at > 0).then(|| self.v6.starts[at]), self.v6.starts.get(at + 1).copied())
+                let addr = u128::from(addr);
+                let at = self.v6.index_at(addr);
+                // Blocks that carry IPv4 end it as well: what is known there is known about IPv4.
+                let start =
+                    (at > 0).then(|| self.v6.starts[at]).max(EMBEDDINGS.iter().map(|block| block.last() + 1).filter(|end| *end <= addr).max());
+                let first = EMBEDDINGS.iter().map(|block| block.first).find(|first| *first > addr);
+                let next = self.v6.starts.get(at + 1).copied().into_iter().chain(first).min();
+                depth(addr, 128, start, next)
             }
         };
         space::prefix_of(addr, len)
@@ -419,13 +433,12 @@ impl Tree<'_> {
     /// Calls `leaf` with the first address and the record of every leaf below `root`, in address order, first to last without gaps.
     /// A node that is `skip` is an alias of IPv4: taken as "nothing".
     fn walk(&self, root: Position, width: u8, skip: Option<usize>, leaf: &mut dyn FnMut(u128, usize) -> Result<(), String>) -> Result<(), String> {
-        let (mut stack, mut steps, mut leaves) = (vec![root], 0_usize, 0_usize);
+        let (mut stack, mut leaves, most) = (vec![root], 0_usize, most_ranges(self.node_count));
         while let Some(at) = stack.pop() {
-            steps += 1;
-            if steps > MAX_STEPS || leaves > MAX_RANGES {
-                return Err(format!("the search tree has more than {MAX_RANGES} networks or {MAX_STEPS} nodes, as only a broken one has"));
-            }
             if at.node >= self.node_count || skip == Some(at.node) {
+                if leaves == most {
+                    return Err(format!("the search tree of {} nodes has more than {most} networks, as only a broken one has", self.node_count));
+                }
                 leaf(at.first, if skip == Some(at.node) { self.node_count } else { at.node })?;
                 leaves += 1;
                 continue;

@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod differential;
 mod failover;
+mod fuzz;
 mod geo;
 mod geo_served;
 mod meridian;

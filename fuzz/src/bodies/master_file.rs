@@ -1,0 +1,61 @@
+//! A master file; behind a zero octet the file that `$INCLUDE` gets.
+
+use std::path::{Path, PathBuf};
+
+use meridian::config::{MemoryFiles, load_master_alone};
+use meridian::dns::Name;
+use meridian::zone::master::{self, MAX_ERRORS, Source};
+use meridian::zone::{MAX_TTL, Record, rdata};
+
+use super::parts;
+
+/// Inclusions that are granted: a file that includes itself multiplies as often as the parser allows, which is known and takes its time.
+const MAX_GRANTED: usize = 20;
+
+/// A file and what it includes.
+pub(super) fn body(data: &[u8]) {
+    let [text, included] = parts(data);
+    let records = read(text, included);
+    for record in &records {
+        rdata::validate(record.rtype, &record.rdata).unwrap_or_else(|error| panic!("{record:?}: {error}"));
+        assert!(!record.rtype.is_meta() && record.ttl <= MAX_TTL, "{record:?}");
+        let shown = rdata::to_text(record.rtype, &record.rdata);
+        let again = rdata::parse(record.rtype, &shown, &Name::root()).unwrap_or_else(|error| panic!("{record:?}: {shown}: {error}"));
+        assert_eq!(again, record.rdata, "{} {shown}", record.rtype);
+    }
+    // Written out plainly they are the same records.
+    let mut plain = String::new();
+    for record in &records {
+        plain += &format!("{} {} IN {} {}\n", record.owner, record.ttl, record.rtype, rdata::to_text(record.rtype, &record.rdata));
+    }
+    let again = read(plain.as_bytes(), b"");
+    assert_eq!(again.len(), records.len(), "{plain}");
+    for (again, record) in again.iter().zip(&records) {
+        assert_eq!((again.owner.as_wire(), again.rtype, again.ttl, &again.rdata), (record.owner.as_wire(), record.rtype, record.ttl, &record.rdata));
+    }
+    check_zone(text, included);
+}
+
+fn read(text: &[u8], included: &[u8]) -> Vec<Record> {
+    let origin = Name::parse_absolute("example.com").expect("a name");
+    let mut records = Vec::new();
+    let source = Source { text, file: "zone".into(), origin, default_ttl: Some(300), first_file: 0 };
+    let mut granted = 0;
+    let mut include = |name: &str, _: &Path| {
+        granted += 1;
+        if granted > MAX_GRANTED { Err("enough".to_owned()) } else { Ok((PathBuf::from(name), included.to_vec())) }
+    };
+    let parsed = master::parse(source, &mut include, &mut |record| records.push(record));
+    assert!(parsed.errors.len() <= MAX_ERRORS + 1);
+    assert!(records.iter().all(|record| usize::from(record.place.file) < parsed.files.len()), "every record is of a file");
+    parsed.errors.iter().for_each(|error| assert!(!error.to_string().is_empty()));
+    records
+}
+
+/// The whole way of `meridian check --zone`, with all its rules.
+fn check_zone(text: &[u8], included: &[u8]) {
+    let files = [("zone", text), ("included", included)].map(|(path, octets)| (PathBuf::from(path), octets.into()));
+    let (zone, problems) = load_master_alone(&MemoryFiles(files.into()), Path::new("zone"), &Name::parse_absolute("example.com").expect("a name"));
+    assert!(zone.model.is_some() || !problems.is_empty(), "a zone, or a reason why not");
+    problems.iter().for_each(|problem| assert!(!problem.to_string().is_empty()));
+}
