@@ -14,7 +14,7 @@ mod bodies;
 use bodies::{TARGETS, Target, target};
 
 /// Mutations per target: a few seconds in all.
-const MUTATIONS: usize = 2500;
+const MUTATIONS: usize = 10_000;
 
 /// Runs the body; an input that breaks something is shown.
 fn run(target: &Target, input: &[u8]) {

@@ -15,6 +15,7 @@ use super::world::worlds;
 pub(super) const TCP: u8 = 1;
 pub(super) const OVERLAID: u8 = 2;
 pub(super) const SOURCE: u8 = 4;
+pub(super) const TLS: u8 = 128;
 
 /// Where queries come from: trusted with client subnets, not trusted, allowed to ask `_why.`, IPv6, embedded IPv4.
 const SOURCES: [&str; 5] = ["192.0.2.200", "198.51.100.9", "127.0.0.1", "2001:db8::9", "::ffff:198.51.100.9"];
@@ -26,14 +27,18 @@ pub(super) fn body(data: &[u8]) {
     let (chance, rest) = first(rest);
     let (time, packet) = first(rest);
     let source: IpAddr = SOURCES[usize::from(choice / SOURCE) % SOURCES.len()].parse().expect("an address");
-    let transport = if choice & TCP == 0 { Transport::Udp } else { Transport::Tcp };
+    let transport = match (choice & TLS, choice & TCP) {
+        (0, 0) => Transport::Udp,
+        (0, _) => Transport::Tcp,
+        _ => Transport::Tls,
+    };
     worlds().with(choice & OVERLAID != 0, |world| {
-        check(world, &Asked { packet, source, transport }, &Dice::new(NOW + u64::from(time), chance.into()));
+        check(world, &Asked { packet, source, transport, keepalive: 300 }, &Dice::new(NOW + u64::from(time), chance.into()));
     });
 }
 
 fn check(world: &World, asked: &Asked<'_>, dice: &Dice) {
-    let room = if asked.transport == Transport::Tcp { MAX_REPLY_LEN } else { usize::from(MAX_UDP_PAYLOAD) };
+    let room = if asked.transport == Transport::Udp { usize::from(MAX_UDP_PAYLOAD) } else { MAX_REPLY_LEN };
     // Whatever other replies left in the buffer is not told: the same chance gives the same octets in a clean and in a used one.
     let (mut clean, mut used) = (vec![0; room], vec![0xaa; room]);
     let outcome = answer(world, asked, &mut dice.clone(), &mut clean);
@@ -52,7 +57,7 @@ fn check(world: &World, asked: &Asked<'_>, dice: &Dice) {
 
 fn limit(asked: &Asked<'_>) -> usize {
     match (asked.transport, request::parse(asked.packet, &mut QueryName::root())) {
-        (Transport::Tcp, _) => MAX_REPLY_LEN,
+        (Transport::Tcp | Transport::Tls, _) => MAX_REPLY_LEN,
         (Transport::Udp, Parsed::Query(query)) => query.edns.map_or(512, |edns| usize::from(edns.udp_payload.clamp(512, MAX_UDP_PAYLOAD))),
         (Transport::Udp, _) => 512,
     }

@@ -9,7 +9,8 @@ mod master_file;
 mod mmdb;
 mod oracle;
 mod request;
-pub mod seeds;
+mod seeds;
+mod words;
 mod world;
 mod zone_toml;
 
@@ -33,10 +34,10 @@ pub struct Target {
 pub const TARGETS: [Target; 7] = [
     Target { name: "request", body: request::body, seeds: seeds::request, max_len: 1024, words: &[] },
     Target { name: "answer", body: answer::body, seeds: seeds::answer, max_len: 1024, words: &[] },
-    Target { name: "master_file", body: master_file::body, seeds: seeds::master_file, max_len: 4096, words: seeds::MASTER_WORDS },
-    Target { name: "zone_toml", body: zone_toml::body, seeds: seeds::zone_toml, max_len: 8192, words: seeds::TOML_WORDS },
-    Target { name: "mmdb", body: mmdb::body, seeds: seeds::mmdb, max_len: 16_384, words: seeds::MMDB_WORDS },
-    Target { name: "geo_csv", body: geo_csv::body, seeds: seeds::geo_csv, max_len: 4096, words: seeds::CSV_WORDS },
+    Target { name: "master_file", body: master_file::body, seeds: seeds::master_file, max_len: 4096, words: words::MASTER },
+    Target { name: "zone_toml", body: zone_toml::body, seeds: seeds::zone_toml, max_len: 8192, words: words::TOML },
+    Target { name: "mmdb", body: mmdb::body, seeds: seeds::mmdb, max_len: 16_384, words: words::MMDB },
+    Target { name: "geo_csv", body: geo_csv::body, seeds: seeds::geo_csv, max_len: 4096, words: words::CSV },
     Target { name: "oracle", body: oracle::body, seeds: seeds::oracle, max_len: 1024, words: &[] },
 ];
 

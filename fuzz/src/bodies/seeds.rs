@@ -10,7 +10,7 @@ use meridian::geo::build::{Input, build};
 use meridian::geo::writer::{About, write};
 use meridian::zone::master::{self, Source};
 
-use super::answer::{OVERLAID, SOURCE, TCP};
+use super::answer::{OVERLAID, SOURCE, TCP, TLS};
 use super::world::{STATIC_ZONE, STEERED_ZONE};
 
 /// `meridian.toml` when an input brings none.
@@ -25,163 +25,6 @@ const RANGES: &str = "network,country,subdivision,latitude,longitude,asn
 2001:db8::/33,US,TX,32.8,-96.8,64503
 2001:db8:8000::/33,DE,,51,9,64500
 ";
-
-/// Words of master files.
-pub const MASTER_WORDS: &[&str] = &[
-    "$ORIGIN ",
-    "$TTL ",
-    "$INCLUDE ",
-    "$GENERATE ",
-    "1-9/2 ",
-    "${0,3,d}",
-    " IN ",
-    " CH ",
-    " A ",
-    " AAAA ",
-    " NS ",
-    " SOA ",
-    " CNAME ",
-    " DNAME ",
-    " MX ",
-    " TXT ",
-    " SRV ",
-    " CAA ",
-    " PTR ",
-    " NAPTR ",
-    " SSHFP ",
-    " TLSA ",
-    " SVCB ",
-    " HTTPS ",
-    " DS ",
-    " DNSKEY ",
-    " RRSIG ",
-    " NSEC ",
-    " NSEC3 ",
-    " LOC ",
-    " URI ",
-    " HINFO ",
-    " RP ",
-    " CERT ",
-    " OPENPGPKEY ",
-    " EUI48 ",
-    " EUI64 ",
-    " APL ",
-    " CSYNC ",
-    " ZONEMD ",
-    " HIP ",
-    " WKS ",
-    " IPSECKEY ",
-    " AMTRELAY ",
-    " TYPE65280 ",
-    "\\# ",
-    " CLASS1 ",
-    "\\000",
-    "\\\"",
-    "@",
-    "*.",
-    "alpn=h2",
-    "mandatory=alpn",
-    "ipv4hint=",
-    "key65=",
-    "1h30m",
-    "( ",
-    " )",
-];
-/// Words of zone files in TOML.
-pub const TOML_WORDS: &[&str] = &[
-    "[zone]\n",
-    "name = ",
-    "ns = ",
-    "ttl = ",
-    "file = ",
-    "soa = ",
-    "[records]\n",
-    "[pool.a]\n",
-    "endpoints = [",
-    "[steer.a]\n",
-    "[policy.a]\n",
-    "[monitor.a]\n",
-    "[region]\n",
-    "[defaults.monitor]\n",
-    "[defaults.steer]\n",
-    "policy = \"geo\"\n",
-    "policy = \"failover\"\n",
-    "policy = \"weighted\"\n",
-    "policy = \"proximity\"\n",
-    "policy = \"latency\"\n",
-    "policy = \"multivalue\"\n",
-    "default = \"nearest\"\n",
-    "rules = [{ geo = [\"EU\"], to = \"a\" }]\n",
-    "net = [\"10.0.0.0/8\"]",
-    "asn = [64500]",
-    "all_down = ",
-    "\"last-good\"",
-    "\"nodata\"",
-    "\"servfail\"",
-    "mode = \"sticky\"\n",
-    "sticky_bits = ",
-    "bias = ",
-    "failback = ",
-    "family = \"require-both\"\n",
-    "min_healthy = ",
-    "answers = ",
-    "cname = ",
-    "location = [",
-    "fence = true",
-    "use = ",
-    "https = ",
-    "expect = ",
-    "interval = \"10s\"\n",
-    "[[zones.master]]\n",
-    "origin = ",
-    "[geo]\n",
-    "databases = [\"geo.mmdb\"]\n",
-    "[latency]\n",
-    "[ecs]\n",
-    "clip = { v4 = 20 }\n",
-];
-/// Words of databases.
-pub const MMDB_WORDS: &[&str] = &[
-    "\\xab\\xcd\\xefMaxMind.com",
-    "node_count",
-    "record_size",
-    "ip_version",
-    "build_epoch",
-    "database_type",
-    "languages",
-    "country",
-    "iso_code",
-    "continent",
-    "code",
-    "location",
-    "latitude",
-    "longitude",
-    "subdivisions",
-    "autonomous_system_number",
-];
-/// Words of the geo side's texts.
-pub const CSV_WORDS: &[&str] = &[
-    "network,",
-    "start,end,",
-    "country,",
-    "continent,",
-    "subdivision,",
-    "latitude,",
-    "longitude,",
-    "asn,",
-    "key,",
-    "cidr:",
-    "asn:",
-    "sub:US-CA",
-    "country:DE",
-    "continent:EU",
-    "2001:db8::/32",
-    "::ffff:0:0/96",
-    "192.0.2.0/24",
-    "0.0.0.0,255.255.255.255,",
-    "AS64500",
-    "\\x0a",
-];
 
 fn about(kind: &str) -> About {
     About { database_type: kind.into(), description: "made for fuzzing".into(), build_unix_s: 1_767_225_600 }
@@ -389,7 +232,7 @@ pub fn request(_: &Path) -> Vec<Vec<u8>> {
 
 /// Queries with how they come.
 pub fn answer(_: &Path) -> Vec<Vec<u8>> {
-    let choices = [0, TCP, OVERLAID, SOURCE, 2 * SOURCE, 3 * SOURCE, TCP | OVERLAID, 4 * SOURCE];
+    let choices = [0, TCP, OVERLAID, SOURCE, 2 * SOURCE, 3 * SOURCE, TCP | OVERLAID, 4 * SOURCE, TLS];
     queries().into_iter().enumerate().map(|(at, packet)| [&[choices[at % choices.len()], at as u8, (at * 7) as u8][..], &packet].concat()).collect()
 }
 

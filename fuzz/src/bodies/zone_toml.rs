@@ -50,7 +50,7 @@ pub(super) fn body(data: &[u8]) {
 
 fn ask(world: &meridian::world::World, name: &[u8], rtype: u8, reply: &mut [u8]) -> usize {
     let packet = [&[0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], name, &[0, rtype, 0, 1]].concat();
-    let asked = Asked { packet: &packet, source: std::net::Ipv4Addr::new(192, 0, 2, 1).into(), transport: Transport::Tcp };
+    let asked = Asked { packet: &packet, source: std::net::Ipv4Addr::new(192, 0, 2, 1).into(), transport: Transport::Tcp, keepalive: 300 };
     match answer(world, &asked, &mut Dice::new(1_800_000_000, 1), reply) {
         Outcome::Reply(reply) => reply.len,
         Outcome::Silence => panic!("silence"),
