@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Shared;
 use crate::control::api::{EndpointStatus, PoolStatus, Status};
 use crate::control::unix_now;
-use crate::telemetry::{Registry, Totals};
+use crate::telemetry::{LIMIT_CLASSES, Registry, Totals};
 
 /// Media type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -68,6 +68,16 @@ fn transports(page: &mut Page, totals: &Totals) {
             family.sample(&[("transport", transport), ("rcode", &rcode)], count);
         }
     }
+    let mut family = page.counter("meridian_rate_limited_total", "Replies and queries over their rate limit, by class.");
+    for (class, count) in LIMIT_CLASSES.iter().zip(totals.limited) {
+        family.sample(&[("class", class)], count);
+    }
+    page.counter("meridian_rate_limit_slipped_total", "Of them, replies that were sent cut short.").sample(&[], totals.slipped);
+    page.counter("meridian_rate_limit_uncounted_total", "Replies and queries that could not be counted: the table was full.")
+        .sample(&[], totals.uncounted);
+    page.counter("meridian_udp_kernel_dropped_total", "Datagrams that the kernel dropped on our sockets: by the filter, or for lack of room.")
+        .sample(&[], totals.kernel_dropped);
+    page.gauge("meridian_udp_blocked_prefixes", "Prefixes that the filter in the kernel blocks now.").sample(&[], totals.filtered);
     page.gauge("meridian_tcp_connections", "TCP connections of clients, open now.").sample(&[], totals.tcp_open);
     for (name, help, count) in [
         ("meridian_tcp_accepted_total", "TCP connections accepted.", totals.tcp_accepted),

@@ -114,6 +114,10 @@ pub struct Reply {
     pub rcode: Rcode,
     /// TC was set.
     pub truncated: bool,
+    /// Where its question ends; 12 without one.
+    pub question_end: usize,
+    /// Octets of the OPT record at its end; 0 without one.
+    pub opt_len: usize,
     /// What it says.
     pub kind: Kind,
     /// Equal for replies that say the same: made from the name that the reply comes from (for one synthesised from a wildcard or a DNAME that
@@ -146,13 +150,17 @@ pub fn answer(world: &World, asked: &Asked<'_>, dice: &mut Dice, reply: &mut [u8
 fn fault(packet: &[u8], rcode: Rcode, question_end: usize, opt: bool, reply: &mut [u8]) -> Outcome {
     let Some(mut writer) = Writer::begin(reply, packet, question_end, usize::from(MAX_UDP_PAYLOAD)) else { return Outcome::Silence };
     writer.set_rcode(rcode);
+    let before_opt = writer.len();
     if opt {
         opt::write_bare(&mut writer, rcode);
     }
+    let opt_len = writer.len() - before_opt;
     Outcome::Reply(Reply {
         len: writer.finish(),
         rcode,
         truncated: false,
+        question_end,
+        opt_len,
         kind: Kind::Error,
         subject: 0,
         zone_slot: None,
@@ -183,21 +191,37 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut 
     }
     writer.release(room);
     let (kind, subject) = sort(&end, writer.has_answers(), request.question.rtype);
+    let before_opt = writer.len();
     opt::write(world, request, &end, &mut writer);
     let cookie = match request.edns.and_then(|edns| edns.cookie) {
         Some(_) => CookieState::ClientOnly,
         None => CookieState::None,
     };
+    let opt_len = writer.len() - before_opt;
     Outcome::Reply(Reply {
         len: writer.finish(),
         rcode: end.rcode,
         truncated: end.truncated,
+        question_end: request.question.end,
+        opt_len,
         kind,
         subject,
         zone_slot: end.zone_slot,
         pool_slot: end.pool_slot,
         cookie,
     })
+}
+
+/// Turns a reply in its buffer into an empty one with TC: header, question, OPT. Whoever gets it asks again over TCP. The code stays.
+pub fn truncate(reply: &Reply, buf: &mut [u8]) -> Reply {
+    let len = reply.question_end + reply.opt_len;
+    if len <= reply.len && reply.len <= buf.len() && reply.question_end >= request::HEADER_LEN {
+        buf.copy_within(reply.len - reply.opt_len..reply.len, reply.question_end);
+        buf[2] |= 0x02;
+        buf[6..request::HEADER_LEN].fill(0);
+        buf[request::HEADER_LEN - 1] = u8::from(reply.opt_len > 0);
+    }
+    Reply { len, truncated: true, ..*reply }
 }
 
 /// What a reply says, and about what.

@@ -187,12 +187,13 @@ fn start(
     admin: Option<(admin::Server, admin::Token)>,
 ) -> std::io::Result<Service> {
     let (hangup, terminate, interrupt) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let limits = build.settings.as_ref().map(|settings| settings.tcp).unwrap_or_default();
     let registry = Registry::new();
     let published = Arc::new(Published::new(World::default()));
     let (handle, ends) = channel(published.clone());
     let config_path = options.config.clone();
     let writer = Writer::start(Start { ends, config_path, build, store, saved, registry: registry.clone(), degraded });
-    let serving = listeners.start(published.clone(), registry.clone(), &tokio::runtime::Handle::current())?;
+    let serving = listeners.start_with(published.clone(), registry.clone(), &tokio::runtime::Handle::current(), limits)?;
     let (stop, stopping) = watch::channel(false);
     let mut tasks = vec![tokio::spawn(writer.run()), tokio::spawn(probe::run(handle.clone(), probe::Options::default(), stopped(stopping.clone())))];
     let admin_addr = admin.as_ref().map(|(server, _)| server.addr());

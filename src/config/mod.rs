@@ -11,6 +11,7 @@
 mod checks;
 mod files;
 mod hash;
+mod limits;
 mod load;
 mod masters;
 pub mod problem;
@@ -28,6 +29,7 @@ mod values;
 mod zone;
 
 pub use files::{Files, MAX_FILE_LEN, MAX_TOML_LEN, MemoryFiles, OsFiles};
+pub use limits::TcpLimits;
 pub use load::{Loaded, LoadedZone, load, load_master_alone, load_settings_alone};
 pub use problem::{Problem, Severity};
 pub use settings::{EcsClip, MasterFile, Settings, Threads};

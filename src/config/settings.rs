@@ -2,13 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::limits::{self, TcpLimits};
 use super::raw::Defaults;
 use super::read;
 use super::source::{Doc, Sink, Table, Value};
 use super::values;
 use crate::dns::Name;
 use crate::policy::model::Prefix;
+use crate::world::RateLimit;
 
 /// The standard port of the DNS.
 pub(super) const DNS_PORT: u16 = 53;
@@ -67,6 +70,10 @@ pub struct Settings {
     pub nsid: Option<String>,
     /// `server.version`, for `version.bind`.
     pub version: Option<String>,
+    /// `[server.tcp]`.
+    pub tcp: TcpLimits,
+    /// `[rate_limit]`; without the table nobody is limited over UDP.
+    pub rate_limit: Option<Arc<RateLimit>>,
     /// `zones.dir`.
     pub zones_dir: PathBuf,
     /// `[[zones.master]]`.
@@ -102,6 +109,8 @@ impl Settings {
             threads: Threads::Auto,
             nsid: None,
             version: None,
+            tcp: TcpLimits::default(),
+            rate_limit: None,
             zones_dir: folder.join("zones"),
             masters: Vec::new(),
             geo_databases: Vec::new(),
@@ -131,6 +140,7 @@ pub(super) fn read(shown: &Path, path: &Path, text: &str, sink: &Sink) -> Settin
         server(&table, &mut settings);
         table.finish();
     }
+    settings.rate_limit = top.take("rate_limit").and_then(|value| limits::rate_limit(&value)).map(Arc::new);
     if let Some(table) = section("zones") {
         zones(&table, &mut settings);
         table.finish();
@@ -203,6 +213,9 @@ fn server(table: &Table<'_>, settings: &mut Settings) {
             }
             _ => value.expected(format_args!("\"auto\" or a number from 1 to {MAX_THREADS}")),
         }
+    }
+    if let Some(value) = table.take("tcp") {
+        settings.tcp = limits::tcp(&value);
     }
     settings.nsid = table.take("nsid").and_then(|value| short_text(&value, MAX_NSID_LEN));
     settings.version = table.take("version").and_then(|value| short_text(&value, MAX_VERSION_LEN));

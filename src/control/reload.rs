@@ -192,6 +192,7 @@ fn needs_restart(before: Option<&Settings>, now: &Settings) -> Vec<String> {
     let changed = [
         ("server.listen", before.listen != now.listen),
         ("server.threads", before.threads != now.threads),
+        ("server.tcp", before.tcp != now.tcp),
         ("admin", (before.admin_listen, before.admin_enabled) != (now.admin_listen, now.admin_enabled)),
         ("state.path", before.state_path != now.state_path),
     ];

@@ -583,6 +583,7 @@ fn server_options(settings: &Settings) -> ServerOptions {
         version: octets(&settings.version),
         ecs_trust: (!trusts_all).then_some(trust),
         diagnostics: settings.diagnostics_allow.clone(),
+        rate_limit: settings.rate_limit.clone(),
     }
 }
 

@@ -8,6 +8,9 @@
 
 mod bind;
 mod connections;
+mod guard;
+mod limiter;
+mod program;
 pub mod tcp;
 pub mod udp;
 
@@ -21,7 +24,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 
 pub use self::bind::{BindError, Listeners, Warning};
-pub use self::tcp::Limits;
+pub use self::guard::Place;
+pub use crate::config::TcpLimits as Limits;
 
 use crate::answer::Dice;
 use crate::telemetry::Registry;
@@ -45,8 +49,11 @@ impl Listeners {
         // From here on a failure drops `serving`, which stops what has been started.
         let mut serving = Serving { addresses, stop, stop_tcp, threads: Vec::new(), finished, tcp: None };
         let (tcp, udp) = self.into_sockets();
+        let (notices, to_log) = mpsc::channel(guard::NOTICES);
+        runtime.spawn(guard::log(to_log));
+        let place = Place { threads: udp.len(), seed: new_dice().roll() as u32, notices: Some(notices) };
         for (at, sockets) in udp.into_iter().enumerate() {
-            let worker = udp::Worker::new(sockets, published.clone(), registry.thread())?;
+            let worker = udp::Worker::new(sockets, published.clone(), registry.thread(), place.clone())?;
             let stop = serving.stop.clone();
             serving.threads.push(std::thread::Builder::new().name(format!("udp-{at}")).spawn(move || worker.run(&stop))?);
         }

@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
+use super::Limits;
 use super::connections::Connections;
 use crate::answer::{Asked, Dice, MAX_REPLY_LEN, Outcome, Transport, answer};
 use crate::sys;
@@ -52,39 +53,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// The program's other files (databases, zones, checks, logs) keep at least this share of the limit on open files: one in …
 const FILES_SHARE: u64 = 2;
-
-/// What clients may take. The defaults are for production; tests use smaller ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections in all; also at most half the files that the process may open.
-    pub total: usize,
-    /// Connections of one client: an IPv4 address or an IPv6 /64. A proxy in front of us is one client.
-    pub per_client: usize,
-    /// From one answer to the next query.
-    pub idle: Duration,
-    /// From the first octet of a message to its last.
-    pub message: Duration,
-    /// For a peer to take the replies that are waiting for it.
-    pub write: Duration,
-    /// Of a connection.
-    pub lifetime: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            total: 4096,
-            per_client: 256,
-            // RFC 7766 §6.2.3 asks for a few seconds, RFC 9210 §4.2 for not holding on to idle ones; Knot has 10 s as well.
-            idle: Duration::from_secs(10),
-            // A message is one or two segments; three seconds leave room for a retransmission (RFC 6298: first after 1 s).
-            message: Duration::from_secs(3),
-            write: Duration::from_secs(3),
-            // Resolvers reopen without ado. It bounds whoever stays just within the other limits.
-            lifetime: Duration::from_secs(300),
-        }
-    }
-}
 
 /// What the listeners need to serve.
 #[derive(Debug)]
@@ -187,7 +155,7 @@ fn admit(stream: TcpStream, peer: IpAddr, shared: &Arc<Shared>, stopping: &watch
     let evicted = shared.connections.enter(peer, answered_ns.clone(), |id| {
         let place = Place { shared: shared.clone(), id };
         let (stopping, alive) = (stopping.clone(), alive.clone());
-        let conversation = Conversation { peer, answered_ns, partial: Vec::new(), pending: Vec::new(), more: false, stream };
+        let conversation = Conversation { peer, answered_ns, partial: Vec::new(), pending: Vec::new(), more: false, taken: 0, stream };
         tokio::spawn(async move {
             let _alive = alive;
             conversation.run(&place.shared, stopping).await;
@@ -249,6 +217,8 @@ struct Conversation {
     pending: Vec<u8>,
     /// `partial` may hold a whole message.
     more: bool,
+    /// Messages of the last step.
+    taken: usize,
 }
 
 impl Conversation {
@@ -259,6 +229,7 @@ impl Conversation {
         let born = Instant::now();
         let mut quiet_since = born;
         let mut message_since = None;
+        let mut paid_until = born.checked_sub(Duration::from_secs(1)).unwrap_or(born);
         loop {
             let now = Instant::now();
             message_since = if self.partial.is_empty() { None } else { message_since.or(Some(now)) };
@@ -293,10 +264,30 @@ impl Conversation {
                     }
                 }
             }
+            if let Some(pause) = self.pause(shared.limits.queries_per_second, &mut paid_until) {
+                // Not being read from is what TCP tells a sender by that it is too fast.
+                tokio::select! {
+                    () = tokio::time::sleep_until(pause) => {}
+                    _ = stopped(&mut stopping) => {}
+                }
+                quiet_since = quiet_since.max(Instant::now());
+            }
             if *stopping.borrow() && !self.more {
                 return;
             }
         }
+    }
+
+    /// Until when to wait so that the connection stays within `per_second` messages; a second's worth may come at once.
+    fn pause(&mut self, per_second: u32, paid_until: &mut Instant) -> Option<Instant> {
+        let taken = std::mem::take(&mut self.taken);
+        if per_second == 0 || taken == 0 {
+            return None;
+        }
+        let now = Instant::now();
+        let credit = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
+        *paid_until = (*paid_until).max(credit) + Duration::from_secs(1) * u32::try_from(taken).unwrap_or(u32::MAX) / per_second;
+        (*paid_until > now).then_some(*paid_until)
     }
 
     /// Writes what the socket did not take at once.
@@ -353,6 +344,7 @@ impl Conversation {
     /// Writes as much as the socket takes now and keeps the rest.
     fn finish(&mut self, step: &Step, replies: &[u8], shared: &Shared, counters: &ThreadCounters) -> Next {
         self.more = step.more;
+        self.taken = step.messages;
         if step.answered > 0 {
             // Before the replies go out: who has one in hand has been of use.
             self.answered_ns.store(shared.now_ns(), Relaxed);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::guard::{Guard, Place};
 use crate::answer::{Asked, Dice, Outcome, Transport, answer};
 use crate::sys::{Batch, Message, ReadySet, Wait};
 use crate::telemetry::ThreadCounters;
@@ -44,18 +45,19 @@ pub struct Worker {
     published: Arc<Published>,
     counters: ThreadCounters,
     dice: Dice,
+    guard: Guard,
 }
 
 impl Worker {
     /// Prepares to serve `sockets`. All allocation happens here.
-    pub fn new(sockets: Vec<UdpSocket>, published: Arc<Published>, counters: ThreadCounters) -> io::Result<Worker> {
+    pub fn new(sockets: Vec<UdpSocket>, published: Arc<Published>, counters: ThreadCounters, place: Place) -> io::Result<Worker> {
         for socket in &sockets {
             socket.set_nonblocking(false)?;
             socket.set_read_timeout(Some(STOP_POLL))?;
             socket.set_write_timeout(Some(SEND_TIMEOUT))?;
         }
         let batch = Batch::new(BATCH_LEN, RECEIVE_LEN, SEND_LEN);
-        Ok(Worker { ready: ReadySet::new(&sockets), sockets, batch, published, counters, dice: super::new_dice() })
+        Ok(Worker { ready: ReadySet::new(&sockets), sockets, batch, published, counters, dice: super::new_dice(), guard: Guard::new(place) })
     }
 
     /// Serves until `stop` is set, then answers what the kernel still holds.
@@ -78,7 +80,10 @@ impl Worker {
             return self.serve(0, Wait::Blocking);
         }
         match self.ready.wait(STOP_POLL) {
-            Ok(0) => 0,
+            Ok(0) => {
+                self.idle();
+                0
+            }
             Ok(_) => (0..self.sockets.len()).map(|at| if self.ready.is_ready(at) { self.serve(at, Wait::Never) } else { 0 }).sum(),
             Err(_) => {
                 self.counters.receive_failed(Transport::Udp);
@@ -87,6 +92,13 @@ impl Worker {
                 0
             }
         }
+    }
+
+    /// Nothing came for a while: what would otherwise be done with a batch.
+    fn idle(&mut self) {
+        let (guard, sockets) = (&mut self.guard, &self.sockets);
+        self.published.with_world(|world| guard.begin(world.server.rate_limit.as_ref(), sockets));
+        guard.end(0, sockets, &self.counters);
     }
 
     /// One batch of one socket: receive, answer, count, send.
@@ -100,17 +112,22 @@ impl Worker {
                     #[allow(clippy::disallowed_methods, reason = "as above")]
                     std::thread::sleep(ERROR_PAUSE);
                 }
+                self.idle();
                 return 0;
             }
         };
         self.counters.received(Transport::Udp, received);
         self.dice.unix_s = super::unix_s();
-        let (batch, dice, counters) = (&mut self.batch, &mut self.dice, &self.counters);
-        self.published.with_world(|world| answer_batch(batch, world, dice, counters, answer));
+        let (batch, dice, counters, guard, sockets) = (&mut self.batch, &mut self.dice, &self.counters, &mut self.guard, &self.sockets);
+        self.published.with_world(|world| {
+            guard.begin(world.server.rate_limit.as_ref(), sockets);
+            answer_batch(batch, world, dice, counters, guard, answer);
+        });
         let report = self.batch.send(socket);
         if report.failed > 0 {
             self.counters.send_failed(Transport::Udp, report.failed);
         }
+        self.guard.end(received, &self.sockets, &self.counters);
         received
     }
 }
@@ -121,6 +138,7 @@ fn answer_batch(
     world: &World,
     dice: &mut Dice,
     counters: &ThreadCounters,
+    guard: &mut Guard,
     engine: impl Fn(&World, &Asked<'_>, &mut Dice, &mut [u8]) -> Outcome,
 ) {
     let mut next = 0;
@@ -131,7 +149,16 @@ fn answer_batch(
                 next += 1;
                 let (message, reply) = batch.slot(at);
                 let Some(asked) = admit(&message, counters) else { continue };
-                let outcome = engine(world, &asked, dice, reply);
+                if !guard.admit(&asked, counters) {
+                    continue;
+                }
+                let outcome = match engine(world, &asked, dice, reply) {
+                    Outcome::Reply(answer) => match guard.pass(&asked, answer, reply, counters) {
+                        Some(answer) => Outcome::Reply(answer),
+                        None => continue,
+                    },
+                    Outcome::Silence => Outcome::Silence,
+                };
                 counters.answered(Transport::Udp, &outcome);
                 if let Outcome::Reply(reply) = outcome {
                     batch.set_reply(at, reply.len);
@@ -188,7 +215,7 @@ mod tests {
         let (server, client) = (socket(), socket());
         client.connect(server.local_addr().unwrap()).unwrap();
         let registry = Registry::new();
-        let mut worker = Worker::new(vec![server], Arc::new(Published::new(World::default())), registry.thread()).unwrap();
+        let mut worker = Worker::new(vec![server], Arc::new(Published::new(World::default())), registry.thread(), Place::alone()).unwrap();
         let mut turn = |queries: usize| {
             (0..queries).for_each(|_| assert_eq!(client.send(QUERY).unwrap(), QUERY.len()));
             let mut answered = 0;
@@ -220,13 +247,15 @@ mod tests {
         let mut left = 5;
         while left > 0 {
             left -= batch.receive(&server, Wait::Blocking).unwrap();
-            answer_batch(&mut batch, &World::default(), &mut dice, &counters, |_, asked, _, reply| {
+            answer_batch(&mut batch, &World::default(), &mut dice, &counters, &mut Guard::new(Place::alone()), |_, asked, _, reply| {
                 assert_ne!(asked.packet[0], 2, "on purpose");
                 reply[..12].copy_from_slice(asked.packet);
                 Outcome::Reply(crate::answer::Reply {
                     len: 12,
                     rcode: crate::dns::Rcode::NOERROR,
                     truncated: false,
+                    question_end: 12,
+                    opt_len: 0,
                     kind: crate::answer::Kind::Answer,
                     subject: 0,
                     zone_slot: None,

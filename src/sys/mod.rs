@@ -1,4 +1,4 @@
-//! Every `unsafe` of the program: batched datagram calls, the few socket options that no crate wraps, and the limit on open files.
+//! Every `unsafe` of the program: batched datagram calls, socket filters, the few socket options that no crate wraps, and the limit on open files.
 //!
 //! Each block carries its proof. Nothing here knows DNS; it moves octets between the kernel and buffers that are made once.
 #![allow(unsafe_code)]
@@ -11,8 +11,10 @@ compile_error!(
 mod batch;
 #[cfg(test)]
 pub(crate) mod counting;
+mod filter;
 mod slab;
 mod socket;
 
 pub use batch::{Batch, Message, Sent, Wait};
+pub use filter::{Buffered, Instruction, attach_filter, attach_steering, buffered, detach_filter, detach_steering};
 pub use socket::{ReadySet, ignore_path_mtu, open_file_limit, receive_buffer, receive_destination, set_receive_buffer};

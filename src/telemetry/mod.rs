@@ -37,6 +37,19 @@ pub const RCODE_BUCKETS: usize = 18;
 /// Batches of 1, 2–3, 4–7, 8–15, 16–31 and at least 32 messages.
 pub const FILL_BUCKETS: usize = 6;
 
+/// What can be limited, as labels name it: the kinds of replies in the order of [`crate::answer::Kind`], and queries.
+pub const LIMIT_CLASSES: [&str; 6] = ["answer", "nodata", "nxdomain", "referral", "error", "query"];
+
+/// What rate limits did in one thread; over UDP only.
+#[derive(Debug, Default)]
+struct LimitBlock {
+    classes: [AtomicU64; LIMIT_CLASSES.len()],
+    slipped: AtomicU64,
+    uncounted: AtomicU64,
+    kernel_dropped: AtomicU64,
+    filtered: AtomicU64,
+}
+
 /// Everything counted for one transport in one thread.
 #[derive(Debug, Default)]
 struct TransportBlock {
@@ -59,14 +72,19 @@ type Chunk = Box<[AtomicU64]>;
 struct Block {
     udp: TransportBlock,
     tcp: TransportBlock,
+    limits: LimitBlock,
     /// Made by the registry before it gives out a slot number in them; never moved or removed.
     chunks: Box<[OnceLock<Chunk>]>,
 }
 
 impl Block {
     fn new(chunks: usize) -> Block {
-        let block =
-            Block { udp: TransportBlock::default(), tcp: TransportBlock::default(), chunks: (0..MAX_CHUNKS).map(|_| OnceLock::new()).collect() };
+        let block = Block {
+            udp: TransportBlock::default(),
+            tcp: TransportBlock::default(),
+            limits: LimitBlock::default(),
+            chunks: (0..MAX_CHUNKS).map(|_| OnceLock::new()).collect(),
+        };
         block.grow(chunks);
         block
     }
@@ -157,6 +175,29 @@ impl ThreadCounters {
         let counters = self.block.transport(transport);
         bump(&counters.panics, 1);
         counters.panics.load(Relaxed)
+    }
+
+    /// Counts what was over its limit, by class, and what could not be counted for lack of room.
+    pub fn limited(&self, classes: &[u32; LIMIT_CLASSES.len()], uncounted: u32) {
+        for (counter, by) in self.block.limits.classes.iter().zip(classes) {
+            bump(counter, u64::from(*by));
+        }
+        bump(&self.block.limits.uncounted, u64::from(uncounted));
+    }
+
+    /// Counts datagrams that the kernel dropped on our sockets.
+    pub fn kernel_dropped(&self, datagrams: u64) {
+        bump(&self.block.limits.kernel_dropped, datagrams);
+    }
+
+    /// So many prefixes more (or less) than before are blocked in the kernel.
+    pub fn filter(&self, more: i64) {
+        bump(&self.block.limits.filtered, more as u64);
+    }
+
+    /// Counts a reply that was over its limit and sent cut short.
+    pub fn slipped(&self) {
+        bump(&self.block.limits.slipped, 1);
     }
 
     /// Counts replies that the kernel did not take.
@@ -289,6 +330,13 @@ impl Registry {
         for block in &self.0.lock().blocks {
             totals.udp.add(&block.udp);
             totals.tcp.add(&block.tcp);
+            for (sum, counter) in totals.limited.iter_mut().zip(&block.limits.classes) {
+                *sum += counter.load(Relaxed);
+            }
+            totals.slipped += block.limits.slipped.load(Relaxed);
+            totals.kernel_dropped += block.limits.kernel_dropped.load(Relaxed);
+            totals.filtered = totals.filtered.wrapping_add(block.limits.filtered.load(Relaxed));
+            totals.uncounted += block.limits.uncounted.load(Relaxed);
         }
         let connections = &self.0.connections;
         totals.tcp_open = u64::try_from(connections.open.load(Relaxed)).unwrap_or(0);
@@ -312,6 +360,16 @@ pub struct Totals {
     pub udp: TransportTotals,
     /// Over TCP.
     pub tcp: TransportTotals,
+    /// Queries and replies over their limit, in the order of [`LIMIT_CLASSES`].
+    pub limited: [u64; LIMIT_CLASSES.len()],
+    /// Of them, sent cut short.
+    pub slipped: u64,
+    /// Queries and replies that no limit applied to because the table was full.
+    pub uncounted: u64,
+    /// Datagrams that the kernel dropped on our sockets, by the filter or for lack of room; known only with the filter.
+    pub kernel_dropped: u64,
+    /// Prefixes that the filter blocks now.
+    pub filtered: u64,
     /// TCP connections open now.
     pub tcp_open: u64,
     /// TCP connections accepted.
@@ -404,6 +462,8 @@ mod tests {
             len: 12,
             rcode,
             truncated: rcode == Rcode::NOERROR,
+            question_end: 12,
+            opt_len: 0,
             kind: Kind::Answer,
             subject: 0,
             zone_slot,

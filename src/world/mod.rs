@@ -7,6 +7,7 @@
 //!                                   └── model, view             for explaining, never for answering
 //! ```
 
+mod limits;
 mod zones;
 
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use arc_swap::ArcSwap;
 
 use crate::geo::space;
 use crate::policy::model::Prefix;
+pub use limits::RateLimit;
 pub use zones::{DownZone, Served, SteeredName, Steering, ZoneIndex, ZoneWorld};
 
 /// Everything that answering may read.
@@ -40,6 +42,8 @@ pub struct ServerOptions {
     pub ecs_trust: Option<Vec<Prefix>>,
     /// Who may ask `_why.`; nobody when empty.
     pub diagnostics: Vec<Prefix>,
+    /// Limits on clients over UDP; `None` when there are none. The same pointer as long as nothing changes.
+    pub rate_limit: Option<Arc<RateLimit>>,
 }
 
 impl ServerOptions {

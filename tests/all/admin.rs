@@ -349,6 +349,8 @@ async fn status_and_metrics_show_the_counters() {
             len: 12,
             rcode: meridian::dns::Rcode::NOERROR,
             truncated: false,
+            question_end: 12,
+            opt_len: 0,
             kind: meridian::answer::Kind::Answer,
             subject: 0,
             zone_slot: Some(zone_slot),

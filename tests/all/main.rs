@@ -18,6 +18,7 @@ mod overlays;
 mod packets;
 mod plan;
 mod probe;
+mod rate_limit;
 mod readme;
 mod reload;
 mod resolve;
