@@ -182,6 +182,12 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut 
     }
     let end = match request.question.class {
         Class::IN => walk::answer(world, asked, request, dice, &mut writer),
+        Class::ANY => {
+            let end = walk::answer(world, asked, request, dice, &mut writer);
+            // Nobody can speak for all classes (RFC 1035 §6.2).
+            writer.set_authoritative(false);
+            end
+        }
         Class::CH => walk::chaos(world, request, &mut writer),
         _ => End::refused(),
     };

@@ -151,6 +151,6 @@ pub(super) fn in_random_order<const N: usize>(set: &AddressSet<N>, answers: u8, 
 }
 
 /// Uniform below `bound`, by multiply-shift (bias under 2⁻³² for bounds below 2³²).
-fn below(dice: &mut Dice, bound: u64) -> u64 {
+pub(super) fn below(dice: &mut Dice, bound: u64) -> u64 {
     ((u128::from(dice.roll()) * u128::from(bound)) >> 64) as u64
 }

@@ -62,22 +62,18 @@ struct Walk<'a, 'w, 'b> {
 /// Answers a question of class IN.
 pub(super) fn answer(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut Dice, writer: &mut Writer<'_>) -> End {
     let rtype = request.question.rtype;
-    if rtype.is_meta() && rtype != RecordType::ANY {
-        // AXFR and IXFR until they are configured, and types that are no data (RFC 6895 §3.1).
+    if matches!(rtype, RecordType::AXFR | RecordType::IXFR) {
+        // Until they are configured. Other types that are no data (RFC 6895 §3.1) are found nowhere and so are NODATA.
         return End::refused();
     }
     let client = Client::of(world, asked, request);
     let scope = client.ecs.map(|_| 0);
     let end = End { rcode: Rcode::NOERROR, scope, ..End::refused() };
-    let start = writer.mark();
     let mut walk = Walk { world, request, client, dice, writer, end, onward: None };
     let full = walk.run().is_err();
     let mut end = walk.end;
-    if full {
-        // Nothing rather than a part: whoever wants the answer comes back over TCP (RFC 2181 §9).
-        writer.rewind(start);
-        end.truncated = true;
-    }
+    // Sets are written whole or not at all; those before the one that did not fit stay (RFC 2181 §9).
+    end.truncated = full;
     end
 }
 
@@ -186,6 +182,10 @@ impl<'w> Walk<'_, 'w, '_> {
             return self.rrset(zone, node, rrset, owner);
         }
         if let Some(cname) = tree.rrset(node, RecordType::CNAME) {
+            if matches!(rtype, RecordType::RRSIG | RecordType::NSEC) {
+                // They stand beside a CNAME (RFC 4035 §2.5), so they are not looked for behind it.
+                return self.negative(zone, owner);
+            }
             self.rrset(zone, node, cname, owner)?;
             self.onward = tree.rdatas(cname).next().and_then(QueryName::read);
             return Ok(());
@@ -196,22 +196,83 @@ impl<'w> Walk<'_, 'w, '_> {
         }
     }
 
-    /// One static RRset: the prepared octets hold for any question that it answers first; else it is written out.
+    /// One static RRset: the prepared octets hold for any question that it answers first; else it is written out. What goes with it follows as
+    /// far as it fits.
     fn rrset(&mut self, zone: &ZoneWorld, node: NodeId, rrset: &Rrset, owner: Owner<'_>) -> Result<(), Full> {
         let tree = &zone.tree;
         let overlaid = overlaid_ttl(zone, node, rrset.rtype);
         let is_soa = rrset.rtype == RecordType::SOA;
+        let rotates = rrset.rotates() && self.world.server.rotate;
         if let (Owner::Question, None, false) = (owner, overlaid, is_soa)
             && self.writer.is_empty()
         {
-            return self.writer.put_block(Section::Answer, tree.block(rrset), rrset.count).map(|_| ());
-        }
-        let ttl = overlaid.unwrap_or(rrset.ttl);
-        for rdata in tree.rdatas(rrset) {
-            if is_soa {
-                self.soa(zone, Section::Answer, ttl)?;
+            let block = tree.block(rrset);
+            if rotates {
+                self.rotated(block, rrset.count)?;
             } else {
-                self.record(Section::Answer, owner, rrset.rtype, ttl, rdata)?;
+                self.writer.put_block(Section::Answer, block, rrset.count)?;
+            }
+        } else {
+            let ttl = overlaid.unwrap_or(rrset.ttl);
+            if is_soa {
+                return self.soa(zone, Section::Answer, ttl);
+            }
+            let first = if rotates { steer::below(self.dice, u64::from(rrset.count)) as usize } else { 0 };
+            let rdatas = tree.rdatas(rrset).skip(first).chain(tree.rdatas(rrset).take(first));
+            self.records(Section::Answer, owner, rrset.rtype, ttl, rdatas)?;
+        }
+        if rrset.has_extras() { self.extras(zone, rrset, owner) } else { Ok(()) }
+    }
+
+    /// Addresses, which are records of one length, from a random one on.
+    fn rotated(&mut self, block: &[u8], count: u16) -> Result<(), Full> {
+        let first = steer::below(self.dice, u64::from(count)) as u16;
+        let (head, tail) = block.split_at(block.len() / usize::from(count) * usize::from(first));
+        let start = self.writer.mark();
+        self.writer.put_block(Section::Answer, tail, count - first)?;
+        let rest = self.writer.put_block(Section::Answer, head, first).map(|_| ());
+        if rest.is_err() {
+            self.writer.rewind(start);
+        }
+        rest
+    }
+
+    /// What goes with an RRset, each set whole or not at all. Fails only for glue that the reply cannot do without (RFC 9471 §3.1).
+    fn extras(&mut self, zone: &ZoneWorld, rrset: &Rrset, owner: Owner<'_>) -> Result<(), Full> {
+        let tree = &zone.tree;
+        self.writer.learn_question();
+        for extra in tree.extras(rrset) {
+            let Some((name, set)) = tree.extra(extra) else { continue };
+            let ttl = ttl_of(zone, extra.node, set);
+            let name = if name.is_empty() { name_of(self.request, owner) } else { name };
+            let start = self.writer.mark();
+            for rdata in tree.rdatas(set) {
+                if self.writer.put_record(Section::Additional, name, set.rtype, ttl, rdata, []).is_err() {
+                    self.writer.rewind(start);
+                    if extra.is_needed {
+                        return Err(Full);
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The records of one RRset: all of them, or none and an error.
+    fn records<'d>(
+        &mut self,
+        section: Section,
+        owner: Owner<'_>,
+        rtype: RecordType,
+        ttl: Ttl,
+        rdatas: impl Iterator<Item = &'d [u8]>,
+    ) -> Result<(), Full> {
+        let start = self.writer.mark();
+        for rdata in rdatas {
+            if self.record(section, owner, rtype, ttl, rdata).is_err() {
+                self.writer.rewind(start);
+                return Err(Full);
             }
         }
         Ok(())
@@ -219,10 +280,7 @@ impl<'w> Walk<'_, 'w, '_> {
 
     fn record(&mut self, section: Section, owner: Owner<'_>, rtype: RecordType, ttl: Ttl, rdata: &[u8]) -> Result<(), Full> {
         self.writer.learn_question();
-        let owner = match owner {
-            Owner::Question => self.request.question.name.as_wire(),
-            Owner::Target(name) => name.as_wire(),
-        };
+        let owner = name_of(self.request, owner);
         self.writer.put_record(section, owner, rtype, ttl, rdata, compressible(rtype, rdata))
     }
 
@@ -271,34 +329,9 @@ impl<'w> Walk<'_, 'w, '_> {
         }
         self.writer.learn_question();
         let Some(ns) = tree.rrset(cut, RecordType::NS) else { return Ok(()) };
-        let ttl = ttl_of(zone, cut, ns);
-        for rdata in tree.rdatas(ns) {
-            self.writer.put_record(Section::Authority, tree.name(cut), RecordType::NS, ttl, rdata, compressible(RecordType::NS, rdata))?;
-        }
-        for rdata in tree.rdatas(ns) {
-            self.glue(zone, cut, rdata)?;
-        }
-        Ok(())
-    }
-
-    /// Addresses of a name server that lies in this zone. Those below the cut must all be there, or the reply is truncated (RFC 9471 §3.1);
-    /// others are a courtesy.
-    fn glue(&mut self, zone: &ZoneWorld, cut: NodeId, ns: &[u8]) -> Result<(), Full> {
-        let tree = &zone.tree;
-        let Some(target) = QueryName::read(ns) else { return Ok(()) };
-        let Some(node) = tree.node_at(target.as_wire()) else { return Ok(()) };
-        let needed = target.suffix(tree.labels(cut)) == tree.name(cut);
-        for rtype in [RecordType::A, RecordType::AAAA] {
-            let Some(rrset) = tree.rrset(node, rtype) else { continue };
-            let ttl = ttl_of(zone, node, rrset);
-            for rdata in tree.rdatas(rrset) {
-                let written = self.writer.put_record(Section::Additional, target.as_wire(), rtype, ttl, rdata, []);
-                if needed {
-                    written?;
-                }
-            }
-        }
-        Ok(())
+        let cut_name = QueryName::read(tree.name(cut)).unwrap_or_else(QueryName::root);
+        self.records(Section::Authority, Owner::Target(&cut_name), RecordType::NS, ttl_of(zone, cut, ns), tree.rdatas(ns))?;
+        self.extras(zone, ns, owner)
     }
 
     /// RFC 6672 §3.2: the DNAME, the CNAME made from it, and on.
@@ -308,7 +341,10 @@ impl<'w> Walk<'_, 'w, '_> {
         let Some(target) = tree.rdatas(dname).next() else { return Ok(()) };
         let ttl = ttl_of(zone, node, dname);
         self.writer.learn_question();
-        self.writer.put_record(Section::Answer, tree.name(node), RecordType::DNAME, ttl, target, [])?;
+        // A chain may come by more than once, but no set stands in a message twice (RFC 2181 §5).
+        if !self.writer.holds(self.request.question.end, tree.name(node), RecordType::DNAME) {
+            self.writer.put_record(Section::Answer, tree.name(node), RecordType::DNAME, ttl, target, [])?;
+        }
         let kept = name.as_wire().len() - tree.name(node).len();
         let mut wire = [0u8; 255];
         let len = kept + target.len();
@@ -319,7 +355,9 @@ impl<'w> Walk<'_, 'w, '_> {
         room[..kept].copy_from_slice(&name.as_wire()[..kept]);
         room[kept..].copy_from_slice(target);
         self.record(Section::Answer, owner, RecordType::CNAME, ttl, &wire[..len])?;
-        if self.request.question.rtype == RecordType::CNAME {
+        // A DNAME that leads below itself would only make the name longer and longer.
+        let grows = target.ends_with(tree.name(node)) && QueryName::read(target).is_some_and(|to| to.suffix(tree.labels(node)) == tree.name(node));
+        if self.request.question.rtype == RecordType::CNAME || grows {
             return Ok(());
         }
         self.onward = QueryName::read(&wire[..len]);
@@ -354,7 +392,10 @@ impl<'w> Walk<'_, 'w, '_> {
         match steer::pick(plan, &self.client, self.dice) {
             Picked::Answers(set, answers, ttl) => {
                 self.end.pool_slot = set.slot;
-                self.hand_out(zone, set, answers, ttl, owner)
+                match &name.https {
+                    Some(https) if rtype == RecordType::HTTPS => self.https(https, set, answers, ttl, owner),
+                    _ => self.hand_out(zone, set, answers, ttl, owner),
+                }
             }
             Picked::NoData => self.negative(zone, owner),
             Picked::ServFail => {
@@ -381,17 +422,25 @@ impl<'w> Walk<'_, 'w, '_> {
             RecordType::A | RecordType::AAAA => return self.negative(zone, owner),
             _ => {
                 let Some((_, rdatas)) = set.records.iter().find(|(other, _)| *other == rtype) else { return self.negative(zone, owner) };
-                for rdata in rdatas {
-                    self.record(Section::Answer, owner, rtype, ttl, rdata)?;
-                }
+                self.records(Section::Answer, owner, rtype, ttl, rdatas.iter().map(Vec::as_slice))?;
             }
         }
         Ok(())
     }
 
+    /// The HTTPS record of a steered name: what A and AAAA would hand out goes into its hints (RFC 9460 §7.3).
+    fn https(&mut self, fixed: &[u8], set: &AnswerSet, answers: u8, ttl: Ttl, owner: Owner<'_>) -> Result<(), Full> {
+        let mut hints = Hints { rdata: [0; MAX_HTTPS_LEN], len: 0 };
+        hints.put(fixed);
+        hints.addresses(4, &set.v4, answers, self.dice);
+        hints.addresses(6, &set.v6, answers, self.dice);
+        self.record(Section::Answer, owner, RecordType::HTTPS, ttl, hints.rdata.get(..hints.len).unwrap_or(fixed))
+    }
+
     fn addresses<const N: usize>(&mut self, set: &AddressSet<N>, answers: u8, rtype: RecordType, ttl: Ttl, owner: Owner<'_>) -> Result<(), Full> {
         let mut result = Ok(());
         let writer = &mut *self.writer;
+        let start = writer.mark();
         let Owner::Target(name) = owner else {
             // Owner 0xC00C, type, class IN, TTL, length, address.
             let mut record = [0u8; 12 + 16];
@@ -404,13 +453,59 @@ impl<'w> Walk<'_, 'w, '_> {
                 record[12..12 + N].copy_from_slice(addr);
                 result = result.and(writer.put_block(Section::Answer, &record[..12 + N], 1).map(|_| ()));
             });
+            if result.is_err() {
+                writer.rewind(start);
+            }
             return result;
         };
         writer.learn_question();
         steer::in_random_order(set, answers, self.dice, |addr| {
             result = result.and(writer.put_record(Section::Answer, name.as_wire(), rtype, ttl, addr, []));
         });
+        if result.is_err() {
+            writer.rewind(start);
+        }
         result
+    }
+}
+
+/// What `config` allows in front of the hints, and the most addresses of both families with the heads of their lists.
+const MAX_HTTPS_LEN: usize = 1024 + 2 * 4 + 64 * (4 + 16);
+
+/// Data of an HTTPS record in the making.
+struct Hints {
+    rdata: [u8; MAX_HTTPS_LEN],
+    len: usize,
+}
+
+impl Hints {
+    fn put(&mut self, octets: &[u8]) {
+        // Limits at load leave room for everything.
+        if let Some(room) = self.rdata.get_mut(self.len..self.len + octets.len()) {
+            room.copy_from_slice(octets);
+            self.len += octets.len();
+        }
+    }
+
+    /// One list of addresses; none when there are none, because a list must not be empty (RFC 9460 §7.3).
+    fn addresses<const N: usize>(&mut self, key: u8, set: &AddressSet<N>, answers: u8, dice: &mut Dice) {
+        if set.addrs.is_empty() {
+            return;
+        }
+        let head_at = self.len;
+        self.put(&[0, key, 0, 0]);
+        steer::in_random_order(set, answers, dice, |addr| self.put(addr));
+        let len = (self.len - head_at - 4) as u16;
+        if let Some(place) = self.rdata.get_mut(head_at + 2..head_at + 4) {
+            place.copy_from_slice(&len.to_be_bytes());
+        }
+    }
+}
+
+fn name_of<'n>(request: &'n Request<'_>, owner: Owner<'n>) -> &'n [u8] {
+    match owner {
+        Owner::Question => request.question.name.as_wire(),
+        Owner::Target(name) => name.as_wire(),
     }
 }
 

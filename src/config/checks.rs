@@ -17,6 +17,8 @@ pub(super) const MAX_UDP_ANSWER: usize = 1232;
 const ANSWER_OVERHEAD: usize = 12 + 4 + 11 + 24;
 /// An answer record with a compressed owner, without its data.
 const RECORD_OVERHEAD: usize = 12;
+/// Key and length of a list of hints (RFC 9460 §2.2).
+const HINT_OVERHEAD: usize = 4;
 /// The most names that one message lists.
 const MAX_LISTED: usize = 5;
 
@@ -180,8 +182,8 @@ impl Whole<'_> {
             let mut types = BTreeSet::new();
             pools.iter().for_each(|pool| types.extend(types_of(pool)));
             for rtype in types {
-                let without: Vec<String> =
-                    pools.iter().filter(|pool| !types_of(pool).contains(&rtype)).map(|pool| format!("{:?}", pool.name)).collect();
+                let without = self.empty_outcomes(at, rtype);
+                let without: Vec<String> = without.iter().map(|ix| format!("{:?}", self.pool(*ix).name)).collect();
                 if !without.is_empty() {
                     let hint =
                         if matches!(rtype, RecordType::A | RecordType::AAAA) { "; family = \"require-both\" passes over such pools" } else { "" };
@@ -206,6 +208,68 @@ impl Whole<'_> {
                         self.sink.warning(&self.steering.policy_spots[at], &[subject_of(policy), "family".into()], text);
                     }
                 }
+            }
+        }
+    }
+
+    /// Pools of a steered name that answer alone and lack a type, in the order of [`Whole::reach`].
+    fn empty_outcomes(&self, at: usize, rtype: RecordType) -> Vec<PoolIx> {
+        let mut lacking = self.lacking_below(self.model.steers[at].root, rtype, false, &mut BTreeMap::new());
+        // The rest of the reach are pools of `all_down`, each an outcome by itself.
+        let below = self.model.pools_below(self.model.steers[at].root);
+        let alone = self.reach[at].iter().filter(|ix| !below.contains(ix) && !self.pool(**ix).is_cname);
+        lacking.extend(alone.filter(|ix| !types_of(self.pool(**ix)).contains(&rtype)));
+        self.reach[at].iter().copied().filter(|ix| lacking.contains(ix)).collect()
+    }
+
+    /// Pools below `child` that lack a type where it counts: what is merged needs the type only once. `merged` is true below a multivalue
+    /// policy, where a weighted one gives all its children.
+    fn lacking_below(
+        &self,
+        child: Child,
+        rtype: RecordType,
+        merged: bool,
+        known: &mut BTreeMap<(PolicyIx, bool), BTreeSet<PoolIx>>,
+    ) -> BTreeSet<PoolIx> {
+        let ix = match child {
+            Child::Pool(ix) if self.pool(ix).is_cname || types_of(self.pool(ix)).contains(&rtype) => return BTreeSet::new(),
+            Child::Pool(ix) => return BTreeSet::from([ix]),
+            Child::Policy(ix) => ix,
+        };
+        if let Some(found) = known.get(&(ix, merged)) {
+            return found.clone();
+        }
+        let kind = &self.model.policies[ix.0 as usize].kind;
+        let is_multivalue = matches!(kind, PolicyKind::Multivalue { .. });
+        let all = is_multivalue || (merged && matches!(kind, PolicyKind::Weighted { .. }));
+        let parts: Vec<_> = kind.children().into_iter().map(|child| self.lacking_below(child, rtype, merged || is_multivalue, known)).collect();
+        let found = if all && parts.iter().any(BTreeSet::is_empty) { BTreeSet::new() } else { parts.into_iter().flatten().collect::<BTreeSet<_>>() };
+        known.insert((ix, merged), found.clone());
+        found
+    }
+
+    /// Steered names with an HTTPS record that other data stands against.
+    pub(super) fn https(&self) {
+        for (at, steer) in self.model.steers.iter().enumerate() {
+            let Some(https) = &steer.https else { continue };
+            let spot = Spot { line: https.line, ..self.steering.steer_spots[at].clone() };
+            let subject = [format!("steer {:?}", steer.name), "https".into()];
+            if steer.is_cname {
+                self.sink.error(&spot, &subject, "the name is a CNAME, which has no other data; publish the record at its target");
+                continue;
+            }
+            let with: Vec<String> = self.reach[at]
+                .iter()
+                .map(|ix| self.pool(*ix))
+                .filter(|pool| pool.records.contains_key(&RecordType::HTTPS))
+                .map(|pool| format!("{:?}", pool.name))
+                .collect();
+            if !with.is_empty() {
+                let (pools, have) = if with.len() == 1 { ("pool", "has") } else { ("pools", "have") };
+                self.sink.error(&spot, &subject, format!("{pools} {} {have} HTTPS records; keep one of them", listed(&with)));
+            }
+            if https.has_hints && self.reach[at].iter().all(|ix| self.pool(*ix).endpoints.is_empty()) {
+                self.sink.warning(&spot, &subject, "no pool of the name has addresses, so there is nothing to hint at");
             }
         }
     }
@@ -252,6 +316,11 @@ impl Whole<'_> {
             for (rtype, len) in [(RecordType::A, 4), (RecordType::AAAA, 16)] {
                 let count = self.most(steer.root, rtype, &mut BTreeMap::new()).min(cap);
                 sizes.insert(rtype, base + count * (RECORD_OVERHEAD + len));
+            }
+            if let Some(https) = steer.https.as_ref().filter(|https| https.has_hints) {
+                let hints = sizes.values().map(|size| HINT_OVERHEAD + size - base).sum::<usize>();
+                // The hints hold no record heads; that they are counted leaves some octets unused.
+                sizes.insert(RecordType::HTTPS, base + RECORD_OVERHEAD + https.rdata.len() + hints);
             }
             for (rtype, data) in self.reach[at].iter().flat_map(|ix| &self.pool(*ix).records) {
                 let size = base + data.iter().map(|rdata| RECORD_OVERHEAD + rdata.len()).sum::<usize>();
@@ -335,6 +404,7 @@ impl Whole<'_> {
             let spot = &self.steering.steer_spots[at];
             let mut types = BTreeSet::new();
             self.reach[at].iter().for_each(|ix| types.extend(steered_types(self.pool(*ix))));
+            types.extend(steer.https.as_ref().map(|_| RecordType::HTTPS));
             let mut said = BTreeSet::new();
             for record in at_owner.get(&steer.owner).into_iter().flatten() {
                 let clash = steer.is_cname || types.contains(&record.rtype) || record.rtype == RecordType::CNAME;

@@ -12,6 +12,7 @@ mod checks;
 mod files;
 mod hash;
 mod limits;
+mod https;
 mod load;
 mod masters;
 pub mod problem;

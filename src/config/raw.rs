@@ -256,6 +256,18 @@ pub(super) struct SteerKeys {
     pub(super) failback: Option<Located<crate::policy::model::Failback>>,
     pub(super) require_both: Option<Located<bool>>,
     pub(super) use_: Option<Ref>,
+    pub(super) https: Option<Located<RawHttps>>,
+}
+
+/// `https` of a steered name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RawHttps {
+    pub(super) alpn: Vec<String>,
+    pub(super) no_default_alpn: bool,
+    pub(super) port: Option<u16>,
+    pub(super) priority: Option<u16>,
+    pub(super) target: Option<Ref>,
+    pub(super) alias: Option<Ref>,
 }
 
 impl SteerKeys {
@@ -275,6 +287,7 @@ impl SteerKeys {
             failback: top.failback.or_else(|| base.failback.clone()),
             require_both: top.require_both.or_else(|| base.require_both.clone()),
             use_: top.use_.or_else(|| base.use_.clone()),
+            https: top.https.or_else(|| base.https.clone()),
         }
     }
 }

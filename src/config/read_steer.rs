@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::https;
 use super::raw::{AllDownKey, DefaultKey, KINDS, ModeKey, RawRule, Ref, SteerKeys, To};
 use super::read_pool::MAX_ANSWERS;
 use super::source::{Located, Table, Value};
@@ -51,6 +52,7 @@ pub(super) fn steer_keys(value: &Value<'_>, place: Place) -> SteerKeys {
     keys.failback = take(&table, "failback", failback);
     keys.require_both = take(&table, "family", |value| value.word(&[("any", false), ("require-both", true)]));
     if place == Place::Steer {
+        keys.https = take(&table, "https", https::https);
         keys.use_ = take(&table, "use", |value| value.string("the name of a policy or pool").map(str::to_string));
         if keys.use_.is_some() {
             for (given, key) in [
@@ -66,7 +68,7 @@ pub(super) fn steer_keys(value: &Value<'_>, place: Place) -> SteerKeys {
             ] {
                 if given {
                     table.error(format!(
-                        "found {key} beside use; a steered name that uses a policy takes it whole (ttl, all_down and answers may be added)"
+                        "found {key} beside use; a steered name that uses a policy takes it whole (ttl, all_down, answers and https may be added)"
                     ));
                 }
             }

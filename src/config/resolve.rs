@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::https;
 use super::raw::{AllDownKey, Def, DefaultKey, Defaults, Kind, ModeKey, MonitorKeys, PoolKeys, RawFile, RawRule, Ref, SteerKeys, To};
 use super::read_steer;
 use super::source::{Located, Sink, Spot, or_list};
@@ -347,13 +348,14 @@ impl<'a> Resolver<'a> {
         let ttl = own.ttl.as_ref().or(taken.ttl.as_ref()).or(defaults.ttl.as_ref());
         let answers = own.answers.as_ref().or(if own.use_.is_some() { None } else { defaults.answers.as_ref() });
         out.steers.push(Steer {
-            owner,
+            owner: owner.clone(),
             name: def.name.clone(),
             root,
             ttl: self.ttl(ttl, &subject),
             all_down: all_down.unwrap_or(AllDown::All),
             answers: answers.map(|key| key.value),
             is_cname: false,
+            https: own.https.as_ref().and_then(|key| https::resolve(key, &owner, apex, &subject, self.sink)),
             line: def.at.line,
         });
         out.all_down_said.push(said);

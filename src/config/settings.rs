@@ -74,6 +74,8 @@ pub struct Settings {
     pub tcp: TcpLimits,
     /// `[rate_limit]`; without the table nobody is limited over UDP.
     pub rate_limit: Option<Arc<RateLimit>>,
+    /// `server.rotate`.
+    pub rotate: bool,
     /// `zones.dir`.
     pub zones_dir: PathBuf,
     /// `[[zones.master]]`.
@@ -111,6 +113,7 @@ impl Settings {
             version: None,
             tcp: TcpLimits::default(),
             rate_limit: None,
+            rotate: true,
             zones_dir: folder.join("zones"),
             masters: Vec::new(),
             geo_databases: Vec::new(),
@@ -219,6 +222,9 @@ fn server(table: &Table<'_>, settings: &mut Settings) {
     }
     settings.nsid = table.take("nsid").and_then(|value| short_text(&value, MAX_NSID_LEN));
     settings.version = table.take("version").and_then(|value| short_text(&value, MAX_VERSION_LEN));
+    if let Some(rotate) = table.take("rotate").and_then(|value| value.boolean()) {
+        settings.rotate = rotate;
+    }
 }
 
 fn short_text(value: &Value<'_>, most: usize) -> Option<String> {

@@ -60,6 +60,7 @@ pub(super) fn assemble(raw: &RawFile, zone: &RawZone, apex: &Name, library: &Lib
     let mut model = ZoneModel { files, records, ..ZoneModel::empty(apex.clone()) };
     let mut resolver = Resolver::new(Some(raw), library, base, sink);
     let ca_files = fill(&mut resolver, &mut model, Some((raw, apex)), errors_before, raw.whole && part_whole);
+    add_static_https(&mut model);
     if part_whole && raw.whole {
         masters::check(&model, true, sink);
     }
@@ -115,6 +116,7 @@ fn fill<'a>(
     };
     model.steers.iter_mut().zip(cnames).for_each(|(steer, is_cname)| steer.is_cname = is_cname);
     let whole = Whole { model, steering: &steering, reach: &reach, sink };
+    whole.https();
     whole.lacking();
     whole.empty_ends();
     whole.sizes();
@@ -123,6 +125,19 @@ fn fill<'a>(
         whole.static_records(|record| spot_of(model, record));
     }
     attached.ca_files
+}
+
+/// HTTPS records of steered names that are the same for everybody.
+fn add_static_https(model: &mut ZoneModel) {
+    for steer in &model.steers {
+        let Some(https) = steer.https.as_ref().filter(|https| !https.has_hints) else { continue };
+        // One that the files have already was told as an error.
+        if model.records.iter().any(|record| record.rtype == RecordType::HTTPS && record.owner == steer.owner) {
+            continue;
+        }
+        let place = Place { file: 0, line: https.line };
+        model.records.push(Record { owner: steer.owner.clone(), rtype: RecordType::HTTPS, ttl: steer.ttl.max, rdata: https.rdata.clone(), place });
+    }
 }
 
 fn spot_of(model: &ZoneModel, record: &Record) -> Spot {

@@ -112,7 +112,8 @@ pub fn compile(model: &Arc<ZoneModel>, geo: &GeoSources, shared: &mut SharedMaps
                 roots.len() - 1
             }
         };
-        steered.push(SteeredName { steering: steering as u32, types: types_below(model, steer), is_cname: steer.is_cname });
+        let https = steer.https.as_ref().filter(|https| https.has_hints).map(|https| https.rdata.as_slice().into());
+        steered.push(SteeredName { steering: steering as u32, types: types_below(model, steer), is_cname: steer.is_cname, https });
     }
     let checks = model.pools.iter().map(|pool| endpoint_checks(model, pool)).collect();
     Ok(ZoneParts { model: model.clone(), tree: Arc::new(tree), steered: steered.into(), roots, checks })
@@ -173,6 +174,9 @@ fn types_below(model: &ZoneModel, steer: &Steer) -> Vec<RecordType> {
             };
         }
         types.extend(pool.records.keys().map(|rtype| (*rtype, ())));
+    }
+    if steer.https.as_ref().is_some_and(|https| https.has_hints) {
+        types.insert(RecordType::HTTPS, ());
     }
     types.into_keys().collect()
 }

@@ -582,6 +582,7 @@ fn server_options(settings: &Settings) -> ServerOptions {
         nsid: octets(&settings.nsid),
         version: octets(&settings.version),
         ecs_trust: (!trusts_all).then_some(trust),
+        rotate: settings.rotate,
         diagnostics: settings.diagnostics_allow.clone(),
         rate_limit: settings.rate_limit.clone(),
     }

@@ -260,6 +260,34 @@ impl<'b> Writer<'b> {
         }
     }
 
+    /// True when a record of this owner and type stands in the message, whose records start at `from`.
+    pub fn holds(&self, from: usize, owner: &[u8], rtype: RecordType) -> bool {
+        let mut at = from;
+        while at < self.at {
+            let Some(fixed_at) = self.name_end(at) else { return false };
+            let Some(&[high, low, _, _, _, _, _, _, len_high, len_low]) = self.buf.get(fixed_at..fixed_at + 10).and_then(|fixed| fixed.first_chunk())
+            else {
+                return false;
+            };
+            if u16::from_be_bytes([high, low]) == rtype.0 && self.name_at_equals(at, owner) {
+                return true;
+            }
+            at = fixed_at + 10 + usize::from(u16::from_be_bytes([len_high, len_low]));
+        }
+        false
+    }
+
+    /// Where the name at `at` ends.
+    fn name_end(&self, mut at: usize) -> Option<usize> {
+        loop {
+            match *self.buf.get(at)? {
+                0 => return Some(at + 1),
+                len if len & 0xc0 == 0xc0 => return Some(at + 2),
+                len => at += 1 + usize::from(len),
+            }
+        }
+    }
+
     /// Writes octets as they stand; returns their offset.
     #[inline]
     fn put(&mut self, octets: &[u8]) -> Result<usize, Full> {

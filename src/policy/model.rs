@@ -404,7 +404,20 @@ pub struct Steer {
     pub answers: Option<u8>,
     /// True when all outcomes are CNAMEs.
     pub is_cname: bool,
+    /// Its HTTPS record, if it publishes one.
+    pub https: Option<Https>,
     /// One-based line of its definition.
+    pub line: u32,
+}
+
+/// The HTTPS record of a steered name (RFC 9460).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Https {
+    /// Record data, wire form; if hints follow, everything in front of them.
+    pub rdata: Vec<u8>,
+    /// `ipv4hint` and `ipv6hint` of the decision are appended. Otherwise the record is the same for everybody, and among the static ones.
+    pub has_hints: bool,
+    /// One-based line.
     pub line: u32,
 }
 

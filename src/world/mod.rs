@@ -40,6 +40,8 @@ pub struct ServerOptions {
     pub version: Option<Box<[u8]>>,
     /// Resolvers whose client-subnet option is used; `None` for all.
     pub ecs_trust: Option<Vec<Prefix>>,
+    /// Sets of addresses leave in turn: each answer starts with another one.
+    pub rotate: bool,
     /// Who may ask `_why.`; nobody when empty.
     pub diagnostics: Vec<Prefix>,
     /// Limits on clients over UDP; `None` when there are none. The same pointer as long as nothing changes.

@@ -43,6 +43,8 @@ pub struct SteeredName {
     pub types: Vec<RecordType>,
     /// All outcomes are CNAMEs.
     pub is_cname: bool,
+    /// Data of its HTTPS record in front of the hints, if it has one with hints.
+    pub https: Option<Box<[u8]>>,
 }
 
 /// A policy tree with its TTL, compiled: address → class → plan.

@@ -8,8 +8,11 @@
 //! A node's *barrier* is the topmost delegation at or above it, or the topmost DNAME above it: whatever lies at or below a barrier is not
 //! answered from (RFC 1034 §4.3.2 step 3b, RFC 6672 §2.4). So an exact hit needs no walk, and a miss needs one probe per label.
 
-use std::collections::BTreeMap;
+mod additional;
 
+use std::collections::{BTreeMap, HashSet};
+
+pub use additional::Extra;
 use hashbrown::HashTable;
 
 use crate::dns::{Name, QueryName, RecordType, Section, Writer};
@@ -35,6 +38,8 @@ pub struct ZoneTree {
     rdata: Vec<u8>,
     /// Per RRset: whole records whose owner is `0xC00C`, for a question that is the owner itself.
     blocks: Vec<u8>,
+    /// RRsets that go with others into the additional section, those of one RRset side by side.
+    extras: Vec<Extra>,
     index: HashTable<NodeId>,
     records: usize,
     /// Seconds that negative answers live: min(SOA TTL, MINIMUM) (RFC 2308 §5).
@@ -83,6 +88,21 @@ pub struct Rrset {
     rdata_len: u32,
     block_at: u32,
     block_len: u32,
+    extra_at: u32,
+    extra_count: u16,
+}
+
+impl Rrset {
+    /// True when something goes with it into the additional section.
+    pub fn has_extras(&self) -> bool {
+        self.extra_count > 0
+    }
+
+    /// True for several addresses: those leave in turn. Clients of other types order by preference or draw by themselves (RFC 2782, RFC 5321
+    /// §5.1, RFC 9460 §2.4.1), and resolvers choose name servers by their speed.
+    pub fn rotates(&self) -> bool {
+        self.count > 1 && matches!(self.rtype, RecordType::A | RecordType::AAAA)
+    }
 }
 
 /// Where a name leads (RFC 1034 §4.3.2, RFC 4592 §3.3).
@@ -168,6 +188,7 @@ impl ZoneTree {
             rrsets: Vec::new(),
             rdata: Vec::new(),
             blocks: Vec::new(),
+            extras: Vec::new(),
             index: HashTable::with_capacity(owners.len()),
             records: 0,
             negative_ttl: 0,
@@ -184,6 +205,7 @@ impl ZoneTree {
         }
         tree.apex_node = tree.node_of(tree.apex.as_wire()).unwrap_or(0);
         tree.link();
+        tree.add_extras();
         tree.negative_ttl = tree.soa().map_or(0, |soa| soa.ttl.min(tree.soa_minimum()));
         tree.negative = tree.prepare_negative();
         Ok(tree)
@@ -216,8 +238,9 @@ impl ZoneTree {
 
     fn add_rrset(&mut self, owner: &[u8], rtype: RecordType, records: &[&Record]) -> Result<(), TooLarge> {
         let mut unique: Vec<&[u8]> = Vec::with_capacity(records.len());
+        let mut seen = HashSet::new();
         for record in records {
-            if !unique.contains(&record.rdata.as_slice()) {
+            if records.len() == 1 || seen.insert(rdata::lower_names(rtype, &record.rdata)) {
                 unique.push(&record.rdata);
             }
         }
@@ -239,6 +262,8 @@ impl ZoneTree {
             rdata_len: offset(self.rdata.len())? - rdata_at,
             block_at,
             block_len: block.len() as u32,
+            extra_at: 0,
+            extra_count: 0,
         });
         Ok(())
     }
@@ -362,6 +387,19 @@ impl ZoneTree {
     /// Whole records whose owner is `0xC00C` and whose pointers hold when the question is the node's own name.
     pub fn block(&self, rrset: &Rrset) -> &[u8] {
         self.blocks.get(rrset.block_at as usize..(rrset.block_at + rrset.block_len) as usize).unwrap_or(&[])
+    }
+
+    /// What goes with an RRset into the additional section, most needed first.
+    pub fn extras(&self, rrset: &Rrset) -> &[Extra] {
+        let from = rrset.extra_at as usize;
+        self.extras.get(from..from + usize::from(rrset.extra_count)).unwrap_or(&[])
+    }
+
+    /// The RRset that an extra stands for; its name is empty when the owner of the answer is meant.
+    pub fn extra(&self, extra: &Extra) -> Option<(&[u8], &Rrset)> {
+        let from = extra.name_at as usize;
+        let name = self.names.get(from..from + usize::from(extra.name_len))?;
+        Some((name, self.rrsets(extra.node).get(usize::from(extra.slot))?))
     }
 
     /// The apex, lower case.

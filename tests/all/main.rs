@@ -3,7 +3,9 @@
 // Tests look at real processes from the outside: there is no event to wait for, so they look again after a while.
 #![allow(clippy::disallowed_methods)]
 
+mod additional;
 mod admin;
+mod asked;
 mod cli;
 mod config;
 mod differential;
@@ -23,9 +25,13 @@ mod readme;
 mod reload;
 mod resolve;
 mod rest;
+mod rfc_lookup;
+mod rfc_lookup_dname;
+mod rfc_lookup_wildcard;
 mod serve;
 mod service;
 mod stand_in;
+mod steered_https;
 mod store;
 mod tidy;
 mod unbound;

@@ -5,6 +5,9 @@ use std::fmt;
 use crate::dns::{Name, RecordType};
 use crate::zone::{Place, Ttl};
 
+/// Names of a loop that are shown.
+const MAX_LOOP_NAMES: usize = 8;
+
 /// How bad a fault is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -108,6 +111,23 @@ pub enum Fault {
         /// Octets of the largest response with it.
         len: usize,
     },
+    /// CNAMEs or DNAMEs that lead back to where they started.
+    Loop {
+        /// Its names in order.
+        through: Vec<Name>,
+    },
+    /// A DNAME that leads below itself.
+    DnameBelowItself {
+        /// The target.
+        target: Name,
+    },
+    /// A referral whose servers and needed glue do not fit a UDP reply.
+    LargeReferral {
+        /// Octets for a question of the delegation's own name.
+        len: usize,
+        /// That many fit.
+        limit: usize,
+    },
     /// A delegation of a wildcard (RFC 4592 §4.2).
     WildcardNs,
     /// An owner that is not in the zone.
@@ -142,6 +162,16 @@ impl fmt::Display for Fault {
             Fault::TooLarge { len } => write!(f, "found a set that makes responses of {len} octets, expected at most {}", super::MAX_RESPONSE_LEN),
             Fault::Truncated { len } => {
                 write!(f, "answers over UDP will be truncated: responses have up to {len} octets, more than {}", super::USUAL_UDP_LEN)
+            }
+            Fault::Loop { through } => {
+                let names: Vec<String> = through.iter().chain(through.first()).take(MAX_LOOP_NAMES).map(ToString::to_string).collect();
+                let more = if through.len() >= MAX_LOOP_NAMES { " -> …" } else { "" };
+                write!(f, "it leads back to itself: {}{more}; answers hold the loop once and nothing else", names.join(" -> "))
+            }
+            Fault::DnameBelowItself { target } => write!(f, "found {target}, which is below its own owner, expected another part of the tree"),
+            Fault::LargeReferral { len, limit } => {
+                let who = if *limit < super::USUAL_UDP_LEN { "to resolvers without EDNS " } else { "" };
+                write!(f, "referrals {who}will be truncated: with their glue they have {len} octets or more, and {limit} fit")
             }
             Fault::WildcardNs => f.write_str("found NS at a wildcard, which resolvers treat in different ways"),
             Fault::OutOfZone => f.write_str("found an owner outside the zone"),

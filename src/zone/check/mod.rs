@@ -4,8 +4,10 @@
 //!   records ─▶ Index (owners in canonical order, delegations and DNAMEs as barriers) ─▶ per owner ─▶ per RRset ─▶ per target
 //! ```
 
+mod chains;
 mod fault;
 mod index;
+mod referral;
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
@@ -43,6 +45,7 @@ pub fn check(apex: &Name, records: &[Record], steered: &BTreeSet<Name>) -> Vec<Z
     for node in 0..checker.index.nodes.len() {
         checker.owner(node);
     }
+    checker.loops();
     checker.faults.finish(apex)
 }
 
@@ -128,6 +131,9 @@ impl Checker<'_> {
                 _ => {}
             }
             self.rrset(rtype, range.clone());
+            if rtype == RecordType::NS && !is_apex && self.index.nodes[node].barrier.is_none() {
+                self.referral(range.clone());
+            }
             if matches!(rtype, RecordType::NS | RecordType::MX | RecordType::SRV) && self.index.nodes[node].barrier.is_none() {
                 for position in range {
                     self.target(self.index.record(position), is_apex);
@@ -193,7 +199,7 @@ impl Checker<'_> {
         let mut distinct = 1;
         let mut rdata_len = response_len(first, self.apex);
         if range.len() > 1 {
-            let mut sorted: Vec<(Vec<u8>, usize)> = range.clone().map(|at| (comparable(self.index.record(at)), at)).collect();
+            let mut sorted: Vec<(Vec<u8>, usize)> = range.clone().map(|at| (rdata::lower_names(rtype, &self.index.record(at).rdata), at)).collect();
             sorted.sort();
             for pair in sorted.windows(2) {
                 let record = self.index.record(pair[1].1);
@@ -298,18 +304,6 @@ fn target_of(record: &Record) -> Option<Name> {
     let span = rdata::names(record.rtype, &record.rdata).next()?;
     let from = usize::from(span.offset);
     Name::from_wire(record.rdata.get(from..from + usize::from(span.len))?).ok()
-}
-
-/// Record data with its names in lower case, so that equal records compare equal (RFC 4034 §6.2).
-fn comparable(record: &Record) -> Vec<u8> {
-    let mut rdata = record.rdata.clone();
-    for span in rdata::names(record.rtype, &record.rdata) {
-        let from = usize::from(span.offset);
-        if let Some(name) = rdata.get_mut(from..from + usize::from(span.len)) {
-            name.make_ascii_lowercase();
-        }
-    }
-    rdata
 }
 
 /// The octets of a record in a response: names that may be compressed end in a pointer to the zone's name in the question.

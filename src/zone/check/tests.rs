@@ -172,3 +172,53 @@ fn keys_sort_subtrees_together() {
     assert_eq!(parent_key(&key("a.b.c.")), Some(key("b.c.").as_slice()));
     assert_eq!((parent_key(&key("c.")), parent_key(&key("."))), (Some(&b""[..]), None));
 }
+
+#[test]
+fn loops_are_told_once() {
+    let back = "it leads back to itself";
+    let tail = "answers hold the loop once and nothing else";
+    check_body("a CNAME a\n", &[&format!("5:W a.example.com. CNAME: {back}: a.example.com. -> a.example.com.; {tail}")]);
+    check_body(
+        "b CNAME c\nin CNAME b\nc CNAME b\n",
+        &[&format!("5:W b.example.com. CNAME: {back}: b.example.com. -> c.example.com. -> b.example.com.; {tail}")],
+    );
+    check_body("*.w CNAME q.r.w\n", &[&format!("5:W *.w.example.com. CNAME: {back}: q.r.w.example.com. -> q.r.w.example.com.; {tail}")]);
+    check_body(
+        "d DNAME e\ne DNAME d\n",
+        &[&format!("5:W d.example.com. DNAME: {back}: x.d.example.com. -> x.e.example.com. -> x.d.example.com.; {tail}")],
+    );
+    check_body(
+        "d DNAME e\na.e CNAME a.d\n",
+        &[&format!("6:W a.e.example.com. CNAME: {back}: a.e.example.com. -> a.d.example.com. -> a.e.example.com.; {tail}")],
+    );
+    check_body(
+        "d DNAME x.d\n",
+        &["5:W d.example.com. DNAME: found x.d.example.com., which is below its own owner, expected another part of the tree"],
+    );
+    // Chains that end, leave the zone or go below a delegation are fine.
+    check_body("a CNAME b\nb CNAME c\nc CNAME out.net.\nd CNAME x.s\ns NS ns.net.\ne CNAME no.such\n*.v CNAME y.ns1\n", &[]);
+}
+
+#[test]
+fn long_loops_are_shortened_and_long_chains_survived() {
+    let ring: String = (0..40).map(|n| format!("r{n} CNAME r{}\n", (n + 1) % 40)).collect();
+    let found = faults(&format!("{HEAD}{ring}"), &[]);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].contains("r7.example.com. -> …; answers"), "{found:?}");
+    let chain: String = (0..400).map(|n| format!("r{n} CNAME r{}\n", (n + 1) % 400)).collect();
+    assert_eq!(faults(&format!("{HEAD}{chain}"), &[]), Vec::<String>::new());
+}
+
+#[test]
+fn rfc9471_section_3_1_referrals_that_do_not_fit_are_told() {
+    let servers = |count: usize, glue: &dyn Fn(usize) -> String| -> String { (0..count).map(|n| format!("s NS n{n}.s\n{}", glue(n))).collect() };
+    check_body(
+        &servers(8, &|n| format!("n{n}.s A 192.0.2.{n}\nn{n}.s AAAA 2001:db8::{n}\n")),
+        &["5:W s.example.com. NS: referrals to resolvers without EDNS will be truncated: with their glue they have 527 octets or more, and 512 fit"],
+    );
+    check_body(&servers(7, &|n| format!("n{n}.s A 192.0.2.{n}\nn{n}.s AAAA 2001:db8::{n}\n")), &[]);
+    let many = faults(&format!("{HEAD}{}", servers(25, &|n| format!("n{n}.s A 192.0.2.{n}\nn{n}.s AAAA 2001:db8::{n}\n"))), &[]);
+    assert!(many[0].contains("referrals will be truncated: with their glue they have") && many[0].ends_with("and 1232 fit"), "{many:?}");
+    // Addresses of servers beside the delegation are a courtesy.
+    check_body(&(0..12).map(|n| format!("s NS n{n}.t\nn{n}.t A 192.0.2.{n}\nn{n}.t AAAA 2001:db8::{n}\n")).collect::<String>(), &[]);
+}

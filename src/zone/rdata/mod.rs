@@ -23,7 +23,7 @@ pub use error::{Expected, RdataError};
 pub(in crate::zone) use read::has_pairs;
 pub use read::{character_strings, parse, parse_fields, text_rdata};
 pub use svcb::{SvcFault, SvcKey};
-pub use wire::{NameSpan, Names, names, validate};
+pub use wire::{NameSpan, Names, lower_names, names, validate};
 pub use write::to_text;
 
 pub use super::token::Field;

@@ -53,6 +53,18 @@ fn digest_len(rdata: &[u8], type_at: usize, lens: &[(u8, usize)]) -> Result<(), 
     if fits { Ok(()) } else { Err(RdataError::Wire { field: "digest", at, expected: Expected::Digest }) }
 }
 
+/// `rdata` with its names in lower case, so that records that say the same compare equal (RFC 2181 §5, RFC 4034 §6.2).
+pub fn lower_names(rtype: RecordType, rdata: &[u8]) -> Vec<u8> {
+    let mut lower = rdata.to_vec();
+    for span in names(rtype, rdata) {
+        let from = usize::from(span.offset);
+        if let Some(name) = lower.get_mut(from..from + usize::from(span.len)) {
+            name.make_ascii_lowercase();
+        }
+    }
+    lower
+}
+
 /// The names in `rdata`, in order; stops where the octets stop fitting the type. Total and cheap: types without names cost one look-up.
 pub fn names(rtype: RecordType, rdata: &[u8]) -> Names<'_> {
     let fields = layout(rtype).unwrap_or(&[]);

@@ -1,0 +1,86 @@
+//! Chains of CNAMEs and DNAMEs that come back to themselves.
+
+use super::index::{Index, key_of};
+use super::{Checker, Fault, Severity, parent_key, target_of};
+use crate::dns::{Name, RecordType};
+
+/// Names followed from one record. The engine gives up earlier; a loop that is longer is reported by nobody and harms nobody.
+const MAX_STEPS: usize = 64;
+
+/// Where a name leads: the next name, and the owner that says so.
+struct Hop {
+    next: Name,
+    node: usize,
+}
+
+impl Checker<'_> {
+    /// Reports each loop once, at the first of its owners in canonical order.
+    pub(super) fn loops(&mut self) {
+        for node in 0..self.index.nodes.len() {
+            if self.index.nodes[node].barrier.is_some() {
+                continue;
+            }
+            let aliases: Vec<_> = self.index.rrsets(node).filter(|(rtype, _)| matches!(*rtype, RecordType::CNAME | RecordType::DNAME)).collect();
+            for (rtype, range) in aliases {
+                let record = self.index.record(range.start);
+                let Some(target) = target_of(record) else { continue };
+                if rtype == RecordType::DNAME && target.is_at_or_below(&record.owner) {
+                    self.faults.push(Severity::Warning, record, Fault::DnameBelowItself { target });
+                    continue;
+                }
+                // A name that the record applies to.
+                let start = if rtype == RecordType::DNAME { record.owner.child(b"x").ok() } else { Some(record.owner.clone()) };
+                let Some(through) = start.and_then(|start| self.loop_from(start, node)) else { continue };
+                self.faults.push(Severity::Warning, record, Fault::Loop { through });
+            }
+        }
+    }
+
+    /// The names of the loop that the chain from `start` runs into, if `first` is the first owner on it.
+    fn loop_from(&self, start: Name, first: usize) -> Option<Vec<Name>> {
+        let mut names = vec![start];
+        let mut nodes = Vec::new();
+        while names.len() <= MAX_STEPS {
+            let hop = hop(&self.index, self.apex, names.last()?)?;
+            nodes.push(hop.node);
+            if let Some(from) = names.iter().position(|name| *name == hop.next) {
+                let on_loop = &nodes[from..];
+                return (on_loop.iter().min() == Some(&first)).then(|| names.split_off(from));
+            }
+            names.push(hop.next);
+        }
+        None
+    }
+}
+
+/// One step of RFC 1034 §4.3.2 as far as it leads to another name of the zone.
+fn hop(index: &Index<'_>, apex: &Name, name: &Name) -> Option<Hop> {
+    if !name.is_at_or_below(apex) {
+        return None;
+    }
+    let key = key_of(name.as_wire());
+    if let Some(barrier) = index.barrier_above(&key) {
+        if !barrier.is_dname {
+            return None;
+        }
+        let dname = alias(index, barrier.node, RecordType::DNAME)?;
+        let owner = &index.record(index.nodes[barrier.node].records.start).owner;
+        let kept = name.as_wire().len() - owner.as_wire().len();
+        let wire = [&name.as_wire()[..kept], dname.as_wire()].concat();
+        return Some(Hop { next: Name::from_wire(&wire).ok()?, node: barrier.node });
+    }
+    let node = match index.find(&key) {
+        Some(node) => node,
+        None if index.exists(&key) => return None,
+        None => {
+            let encloser = std::iter::successors(parent_key(&key), |key| parent_key(key)).find(|above| index.exists(above))?;
+            index.find(&[encloser, b"*\0"].concat())?
+        }
+    };
+    Some(Hop { next: alias(index, node, RecordType::CNAME)?, node })
+}
+
+fn alias(index: &Index<'_>, node: usize, rtype: RecordType) -> Option<Name> {
+    let (_, range) = index.rrsets(node).find(|(other, _)| *other == rtype)?;
+    target_of(index.record(range.start))
+}
