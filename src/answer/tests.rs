@@ -120,8 +120,16 @@ fn rfc1034_section_4_3_2_static_answers() {
     let nxdomain = format!("NXDOMAIN aa |  | {SOA}");
     for (name, rtype, expected) in [
         ("web.example.com.", "A", "NOERROR aa | web.example.com. 300 A 192.0.2.80"),
-        ("example.com.", "MX", "NOERROR aa | example.com. 300 MX 10 mail.example.com."),
-        ("example.com.", "NS", "NOERROR aa | example.com. 300 NS ns1.example.com.; example.com. 300 NS ns2.example.net."),
+        (
+            "example.com.",
+            "MX",
+            "NOERROR aa | example.com. 300 MX 10 mail.example.com. |  | mail.example.com. 300 A 192.0.2.25; mail.example.com. 300 AAAA 2001:db8::25",
+        ),
+        (
+            "example.com.",
+            "NS",
+            "NOERROR aa | example.com. 300 NS ns1.example.com.; example.com. 300 NS ns2.example.net. |  | ns1.example.com. 300 A 192.0.2.53",
+        ),
         ("example.com.", "SOA", "NOERROR aa | example.com. 3600 SOA ns1.example.com. hostmaster.example.com. 7 3600 900 1209600 60"),
         ("web.example.com.", "AAAA", &nodata),
         ("nope.example.com.", "A", &nxdomain),
@@ -160,7 +168,11 @@ fn rfc4592_wildcards() {
     for (name, rtype, expected) in [
         ("q.wild.example.com.", "TXT", "NOERROR aa | q.wild.example.com. 300 TXT any"),
         ("p.q.wild.example.com.", "TXT", "NOERROR aa | p.q.wild.example.com. 300 TXT any"),
-        ("q.wild.example.com.", "MX", "NOERROR aa | q.wild.example.com. 300 MX 5 mail.example.com."),
+        (
+            "q.wild.example.com.",
+            "MX",
+            "NOERROR aa | q.wild.example.com. 300 MX 5 mail.example.com. |  | mail.example.com. 300 A 192.0.2.25; mail.example.com. 300 AAAA 2001:db8::25",
+        ),
         ("q.wild.example.com.", "A", &nodata),
         // The name exists, so the wildcard does not apply, to it or below it.
         ("x.wild.example.com.", "TXT", &nodata),
@@ -205,7 +217,11 @@ fn delegations_refer_and_keep_ds_on_our_side() {
         ("ns.child.example.com.", "A", referral),
         ("child.example.com.", "DS", "NOERROR aa | child.example.com. 300 DS 7EUFASuxg69fIliBeaU7CphjH60aKSEY"),
         // Child and parent both served: the child answers, the parent has the DS (RFC 4035 §3.1.4.1).
-        ("nested.example.com.", "NS", "NOERROR aa | nested.example.com. 300 NS ns1.nested.example.com."),
+        (
+            "nested.example.com.",
+            "NS",
+            "NOERROR aa | nested.example.com. 300 NS ns1.nested.example.com. |  | ns1.nested.example.com. 300 A 192.0.2.60",
+        ),
         ("nested.example.com.", "DS", &format!("NOERROR aa |  | {SOA}")),
         ("x.nested.example.com.", "A", "NXDOMAIN aa |  | nested.example.com. 30 SOA ns1.nested.example.com. h.nested.example.com. 1 1 1 1 30"),
     ] {

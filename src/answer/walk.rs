@@ -4,7 +4,7 @@ use super::opt::Extended;
 use super::steer::{self, Client, Picked};
 use super::{Asked, Dice, why};
 use crate::dns::request::HEADER_LEN;
-use crate::dns::{Full, QueryName, Rcode, RecordType, Request, Section, Writer};
+use crate::dns::{Class, Full, QueryName, Rcode, RecordType, Request, Section, Writer};
 use crate::policy::plan::{AddressSet, AnswerSet};
 use crate::world::{Served, World, ZoneWorld};
 use crate::zone::Ttl;
@@ -186,7 +186,13 @@ impl<'w> Walk<'_, 'w, '_> {
                 // They stand beside a CNAME (RFC 4035 §2.5), so they are not looked for behind it.
                 return self.negative(zone, owner);
             }
+            let is_first = self.writer.is_empty();
             self.rrset(zone, node, cname, owner)?;
+            if is_first {
+                // The next owner points to it. A record is owner (a pointer), ten octets, data.
+                self.writer.learn_question();
+                self.writer.learn_labels_at(self.request.question.end + 12);
+            }
             self.onward = tree.rdatas(cname).next().and_then(QueryName::read);
             return Ok(());
         }
@@ -286,6 +292,10 @@ impl<'w> Walk<'_, 'w, '_> {
 
     /// NODATA and NXDOMAIN: the SOA in the authority section, at the negative TTL (RFC 2308 §2).
     fn negative(&mut self, zone: &ZoneWorld, owner: Owner<'_>) -> Result<(), Full> {
+        if self.request.question.class == Class::ANY {
+            // Without authority there is nothing to cache (RFC 2308 §2.1.1, RFC 1035 §6.2).
+            return Ok(());
+        }
         let tree = &zone.tree;
         let ready = tree.negative();
         let overlaid = overlaid_ttl(zone, tree.apex_node(), RecordType::SOA);

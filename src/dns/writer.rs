@@ -251,6 +251,14 @@ impl<'b> Writer<'b> {
         }
     }
 
+    /// Remembers the labels of the (perhaps compressed) name at `at`, which was copied as part of a block.
+    pub fn learn_labels_at(&mut self, mut at: usize) {
+        while let Some(len) = self.buf.get(at..self.at).and_then(<[u8]>::first).map(|len| usize::from(*len)).filter(|len| (1..64).contains(len)) {
+            self.learn(at);
+            at += 1 + len;
+        }
+    }
+
     fn learn_name_at(&mut self, mut at: usize) {
         let Some(len) = self.buf.get(at..self.at).and_then(wire_len) else { return };
         let end = at + len - 1;

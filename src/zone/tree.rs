@@ -177,6 +177,7 @@ impl ZoneTree {
         for record in records.iter().filter(|record| record.owner.is_at_or_below(&apex)) {
             owners.entry(record.owner.to_lowercase().as_wire().to_vec()).or_default().entry(record.rtype).or_default().push(record);
         }
+        owners.retain(|owner, rrsets| owner == apex.as_wire() || !is_only_nsec3(rrsets));
         for owner in steered {
             owners.entry(owner.to_lowercase().as_wire().to_vec()).or_default();
         }
@@ -538,6 +539,11 @@ fn add_empty_non_terminals(apex: &Name, owners: &mut BTreeMap<Vec<u8>, BTreeMap<
     for name in missing {
         owners.entry(name).or_default();
     }
+}
+
+/// Names that are there for NSEC3 alone do not exist for questions (RFC 5155 §7.2.8).
+fn is_only_nsec3(rrsets: &BTreeMap<RecordType, Vec<&Record>>) -> bool {
+    rrsets.contains_key(&RecordType::NSEC3) && rrsets.keys().all(|rtype| matches!(*rtype, RecordType::NSEC3 | RecordType::RRSIG))
 }
 
 fn labels_of(wire: &[u8]) -> u8 {

@@ -74,7 +74,9 @@ pub fn packet(question: &str) -> (Vec<u8>, Transport) {
 pub fn octets(world: &World, question: &str, source: IpAddr, dice: &mut Dice) -> Vec<u8> {
     let (packet, transport) = packet(question);
     let mut buf = vec![0u8; MAX_REPLY_LEN];
-    let Outcome::Reply(reply) = answer(world, &Asked { packet: &packet, source, transport }, dice, &mut buf) else { panic!("{question}: silence") };
+    let Outcome::Reply(reply) = answer(world, &Asked { packet: &packet, source, transport, keepalive: 0 }, dice, &mut buf) else {
+        panic!("{question}: silence")
+    };
     buf.truncate(reply.len);
     Message::from_vec(&buf).unwrap_or_else(|error| panic!("{question}: {error}: {buf:02x?}"));
     assert_eq!(reply.truncated, buf[2] & 2 != 0, "{question}");

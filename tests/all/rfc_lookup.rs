@@ -259,7 +259,7 @@ fn rfc4343_section_4_1_case_is_kept_and_ignored() {
         &world,
         &[
             ("www.ex TXT", "NOERROR aa | www.ex. TXT \"x\""),
-            ("AL.ex A", "NOERROR aa | AL.ex. CNAME WWW.ex.; www.ex. A 192.0.2.1"),
+            ("AL.ex A", "NOERROR aa | AL.ex. CNAME WWW.ex.; WWW.ex. A 192.0.2.1"),
             ("q.w.EX TXT", "NOERROR aa | q.w.EX. TXT \"w\""),
             ("A.OLD.ex A", "NOERROR aa | OLD.ex. DNAME New.ex.; A.OLD.ex. CNAME a.New.ex.; a.New.ex. A 192.0.2.2"),
         ],
@@ -308,7 +308,8 @@ fn rfc1035_section_6_2_class_any_is_answered_without_authority() {
         &world,
         &[
             ("a.ex A ANY-CLASS", "NOERROR | a.ex. A 192.0.2.1"),
-            ("no.ex A ANY-CLASS", "NXDOMAIN |  | ex. SOA"),
+            ("no.ex A ANY-CLASS", "NXDOMAIN"),
+            ("a.ex TXT ANY-CLASS", "NOERROR"),
             ("x.sub.ex A ANY-CLASS", "NOERROR |  | sub.ex. NS ns.sub.ex. | ns.sub.ex. A 192.0.2.2"),
             ("other A ANY-CLASS", "REFUSED"),
         ],
@@ -389,6 +390,22 @@ fn zones_at_the_root_and_at_a_tld() {
             ("tld NS", "NOERROR aa | tld. NS ns1.tld. |  | ns1.tld. A 192.0.2.53"),
             ("www.foo.tld A", "NOERROR |  | foo.tld. NS ns.foo.tld. | ns.foo.tld. A 192.0.2.4"),
             ("www.bar.tld A", "NXDOMAIN aa |  | tld. SOA"),
+        ],
+    );
+}
+
+#[test]
+fn rfc5155_section_7_2_8_names_of_nsec3_records_do_not_exist() {
+    let hash = "2t7b4g4vsa5smi47k61mv5bv1a22bojr";
+    let lines = format!(
+        "{hash} NSEC3 1 0 0 - {hash} A\n{hash} RRSIG NSEC3 8 2 300 20300101000000 20200101000000 1 ex. AQID\n*.w TXT w\n{hash}.w NSEC3 1 0 0 - {hash} A\n"
+    );
+    check(
+        &world(&[("ex", &zone(&lines))]),
+        &[
+            (&format!("{hash}.ex NSEC3"), "NXDOMAIN aa |  | ex. SOA"),
+            (&format!("{hash}.ex A"), "NXDOMAIN aa |  | ex. SOA"),
+            (&format!("{hash}.w.ex TXT"), &format!("NOERROR aa | {hash}.w.ex. TXT \"w\"")),
         ],
     );
 }

@@ -11,10 +11,11 @@ const MAX_STEPS: usize = 64;
 struct Hop {
     next: Name,
     node: usize,
+    is_dname: bool,
 }
 
 impl Checker<'_> {
-    /// Reports each loop once, at the first of its owners in canonical order.
+    /// Reports each loop once, at the first of its CNAMEs in canonical order, or of its DNAMEs when it has no CNAME.
     pub(super) fn loops(&mut self) {
         for node in 0..self.index.nodes.len() {
             if self.index.nodes[node].barrier.is_some() {
@@ -39,13 +40,13 @@ impl Checker<'_> {
     /// The names of the loop that the chain from `start` runs into, if `first` is the first owner on it.
     fn loop_from(&self, start: Name, first: usize) -> Option<Vec<Name>> {
         let mut names = vec![start];
-        let mut nodes = Vec::new();
+        let mut hops: Vec<(bool, usize)> = Vec::new();
         while names.len() <= MAX_STEPS {
             let hop = hop(&self.index, self.apex, names.last()?)?;
-            nodes.push(hop.node);
+            hops.push((hop.is_dname, hop.node));
             if let Some(from) = names.iter().position(|name| *name == hop.next) {
-                let on_loop = &nodes[from..];
-                return (on_loop.iter().min() == Some(&first)).then(|| names.split_off(from));
+                // A CNAME before a DNAME: from a DNAME only names that nobody wrote down are followed.
+                return hops[from..].iter().min().is_some_and(|(_, node)| *node == first).then(|| names.split_off(from));
             }
             names.push(hop.next);
         }
@@ -67,7 +68,7 @@ fn hop(index: &Index<'_>, apex: &Name, name: &Name) -> Option<Hop> {
         let owner = &index.record(index.nodes[barrier.node].records.start).owner;
         let kept = name.as_wire().len() - owner.as_wire().len();
         let wire = [&name.as_wire()[..kept], dname.as_wire()].concat();
-        return Some(Hop { next: Name::from_wire(&wire).ok()?, node: barrier.node });
+        return Some(Hop { next: Name::from_wire(&wire).ok()?, node: barrier.node, is_dname: true });
     }
     let node = match index.find(&key) {
         Some(node) => node,
@@ -77,7 +78,7 @@ fn hop(index: &Index<'_>, apex: &Name, name: &Name) -> Option<Hop> {
             index.find(&[encloser, b"*\0"].concat())?
         }
     };
-    Some(Hop { next: alias(index, node, RecordType::CNAME)?, node })
+    Some(Hop { next: alias(index, node, RecordType::CNAME)?, node, is_dname: false })
 }
 
 fn alias(index: &Index<'_>, node: usize, rtype: RecordType) -> Option<Name> {

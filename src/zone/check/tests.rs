@@ -214,7 +214,7 @@ fn rfc9471_section_3_1_referrals_that_do_not_fit_are_told() {
     let servers = |count: usize, glue: &dyn Fn(usize) -> String| -> String { (0..count).map(|n| format!("s NS n{n}.s\n{}", glue(n))).collect() };
     check_body(
         &servers(8, &|n| format!("n{n}.s A 192.0.2.{n}\nn{n}.s AAAA 2001:db8::{n}\n")),
-        &["5:W s.example.com. NS: referrals to resolvers without EDNS will be truncated: with their glue they have 527 octets or more, and 512 fit"],
+        &["5:W s.example.com. NS: referrals to resolvers without EDNS will be truncated: with their glue they have 519 octets or more, and 512 fit"],
     );
     check_body(&servers(7, &|n| format!("n{n}.s A 192.0.2.{n}\nn{n}.s AAAA 2001:db8::{n}\n")), &[]);
     let many = faults(&format!("{HEAD}{}", servers(25, &|n| format!("n{n}.s A 192.0.2.{n}\nn{n}.s AAAA 2001:db8::{n}\n"))), &[]);
