@@ -16,6 +16,7 @@ mod message;
 mod questions;
 mod report;
 mod servers;
+mod steered;
 mod zones;
 
 use meridian::dns::Name;
@@ -34,6 +35,10 @@ const QUESTIONS: usize = 40;
 /// Families served at once: starts are few, and four servers hold some hundred zones easily.
 const FAMILIES: usize = 250;
 
+/// Of steered zones against their static rendering, in the ordinary test run.
+const STEERED_PAIRS: usize = 600;
+/// The share that steered zones have in a run of the script: one of so many.
+const STEERED_SHARE: usize = 4;
 /// Questions at the root zone and what is served with it.
 const ROOT_PAIRS: usize = 240;
 
@@ -52,7 +57,7 @@ fn differential_static_zones() {
             batch.push(zones::family(seed, number, &neighbours));
             number += 1;
         }
-        run(seed, number - count, &batch, QUESTIONS, pairs, &mut report);
+        run(seed, number - count, &batch, None, QUESTIONS, pairs, &mut report);
     }
     finish(seed, &report);
 }
@@ -64,7 +69,30 @@ fn differential_root_zone() {
     let mut batch: Vec<Family> = (0..3).map(|number| zones::family(seed ^ 0x2007, number, &[])).collect();
     let apexes: Vec<String> = batch.iter().flat_map(|family| family.zones.iter().map(|zone| zone.origin.clone())).collect();
     batch.push(zones::root(seed, &apexes));
-    run(seed, 1 << 20, &batch, ROOT_PAIRS / batch.len(), ROOT_PAIRS, &mut report);
+    run(seed, 1 << 20, &batch, None, ROOT_PAIRS / batch.len(), ROOT_PAIRS, &mut report);
+    finish(seed, &report);
+}
+
+#[test]
+fn differential_steered_zones() {
+    let seed = setting("DIFFERENTIAL_SEED").unwrap_or(SEED);
+    let pairs = setting("DIFFERENTIAL_PAIRS").map_or(STEERED_PAIRS, |pairs| pairs as usize / STEERED_SHARE);
+    let mut report = Report::default();
+    let mut number = 0;
+    while report.pairs < pairs && number < 2 * pairs / QUESTIONS {
+        let count = FAMILIES.min((pairs - report.pairs).div_ceil(QUESTIONS) + 2);
+        let (mut batch, mut files) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let mut family = zones::family(seed ^ 0x57ee, number, &[]);
+            let steered = steered::steer(&mut chance::Chance::new(seed ^ 0x57ee1, number as u64), number, &mut family);
+            report.steered += steered.names.len();
+            files.extend(steered.files);
+            family.steered = steered.names;
+            batch.push(family);
+            number += 1;
+        }
+        run(seed, number - count, &batch, Some(&files), QUESTIONS, pairs, &mut report);
+    }
     finish(seed, &report);
 }
 
@@ -87,11 +115,11 @@ fn finish(seed: u64, report: &Report) {
 }
 
 /// Serves a batch of families and asks everything about them.
-fn run(seed: u64, first: usize, batch: &[Family], questions: usize, pairs: usize, report: &mut Report) {
+fn run(seed: u64, first: usize, batch: &[Family], given: Option<&[(String, String)]>, questions: usize, pairs: usize, report: &mut Report) {
     let all: Vec<(usize, &zones::Zone)> = batch.iter().enumerate().flat_map(|(at, family)| family.zones.iter().map(move |zone| (at, zone))).collect();
     let served: Vec<ServedZone> =
         all.iter().map(|(_, zone)| ServedZone { origin: Name::parse_absolute(&zone.origin).expect("a name"), text: zone.text() }).collect();
-    let mut servers = Servers::start(&served, None);
+    let mut servers = Servers::start(&served, given);
     report.zones += served.len();
     let mut votes = vec![[true; REFERENCES.len()]; batch.len()];
     let mut left_out = vec![false; batch.len()];
@@ -109,7 +137,7 @@ fn run(seed: u64, first: usize, batch: &[Family], questions: usize, pairs: usize
         report.refuse(server, why, &zone_of.origin, alone);
     }
     for (at, family) in batch.iter().enumerate().filter(|(at, _)| !left_out[*at]) {
-        for question in questions::questions(seed, first + at, family, questions) {
+        for question in questions::questions(seed, first + at, family, &family.steered, questions) {
             if report.pairs == pairs {
                 return;
             }
@@ -142,7 +170,7 @@ fn compare(servers: &mut Servers, family: &Family, question: &Question, votes: [
     if whole != references {
         let mut told = ours.clone();
         if is_cut(&ours) && !question.way.tcp {
-            let over_tcp = servers.meridian.ask(&Question { way: message::Way { tcp: true, ..question.way }, ..question.clone() });
+            let over_tcp = servers.ask_meridian(&Question { way: message::Way { tcp: true, ..question.way }, ..question.clone() });
             if over_tcp.as_ref().is_ok_and(|reply| reply.len > question.way.udp_limit()) {
                 told = over_tcp;
             }

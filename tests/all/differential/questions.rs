@@ -28,13 +28,20 @@ const ODD: [&str; 16] = [
 ];
 const NEAR: [&str; 12] = ["a", "b", "c", "*", "www", "nx", "ns1", r"\000", "zzz", "_tcp", "k0", "star"];
 
-/// `count` questions. The same numbers give the same questions.
-pub fn questions(seed: u64, number: usize, family: &Family, count: usize) -> Vec<Question> {
+/// The share of questions about the names in focus, in percent.
+const FOCUS: usize = 60;
+
+/// `count` questions, more of them about the names in `focus`. The same numbers give the same questions.
+pub fn questions(seed: u64, number: usize, family: &Family, focus: &[String], count: usize) -> Vec<Question> {
     let chance = &mut Chance::new(seed ^ 0x5151, number as u64);
     let mut questions = Vec::with_capacity(count);
     while questions.len() < count {
         let zone = &family.zones[chance.below(family.zones.len())];
-        let line = &zone.lines[chance.below(zone.lines.len())];
+        let mut line = &zone.lines[chance.below(zone.lines.len())];
+        let in_focus: Vec<_> = zone.lines.iter().filter(|line| focus.iter().any(|name| name.eq_ignore_ascii_case(&line.owner))).collect();
+        if !in_focus.is_empty() && chance.percent(FOCUS) {
+            line = in_focus[chance.below(in_focus.len())];
+        }
         let mut name = name(chance, line, &zone.origin);
         if chance.percent(15) {
             name = mixed_case(chance, &name);

@@ -24,6 +24,8 @@ pub struct Class {
 pub struct Report {
     pub pairs: usize,
     pub zones: usize,
+    /// Names that policies answer.
+    pub steered: usize,
     /// What Meridian said, by response code: what the questions reach.
     rcodes: BTreeMap<String, usize>,
     /// By name of the rule.
@@ -77,7 +79,8 @@ impl Report {
 
     /// The table, with examples of what is not explained (or, if `all`, of everything).
     pub fn text(&self, all: bool) -> String {
-        let mut out = format!("{} pairs of zone and question, {} zones; we said {:?}\n", self.pairs, self.zones, self.rcodes);
+        let mut out =
+            format!("{} pairs of zone and question, {} zones, {} steered names; we said {:?}\n", self.pairs, self.zones, self.steered, self.rcodes);
         for (title, classes, shown) in
             [("explained", &self.explained, all), ("references split", &self.split, all), ("NOT EXPLAINED", &self.unexplained, true)]
         {

@@ -29,6 +29,8 @@ pub struct Zone {
 #[derive(Clone, Debug)]
 pub struct Family {
     pub zones: Vec<Zone>,
+    /// Owners that Meridian steers, when it does.
+    pub steered: Vec<String>,
 }
 
 const TTLS: [u32; 6] = [0, 1, 60, 300, 3600, 86400];
@@ -189,13 +191,13 @@ pub fn family(seed: u64, number: usize, served: &[String]) -> Family {
             zone(chance, apex, others, &apexes)
         })
         .collect();
-    Family { zones }
+    Family { zones, steered: Vec::new() }
 }
 
 /// A root zone with a few delegations.
 pub fn root(seed: u64, served: &[String]) -> Family {
     let chance = &mut Chance::new(seed, 1 << 40);
-    Family { zones: vec![zone(chance, ".", served.to_vec(), &[])] }
+    Family { zones: vec![zone(chance, ".", served.to_vec(), &[])], steered: Vec::new() }
 }
 
 fn zone(chance: &mut Chance, apex: &str, others: Vec<String>, family: &[String]) -> Zone {
