@@ -9,6 +9,7 @@
 
 mod chains;
 mod chance;
+mod clients;
 mod compare;
 mod data;
 mod explained;
@@ -35,6 +36,10 @@ const QUESTIONS: usize = 40;
 /// Families served at once: starts are few, and four servers hold some hundred zones easily.
 const FAMILIES: usize = 250;
 
+/// By each of the two programs, in the ordinary test run.
+const PROGRAM_PAIRS: usize = 120;
+/// The share that each has in a run of the script: one of so many.
+const PROGRAM_SHARE: usize = 40;
 /// Of steered zones against their static rendering, in the ordinary test run.
 const STEERED_PAIRS: usize = 600;
 /// The share that steered zones have in a run of the script: one of so many.
@@ -97,6 +102,32 @@ fn differential_steered_zones() {
 }
 
 #[test]
+fn differential_by_dig_and_kdig() {
+    let seed = setting("DIFFERENTIAL_SEED").unwrap_or(SEED);
+    let pairs = setting("DIFFERENTIAL_PAIRS").map_or(PROGRAM_PAIRS, |pairs| pairs as usize / PROGRAM_SHARE);
+    let mut report = Report::default();
+    let batch: Vec<Family> = (0..pairs.div_ceil(10)).map(|number| zones::family(seed ^ 0xd16, number, &[])).collect();
+    let (mut servers, votes) = serve(&batch, None, &mut report);
+    let mut asked: Vec<(usize, Question)> = Vec::new();
+    for (at, votes) in votes.iter().enumerate() {
+        if votes.is_some() {
+            let questions = questions::questions(seed, (1 << 21) + at, &batch[at], &[], 14);
+            asked.extend(questions.into_iter().filter(clients::can_ask).map(|question| (at, question)));
+        }
+    }
+    asked.truncate(pairs);
+    let questions: Vec<Question> = asked.iter().map(|(_, question)| question.clone()).collect();
+    for program in ["dig", "kdig"] {
+        let mut said = servers.addresses().map(|server| clients::ask(program, server, &questions).into_iter());
+        for (family, question) in &asked {
+            let [ours, references @ ..] = said.each_mut().map(|replies| Ok(replies.next().expect("as many as questions")));
+            judge(&mut servers, &batch[*family], question, votes[*family].unwrap_or_default(), (ours, references.to_vec()), &mut report);
+        }
+    }
+    finish(seed, &report);
+}
+
+#[test]
 fn differential_rules_are_documented() {
     let page = include_str!("../../../docs/conformance.md");
     let missing: Vec<&str> = explained::names().filter(|name| !page.contains(&format!("| `{name}` |"))).collect();
@@ -116,42 +147,56 @@ fn finish(seed: u64, report: &Report) {
 
 /// Serves a batch of families and asks everything about them.
 fn run(seed: u64, first: usize, batch: &[Family], given: Option<&[(String, String)]>, questions: usize, pairs: usize, report: &mut Report) {
-    let all: Vec<(usize, &zones::Zone)> = batch.iter().enumerate().flat_map(|(at, family)| family.zones.iter().map(move |zone| (at, zone))).collect();
-    let served: Vec<ServedZone> =
-        all.iter().map(|(_, zone)| ServedZone { origin: Name::parse_absolute(&zone.origin).expect("a name"), text: zone.text() }).collect();
-    let mut servers = Servers::start(&served, given);
-    report.zones += served.len();
-    let mut votes = vec![[true; REFERENCES.len()]; batch.len()];
-    let mut left_out = vec![false; batch.len()];
-    let refused = std::mem::take(&mut servers.refused);
-    for (zone, server, why) in &refused {
-        let (family, zone_of) = all[*zone];
-        let by_reference = REFERENCES.iter().position(|name| name == server);
-        match by_reference {
-            Some(reference) => votes[family][reference] = false,
-            None => left_out[family] = true,
-        }
-        // A zone that most of the others serve.
-        let others = refused.iter().filter(|(other, name, _)| other == zone && REFERENCES.contains(name)).count();
-        let alone = by_reference.is_none() && others < 2;
-        report.refuse(server, why, &zone_of.origin, alone);
-    }
-    for (at, family) in batch.iter().enumerate().filter(|(at, _)| !left_out[*at]) {
+    let (mut servers, votes) = serve(batch, given, report);
+    for (at, family) in batch.iter().enumerate() {
+        let Some(voting) = votes[at] else { continue };
         for question in questions::questions(seed, first + at, family, &family.steered, questions) {
             if report.pairs == pairs {
                 return;
             }
-            // Names of the two families before this one are pointed at.
-            let voting = std::array::from_fn(|reference| votes[at.saturating_sub(2)..=at].iter().all(|votes| votes[reference]));
             compare(&mut servers, family, &question, voting, report);
         }
     }
 }
 
+/// Serves a batch. Returns which references have all zones that a family points at; `None` for a family that Meridian did not take.
+fn serve(batch: &[Family], given: Option<&[(String, String)]>, report: &mut Report) -> (Servers, Vec<Option<[bool; 3]>>) {
+    let all: Vec<(usize, &zones::Zone)> = batch.iter().enumerate().flat_map(|(at, family)| family.zones.iter().map(move |zone| (at, zone))).collect();
+    let served: Vec<ServedZone> =
+        all.iter().map(|(_, zone)| ServedZone { origin: Name::parse_absolute(&zone.origin).expect("a name"), text: zone.text() }).collect();
+    let mut servers = Servers::start(&served, given);
+    report.zones += served.len();
+    let mut has = vec![[true; 1 + REFERENCES.len()]; batch.len()];
+    let refused = std::mem::take(&mut servers.refused);
+    for (zone, server, why) in &refused {
+        let (family, zone_of) = all[*zone];
+        let reference = REFERENCES.iter().position(|name| name == server);
+        has[family][reference.map_or(0, |reference| 1 + reference)] = false;
+        // A zone that most of the others serve.
+        let others = refused.iter().filter(|(other, name, _)| other == zone && REFERENCES.contains(name)).count();
+        report.refuse(server, why, &zone_of.origin, reference.is_none() && others < 2);
+    }
+    let votes = (0..batch.len()).map(|at| {
+        // Names of the two families before this one are pointed at.
+        let voting = std::array::from_fn(|reference| has[at.saturating_sub(2)..=at].iter().all(|has| has[1 + reference]));
+        has[at][0].then_some(voting)
+    });
+    let votes = votes.collect();
+    (servers, votes)
+}
+
 /// Asks one question and files what comes out.
 fn compare(servers: &mut Servers, family: &Family, question: &Question, votes: [bool; 3], report: &mut Report) {
-    report.pairs += 1;
     let (ours, references) = servers.ask(question);
+    judge(servers, family, question, votes, (ours, references), report);
+}
+
+/// What the four servers said.
+type Said = (Result<Reply, String>, Vec<Result<Reply, String>>);
+
+/// Files what was said to one question.
+fn judge(servers: &mut Servers, family: &Family, question: &Question, votes: [bool; 3], (ours, references): Said, report: &mut Report) {
+    report.pairs += 1;
     report.count(&ours);
     let against = |ours: &Result<Reply, String>, references: &[Result<Reply, String>]| {
         let said: Vec<compare::Fields> = references.iter().zip(votes).filter(|(_, votes)| *votes).map(|(reply, _)| fields(question, reply)).collect();

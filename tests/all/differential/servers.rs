@@ -283,6 +283,11 @@ impl Servers {
         (ours, if self.ignores_serials { theirs.map(without_serial).collect() } else { theirs.collect() })
     }
 
+    /// Where they listen, Meridian first.
+    pub fn addresses(&self) -> [SocketAddr; 1 + REFERENCES.len()] {
+        std::array::from_fn(|at| at.checked_sub(1).map_or(self.meridian.addr, |at| self.references[at].addr))
+    }
+
     /// Asks Meridian alone.
     pub fn ask_meridian(&mut self, question: &Question) -> Result<Reply, String> {
         let reply = self.meridian.ask(question);
