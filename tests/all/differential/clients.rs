@@ -28,7 +28,7 @@ pub fn ask(program: &str, server: SocketAddr, questions: &[Question]) -> Vec<Rep
     if program == "dig" {
         command.args(["-f", "-"]);
     } else {
-        command.args(lines.concat());
+        command.arg("+noidn").args(lines.concat());
     }
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}; `scripts/test.sh` installs it"));
     let mut stdin = child.stdin.take().expect("its stdin");
@@ -56,7 +56,6 @@ fn arguments(program: &str, question: &Question) -> Vec<String> {
         flag("idnout", false);
         flag("tries=3", true);
     } else {
-        flag("idn", false);
         flag("retry=2", true);
     }
     match way.edns {
