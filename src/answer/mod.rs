@@ -4,8 +4,10 @@
 //! `answer` is parse → find → write: [`crate::dns::request`] reads, [`walk`] follows RFC 1034 §4.3.2 through our zones and writes as it goes,
 //! [`steer`] decides at steered names, [`opt`] closes with EDNS.
 
+mod chaos;
 mod opt;
 mod steer;
+mod tsig;
 mod walk;
 mod why;
 
@@ -14,8 +16,10 @@ mod tests;
 
 use std::net::IpAddr;
 
+pub use self::opt::PADDING_BLOCK;
+use self::opt::{Extended, Said};
 use self::walk::End;
-use crate::dns::{Class, Parsed, QueryName, Rcode, RecordType, Request, Writer, request};
+use crate::dns::{Class, Cookie, Edns, Fault, Keepalive, Parsed, QueryName, Rcode, RecordType, Request, ServerPart, Writer, request};
 use crate::world::World;
 
 /// The largest reply, and so the size of the buffer that every caller brings.
@@ -116,7 +120,7 @@ pub struct Reply {
     pub truncated: bool,
     /// Where its question ends; 12 without one.
     pub question_end: usize,
-    /// Octets of the OPT record at its end; 0 without one.
+    /// Octets of the OPT record at its end (of an error perhaps before TSIG); 0 without one.
     pub opt_len: usize,
     /// What it says.
     pub kind: Kind,
@@ -140,43 +144,82 @@ const PLAIN_UDP_PAYLOAD: u16 = 512;
 /// Answers one query into `reply`, which holds at least [`MAX_REPLY_LEN`] octets for TCP and [`MAX_UDP_PAYLOAD`] for UDP.
 pub fn answer(world: &World, asked: &Asked<'_>, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
     let mut name = QueryName::root();
-    match request::parse(asked.packet, &mut name) {
-        Parsed::Silence => Outcome::Silence,
-        Parsed::Fault { rcode, question_end, opt } => fault(asked.packet, rcode, question_end, opt, reply),
-        Parsed::Query(request) => reply_to(world, asked, &request, dice, reply),
-    }
+    let fault = match request::parse(asked.packet, &mut name) {
+        Parsed::Query(request) => return reply_to(world, asked, &request, dice, reply),
+        Parsed::Silence => return Outcome::Silence,
+        Parsed::Fault(fault) => fault,
+        Parsed::CookieQuery(edns) => {
+            let rcode = match (&edns.cookie, opt::cookie(world, asked, Some(&edns), dice.unix_s).0) {
+                // Cookies are off: a question is missing (RFC 9619 §4).
+                (_, CookieState::None) | (None, _) => Rcode::FORMERR,
+                (Some(Cookie { server: ServerPart::Absent, .. }), _) | (_, CookieState::Valid) => Rcode::NOERROR,
+                (_, CookieState::ClientOnly) => Rcode::BADCOOKIE,
+            };
+            Fault { rcode, question_end: request::HEADER_LEN, edns: Some(edns), tsig: None }
+        }
+    };
+    reply_to_fault(world, asked, &fault, dice.unix_s, reply).map_or(Outcome::Silence, Outcome::Reply)
 }
 
-fn fault(packet: &[u8], rcode: Rcode, question_end: usize, opt: bool, reply: &mut [u8]) -> Outcome {
-    let Some(mut writer) = Writer::begin(reply, packet, question_end, usize::from(MAX_UDP_PAYLOAD)) else { return Outcome::Silence };
-    writer.set_rcode(rcode);
-    let before_opt = writer.len();
-    if opt {
-        opt::write_bare(&mut writer, rcode);
+/// Writes BADCOOKIE with a fresh server cookie instead of an answer (RFC 7873 §5.2.3): for a server under load, to a client that sent a client
+/// cookie only. A real one asks again with the server cookie at once; a forged source gets a reply of the size of its query.
+/// `None` when the query has no cookie to answer, or cookies are off.
+pub fn bad_cookie(world: &World, asked: &Asked<'_>, dice: &Dice, reply: &mut [u8]) -> Option<Reply> {
+    let mut name = QueryName::root();
+    let Parsed::Query(Request { question, edns: Some(edns) }) = request::parse(asked.packet, &mut name) else { return None };
+    if edns.cookie.is_none() || world.server.cookies.is_none() {
+        return None;
     }
+    let fault = Fault { rcode: Rcode::BADCOOKIE, question_end: question.end, edns: Some(edns), tsig: None };
+    reply_to_fault(world, asked, &fault, dice.unix_s, reply)
+}
+
+/// A reply that is a response code, with OPT if the query had it (RFC 6891 §7).
+#[cold]
+fn reply_to_fault(world: &World, asked: &Asked<'_>, fault: &Fault, unix_s: u64, reply: &mut [u8]) -> Option<Reply> {
+    let limit = usize::from(PLAIN_UDP_PAYLOAD);
+    let mut writer = Writer::begin(reply, asked.packet, fault.question_end, if asked.transport == Transport::Tls { MAX_REPLY_LEN } else { limit })?;
+    let edns = fault.edns.as_ref();
+    let (cookie, both) = opt::cookie(world, asked, edns, unix_s);
+    let extended = match fault.rcode {
+        Rcode::NOTIMP => Some(Extended::NotSupported),
+        Rcode::REFUSED => Some(Extended::Prohibited),
+        _ => None,
+    };
+    writer.set_rcode(fault.rcode);
+    let before_opt = writer.len();
+    opt::write(world, asked, edns, &Said { rcode: fault.rcode, scope: None, extended, cookie: both }, &mut writer);
     let opt_len = writer.len() - before_opt;
-    Outcome::Reply(Reply {
+    if let Some(tsig) = &fault.tsig {
+        tsig::write_bad_key(asked.packet, tsig, &mut writer);
+    }
+    Some(Reply {
         len: writer.finish(),
-        rcode,
+        rcode: fault.rcode,
         truncated: false,
-        question_end,
+        question_end: fault.question_end,
         opt_len,
         kind: Kind::Error,
         subject: 0,
         zone_slot: None,
         pool_slot: None,
-        cookie: CookieState::None,
+        cookie,
     })
 }
 
 fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
-    let limit = match (asked.transport, &request.edns) {
+    let edns = request.edns.as_ref();
+    let limit = match (asked.transport, edns) {
         (Transport::Tcp | Transport::Tls, _) => MAX_REPLY_LEN,
         (Transport::Udp, Some(edns)) => usize::from(edns.udp_payload.min(MAX_UDP_PAYLOAD)),
         (Transport::Udp, None) => usize::from(PLAIN_UDP_PAYLOAD),
     };
+    if let (Some(Edns { keepalive: Keepalive::Malformed, .. }), Transport::Tcp | Transport::Tls) = (edns, asked.transport) {
+        let fault = Fault { rcode: Rcode::FORMERR, question_end: request.question.end, edns: request.edns, tsig: None };
+        return reply_to_fault(world, asked, &fault, dice.unix_s, reply).map_or(Outcome::Silence, Outcome::Reply);
+    }
     let Some(mut writer) = Writer::begin(reply, asked.packet, request.question.end, limit) else { return Outcome::Silence };
-    let room = opt::room(world, request);
+    let room = opt::room(world, edns);
     if !writer.reserve(room) {
         return Outcome::Silence;
     }
@@ -188,8 +231,8 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut 
             writer.set_authoritative(false);
             end
         }
-        Class::CH => walk::chaos(world, request, &mut writer),
-        _ => End::refused(),
+        Class::CH => chaos::answer(world, request, &mut writer),
+        _ => End { extended: Some(Extended::NotSupported), ..End::refused() },
     };
     writer.set_rcode(end.rcode);
     if end.truncated {
@@ -198,11 +241,8 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut 
     writer.release(room);
     let (kind, subject) = sort(&end, writer.has_answers(), request.question.rtype);
     let before_opt = writer.len();
-    opt::write(world, request, &end, &mut writer);
-    let cookie = match request.edns.and_then(|edns| edns.cookie) {
-        Some(_) => CookieState::ClientOnly,
-        None => CookieState::None,
-    };
+    let (cookie, both) = opt::cookie(world, asked, edns, dice.unix_s);
+    opt::write(world, asked, edns, &Said { rcode: end.rcode, scope: end.scope, extended: end.extended, cookie: both }, &mut writer);
     let opt_len = writer.len() - before_opt;
     Outcome::Reply(Reply {
         len: writer.finish(),

@@ -1,19 +1,35 @@
-//! The OPT record of a reply (RFC 6891), with NSID (RFC 5001), client subnet (RFC 7871) and extended errors (RFC 8914).
+//! The OPT record of a reply (RFC 6891): NSID (RFC 5001), client subnet (RFC 7871), cookie (RFC 7873), keepalive (RFC 7828), extended errors
+//! (RFC 8914), padding (RFC 7830). Written last, into room that was kept free from the start.
 
 use std::net::IpAddr;
 
-use super::MAX_UDP_PAYLOAD;
-use super::walk::End;
-use crate::dns::{Edns, Full, Rcode, Request, Section, Writer};
+use super::{Asked, CookieState, MAX_UDP_PAYLOAD, PLAIN_UDP_PAYLOAD, Transport};
+use crate::dns::cookie::Verdict;
+use crate::dns::edns::{CLIENT_COOKIE_LEN, SERVER_COOKIE_LEN, option};
+use crate::dns::name::MAX_NAME_LEN;
+use crate::dns::request::HEADER_LEN;
+use crate::dns::{ClientSubnet, Edns, Full, Keepalive, Rcode, Section, Writer};
 use crate::world::World;
 
 /// Root owner, type, class, TTL, length.
 const FIXED_LEN: usize = 11;
 const OPTION_HEAD_LEN: usize = 4;
 const EDE_LEN: usize = 2;
+const COOKIE_LEN: usize = CLIENT_COOKIE_LEN + SERVER_COOKIE_LEN;
+const KEEPALIVE_LEN: usize = 2;
+/// Family, two lengths, an IPv6 address.
+const MAX_ECS_LEN: usize = 4 + 16;
 /// NSID is cut to this many octets, so that an OPT record is never what truncates an answer.
 const NSID_MAX_LEN: usize = 128;
 
+/// Replies over encrypted transports are filled up to a multiple of this (RFC 8467 §4.1).
+pub const PADDING_BLOCK: usize = 468;
+
+/// Everything that [`room`] can come to.
+const MAX_ROOM: usize = FIXED_LEN + 5 * OPTION_HEAD_LEN + NSID_MAX_LEN + MAX_ECS_LEN + COOKIE_LEN + KEEPALIVE_LEN + EDE_LEN;
+
+// The longest question and the longest OPT fit together, so whoever sent OPT gets one back, whatever else is cut.
+const _: () = assert!(HEADER_LEN + MAX_NAME_LEN + 4 + MAX_ROOM <= PLAIN_UDP_PAYLOAD as usize);
 const _: () = assert!(NSID_MAX_LEN <= u8::MAX as usize);
 
 /// Extended errors (RFC 8914 §4).
@@ -21,56 +37,109 @@ const _: () = assert!(NSID_MAX_LEN <= u8::MAX as usize);
 pub(super) enum Extended {
     /// The zone could not be loaded (§4.15, Not Ready).
     NotReady = 14,
+    /// Allowed to nobody, or not to this client (§4.19, Prohibited).
+    Prohibited = 18,
     /// Not a zone of ours (§4.21, Not Authoritative).
     NotAuthoritative = 20,
+    /// An operation, class or type that we do not do (§4.22, Not Supported).
+    NotSupported = 21,
+}
+
+/// What an OPT record has to say, beyond what the client asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    pub(super) rcode: Rcode,
+    /// Client-subnet scope; `None` when the option is not used and so not sent back.
+    pub(super) scope: Option<u8>,
+    pub(super) extended: Option<Extended>,
+    /// Client and server cookie.
+    pub(super) cookie: Option<[u8; COOKIE_LEN]>,
+}
+
+/// Judges the query's cookie; with it what goes back. Nothing is computed for a query without one.
+#[inline]
+pub(super) fn cookie(world: &World, asked: &Asked<'_>, edns: Option<&Edns>, unix_s: u64) -> (CookieState, Option<[u8; COOKIE_LEN]>) {
+    let (Some(cookie), Some(secrets)) = (edns.and_then(|edns| edns.cookie), &world.server.cookies) else { return (CookieState::None, None) };
+    let (verdict, server) = secrets.check(&cookie, asked.source, unix_s);
+    let mut both = [0; COOKIE_LEN];
+    both[..CLIENT_COOKIE_LEN].copy_from_slice(&cookie.client);
+    both[CLIENT_COOKIE_LEN..].copy_from_slice(&server);
+    (if verdict == Verdict::Invalid { CookieState::ClientOnly } else { CookieState::Valid }, Some(both))
 }
 
 /// Octets to keep free for OPT.
-pub(super) fn room(world: &World, request: &Request<'_>) -> usize {
-    let Some(edns) = &request.edns else { return 0 };
+#[inline]
+pub(super) fn room(world: &World, edns: Option<&Edns>) -> usize {
+    let Some(edns) = edns else { return 0 };
     let nsid = if edns.nsid { world.server.nsid.as_ref().map_or(0, |nsid| OPTION_HEAD_LEN + nsid.len().min(NSID_MAX_LEN)) } else { 0 };
     let ecs = edns.ecs.map_or(0, |ecs| OPTION_HEAD_LEN + 4 + usize::from(ecs.source_len.div_ceil(8)));
-    FIXED_LEN + nsid + ecs + OPTION_HEAD_LEN + EDE_LEN
+    let cookie = if edns.cookie.is_some() { OPTION_HEAD_LEN + COOKIE_LEN } else { 0 };
+    let keepalive = if edns.keepalive == Keepalive::Absent { 0 } else { OPTION_HEAD_LEN + KEEPALIVE_LEN };
+    FIXED_LEN + nsid + ecs + cookie + keepalive + OPTION_HEAD_LEN + EDE_LEN
 }
 
-/// Writes OPT if the query had one.
-pub(super) fn write(world: &World, request: &Request<'_>, end: &End, writer: &mut Writer<'_>) {
-    let Some(edns) = &request.edns else { return };
-    // Room was reserved before anything else was written.
-    let _ = write_with_options(world, edns, end, writer);
+/// Writes OPT if the query had one; [`room`] has been kept free.
+#[inline]
+pub(super) fn write(world: &World, asked: &Asked<'_>, edns: Option<&Edns>, said: &Said, writer: &mut Writer<'_>) {
+    let Some(edns) = edns else { return };
+    let _ = write_with_options(world, asked, edns, said, writer);
 }
 
-fn write_with_options(world: &World, edns: &Edns, end: &End, writer: &mut Writer<'_>) -> Result<(), Full> {
-    let at = writer.put_block(Section::Additional, &fixed(end.rcode, edns.dnssec_ok), 1)?;
+fn write_with_options(world: &World, asked: &Asked<'_>, edns: &Edns, said: &Said, writer: &mut Writer<'_>) -> Result<(), Full> {
+    let at = writer.put_block(Section::Additional, &fixed(said.rcode, edns.dnssec_ok), 1)?;
     if let (true, Some(nsid)) = (edns.nsid, &world.server.nsid) {
-        let nsid = nsid.get(..NSID_MAX_LEN).unwrap_or(nsid);
-        writer.extend(&[0, 3, 0, nsid.len() as u8])?;
-        writer.extend(nsid)?;
+        put(writer, option::NSID, nsid.get(..NSID_MAX_LEN).unwrap_or(nsid))?;
     }
-    if let (Some(ecs), Some(scope)) = (edns.ecs, end.scope) {
-        // FAMILY, SOURCE PREFIX-LENGTH and ADDRESS exactly as they came (RFC 7871 §7.2.1).
-        let octets = usize::from(ecs.source_len.div_ceil(8));
-        let family = if ecs.addr.is_ipv4() { 1 } else { 2 };
-        writer.extend(&[0, 8, 0, 4 + octets as u8, 0, family, ecs.source_len, scope])?;
-        match ecs.addr {
-            IpAddr::V4(addr) => writer.extend(&addr.octets()[..octets.min(4)])?,
-            IpAddr::V6(addr) => writer.extend(&addr.octets()[..octets.min(16)])?,
-        }
+    if let (Some(ecs), Some(scope)) = (edns.ecs, said.scope) {
+        put_subnet(writer, &ecs, scope)?;
     }
-    if let Some(extended) = end.extended {
-        writer.extend(&[0, 15, 0, EDE_LEN as u8, 0, extended as u8])?;
+    if let Some(cookie) = &said.cookie {
+        put(writer, option::COOKIE, cookie)?;
+    }
+    // Over UDP there is no connection to keep (RFC 7828 §3.2.2).
+    if edns.keepalive == Keepalive::Asked && asked.transport != Transport::Udp {
+        put(writer, option::KEEPALIVE, &asked.keepalive.to_be_bytes())?;
+    }
+    if let Some(extended) = said.extended {
+        put(writer, option::EDE, &(extended as u16).to_be_bytes())?;
+    }
+    if edns.padding && asked.transport == Transport::Tls {
+        pad(writer)?;
     }
     let options = (writer.len() - at - FIXED_LEN) as u16;
     writer.patch(at + FIXED_LEN - 2, &options.to_be_bytes());
     Ok(())
 }
 
-/// Writes OPT without options: for faults.
-pub(super) fn write_bare(writer: &mut Writer<'_>, rcode: Rcode) {
-    let _ = writer.put_block(Section::Additional, &fixed(rcode, false), 1);
+fn put(writer: &mut Writer<'_>, code: u16, data: &[u8]) -> Result<(), Full> {
+    let ([c0, c1], [l0, l1]) = (code.to_be_bytes(), (data.len() as u16).to_be_bytes());
+    writer.extend(&[c0, c1, l0, l1])?;
+    writer.extend(data)
 }
 
-/// Owner, type, payload size, the upper part of the response code, version 0, flags, length 0.
+/// FAMILY, SOURCE PREFIX-LENGTH and ADDRESS exactly as they came (RFC 7871 §7.2.1).
+fn put_subnet(writer: &mut Writer<'_>, ecs: &ClientSubnet, scope: u8) -> Result<(), Full> {
+    let octets = usize::from(ecs.source_len.div_ceil(8));
+    let family = if ecs.addr.is_ipv4() { 1 } else { 2 };
+    let mut data = [0; MAX_ECS_LEN];
+    data[..4].copy_from_slice(&[0, family, ecs.source_len, scope]);
+    match ecs.addr {
+        IpAddr::V4(addr) => data[4..8].copy_from_slice(&addr.octets()),
+        IpAddr::V6(addr) => data[4..20].copy_from_slice(&addr.octets()),
+    }
+    put(writer, option::ECS, data.get(..4 + octets).unwrap_or(&data))
+}
+
+/// Fills the message up to a multiple of [`PADDING_BLOCK`], or as far as it may go; the last option, for nothing must follow it.
+fn pad(writer: &mut Writer<'_>) -> Result<(), Full> {
+    const ZEROS: [u8; PADDING_BLOCK] = [0; PADDING_BLOCK];
+    let Some(most) = writer.room().checked_sub(OPTION_HEAD_LEN) else { return Ok(()) };
+    let unpadded = writer.len() + OPTION_HEAD_LEN;
+    let wanted = unpadded.next_multiple_of(PADDING_BLOCK) - unpadded;
+    put(writer, option::PADDING, ZEROS.get(..wanted.min(most)).unwrap_or(&[]))
+}
+
+/// Owner, type, payload size, the upper part of the response code, version 0, flags (DO as it came, RFC 3225 §3), length 0.
 fn fixed(rcode: Rcode, dnssec_ok: bool) -> [u8; FIXED_LEN] {
     let [high, low] = MAX_UDP_PAYLOAD.to_be_bytes();
     [0, 0, 41, high, low, (rcode.0 >> 4) as u8, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]

@@ -64,7 +64,7 @@ pub(super) fn answer(world: &World, asked: &Asked<'_>, request: &Request<'_>, di
     let rtype = request.question.rtype;
     if matches!(rtype, RecordType::AXFR | RecordType::IXFR) {
         // Until they are configured. Other types that are no data (RFC 6895 §3.1) are found nowhere and so are NODATA.
-        return End::refused();
+        return End { extended: Some(Extended::Prohibited), ..End::refused() };
     }
     let client = Client::of(world, asked, request);
     let scope = client.ecs.map(|_| 0);
@@ -527,20 +527,4 @@ fn overlaid_ttl(zone: &ZoneWorld, node: NodeId, rtype: RecordType) -> Option<Ttl
 /// The TTL in effect.
 fn ttl_of(zone: &ZoneWorld, node: NodeId, rrset: &Rrset) -> Ttl {
     overlaid_ttl(zone, node, rrset.rtype).unwrap_or(rrset.ttl)
-}
-
-/// `version.bind` and `version.server` in class CH, if the operator set a text; everything else there is refused.
-pub(super) fn chaos(world: &World, request: &Request<'_>, writer: &mut Writer<'_>) -> End {
-    let name = request.question.name.as_wire();
-    let is_version = name == b"\x07version\x04bind\x00" || name == b"\x07version\x06server\x00";
-    let (Some(version), true, RecordType::TXT) = (&world.server.version, is_version, request.question.rtype) else { return End::refused() };
-    let text = version.get(..255).unwrap_or(version);
-    let mut record = [0u8; 12 + 1 + 255];
-    record[..10].copy_from_slice(&[0xc0, HEADER_LEN as u8, 0, 16, 0, 3, 0, 0, 0, 0]);
-    record[10..12].copy_from_slice(&(1 + text.len() as u16).to_be_bytes());
-    record[12] = text.len() as u8;
-    record[13..13 + text.len()].copy_from_slice(text);
-    writer.set_authoritative(true);
-    let truncated = writer.put_block(Section::Answer, &record[..13 + text.len()], 1).is_err();
-    End { rcode: Rcode::NOERROR, truncated, ..End::refused() }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +22,10 @@ pub trait Files {
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     /// The path without links and dots, for asking whether one thing is below another.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
+    /// The permission bits of a file; `None` where files have none.
+    fn mode(&self, _path: &Path) -> Option<u32> {
+        None
+    }
 }
 
 /// The files of the machine.
@@ -64,6 +69,10 @@ impl Files for OsFiles {
 
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
         fs::canonicalize(path)
+    }
+
+    fn mode(&self, path: &Path) -> Option<u32> {
+        fs::metadata(path).ok().map(|meta| meta.permissions().mode())
     }
 }
 

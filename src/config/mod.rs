@@ -11,8 +11,8 @@
 mod checks;
 mod files;
 mod hash;
-mod limits;
 mod https;
+mod limits;
 mod load;
 mod masters;
 pub mod problem;

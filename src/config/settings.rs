@@ -70,6 +70,10 @@ pub struct Settings {
     pub nsid: Option<String>,
     /// `server.version`, for `version.bind`.
     pub version: Option<String>,
+    /// `server.cookies`: DNS cookies (RFC 7873) are answered and checked.
+    pub cookies: bool,
+    /// `server.cookie_secrets`: the file of the secrets that servers of one address share.
+    pub cookie_secrets: Option<PathBuf>,
     /// `[server.tcp]`.
     pub tcp: TcpLimits,
     /// `[rate_limit]`; without the table nobody is limited over UDP.
@@ -111,6 +115,8 @@ impl Settings {
             threads: Threads::Auto,
             nsid: None,
             version: None,
+            cookies: true,
+            cookie_secrets: None,
             tcp: TcpLimits::default(),
             rate_limit: None,
             rotate: true,
@@ -224,6 +230,15 @@ fn server(table: &Table<'_>, settings: &mut Settings) {
     settings.version = table.take("version").and_then(|value| short_text(&value, MAX_VERSION_LEN));
     if let Some(rotate) = table.take("rotate").and_then(|value| value.boolean()) {
         settings.rotate = rotate;
+    }
+    if let Some(cookies) = table.take("cookies").and_then(|value| value.boolean()) {
+        settings.cookies = cookies;
+    }
+    if let Some(value) = table.take("cookie_secrets") {
+        settings.cookie_secrets = read::path(&value).map(|path| path.value);
+        if !settings.cookies {
+            value.error("given, but cookies = false; leave one of the two out");
+        }
     }
 }
 

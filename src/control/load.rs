@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::compile::{self, GeoSources, SharedMaps, ZoneParts};
+use super::server::{self, Wanted};
 use crate::config::{self, Files, LoadedZone, MemoryFiles, OsFiles, Problem, Settings, Severity};
 use crate::dns::Name;
 use crate::geo::classmap::Clip;
@@ -41,6 +42,8 @@ pub struct Build {
     pub degraded: Vec<String>,
     /// Changes when a database or the latency table does.
     pub geo_hash: u64,
+    /// Secrets for DNS cookies.
+    pub(super) cookies: Wanted,
     /// The zone folder could not be listed: zones that are not there may be anything but removed.
     pub zones_unlisted: bool,
     /// The database or latency table that cannot be used, if one cannot.
@@ -66,6 +69,7 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
     let loaded = config::load(files, config_path);
     let mut build = Build { problems: loaded.problems, zones_unlisted: loaded.zones_unlisted, ..Build::default() };
     let Some(settings) = loaded.settings else { return build };
+    build.cookies = server::read_secrets(files, &settings, &mut build);
     let mut sources: Option<GeoSources> = None;
     let inputs = read_geo_inputs(files, &settings, &mut build);
     let mut shared = SharedMaps::default();

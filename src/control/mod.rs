@@ -11,6 +11,7 @@ mod holds;
 pub mod load;
 mod overlays;
 mod reload;
+mod server;
 mod state;
 mod status;
 pub mod writer;

@@ -99,6 +99,8 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
         writer.degraded.retain(|text| !text.contains("geo database") && !text.contains("latency table"));
         writer.degraded.extend(build.degraded);
     }
+    writer.degraded.retain(|text| !text.contains("cookie secrets"));
+    writer.degraded.extend(writer.cookies.take(build.cookies));
     writer.settings = Some(settings);
     report
 }

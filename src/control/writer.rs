@@ -18,6 +18,7 @@ use super::compile::ZoneParts;
 use super::handle::{Ends, Event};
 use super::load::{self, Build, Previous};
 use super::overlays::{self, Effects};
+use super::server::Jar;
 use super::state::{Surroundings, ZoneState};
 use super::{reload, status};
 use crate::config::{self, OsFiles, Settings};
@@ -76,6 +77,7 @@ pub struct Writer {
     pub(super) ends: Ends,
     pub(super) config_path: PathBuf,
     pub(super) settings: Option<Settings>,
+    pub(super) cookies: Jar,
     pub(super) zones: BTreeMap<Name, ZoneState>,
     pub(super) down: BTreeMap<Name, String>,
     /// Taken, but not yet kept for the next start.
@@ -119,6 +121,7 @@ impl Writer {
             ends: start.ends,
             config_path: start.config_path,
             settings: None,
+            cookies: Jar::default(),
             zones: BTreeMap::new(),
             down: BTreeMap::new(),
             fresh: Vec::new(),
@@ -504,7 +507,7 @@ impl Writer {
         let down = self.down.keys().map(|apex| DownZone { apex: apex.clone() }).collect();
         let world = World {
             generation: self.generation,
-            server: self.settings.as_ref().map_or_else(ServerOptions::default, server_options),
+            server: self.settings.as_ref().map_or_else(ServerOptions::default, |settings| self.cookies.options(settings)),
             zones: ZoneIndex::new(up, down),
         };
         self.retired.push(self.ends.world.publish(Arc::new(world)));
@@ -564,7 +567,9 @@ pub fn world_of_files(build: Build) -> World {
     let (wanted, ramps) = checks::wanted_by(build.good.iter().map(|zone| &*zone.parts));
     checks.set_wanted(&wanted, &ramps, Duration::ZERO);
     let around = Surroundings { checks: &checks, effects: &Effects::default(), now: Duration::ZERO, now_unix: unix_now(), slot: &|_| 0 };
-    let server = build.settings.as_ref().map_or_else(ServerOptions::default, server_options);
+    let mut cookies = Jar::default();
+    cookies.take(build.cookies);
+    let server = build.settings.as_ref().map_or_else(ServerOptions::default, |settings| cookies.options(settings));
     let mut zones = Vec::new();
     for taken in build.good {
         let serial = taken.parts.tree.soa_serial();
@@ -572,20 +577,6 @@ pub fn world_of_files(build: Build) -> World {
     }
     let down = build.bad.into_iter().filter_map(|(apex, _)| Some(DownZone { apex: apex? })).collect();
     World { generation: 0, server, zones: ZoneIndex::new(zones, down) }
-}
-
-fn server_options(settings: &Settings) -> ServerOptions {
-    let octets = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().into());
-    let trust = settings.ecs_trust.clone();
-    let trusts_all = trust.iter().filter(|prefix| prefix.len == 0).count() == 2;
-    ServerOptions {
-        nsid: octets(&settings.nsid),
-        version: octets(&settings.version),
-        ecs_trust: (!trusts_all).then_some(trust),
-        rotate: settings.rotate,
-        diagnostics: settings.diagnostics_allow.clone(),
-        rate_limit: settings.rate_limit.clone(),
-    }
 }
 
 fn no_overlay(id: u64) -> Refusal {

@@ -111,8 +111,12 @@ impl Rcode {
     pub const REFUSED: Rcode = Rcode(5);
     /// RFC 2136; also a DNAME that overflows (RFC 6672 §2.2).
     pub const YXDOMAIN: Rcode = Rcode(6);
+    /// RFC 8945 §5.2: a TSIG key that we do not have.
+    pub const NOTAUTH: Rcode = Rcode(9);
     /// RFC 6891 §9.
     pub const BADVERS: Rcode = Rcode(16);
+    /// RFC 7873 §8.
+    pub const BADCOOKIE: Rcode = Rcode(23);
 }
 
 impl fmt::Display for Rcode {
@@ -125,7 +129,9 @@ impl fmt::Display for Rcode {
             4 => f.write_str("NOTIMP"),
             5 => f.write_str("REFUSED"),
             6 => f.write_str("YXDOMAIN"),
+            9 => f.write_str("NOTAUTH"),
             16 => f.write_str("BADVERS"),
+            23 => f.write_str("BADCOOKIE"),
             other => write!(f, "RCODE{other}"),
         }
     }

@@ -1,18 +1,20 @@
-//! Reading a query: header, question, OPT with client subnet. Total: any octets come to a [`Parsed`], none to a panic.
+//! Reading a query: header, question, OPT, TSIG. Total: any octets come to a [`Parsed`], none to a panic.
 //!
 //! What is checked, in this order (RFC 1035 §4.1, RFC 6891, RFC 7871, RFC 9619):
 //!
 //! ```text
 //! shorter than a header, or QR = 1     silence
-//! QDCOUNT ≠ 1, question unreadable     FORMERR, header only
 //! opcode not QUERY                     NOTIMP (REFUSED for NOTIFY and UPDATE)
-//! records or OPT unreadable            FORMERR with the question
+//! QDCOUNT ≠ 1                          FORMERR, header only; no question but a cookie: its answer (RFC 7873 §5.4)
+//! question unreadable                  FORMERR, header only
+//! records, OPT or TSIG unreadable      FORMERR with the question
 //! EDNS version > 0                     BADVERS
 //! an option malformed                  FORMERR with the question
+//! TSIG                                 NOTAUTH, with TSIG error BADKEY (RFC 8945 §5.2.1): there are no keys yet
 //! ```
 
 use super::edns::Edns;
-use super::name::{MAX_LABELS, MAX_NAME_LEN};
+use super::name::{MAX_LABELS, MAX_NAME_LEN, wire_len};
 use super::{Class, Opcode, Rcode, RecordType};
 
 /// Octets of a message header (RFC 1035 §4.1.1).
@@ -152,20 +154,48 @@ pub struct Request<'n> {
 pub enum Parsed<'n> {
     /// A response or less than a header: say nothing.
     Silence,
-    /// Answer with this code.
-    Fault {
-        /// FORMERR, NOTIMP, REFUSED or BADVERS.
-        rcode: Rcode,
-        /// Where the question ends; 12 when none could be read, and none is repeated then.
-        question_end: usize,
-        /// The reply needs an OPT record.
-        opt: bool,
-    },
+    /// Answer with a code.
+    Fault(Fault),
+    /// No question, and OPT with a cookie: the client wants a server cookie (RFC 7873 §5.4), or it is a FORMERR where cookies are off.
+    CookieQuery(Edns),
     /// Answer it.
     Query(Request<'n>),
 }
 
+/// A message that is answered with a response code alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// FORMERR, NOTIMP, REFUSED, NOTAUTH or BADVERS.
+    pub rcode: Rcode,
+    /// Where the question ends; 12 when none could be read, and none is repeated then.
+    pub question_end: usize,
+    /// There was an OPT record, so the reply has one; as far as it could be read.
+    pub edns: Option<Edns>,
+    /// There was a TSIG record of a key that we do not have (we have none yet).
+    pub tsig: Option<Tsig>,
+}
+
+/// Where the parts of a TSIG record are in the message (RFC 8945 §4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tsig {
+    /// Owner, the name of the key, up to `fixed`.
+    pub owner: usize,
+    /// Type, class, TTL and length: ten octets; behind them the name of the algorithm.
+    pub fixed: usize,
+    /// Behind the name of the algorithm: time signed and fudge, eight octets.
+    pub times: usize,
+    /// Original identifier, two octets.
+    pub original_id: usize,
+}
+
+impl Fault {
+    fn of(rcode: Rcode, question_end: usize, edns: Option<Edns>) -> Fault {
+        Fault { rcode, question_end, edns, tsig: None }
+    }
+}
+
 /// Reads one message. `name` is room for the question's name; what it holds before does not matter.
+#[inline]
 pub fn parse<'n>(packet: &[u8], name: &'n mut QueryName) -> Parsed<'n> {
     let Some(header) = packet.get(..HEADER_LEN) else { return Parsed::Silence };
     if header[2] & 0x80 != 0 {
@@ -173,24 +203,51 @@ pub fn parse<'n>(packet: &[u8], name: &'n mut QueryName) -> Parsed<'n> {
     }
     let opcode = Opcode((header[2] >> 3) & 0x0f);
     let count = |at: usize| usize::from(u16::from_be_bytes([header[at], header[at + 1]]));
-    if opcode != Opcode::QUERY {
-        let refused = matches!(opcode, Opcode::NOTIFY | Opcode::UPDATE);
-        let question_end = if count(4) == 1 { read_question(packet, name).map_or(HEADER_LEN, |q| q.end) } else { HEADER_LEN };
-        return Parsed::Fault { rcode: if refused { Rcode::REFUSED } else { Rcode::NOTIMP }, question_end, opt: false };
+    if opcode != Opcode::QUERY || count(4) != 1 {
+        return read_unusual(packet, opcode, [count(4), count(6) + count(8), count(10)], name);
     }
-    if count(4) != 1 {
-        return Parsed::Fault { rcode: Rcode::FORMERR, question_end: HEADER_LEN, opt: false };
-    }
-    let Some(question) = read_question(packet, name) else {
-        return Parsed::Fault { rcode: Rcode::FORMERR, question_end: HEADER_LEN, opt: false };
-    };
+    let Some(question) = read_question(packet, name) else { return Parsed::Fault(Fault::of(Rcode::FORMERR, HEADER_LEN, None)) };
     if count(6) == 0 && count(8) == 0 && count(10) == 0 && packet.len() == question.end {
         return Parsed::Query(Request { question, edns: None });
     }
-    match read_edns(packet, question.end, count(6) + count(8), count(10)) {
+    match read_records(packet, question.end, count(6) + count(8), count(10)) {
         Ok(edns) => Parsed::Query(Request { question, edns }),
-        Err((rcode, opt)) => Parsed::Fault { rcode, question_end: question.end, opt },
+        Err(fault) => Parsed::Fault(Fault { question_end: question.end, ..fault }),
     }
+}
+
+/// What is no query with one question. `counts` are those of the header: questions, records before the additional section, and in it.
+///
+/// ```text
+/// opcode           questions   OPT with a cookie   comes to
+/// QUERY            0           yes                 CookieQuery (RFC 7873 §5.4)
+/// QUERY            0           no                  FORMERR (RFC 9619 §4)
+/// QUERY            2 or more   –                   FORMERR (RFC 9619 §4)
+/// NOTIFY, UPDATE   any         –                   REFUSED, until they are configured
+/// other            any         –                   NOTIMP (RFC 8906 §3.1.4)
+/// ```
+#[cold]
+fn read_unusual<'n>(packet: &[u8], opcode: Opcode, counts: [usize; 3], name: &'n mut QueryName) -> Parsed<'n> {
+    let [questions, before, additional] = counts;
+    let records = skip_questions(packet, questions).map(|at| read_records(packet, at, before, additional));
+    let edns = match records {
+        Some(Ok(edns)) => edns,
+        Some(Err(fault)) => fault.edns,
+        None => None,
+    };
+    let question_end = if questions == 1 { read_question(packet, name).map_or(HEADER_LEN, |question| question.end) } else { HEADER_LEN };
+    match (opcode, records) {
+        (Opcode::QUERY, Some(Ok(Some(edns)))) if questions == 0 && edns.cookie.is_some() => Parsed::CookieQuery(edns),
+        (Opcode::QUERY, _) => Parsed::Fault(Fault::of(Rcode::FORMERR, HEADER_LEN, edns)),
+        (Opcode::NOTIFY | Opcode::UPDATE, _) => Parsed::Fault(Fault::of(Rcode::REFUSED, question_end, edns)),
+        _ => Parsed::Fault(Fault::of(Rcode::NOTIMP, question_end, edns)),
+    }
+}
+
+fn skip_questions(packet: &[u8], questions: usize) -> Option<usize> {
+    // Each is at least five octets, so this ends with the message.
+    let step = |at, _| skip_name(packet, at).map(|end| end + 4).filter(|end| *end <= packet.len());
+    (0..questions).try_fold(HEADER_LEN, step)
 }
 
 fn read_question<'n>(packet: &[u8], name: &'n mut QueryName) -> Option<Question<'n>> {
@@ -246,36 +303,78 @@ fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The OPT record among the records behind the question, or the fault and whether the reply needs an OPT.
-fn read_edns(packet: &[u8], mut at: usize, before: usize, additional: usize) -> Result<Option<Edns>, (Rcode, bool)> {
+/// The OPT record among the records behind the question, or the fault, its `question_end` left to the caller.
+fn read_records(packet: &[u8], mut at: usize, before: usize, additional: usize) -> Result<Option<Edns>, Fault> {
+    let formerr = |opt: &Option<RawRecord<'_>>| Fault::of(Rcode::FORMERR, HEADER_LEN, opt.as_ref().map(RawRecord::bare));
     let mut opt: Option<RawRecord<'_>> = None;
+    let mut tsig = None;
     for index in 0..before + additional {
-        let record = read_record(packet, at).ok_or((Rcode::FORMERR, opt.is_some()))?;
+        // TSIG is the last record (RFC 8945 §5.1).
+        let record = read_record(packet, at).filter(|_| tsig.is_none()).ok_or_else(|| formerr(&opt))?;
+        match RecordType(record.rtype) {
+            // OPT stands once, in the additional section, at the root (RFC 6891 §6.1.1).
+            RecordType::OPT if index < before || opt.is_some() || !record.owner_is_root => {
+                return Err(formerr(&Some(record)));
+            }
+            RecordType::TSIG if index < before => return Err(formerr(&opt)),
+            RecordType::TSIG => tsig = Some(read_tsig(packet, at, &record).ok_or_else(|| formerr(&opt))?),
+            _ => {}
+        }
         at = record.end;
-        if record.rtype != RecordType::OPT.0 {
-            continue;
+        if record.rtype == RecordType::OPT.0 {
+            opt = Some(record);
         }
-        // OPT stands once, in the additional section, at the root (RFC 6891 §6.1.1).
-        if index < before || opt.is_some() || !record.owner_is_root {
-            return Err((Rcode::FORMERR, true));
-        }
-        opt = Some(record);
     }
     if at != packet.len() {
-        return Err((Rcode::FORMERR, opt.is_some()));
+        return Err(formerr(&opt));
     }
-    let Some(opt) = opt else { return Ok(None) };
-    if opt.ttl[1] != 0 {
-        return Err((Rcode::BADVERS, true));
+    let edns = match &opt {
+        Some(opt) => Some(opt.edns()?),
+        None => None,
+    };
+    match tsig {
+        None => Ok(edns),
+        Some(tsig) => Err(Fault { rcode: Rcode::NOTAUTH, question_end: HEADER_LEN, edns, tsig: Some(tsig) }),
     }
-    let mut edns = Edns::bare(opt.class, opt.ttl[2] & 0x80 != 0);
-    edns.read_options(opt.rdata).ok_or((Rcode::FORMERR, true))?;
-    Ok(Some(edns))
+}
+
+impl RawRecord<'_> {
+    /// As an OPT record, its options not looked at.
+    fn bare(&self) -> Edns {
+        Edns::bare(self.class, self.ttl[2] & 0x80 != 0)
+    }
+
+    /// As an OPT record.
+    #[inline]
+    fn edns(&self) -> Result<Edns, Fault> {
+        let mut edns = self.bare();
+        // Of another version nothing but the fixed part can be understood (RFC 6891 §6.1.3).
+        if self.ttl[1] != 0 {
+            return Err(Fault::of(Rcode::BADVERS, HEADER_LEN, Some(edns)));
+        }
+        match edns.read_options(self.rdata) {
+            Some(()) => Ok(edns),
+            None => Err(Fault::of(Rcode::FORMERR, HEADER_LEN, Some(self.bare()))),
+        }
+    }
+}
+
+/// The places of a TSIG record's parts; `None` when it is none. Its names are not compressed (RFC 8945 §4.2).
+#[cold]
+fn read_tsig(packet: &[u8], at: usize, record: &RawRecord<'_>) -> Option<Tsig> {
+    let owner = packet.get(at..).and_then(wire_len)?;
+    let algorithm = wire_len(record.rdata)?;
+    let times = record.end - record.rdata.len() + algorithm;
+    let mac_len = record.rdata.get(algorithm + 8..algorithm + 10)?;
+    let behind_mac = algorithm + 10 + usize::from(u16::from_be_bytes([mac_len[0], mac_len[1]]));
+    let tail = record.rdata.get(behind_mac..behind_mac + 6)?;
+    let is_whole = record.rdata.len() == behind_mac + 6 + usize::from(u16::from_be_bytes([tail[4], tail[5]]));
+    let is_meta = record.class == Class::ANY.0 && record.ttl == [0; 4];
+    (is_whole && is_meta).then_some(Tsig { owner: at, fixed: at + owner, times, original_id: times - algorithm + behind_mac })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::ClientSubnet;
     use super::*;
 
     fn parse(packet: &[u8]) -> Parsed<'static> {
@@ -299,7 +398,7 @@ mod tests {
     fn edns_of(options: &[u8]) -> Result<Edns, Rcode> {
         match parse(&query(Some(&opt(options)))) {
             Parsed::Query(request) => Ok(request.edns.expect("an OPT was sent")),
-            Parsed::Fault { rcode, opt: true, .. } => Err(rcode),
+            Parsed::Fault(Fault { rcode, edns: Some(_), .. }) => Err(rcode),
             other => panic!("{other:?}"),
         }
     }
@@ -330,32 +429,6 @@ mod tests {
     }
 
     #[test]
-    fn rfc7871_section_6_and_7_1_client_subnets() {
-        let ecs = |body: &[u8]| {
-            let mut option = vec![0, 8];
-            option.extend_from_slice(&(body.len() as u16).to_be_bytes());
-            option.extend_from_slice(body);
-            edns_of(&option).map(|edns| edns.ecs)
-        };
-        let v4 = |text: &str, source_len| Ok(Some(ClientSubnet { addr: text.parse().expect("an address"), source_len }));
-        assert_eq!(ecs(&[0, 1, 24, 0, 192, 0, 2]), v4("192.0.2.0", 24));
-        assert_eq!(ecs(&[0, 1, 0, 0]), v4("0.0.0.0", 0));
-        assert_eq!(ecs(&[0, 2, 48, 0, 0x20, 1, 0xd, 0xb8, 0, 1]), v4("2001:db8:1::", 48));
-        assert_eq!(ecs(&[0, 1, 20, 0, 192, 0, 0x10]), v4("192.0.16.0", 20));
-        assert_eq!(ecs(&[0, 9, 24, 0, 1, 2, 3]), Ok(None), "unknown families are ignored");
-        for (why, bad) in [
-            ("scope in a query", &[0, 1, 24, 24, 192, 0, 2][..]),
-            ("stray bits", &[0, 1, 20, 0, 192, 0, 0x11]),
-            ("too long a prefix", &[0, 1, 33, 0, 1, 2, 3, 4, 5]),
-            ("too few octets", &[0, 1, 24, 0, 192, 0]),
-            ("too many octets", &[0, 1, 24, 0, 192, 0, 2, 0]),
-            ("no fixed part", &[0, 1, 24]),
-        ] {
-            assert_eq!(ecs(bad), Err(Rcode::FORMERR), "{why}");
-        }
-    }
-
-    #[test]
     fn rfc6891_opt_faults() {
         assert_eq!(edns_of(&[]).map(|e| (e.udp_payload, e.dnssec_ok, e.nsid)), Ok((1232, true, false)));
         assert_eq!(edns_of(&[0, 3, 0, 0]).map(|e| e.nsid), Ok(true));
@@ -363,13 +436,13 @@ mod tests {
         assert_eq!(edns_of(&[0, 3, 0]), Err(Rcode::FORMERR), "half an option head");
         let mut version_1 = opt(&[]);
         version_1[6] = 1;
-        assert!(matches!(parse(&query(Some(&version_1))), Parsed::Fault { rcode: Rcode::BADVERS, opt: true, .. }));
+        assert!(matches!(parse(&query(Some(&version_1))), Parsed::Fault(Fault { rcode: Rcode::BADVERS, edns: Some(_), .. })));
         let mut twice = query(Some(&[opt(&[]), opt(&[])].concat()));
         twice[11] = 2;
-        assert!(matches!(parse(&twice), Parsed::Fault { rcode: Rcode::FORMERR, opt: true, .. }));
+        assert!(matches!(parse(&twice), Parsed::Fault(Fault { rcode: Rcode::FORMERR, edns: Some(_), .. })));
         let mut trailing = query(Some(&opt(&[])));
         trailing.push(0);
-        assert!(matches!(parse(&trailing), Parsed::Fault { rcode: Rcode::FORMERR, opt: true, .. }));
+        assert!(matches!(parse(&trailing), Parsed::Fault(Fault { rcode: Rcode::FORMERR, edns: Some(_), .. })));
     }
 
     #[test]
@@ -382,14 +455,14 @@ mod tests {
             parse(&packet)
         };
         assert!(matches!(with(2, 0x80), Parsed::Silence), "a response");
-        assert!(matches!(with(2, 0x10), Parsed::Fault { rcode: Rcode::NOTIMP, question_end: 33, .. }), "STATUS");
-        assert!(matches!(with(2, 0x20), Parsed::Fault { rcode: Rcode::REFUSED, .. }), "NOTIFY");
-        assert!(matches!(with(5, 0), Parsed::Fault { rcode: Rcode::FORMERR, question_end: 12, .. }), "RFC 9619");
-        assert!(matches!(with(5, 2), Parsed::Fault { rcode: Rcode::FORMERR, question_end: 12, .. }), "RFC 9619");
-        assert!(matches!(with(12, 0xc0), Parsed::Fault { rcode: Rcode::FORMERR, question_end: 12, .. }), "a pointer in the question");
-        assert!(matches!(with(12, 64), Parsed::Fault { rcode: Rcode::FORMERR, question_end: 12, .. }), "a label type that does not exist");
+        assert!(matches!(with(2, 0x10), Parsed::Fault(Fault { rcode: Rcode::NOTIMP, question_end: 33, .. })), "STATUS");
+        assert!(matches!(with(2, 0x20), Parsed::Fault(Fault { rcode: Rcode::REFUSED, .. })), "NOTIFY");
+        assert!(matches!(with(5, 0), Parsed::Fault(Fault { rcode: Rcode::FORMERR, question_end: 12, .. })), "RFC 9619");
+        assert!(matches!(with(5, 2), Parsed::Fault(Fault { rcode: Rcode::FORMERR, question_end: 12, .. })), "RFC 9619");
+        assert!(matches!(with(12, 0xc0), Parsed::Fault(Fault { rcode: Rcode::FORMERR, question_end: 12, .. })), "a pointer in the question");
+        assert!(matches!(with(12, 64), Parsed::Fault(Fault { rcode: Rcode::FORMERR, question_end: 12, .. })), "a label type that does not exist");
         for cut in 12..plain.len() {
-            assert!(matches!(parse(&plain[..cut]), Parsed::Fault { rcode: Rcode::FORMERR, .. }), "cut at {cut}");
+            assert!(matches!(parse(&plain[..cut]), Parsed::Fault(Fault { rcode: Rcode::FORMERR, .. })), "cut at {cut}");
         }
     }
 

@@ -72,6 +72,11 @@ impl<'b> Writer<'b> {
         self.at
     }
 
+    /// Octets that may still be written.
+    pub fn room(&self) -> usize {
+        self.limit.saturating_sub(self.at)
+    }
+
     /// True when only the header and question stand there.
     pub fn is_empty(&self) -> bool {
         self.counts == [0; 3]

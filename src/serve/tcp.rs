@@ -8,6 +8,9 @@
 //!        └── socket full ──▶ write the rest, at most `Limits::write` ─────────────┘
 //! ```
 //!
+//! Replies may come in any order (RFC 7766 §7) and a query must not wait for a slow one before it. None is slow here: an answer is ready the moment
+//! its query has been read, so the order of the queries is the fastest order there is, and needs no queue.
+//!
 //! What comes between two waits happens in one step on buffers that all connections of a worker share, so a quiet connection holds none. Only the
 //! beginning of an unfinished message and unwritten replies stay with their connection. Deadlines, all of which close it: idle since the last
 //! answer; a message that has begun and does not end; replies that nobody reads; the lifetime.
@@ -51,6 +54,14 @@ const GATHER_LEN: usize = 64 << 10;
 /// Between failed accept calls (no files, no memory): time for some to be freed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// After we end a connection whose peer may still be sending: how long, and how much, is read and thrown away before it is closed. Closing with
+/// octets unread would be a reset, and a reset takes with it replies that the peer has not read yet (RFC 9293 §3.10.4, RFC 1122 §4.2.2.13).
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_LEN: usize = 256 << 10;
+
+/// When stopping: reads that are still answered per connection, so that what had arrived is answered and nothing is left to reset.
+const DRAIN_STEPS: usize = 16;
+
 /// The program's other files (databases, zones, checks, logs) keep at least this share of the limit on open files: one in …
 const FILES_SHARE: u64 = 2;
 
@@ -88,6 +99,8 @@ struct Shared {
     limits: Limits,
     started: Instant,
     connections: Connections,
+    /// Connections that there can be.
+    places: usize,
     /// As many as were ever in use at once, which is at most the runtime's threads.
     scratch: Mutex<Vec<Scratch>>,
 }
@@ -106,8 +119,9 @@ pub(super) fn start(listeners: Vec<std::net::TcpListener>, context: Context, run
     let Context { published, registry, limits, stopping, alive } = context;
     let _inside = runtime.enter();
     let files = sys::open_file_limit().map_or(usize::MAX, |files| usize::try_from(files / FILES_SHARE).unwrap_or(usize::MAX));
-    let connections = Connections::new(limits.total.min(files), limits.per_client, super::new_dice());
-    let shared = Arc::new(Shared { published, registry, limits, started: Instant::now(), connections, scratch: Mutex::default() });
+    let places = limits.total.min(files);
+    let connections = Connections::new(places, limits.per_client, super::new_dice());
+    let shared = Arc::new(Shared { published, registry, limits, started: Instant::now(), connections, places, scratch: Mutex::default() });
     let mut running = Running { shared: shared.clone(), listeners: Vec::new() };
     for listener in listeners {
         let task = accept(TcpListener::from_std(listener)?, shared.clone(), stopping.clone(), alive.clone());
@@ -183,6 +197,11 @@ impl Shared {
         self.started.elapsed().as_nanos() as u64
     }
 
+    /// What clients that ask are told of [`Limits::idle`] (RFC 7828 §3.3.2).
+    fn keepalive(&self) -> u16 {
+        keepalive(self.limits.idle, usize::try_from(self.registry.connections().open.load(Relaxed)).unwrap_or(0), self.places)
+    }
+
     /// Lends a scratch: never across an await.
     fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> R {
         let pool = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,12 +216,29 @@ impl Shared {
     }
 }
 
+/// `idle` in units of 100 ms (RFC 7828 §3.1) while at least half the places are free, then less in proportion, and 0, which asks the client to close,
+/// when none is.
+fn keepalive(idle: Duration, open: usize, places: usize) -> u16 {
+    let free = places.saturating_sub(open).saturating_mul(2).min(places) as u128;
+    u16::try_from(idle.as_millis() / 100 * free / places.max(1) as u128).unwrap_or(u16::MAX)
+}
+
 /// Where a conversation goes after a step.
 enum Next {
     /// Wait for more; true when something was answered.
     Read { answered: bool },
-    /// End of stream, or nothing to be had from this peer any more. What is pending is still written.
+    /// End of stream, or a broken one. What is pending is still written.
+    Ended,
+    /// Nothing more is to be had from this peer, which may not know it yet. What is pending is still written.
     Close,
+}
+
+/// How a conversation ended.
+enum End {
+    /// There is nothing left to read, or nobody left to write to.
+    Done,
+    /// The peer may still be sending.
+    Unread,
 }
 
 /// One connection.
@@ -222,13 +258,36 @@ struct Conversation {
 }
 
 impl Conversation {
+    async fn run(mut self, shared: &Shared, stopping: watch::Receiver<bool>) {
+        if let End::Unread = self.converse(shared, stopping).await {
+            self.linger(shared).await;
+        }
+    }
+
+    /// Says that no more replies come, and takes what the peer has still sent.
+    async fn linger(&mut self, shared: &Shared) {
+        let until = Instant::now() + LINGER;
+        if !matches!(timeout_at(until, self.stream.shutdown()).await, Ok(Ok(()))) {
+            return;
+        }
+        let mut left = LINGER_LEN;
+        while left > 0 {
+            let read = poll_fn(|context| shared.with_scratch(|scratch| read(&mut self.stream, context, &mut scratch.input)));
+            match timeout_at(until, read).await {
+                Ok(Some(len)) => left = left.saturating_sub(len),
+                _ => return,
+            }
+        }
+    }
+
     /// Reads, answers and writes until either side has had enough.
-    async fn run(mut self, shared: &Shared, mut stopping: watch::Receiver<bool>) {
+    async fn converse(&mut self, shared: &Shared, mut stopping: watch::Receiver<bool>) -> End {
         // Replies are written whole; waiting for more to fill a segment would only delay them.
         let _ = self.stream.set_nodelay(true);
         let born = Instant::now();
         let mut quiet_since = born;
         let mut message_since = None;
+        let mut drain_steps = DRAIN_STEPS;
         let mut paid_until = born.checked_sub(Duration::from_secs(1)).unwrap_or(born);
         loop {
             let now = Instant::now();
@@ -245,18 +304,19 @@ impl Conversation {
                     biased;
                     next = timeout_at(deadline, poll_fn(|context| shared.with_scratch(|scratch| self.poll(context, shared, scratch)))) => next,
                     // Whatever had arrived has just been answered: the read was tried first.
-                    _ = stopped(&mut stopping) => Ok(Next::Close),
+                    _ = stopped(&mut stopping) => Ok(Next::Ended),
                 }
             };
             let Ok(next) = next else {
                 shared.registry.connections().timed_out.fetch_add(1, Relaxed);
-                return;
+                return End::Done;
             };
             if !self.pending.is_empty() && self.flush(shared).await.is_err() {
-                return;
+                return End::Done;
             }
             match next {
-                Next::Close => return,
+                Next::Ended => return End::Done,
+                Next::Close => return End::Unread,
                 Next::Read { answered } => {
                     if answered {
                         quiet_since = Instant::now();
@@ -272,8 +332,16 @@ impl Conversation {
                 }
                 quiet_since = quiet_since.max(Instant::now());
             }
+            if !self.more && Instant::now() >= born + shared.limits.lifetime {
+                // Whoever never pauses gets here.
+                shared.registry.connections().timed_out.fetch_add(1, Relaxed);
+                return End::Unread;
+            }
             if *stopping.borrow() && !self.more {
-                return;
+                drain_steps -= 1;
+                if drain_steps == 0 {
+                    return End::Done;
+                }
             }
         }
     }
@@ -305,12 +373,8 @@ impl Conversation {
     /// One read and what follows from it.
     fn poll(&mut self, context: &mut std::task::Context<'_>, shared: &Shared, scratch: &mut Scratch) -> Poll<Next> {
         if self.partial.is_empty() {
-            let mut buffer = ReadBuf::new(&mut scratch.input);
-            let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, &mut buffer) else { return Poll::Pending };
-            let len = buffer.filled().len();
-            if read.is_err() || len == 0 {
-                return Poll::Ready(Next::Close);
-            }
+            let Poll::Ready(read) = read(&mut self.stream, context, &mut scratch.input) else { return Poll::Pending };
+            let Some(len) = read else { return Poll::Ready(Next::Ended) };
             let Scratch { input, output, counters, dice } = scratch;
             let step = answer_messages(&input[..len], output, self.peer, shared, counters, dice);
             self.partial.extend_from_slice(&input[step.consumed..len]);
@@ -318,15 +382,10 @@ impl Conversation {
         }
         let filled = self.partial.len();
         self.partial.resize(filled + READ_STEP, 0);
-        let mut buffer = ReadBuf::new(&mut self.partial[filled..]);
-        let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
-        let len = buffer.filled().len();
+        let read = read(&mut self.stream, context, &mut self.partial[filled..]);
+        let len = if let Poll::Ready(Some(len)) = read { len } else { 0 };
         self.partial.truncate(filled + len);
-        match read {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(())) if len > 0 => Poll::Ready(self.resume(shared, scratch)),
-            Poll::Ready(_) => Poll::Ready(Next::Close),
-        }
+        read.map(|read| if read.is_some() { self.resume(shared, scratch) } else { Next::Ended })
     }
 
     /// Answers what is in `partial`.
@@ -355,13 +414,21 @@ impl Conversation {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(_) => {
                     counters.send_failed(Transport::Tcp, step.answered);
-                    return Next::Close;
+                    return Next::Ended;
                 }
             };
             self.pending.extend_from_slice(&replies[written..]);
         }
         if step.close { Next::Close } else { Next::Read { answered: step.answered > 0 } }
     }
+}
+
+/// One read: how much came, or that nothing more will (end of stream, or a broken one).
+fn read(stream: &mut TcpStream, context: &mut std::task::Context<'_>, into: &mut [u8]) -> Poll<Option<usize>> {
+    let mut buffer = ReadBuf::new(into);
+    let read = Pin::new(stream).poll_read(context, &mut buffer);
+    let len = buffer.filled().len();
+    read.map(|read| (read.is_ok() && len > 0).then_some(len))
 }
 
 /// What one pass over received octets did.
@@ -385,8 +452,9 @@ struct Step {
 fn answer_messages(input: &[u8], output: &mut [u8], peer: IpAddr, shared: &Shared, counters: &ThreadCounters, dice: &mut Dice) -> Step {
     let mut step = Step::default();
     dice.unix_s = super::unix_s();
+    let asked = Asked { packet: &[], source: peer, transport: Transport::Tcp, keepalive: shared.keepalive() };
     let guarded = catch_unwind(AssertUnwindSafe(|| {
-        shared.published.with_world(|world| while answer_next(&mut step, input, output, peer, world, counters, dice) {});
+        shared.published.with_world(|world| while answer_next(&mut step, input, output, &asked, world, counters, dice) {});
     }));
     if guarded.is_err() {
         step.close = true;
@@ -399,7 +467,15 @@ fn answer_messages(input: &[u8], output: &mut [u8], peer: IpAddr, shared: &Share
 }
 
 /// Answers the next message; false when there is no whole one, no room, or nothing more to say.
-fn answer_next(step: &mut Step, input: &[u8], output: &mut [u8], peer: IpAddr, world: &World, counters: &ThreadCounters, dice: &mut Dice) -> bool {
+fn answer_next(
+    step: &mut Step,
+    input: &[u8],
+    output: &mut [u8],
+    asked: &Asked<'_>,
+    world: &World,
+    counters: &ThreadCounters,
+    dice: &mut Dice,
+) -> bool {
     let Some(([high, low], rest)) = input.get(step.consumed..).and_then(|rest| rest.split_first_chunk::<PREFIX_LEN>()) else { return false };
     let len = usize::from(u16::from_be_bytes([*high, *low]));
     if len == 0 {
@@ -417,7 +493,7 @@ fn answer_next(step: &mut Step, input: &[u8], output: &mut [u8], peer: IpAddr, w
     step.consumed += PREFIX_LEN + len;
     step.messages += 1;
     let Some((prefix, room)) = output.get_mut(step.gathered..).and_then(|room| room.split_first_chunk_mut::<PREFIX_LEN>()) else { return false };
-    let outcome = answer(world, &Asked { packet, source: peer, transport: Transport::Tcp, keepalive: 0 }, dice, room);
+    let outcome = answer(world, &Asked { packet, ..*asked }, dice, room);
     counters.answered(Transport::Tcp, &outcome);
     if let Outcome::Reply(reply) = outcome {
         // The engine promises at most 65,535.
@@ -426,4 +502,27 @@ fn answer_next(step: &mut Step, input: &[u8], output: &mut [u8], peer: IpAddr, w
         step.answered += 1;
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc7828_section_3_3_2_the_timeout_shrinks_with_the_places_that_are_left() {
+        let ten = Duration::from_secs(10);
+        for (idle, open, places, expected) in [
+            (ten, 0, 4096, 100),
+            (ten, 2048, 4096, 100),
+            (ten, 3072, 4096, 50),
+            (ten, 4095, 4096, 0),
+            (ten, 4096, 4096, 0),
+            (ten, 5000, 4096, 0),
+            (ten, 1, 1, 0),
+            (Duration::from_millis(50), 0, 10, 0),
+            (Duration::from_secs(10_000), 0, 10, u16::MAX),
+        ] {
+            assert_eq!(keepalive(idle, open, places), expected, "{idle:?}, {open} of {places}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::dns::cookie::Secrets;
 use crate::geo::space;
 use crate::policy::model::Prefix;
 pub use limits::RateLimit;
@@ -34,10 +35,12 @@ pub struct World {
 /// Options that hold for all zones.
 #[derive(Clone, Debug, Default)]
 pub struct ServerOptions {
-    /// Sent to clients that ask for it (RFC 5001); at most 128 octets.
+    /// Sent to clients that ask for it (RFC 5001), and the text of `id.server` and `hostname.bind` in class CH (RFC 4892); at most 128 octets.
     pub nsid: Option<Box<[u8]>>,
     /// Text of `version.bind` and `version.server` in class CH; at most 255 octets.
     pub version: Option<Box<[u8]>>,
+    /// What DNS cookies are made and checked with (RFC 7873); `None` when cookies are off.
+    pub cookies: Option<Secrets>,
     /// Resolvers whose client-subnet option is used; `None` for all.
     pub ecs_trust: Option<Vec<Prefix>>,
     /// Sets of addresses leave in turn: each answer starts with another one.

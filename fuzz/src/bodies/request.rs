@@ -8,8 +8,14 @@ pub(super) fn body(packet: &[u8]) {
     let mut name = QueryName::root();
     match request::parse(packet, &mut name) {
         Parsed::Silence => {}
-        Parsed::Fault { question_end, .. } => {
-            assert!(question_end >= request::HEADER_LEN && question_end <= packet.len(), "the question ends at {question_end}");
+        Parsed::CookieQuery(edns) => assert!(edns.cookie.is_some()),
+        Parsed::Fault(fault) => {
+            let end = fault.question_end;
+            assert!(end >= request::HEADER_LEN && end <= packet.len(), "the question ends at {end}");
+            if let Some(tsig) = fault.tsig {
+                let places = [end, tsig.owner, tsig.fixed, tsig.times, tsig.original_id, packet.len()];
+                assert!(places.is_sorted(), "TSIG at {places:?}");
+            }
         }
         Parsed::Query(query) => {
             let question = query.question;
