@@ -34,6 +34,7 @@ mod serve;
 mod service;
 mod stand_in;
 mod steered_https;
+mod steered_like_static;
 mod store;
 mod tidy;
 mod unbound;
