@@ -224,11 +224,12 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut 
         return Outcome::Silence;
     }
     let end = match request.question.class {
-        Class::IN => walk::answer(world, asked, request, dice, &mut writer),
-        Class::ANY => {
+        class @ (Class::IN | Class::ANY) => {
             let end = walk::answer(world, asked, request, dice, &mut writer);
-            // Nobody can speak for all classes (RFC 1035 §6.2).
-            writer.set_authoritative(false);
+            if class == Class::ANY {
+                // Nobody can speak for all classes (RFC 1035 §6.2).
+                writer.set_authoritative(false);
+            }
             end
         }
         Class::CH => chaos::answer(world, request, &mut writer),

@@ -207,6 +207,17 @@ impl<'w> Walk<'_, 'w, '_> {
     fn rrset(&mut self, zone: &ZoneWorld, node: NodeId, rrset: &Rrset, owner: Owner<'_>) -> Result<(), Full> {
         let tree = &zone.tree;
         let overlaid = overlaid_ttl(zone, node, rrset.rtype);
+        if let (true, Owner::Question, None) = (rrset.is_plain(), owner, overlaid)
+            && self.writer.is_empty()
+        {
+            return self.writer.put_block(Section::Answer, tree.block(rrset), rrset.count).map(|_| ());
+        }
+        self.other_rrset(zone, rrset, overlaid, owner)
+    }
+
+    /// One that is more than a copy of its prepared octets, or cannot be copied here.
+    fn other_rrset(&mut self, zone: &ZoneWorld, rrset: &Rrset, overlaid: Option<Ttl>, owner: Owner<'_>) -> Result<(), Full> {
+        let tree = &zone.tree;
         let is_soa = rrset.rtype == RecordType::SOA;
         let rotates = rrset.rotates() && self.world.server.rotate;
         if let (Owner::Question, None, false) = (owner, overlaid, is_soa)
@@ -380,6 +391,10 @@ impl<'w> Walk<'_, 'w, '_> {
         if let Some(cname) = tree.rrset(node, RecordType::CNAME) {
             return self.rrset(zone, node, cname, owner);
         }
+        let steer = tree.node(node).steer;
+        if steer != NO_STEER && zone.steered.get(steer as usize).is_some_and(|name| name.is_cname) {
+            return self.steered(zone, steer, owner);
+        }
         let is_empty = tree.rrsets(node).is_empty() && tree.node(node).steer == NO_STEER;
         if is_empty {
             return self.negative(zone, owner);
@@ -391,7 +406,9 @@ impl<'w> Walk<'_, 'w, '_> {
     fn steered(&mut self, zone: &'w ZoneWorld, steer: u32, owner: Owner<'_>) -> Result<(), Full> {
         let rtype = self.request.question.rtype;
         let Some(name) = zone.steered.get(steer as usize) else { return self.negative(zone, owner) };
-        if !name.is_cname && !name.types.contains(&rtype) {
+        // Beside a CNAME these are looked for at the name itself (RFC 4035 §2.5), as at a static one.
+        let stays = name.is_cname && matches!(rtype, RecordType::RRSIG | RecordType::NSEC);
+        if stays || !name.is_cname && !name.types.contains(&rtype) {
             // True for every class of clients: scope 0.
             return self.negative(zone, owner);
         }
@@ -420,7 +437,7 @@ impl<'w> Walk<'_, 'w, '_> {
         let rtype = self.request.question.rtype;
         if let Some(target) = &set.cname {
             self.record(Section::Answer, owner, RecordType::CNAME, ttl, target)?;
-            if rtype == RecordType::CNAME {
+            if matches!(rtype, RecordType::CNAME | RecordType::ANY) {
                 return Ok(());
             }
             self.onward = QueryName::read(target);

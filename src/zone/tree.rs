@@ -90,9 +90,17 @@ pub struct Rrset {
     block_len: u32,
     extra_at: u32,
     extra_count: u16,
+    /// See [`Rrset::is_plain`].
+    is_plain: bool,
 }
 
 impl Rrset {
+    /// True when its prepared octets are the whole answer: nothing goes with it, nothing leaves in turn, nothing is patched.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
     /// True when something goes with it into the additional section.
     pub fn has_extras(&self) -> bool {
         self.extra_count > 0
@@ -265,6 +273,7 @@ impl ZoneTree {
             block_len: block.len() as u32,
             extra_at: 0,
             extra_count: 0,
+            is_plain: false,
         });
         Ok(())
     }

@@ -179,7 +179,8 @@ fn steered_names_answer_as_their_static_rendering() {
             // Beside the additional section, which leaves steered targets out, and the numbers of the SOA.
             let core = |text: String| -> Vec<String> {
                 let parts: Vec<String> = text.split(" | ").take(3).map(str::to_string).collect();
-                parts.into_iter().map(|part| if part.contains(" SOA ns1") { "the SOA".into() } else { part }).collect()
+                let used = parts.iter().rposition(|part| !part.is_empty()).map_or(0, |last| last + 1);
+                parts.into_iter().take(used).map(|part| if part.contains(" SOA ns1") { "the SOA".into() } else { part }).collect()
             };
             let (found, expected) = (core(ask(&steered, &question)), core(ask(&plain, &question)));
             if found != expected {

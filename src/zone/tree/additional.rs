@@ -38,6 +38,13 @@ pub struct Extra {
 impl ZoneTree {
     /// Fills in the extras of every RRset. Wildcards and barriers must be there.
     pub(super) fn add_extras(&mut self) {
+        self.find_extras();
+        for rrset in &mut self.rrsets {
+            rrset.is_plain = !rrset.has_extras() && !rrset.rotates() && rrset.rtype != RecordType::SOA;
+        }
+    }
+
+    fn find_extras(&mut self) {
         for node in 0..self.nodes.len() as NodeId {
             let from = self.nodes[node as usize].rrset_from as usize;
             for at in from..from + usize::from(self.nodes[node as usize].rrset_count) {
