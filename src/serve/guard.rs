@@ -25,6 +25,9 @@ const NOTICE_PERIOD: u64 = SECOND / 4;
 /// From one filter to the next, at least: the kernel has to check and compile each.
 const FILTER_PERIOD: u64 = SECOND / 20;
 
+/// Kernel memory of a waiting query, about: 768 octets on loopback, 1 to 2 KiB with most network cards.
+const QUEUED_LEN: u64 = 1024;
+
 /// Of what is sent to us, we never suppose to see less than one in so many.
 const MAX_SCALE: u64 = 64;
 
@@ -53,6 +56,8 @@ struct Filter {
     tick_at: u64,
     /// Datagrams received since the last tick.
     received: u64,
+    /// Octets in the receive buffers at the last tick.
+    queued: u64,
     /// The list has changed since the filter was made.
     stale: bool,
     filter_at: u64,
@@ -108,6 +113,7 @@ impl Guard {
                 prefixes: Prefixes { v4_len: limits.v4_len, v6_len: limits.v6_len, seed: self.place.seed },
                 tick_at: self.now + TICK,
                 received: 0,
+                queued: 0,
                 stale: true,
                 filter_at: 0,
                 blocked: 0,
@@ -188,14 +194,17 @@ impl Guard {
     #[cold]
     fn tick(&mut self, sockets: &[UdpSocket], counters: &ThreadCounters) {
         let (Some(limiter), Some(filter)) = (&mut self.limiter, &mut self.filter) else { return };
-        let (mut dropped, mut overloaded) = (0, false);
+        let (mut dropped, mut queued, mut overloaded) = (0, 0, false);
         for (socket, before) in sockets.iter().zip(&mut self.dropped) {
             let Ok(buffered) = sys::buffered(socket) else { continue };
             dropped += u64::from(buffered.dropped.wrapping_sub(*before));
             *before = buffered.dropped;
-            overloaded |= buffered.queued > buffered.room / 2;
+            queued += u64::from(buffered.queued);
+            // A quarter may be a leftover of the kernel's bookkeeping.
+            overloaded |= buffered.queued > buffered.room / 8 * 3;
         }
-        let lost = if overloaded { dropped.saturating_sub(limiter.filtered()) } else { 0 };
+        let more = queued.saturating_sub(std::mem::replace(&mut filter.queued, queued)) / QUEUED_LEN;
+        let lost = if overloaded { dropped.saturating_sub(limiter.filtered()) + more } else { 0 };
         let scale = (1 + lost / filter.received.max(1)).min(MAX_SCALE) as u32;
         let ticks = (self.now - filter.tick_at) / TICK + 1;
         filter.tick_at += ticks * TICK;

@@ -10,6 +10,7 @@ mod cli;
 mod config;
 mod differential;
 mod failover;
+mod flood;
 mod fuzz;
 mod geo;
 mod geo_served;

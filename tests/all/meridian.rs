@@ -85,6 +85,11 @@ impl Meridian {
         Meridian { dns: after("serving DNS on"), admin, child, dir, log }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The folder of its files.
     pub fn path(&self) -> &Path {
         self.dir.path()

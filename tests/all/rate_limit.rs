@@ -79,7 +79,7 @@ fn ask(server: SocketAddr, source: &str, names: impl Iterator<Item = String>, rt
 }
 
 /// The sum of a metric over its labels.
-fn metric(server: &Meridian, name: &str) -> u64 {
+pub(crate) fn metric(server: &Meridian, name: &str) -> u64 {
     let mut stream = TcpStream::connect(server.admin).expect("a connection");
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
     let mut reply = String::new();

@@ -91,6 +91,8 @@ pub(super) struct Limiter {
     watch: Watch,
     /// Only when the kernel may be told who floods.
     tally: Option<Tally>,
+    /// At the last tick.
+    overloaded: bool,
     lens: (u8, u8),
     /// How often each class was over its limit, since they were last taken.
     limited: [u32; Class::COUNT],
@@ -121,6 +123,7 @@ impl Limiter {
             log_only: limits.log_only,
             watch: Watch::new(limits.v4_len, limits.v6_len),
             tally: (limits.queries_per_second > 0 && limits.kernel_filter && !limits.log_only).then(|| Tally::new(share(limits.queries_per_second))),
+            overloaded: false,
             lens: (limits.v4_len, limits.v6_len),
             limited: [0; Class::COUNT],
             full: 0,
@@ -146,8 +149,10 @@ impl Limiter {
         let Some(price) = self.prices[Class::Query as usize] else { return true };
         let client = self.client(source);
         let hash = self.hash(client, Class::Query, 0);
-        if let Some(tally) = &mut self.tally {
-            tally.seen(client, hash);
+        // What the buffers still hold of a flood is got rid of at once: whoever waits behind it has not given up yet.
+        if self.tally.as_mut().is_some_and(|tally| tally.seen(client, hash)) && self.overloaded {
+            self.limited[Class::Query as usize] += 1;
+            return false;
         }
         self.charge(source, client, Class::Query, hash, price, now).is_none()
     }
@@ -211,6 +216,7 @@ impl Limiter {
 
     /// Ends `ticks` of [`TICK`]; true when another list of prefixes is to be blocked than before.
     pub(super) fn tick(&mut self, ticks: u64, load: Load) -> bool {
+        self.overloaded = load.overloaded;
         let (exempt, (v4_len, v6_len)) = (&self.exempt, self.lens);
         let spare = |client| {
             let prefix = watch::prefix_of(client, v4_len, v6_len);

@@ -67,16 +67,19 @@ impl Tally {
         Tally { entries: vec![free; PLACES].into(), blocked: 0, sampled: 0, limit: u64::from(limit) }
     }
 
-    /// Counts one query. `hash` is any hash of the client that it cannot choose.
+    /// Counts one query; true when its client is blocked. `hash` is any hash of the client that it cannot choose.
     #[inline]
-    pub(super) fn seen(&mut self, client: Client, hash: u64) {
+    pub(super) fn seen(&mut self, client: Client, hash: u64) -> bool {
         let from = hash as usize % (PLACES / WAYS) * WAYS;
-        let Some(places) = self.entries.get_mut(from..from + WAYS) else { return };
+        let Some(places) = self.entries.get_mut(from..from + WAYS) else { return false };
         if let Some(entry) = places.iter_mut().find(|entry| entry.client == client && entry.seen + entry.score > 0) {
             entry.seen += 1;
-        } else if let Some(entry) = places.iter_mut().filter(|entry| !entry.blocked).min_by_key(|entry| entry.seen + entry.score) {
+            return entry.blocked;
+        }
+        if let Some(entry) = places.iter_mut().filter(|entry| !entry.blocked).min_by_key(|entry| entry.seen + entry.score) {
             *entry = Entry { client, seen: 1, score: 0, blocked: false, quiet: 0 };
         }
+        false
     }
 
     /// Ends `ticks` ticks; true when the list of the blocked is another. `spare` says who is never blocked.
