@@ -50,8 +50,12 @@ const FLOODERS: usize = 32;
 /// Queries per second of the well-behaved client: 25 for each of eight names.
 const POLITE_RATE: u64 = 200;
 
-/// How long the polite client waits for an answer, as resolvers do.
-const POLITE_PATIENCE: Duration = Duration::from_secs(2);
+/// When the polite client asks again, as resolvers do, and how often in all.
+const AGAIN: Duration = Duration::from_millis(800);
+const TRIES: u32 = 3;
+
+/// How long it waits for an answer at all.
+const POLITE_PATIENCE: Duration = Duration::from_secs(4);
 
 /// What is sent.
 struct Plan {
@@ -74,7 +78,9 @@ struct Figures {
     flood: u64,
     asked: usize,
     answered: usize,
-    /// Per second of the flood, of [`POLITE_RATE`].
+    /// Of them, to the first try.
+    at_once: usize,
+    /// Per second of the flood, of [`POLITE_RATE`]; to the first try alone.
     by_second: Vec<usize>,
     /// Answered of those asked in the first second after the flood.
     after: (usize, usize),
@@ -175,20 +181,42 @@ fn sender(server: SocketAddr, sources: Vec<IpAddr>, per_second: u64, stop: Arc<A
     })
 }
 
-/// Asks [`POLITE_RATE`] times per second until told to stop; for each question when it was asked and whether it was answered in time.
-fn polite(server: SocketAddr, stop: Arc<AtomicBool>) -> JoinHandle<Vec<(Instant, bool)>> {
+/// One question of the polite client.
+struct Asked {
+    when: Instant,
+    tries: u32,
+    /// After how many tries the answer came; 0 for never.
+    answered: u32,
+}
+
+/// Asks [`POLITE_RATE`] times per second until told to stop, each question again after [`AGAIN`] when there is no answer.
+fn polite(server: SocketAddr, stop: Arc<AtomicBool>) -> JoinHandle<Vec<Asked>> {
     std::thread::spawn(move || {
         let socket = socket("127.77.0.1".parse().expect("an address"), server);
         socket.set_nonblocking(true).expect("non-blocking");
         let began = Instant::now();
-        let mut asked: Vec<(Instant, bool)> = Vec::new();
+        let mut asked: Vec<Asked> = Vec::new();
+        let mut oldest = 0;
         let mut ended: Option<Instant> = None;
         let mut buf = [0; 1500];
         loop {
             while let Ok(len) = socket.recv(&mut buf) {
                 let id = usize::from(u16::from_be_bytes([buf[0], buf[1]]));
-                if let Some((when, answered)) = asked.get_mut(id).filter(|_| len > 12 && buf[2] & 2 == 0 && buf[7] == 1) {
-                    *answered |= when.elapsed() <= POLITE_PATIENCE;
+                if let Some(one) = asked.get_mut(id).filter(|one| one.answered == 0 && len > 12 && buf[2] & 2 == 0 && buf[7] == 1) {
+                    one.answered = if one.when.elapsed() <= POLITE_PATIENCE { one.tries } else { 0 };
+                }
+            }
+            let send = |id: usize| {
+                let name = format!("{}.example.com.", char::from(b'a' + (id % 8) as u8));
+                let _ = socket.send(&encode(&name, RecordType::A, id as u16, None));
+            };
+            while asked.get(oldest).is_some_and(|one| one.answered > 0 || one.tries == TRIES) {
+                oldest += 1;
+            }
+            for (id, one) in asked.iter_mut().enumerate().skip(oldest) {
+                if one.answered == 0 && one.tries < TRIES && one.when.elapsed() > AGAIN * one.tries {
+                    one.tries += 1;
+                    send(id);
                 }
             }
             match ended {
@@ -198,9 +226,8 @@ fn polite(server: SocketAddr, stop: Arc<AtomicBool>) -> JoinHandle<Vec<(Instant,
                 None => {
                     let due = began.elapsed().as_micros() as u64 * POLITE_RATE / 1_000_000;
                     while (asked.len() as u64) < due {
-                        let name = format!("{}.example.com.", char::from(b'a' + (asked.len() % 8) as u8));
-                        let _ = socket.send(&encode(&name, RecordType::A, asked.len() as u16, None));
-                        asked.push((Instant::now(), false));
+                        send(asked.len());
+                        asked.push(Asked { when: Instant::now(), tries: 1, answered: 0 });
                     }
                 }
             }
@@ -267,8 +294,12 @@ fn flood(plan: &Plan) -> Figures {
     let pid = server.pid();
     let throttle = Throttle::new(pid, plan.share);
     let capacity = capacity(&server);
-    // Let what is left of measuring go by.
-    std::thread::sleep(Duration::from_millis(1500));
+    // What is left of measuring waits in the receive buffers: a prompt answer from each thread's socket says that it is gone.
+    let began = Instant::now();
+    for n in 0..8 {
+        let source = format!("127.98.{n}.1").parse().expect("an address");
+        while until_answered(server.dns, source, Instant::now()) > Duration::from_millis(45) && began.elapsed() < Duration::from_secs(15) {}
+    }
     let rss_before_kib = rss_kib(pid, "VmRSS");
     let dropped_before = metric(&server, "meridian_udp_kernel_dropped_total");
 
@@ -300,12 +331,12 @@ fn flood(plan: &Plan) -> Figures {
     stop_polite.store(true, Relaxed);
     let asked = polite.join().expect("it ends");
     let within = |from: Instant, to: Instant| {
-        let part = asked.iter().filter(|(when, _)| (from..to).contains(when));
-        (part.clone().count(), part.filter(|(_, answered)| *answered).count())
+        let part = asked.iter().filter(|one| (from..to).contains(&one.when));
+        (part.clone().count(), part.clone().filter(|one| one.answered > 0).count(), part.filter(|one| one.answered == 1).count())
     };
-    let (during, answered) = within(flood_began, flood_ended);
+    let (during, answered, at_once) = within(flood_began, flood_ended);
     let second = Duration::from_secs(1);
-    let by_second = (0..plan.time.as_secs() as u32).map(|n| within(flood_began + n * second, flood_began + (n + 1) * second).1).collect();
+    let by_second = (0..plan.time.as_secs() as u32).map(|n| within(flood_began + n * second, flood_began + (n + 1) * second).2).collect();
     let after = within(flood_ended + second, flood_ended + 2 * second);
     let _ = runtime.block_on(slow);
     let figures = Figures {
@@ -313,8 +344,9 @@ fn flood(plan: &Plan) -> Figures {
         flood,
         asked: during,
         answered,
+        at_once,
         by_second,
-        after: (after.1, after.0),
+        after: (after.2, after.0),
         forgiven,
         rss_before_kib,
         rss_peak_kib: rss_kib(pid, "VmHWM"),
