@@ -67,9 +67,9 @@ fn sections(question: &Question, reply: &Reply, fields: &mut Fields) {
     let authority: Vec<Rec> = reply.authority.iter().filter(|rec| rec.rtype != RecordType::NS || is_referral).cloned().collect();
     fields.insert("authority", listed(&authority));
     let (mut glue, mut courtesy) = (Vec::new(), Vec::new());
-    let points_at = |from: &[Rec], rec: &Rec| {
-        from.iter().any(|other| other.rtype != RecordType::SOA && other.target().is_some_and(|target| target == rec.name()))
-    };
+    // Types that bring addresses along (RFC 1035 §3.3, RFC 1183, RFC 2230, RFC 2782, RFC 9460 §4). Others' targets are there for the zone's NS.
+    let brings = |rec: &Rec| matches!(rec.rtype.0, 2 | 15 | 18 | 21 | 33 | 36 | 64 | 65);
+    let points_at = |from: &[Rec], rec: &Rec| from.iter().any(|other| brings(other) && other.target().is_some_and(|target| target == rec.name()));
     for rec in reply.additional.iter().filter(|rec| points_at(&reply.answer, rec) || points_at(&authority, rec)) {
         let is_needed =
             is_referral && authority.iter().any(|ns| ns.target().is_some_and(|target| target == rec.name() && target.is_at_or_below(&ns.name())));
@@ -91,7 +91,7 @@ fn listed(records: &[Rec]) -> String {
 }
 
 /// A record to its last octet.
-fn line(rec: &Rec) -> String {
+pub fn line(rec: &Rec) -> String {
     let data: String = rec.rdata.iter().map(|octet| format!("{octet:02x}")).collect();
     format!("{} {} {} {} {data}", rec.rtype, rec.name(), rec.class, rec.ttl)
 }

@@ -1,18 +1,11 @@
 //! Differences from the majority that are meant: each a narrow rule with a name, listed with its reason in `docs/conformance.md`.
 
-use meridian::dns::RecordType;
+use meridian::dns::{Name, RecordType};
+use meridian::zone::rdata;
 
-use super::compare::Difference;
+use super::compare::{Difference, fields};
 use super::message::{Question, Reply};
-use super::zones::is_within;
-
-/// One pair where we differ.
-pub struct Case<'a> {
-    pub question: &'a Question,
-    pub ours: &'a Reply,
-    pub references: Vec<&'a Reply>,
-    pub differences: &'a [Difference],
-}
+use super::zones::{Family, Line, is_within};
 
 /// The references' answers, put together link by link, are ours.
 pub const CHAIN: &str = "chain-goes-on";
@@ -33,48 +26,74 @@ pub fn even_ttls(mut reply: Reply, mixed: &[(String, String, u32)]) -> Reply {
     reply
 }
 
-/// The name of the rule that explains all of the case's differences.
-pub fn explain(case: &Case<'_>) -> Option<&'static str> {
-    RULES.iter().find(|(_, holds)| holds(case)).map(|(name, _)| *name)
-}
+/// What does not fit is decided by the size alone: over TCP nothing differs.
+pub const SIZE: &str = "what-fits";
 
-/// The names of all rules.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    RULES.iter().map(|(name, _)| *name).chain([CHAIN, TTLS]).filter(|name| *name != PENDING)
-}
+/// Addresses that others leave out: true by their own word, or glue as it stands in the file.
+pub const MORE: &str = "additional-more";
 
-/// In work elsewhere.
-const PENDING: &str = "PENDING";
-
-type Rule = (&'static str, fn(&Case<'_>) -> bool);
-
-const RULES: &[Rule] = &[("class-any", class_any), ("transfer-refused", transfer), ("any-minimal", any_minimal), (PENDING, pending)];
-
-/// In work elsewhere; gone with it.
-fn pending(case: &Case<'_>) -> bool {
-    let only = |fields: &[&str]| case.differences.iter().all(|difference| fields.contains(&difference.field));
-    let rtype = case.question.rtype;
-    let repeats = case.ours.answer.iter().enumerate().any(|(at, rec)| case.ours.answer[..at].contains(rec));
-    let hides = matches!(rtype, RecordType::RRSIG | RecordType::NSEC) && case.ours.answer.iter().any(|rec| rec.rtype == RecordType::CNAME);
-    only(&["additional"])
-        || (rtype.is_meta() || rtype.0 == 0) && case.ours.rcode == 5
-        || repeats
-        || hides
-        || case.ours.is_truncated() && only(&["tc", "rcode"])
-}
-
-/// ANY is answered with one small record, so it never has to be truncated (RFC 8482 §4.2).
-fn any_minimal(case: &Case<'_>) -> bool {
-    let is_small = matches!(case.ours.answer.as_slice(), [rec] if rec.rtype == RecordType::HINFO || rec.rtype == RecordType::CNAME);
-    case.question.rtype == RecordType::ANY && is_small && case.differences.iter().all(|difference| difference.field == "tc")
-}
-
-/// A question of class ANY is refused (RFC 1035 §6.2: an answer could not be authoritative).
-fn class_any(case: &Case<'_>) -> bool {
-    case.question.class == 255 && case.ours.rcode == 5 && !case.references.is_empty() && !case.differences.is_empty()
-}
+/// Addresses of steered names are not handed out beside other answers.
+pub const STEERED: &str = "additional-steered";
 
 /// Transfers are refused until they are configured, over UDP too (RFC 5936 §4.2 says nothing of it).
-fn transfer(case: &Case<'_>) -> bool {
-    matches!(case.question.rtype.0, 251 | 252) && case.ours.rcode == 5
+pub const TRANSFER: &str = "transfer-refused";
+
+/// ANY is answered with one small record, so it never has to be truncated (RFC 8482 §4.2).
+pub const ANY: &str = "any-minimal";
+
+/// The names of all rules.
+pub const NAMES: [&str; 7] = [CHAIN, TTLS, SIZE, MORE, STEERED, TRANSFER, ANY];
+
+/// The rule that explains all of the differences by themselves.
+pub fn explain(question: &Question, ours: &Reply, differences: &[Difference]) -> Option<&'static str> {
+    if matches!(question.rtype.0, 251 | 252) && ours.rcode == 5 {
+        return Some(TRANSFER);
+    }
+    let is_small = matches!(ours.answer.as_slice(), [rec] if rec.rtype == RecordType::HINFO || rec.rtype == RecordType::CNAME);
+    let is_any = question.rtype == RecordType::ANY && is_small && only(differences, &["tc"]);
+    is_any.then_some(ANY)
+}
+
+/// Whether nothing but these fields differs.
+pub fn only(differences: &[Difference], fields: &[&str]) -> bool {
+    differences.iter().all(|difference| fields.contains(&difference.field))
+}
+
+/// A reply over UDP is what its size allows: cut although the whole does not fit, or with everything that it needs.
+pub fn is_fitting(question: &Question, over_udp: &Reply, over_tcp: &Reply) -> bool {
+    if over_udp.is_truncated() {
+        return over_tcp.len > question.way.udp_limit();
+    }
+    let said = |reply: &Reply| {
+        let mut fields = fields(question, &Ok(reply.clone()));
+        fields.remove("additional");
+        fields
+    };
+    said(over_udp) == said(over_tcp)
+}
+
+/// Additional records that only we have, and those that we lack.
+pub fn more_and_less(difference: &Difference) -> (Vec<String>, Vec<String>) {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (ours, theirs) = (lines(&difference.ours), lines(difference.theirs.as_deref().unwrap_or_default()));
+    let without = |from: &[String], other: &[String]| from.iter().filter(|line| !other.contains(line)).cloned().collect();
+    (without(&ours, &theirs), without(&theirs, &ours))
+}
+
+/// Whether the record of a line of [`super::compare::line`] stands so in a zone of the family, as glue may. TTLs are the steps before's.
+pub fn stands_in(line: &str, family: &Family) -> bool {
+    let mut words = line.split(' ');
+    let (Some(rtype), Some(owner), Some(rdata)) = (words.next(), words.next(), words.nth(2)) else { return false };
+    let is_it = |other: &Line| {
+        let octets = || rdata::parse(other.rtype.parse().ok()?, &other.data, &Name::root()).ok();
+        let hex = || octets().map(|octets| octets.iter().map(|octet| format!("{octet:02x}")).collect::<String>());
+        other.rtype == rtype && other.owner.eq_ignore_ascii_case(owner) && hex().is_some_and(|hex| hex == rdata)
+    };
+    family.zones.iter().any(|zone| zone.lines.iter().any(is_it))
+}
+
+/// Whether a line of [`super::compare::line`] is of one of these names or made from one that is a wildcard.
+pub fn is_of(line: &str, names: &[String]) -> bool {
+    let owner = line.split(' ').nth(1).unwrap_or_default();
+    names.iter().any(|name| owner.eq_ignore_ascii_case(name) || name.strip_prefix("*.").is_some_and(|above| is_within(owner, above)))
 }

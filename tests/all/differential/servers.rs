@@ -329,8 +329,9 @@ impl Servers {
                     || line.contains(&format!("zone {}/IN", if origin == "." { "." } else { origin.trim_end_matches('.') }))
             };
             let is_fault = |line: &str| ["error", "invalid", "failed", "expected", "not allowed"].iter().any(|word| line.contains(word));
-            let why: Vec<&str> = log.lines().filter(|line| zone_in(line) && is_fault(line)).take(3).collect();
             let name = REFERENCES.get(server).copied().unwrap_or("meridian");
+            let is_ours = |line: &str| name == "meridian" && line.contains(&origin);
+            let why: Vec<&str> = log.lines().filter(|line| is_ours(line) || zone_in(line) && is_fault(line)).take(3).collect();
             self.refused.push((zone, name, why.join(" | ")));
         }
     }

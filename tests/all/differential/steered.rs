@@ -53,6 +53,10 @@ fn candidates(zone: &Zone) -> Vec<String> {
     let serves = |name: &str| zone.lines.iter().any(|line| line.rtype == "NS" && line.data.eq_ignore_ascii_case(name));
     let mut owners: Vec<String> = Vec::new();
     for line in zone.lines.iter().filter(|line| matches!(line.rtype.as_str(), "A" | "AAAA" | "CNAME")) {
+        let count = |rtype: &str| zone.lines.iter().filter(|other| other.rtype == rtype && other.owner.eq_ignore_ascii_case(&line.owner)).count();
+        if count("A").max(count("AAAA")) > MAX_ANSWERS {
+            continue;
+        }
         let known = owners.iter().any(|other| other.eq_ignore_ascii_case(&line.owner));
         if !known && !serves(&line.owner) && !barriers.iter().any(|barrier| hides(barrier, &line.owner)) {
             owners.push(line.owner.clone());
