@@ -93,11 +93,21 @@ pub(super) fn is_a_tree(steering: &Steering, sink: &Sink) -> bool {
 
 /// Follows the parents backwards among what stayed until a policy comes up again; the cycle starts with its smallest index.
 fn cycle_from(start: usize, below: &[Vec<usize>], parents: &[usize]) -> Option<Vec<usize>> {
+    // The first of the policies that name it.
+    let mut above: Vec<Option<usize>> = vec![None; below.len()];
+    for (parent, children) in below.iter().enumerate().filter(|(parent, _)| parents[*parent] > 0) {
+        for child in children {
+            above[*child].get_or_insert(parent);
+        }
+    }
     let mut path = vec![start];
+    let mut seen = vec![false; below.len()];
+    seen[start] = true;
     loop {
         let at = *path.last()?;
-        let parent = (0..below.len()).find(|parent| parents[*parent] > 0 && below[*parent].contains(&at))?;
-        if let Some(from) = path.iter().position(|seen| *seen == parent) {
+        let parent = above[at]?;
+        if std::mem::replace(&mut seen[parent], true) {
+            let from = path.iter().position(|seen| *seen == parent)?;
             let mut cycle: Vec<usize> = path[from..].to_vec();
             cycle.reverse();
             let least = cycle.iter().enumerate().min_by_key(|(_, at)| **at).map_or(0, |(at, _)| at);
@@ -360,7 +370,7 @@ impl Whole<'_> {
     }
 
     /// Things of the zone itself that nothing uses.
-    pub(super) fn unused(&self, resolver: &Resolver<'_>, monitors_used: &[String]) {
+    pub(super) fn unused(&self, resolver: &Resolver<'_>, monitors_used: &BTreeSet<String>) {
         let mut pools: BTreeSet<PoolIx> = self.reach.iter().flatten().copied().collect();
         let policies: BTreeSet<usize> = self.model.steers.iter().flat_map(|steer| policies_below(self.model, steer.root)).collect();
         for (at, policy) in self.model.policies.iter().enumerate() {
@@ -376,7 +386,7 @@ impl Whole<'_> {
             }
         }
         for (name, item) in &resolver.monitors {
-            if !item.in_library && !monitors_used.iter().any(|used| used == name) {
+            if !item.in_library && !monitors_used.contains(*name) {
                 self.sink.warning(&item.def.at, &[format!("monitor {name:?}")], "no pool uses it");
             }
         }
@@ -384,9 +394,15 @@ impl Whole<'_> {
 
     /// Keys that count on steered names and stand on a policy below another.
     pub(super) fn ignored_keys(&self) {
+        let mut parents: BTreeMap<Child, &Policy> = BTreeMap::new();
+        for policy in &self.model.policies {
+            for child in policy.kind.children() {
+                parents.entry(child).or_insert(policy);
+            }
+        }
         for (at, keys) in self.steering.root_keys.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
             let child = Child::Policy(PolicyIx(at as u32));
-            let Some(parent) = self.model.policies.iter().find(|policy| policy.kind.children().contains(&child)) else { continue };
+            let Some(parent) = parents.get(&child) else { continue };
             for (spot, key) in keys {
                 let text = format!("{key} counts only where a steered name takes the policy whole; it is ignored below {}", subject_of(parent));
                 self.sink.warning(spot, &[subject_of(&self.model.policies[at])], text);

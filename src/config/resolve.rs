@@ -3,7 +3,7 @@
 //! No name may be defined twice among a zone and the libraries it sees, so one table serves all; library items see library items only.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::https;
@@ -24,6 +24,9 @@ pub(super) const DEFAULT_MAX_TTL: Ttl = 30;
 pub(super) const DEFAULT_MIN_TTL: Ttl = 10;
 /// `sticky_bits` where nothing is said.
 pub(super) const DEFAULT_STICKY_BITS: (u8, u8) = (20, 40);
+
+/// Errors of a zone after which no more hints are looked for.
+const MAX_HINTS: usize = 100;
 
 /// All library files together.
 #[derive(Debug, Default)]
@@ -130,6 +133,8 @@ pub(super) struct Steering {
     pub(super) steer_spots: Vec<Spot>,
     /// By position in `policies`: keys that count on steered names only.
     pub(super) root_keys: Vec<Vec<(Spot, &'static str)>>,
+    /// Positions in `steers` as they were read.
+    owners: HashMap<Name, usize>,
 }
 
 impl<'a> Resolver<'a> {
@@ -245,6 +250,11 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// `; did you mean "…"?`, or nothing; after many errors nothing, because thousands of unknown names among thousands of known ones would take minutes.
+    pub(super) fn hint<'w>(&self, word: &str, known: impl IntoIterator<Item = &'w str>) -> String {
+        if self.sink.errors() < MAX_HINTS { did_you_mean(word, known) } else { String::new() }
+    }
+
     fn unknown_child(&self, name: &Ref, subject: &[String]) {
         let text = if RESERVED_NAMES.contains(&name.value.as_str()) {
             let place = if name.value == "nearest" { "as the default of a geo policy" } else { "in all_down" };
@@ -252,15 +262,11 @@ impl<'a> Resolver<'a> {
         } else if self.is_forgiving() {
             return;
         } else if self.only_libraries {
-            let hint = did_you_mean(&name.value, self.children.keys().copied());
+            let hint = self.hint(&name.value, self.children.keys().copied());
             format!("found {:?}, but no library has such a pool or policy{hint}; a library can use library items only", name.value)
         } else {
             let monitor = if self.monitors.contains_key(name.value.as_str()) { " (there is a monitor of that name)" } else { "" };
-            format!(
-                "found {:?}, but there is no such pool or policy{monitor}{}",
-                name.value,
-                did_you_mean(&name.value, self.children.keys().copied())
-            )
+            format!("found {:?}, but there is no such pool or policy{monitor}{}", name.value, self.hint(&name.value, self.children.keys().copied()))
         };
         self.sink.error(&name.at, subject, text);
     }
@@ -274,6 +280,7 @@ impl<'a> Resolver<'a> {
             policy_spots: Vec::new(),
             steer_spots: Vec::new(),
             root_keys: Vec::new(),
+            owners: HashMap::new(),
         };
         if let Some((file, apex)) = zone {
             for def in &file.steers {
@@ -319,8 +326,8 @@ impl<'a> Resolver<'a> {
             Ok(owner) => return self.sink.error(&def.at, &subject, format!("{owner} is not below the zone {apex}")),
             Err(error) => return self.sink.error(&def.at, &subject, error.to_string()),
         };
-        if let Some(first) = out.steers.iter().position(|other| other.owner == owner) {
-            let text = format!("{owner} is steered in {} already", out.steer_spots[first]);
+        if let Some(first) = out.owners.get(&owner) {
+            let text = format!("{owner} is steered in {} already", out.steer_spots[*first]);
             return self.sink.error(&def.at, &subject, text);
         }
         let defaults = self.defaults.steer.clone();
@@ -347,6 +354,7 @@ impl<'a> Resolver<'a> {
         let all_down = all_down.or(defaults.all_down.as_ref()).map_or(Some(AllDown::All), |key| self.all_down(key, false, &subject));
         let ttl = own.ttl.as_ref().or(taken.ttl.as_ref()).or(defaults.ttl.as_ref());
         let answers = own.answers.as_ref().or(if own.use_.is_some() { None } else { defaults.answers.as_ref() });
+        out.owners.insert(owner.clone(), out.steers.len());
         out.steers.push(Steer {
             owner: owner.clone(),
             name: def.name.clone(),
@@ -392,7 +400,7 @@ impl<'a> Resolver<'a> {
             if !self.is_forgiving() {
                 let words = RESERVED_NAMES.iter().skip(1).copied();
                 let pools = self.children.iter().filter(|(_, named)| matches!(named, Named::Pool(_))).map(|(name, _)| *name);
-                let hint = did_you_mean(&name.value, words.clone().chain(pools));
+                let hint = self.hint(&name.value, words.clone().chain(pools));
                 let words: Vec<String> = words.map(|word| format!("{word:?}")).collect();
                 self.sink.error(&name.at, &subject, format!("found {:?}, expected {}, or the name of a pool{hint}", name.value, or_list(&words)));
             }
@@ -566,7 +574,10 @@ impl<'a> Resolver<'a> {
         let all_down = rule.all_down.as_ref().and_then(|key| self.all_down(key, item.in_library, &subject));
         subject.push("to".into());
         let to = rule.to.iter().filter_map(|name| self.child(name, item.in_library, &subject)).collect();
-        GeoRule { geo: rule.geo.clone(), asn: rule.asn.clone(), net: rule.net.clone(), to, fence: rule.fence, all_down, line: rule.at.line }
+        let (mut asn, mut net) = (rule.asn.clone(), rule.net.clone());
+        asn.sort_unstable();
+        net.sort_unstable();
+        GeoRule { geo: rule.geo.clone(), asn, net, to, fence: rule.fence, all_down, line: rule.at.line }
     }
 
     /// One bias per child, 0 where nothing is said.
@@ -582,7 +593,7 @@ impl<'a> Resolver<'a> {
                 Some(at) => all[at] = *value,
                 None if is_own => {
                     let known: BTreeSet<&str> = read_steer::mentioned(keys).into_iter().map(|name| name.value.as_str()).collect();
-                    let text = format!("found {:?}, which is no child of this policy{}", name.value, did_you_mean(&name.value, known));
+                    let text = format!("found {:?}, which is no child of this policy{}", name.value, self.hint(&name.value, known));
                     self.sink.error(&name.at, &subject, text);
                 }
                 // Defaults may speak of children that only some policies have.

@@ -1,6 +1,6 @@
 //! Pools and monitors of one zone: regions and monitors looked up, hosts derived from the names that reach a pool.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::raw::{CheckKind, MonitorKeys, PoolKeys, RawEndpoint, Ref};
 use super::resolve::{Item, Resolver};
 use super::source::{Located, Spot};
-use super::suggest::did_you_mean;
 use super::values::duration_words;
 use crate::health::Thresholds;
 use crate::policy::model::{
@@ -49,7 +48,7 @@ fn pool(resolver: &Resolver<'_>, item: Item<'_, PoolKeys>, label: &str) -> Pool 
             None => {
                 let mut subject = subject_of(item);
                 subject.push("region".into());
-                let hint = did_you_mean(&region.value, resolver.regions.keys().copied());
+                let hint = resolver.hint(&region.value, resolver.regions.keys().copied());
                 resolver.sink.error(
                     &region.at,
                     &subject,
@@ -97,7 +96,7 @@ pub(super) fn reach(model: &ZoneModel) -> Vec<Vec<PoolIx>> {
                 }));
             }
         }
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         pools.retain(|ix| seen.insert(*ix));
         pools
     };
@@ -106,16 +105,16 @@ pub(super) fn reach(model: &ZoneModel) -> Vec<Vec<PoolIx>> {
 
 /// Positions of all policies at and below `child`.
 pub(super) fn policies_below(model: &ZoneModel, child: Child) -> Vec<usize> {
-    let (mut seen, mut open) = (Vec::new(), vec![child]);
+    let (mut found, mut seen, mut open) = (Vec::new(), BTreeSet::new(), vec![child]);
     while let Some(child) = open.pop() {
         let Child::Policy(ix) = child else { continue };
         let ix = ix.0 as usize;
-        if !seen.contains(&ix) && ix < model.policies.len() {
-            seen.push(ix);
+        if ix < model.policies.len() && seen.insert(ix) {
+            found.push(ix);
             open.extend(model.policies[ix].kind.children());
         }
     }
-    seen
+    found
 }
 
 /// What [`attach`] found out.
@@ -125,7 +124,7 @@ pub(super) struct Attached {
     /// Files of certificate authorities, and who names them.
     pub(super) ca_files: Vec<(String, Located<PathBuf>)>,
     /// Names of the monitors in use.
-    pub(super) used: Vec<String>,
+    pub(super) used: BTreeSet<String>,
 }
 
 /// Makes the monitors that the pools use and puts their indexes into the endpoints. A monitor without a host becomes one per host.
@@ -133,15 +132,14 @@ pub(super) struct Attached {
 pub(super) fn attach(resolver: &mut Resolver<'_>, model: &mut ZoneModel, reach: &[Vec<PoolIx>], steering_sound: bool) -> Attached {
     let mut out = Attached::default();
     let mut made: BTreeMap<(String, Option<String>), MonitorIx> = BTreeMap::new();
-    for at in 0..resolver.pools.len() {
+    let mut steers: Vec<Vec<u32>> = vec![Vec::new(); resolver.pools.len()];
+    for (steer, pools) in reach.iter().enumerate() {
+        pools.iter().for_each(|ix| steers[ix.0 as usize].push(steer as u32));
+    }
+    for (at, steers) in steers.into_iter().enumerate() {
         let item = resolver.pools[at];
-        let owners: Vec<_> =
-            model.steers.iter().zip(reach).filter(|(_, pools)| pools.contains(&PoolIx(at as u32))).map(|(steer, _)| &steer.owner).collect();
-        let host = Hosts {
-            pool: item.def.name.clone(),
-            owners: owners.iter().map(|owner| owner.to_string().trim_end_matches('.').to_string()).collect(),
-            steering_sound,
-        };
+        let owner = |steer: u32| model.steers[steer as usize].owner.to_string().trim_end_matches('.').to_string();
+        let host = Hosts { pool: item.def.name.clone(), owners: steers.into_iter().map(owner).collect(), steering_sound };
         for (number, endpoint) in item.def.keys.endpoints.iter().enumerate() {
             let names = endpoint.monitors.as_ref().unwrap_or(&item.def.keys.monitors);
             let all = names.iter().filter_map(|name| one(resolver, item, name, &host, &mut made, &mut out)).collect();
@@ -197,7 +195,7 @@ fn one(
     subject.push("monitor".into());
     let Some(monitor) = resolver.monitors.get(name.value.as_str()).copied() else {
         if !resolver.is_forgiving() {
-            let hint = did_you_mean(&name.value, resolver.monitors.keys().copied());
+            let hint = resolver.hint(&name.value, resolver.monitors.keys().copied());
             resolver.sink.error(
                 &name.at,
                 &subject,
@@ -215,8 +213,7 @@ fn one(
         resolver.unsound.push((subject[0].clone(), name.at.clone()));
         return None;
     }
-    if !out.used.contains(&name.value) {
-        out.used.push(name.value.clone());
+    if out.used.insert(name.value.clone()) {
         resolver.note_unsound(monitor.def.sound, &format!("monitor {:?}", name.value), &monitor.def.at);
     }
     let keys = monitor.def.keys.over(resolver.monitor_defaults(monitor.in_library));

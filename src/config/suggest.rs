@@ -1,12 +1,16 @@
 //! "Did you mean": the nearest of some known words.
 
-/// The word among `known` that `word` is most likely a slip of, if any is near enough.
+/// The most words that are compared; a name is looked up far quicker than its like.
+const MAX_KNOWN: usize = 5000;
+
+/// The word among `known`, the first [`MAX_KNOWN`] of them, that `word` is most likely a slip of, if any is near enough.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // One slip in short words, a third of the letters in longer ones.
     let most = (word.chars().count() / 3).max(1);
     let lower = word.to_lowercase();
     known
         .into_iter()
+        .take(MAX_KNOWN)
         .filter(|candidate| *candidate != word)
         .map(|candidate| (distance(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(slips, candidate)| *slips <= most && *slips < candidate.chars().count().max(lower.chars().count()))

@@ -101,8 +101,7 @@ fn fill<'a>(
     let sound = whole && sink.errors() == errors_before && resolver.is_sound();
     let reach = resolve_pool::reach(model);
     let attached = resolve_pool::attach(resolver, model, &reach, sound);
-    let concerned =
-        resolver.monitors.iter().filter(|(name, item)| zone.is_none() || !item.in_library || attached.used.iter().any(|used| used == *name));
+    let concerned = resolver.monitors.iter().filter(|(name, item)| zone.is_none() || !item.in_library || attached.used.contains(**name));
     concerned.for_each(|(_, item)| resolve_pool::check_monitor(resolver, *item));
     model.monitors = attached.monitors;
     let cnames = {

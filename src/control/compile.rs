@@ -1,6 +1,7 @@
 //! From checked definitions to what a zone is answered from, health apart: tree, class maps, classes. Long work; runs on a worker thread.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use super::api::{CheckSpec, CheckTarget};
@@ -99,16 +100,25 @@ pub fn compile(model: &Arc<ZoneModel>, geo: &GeoSources, shared: &mut SharedMaps
     let owners: Vec<Name> = model.steers.iter().map(|steer| steer.owner.clone()).collect();
     let tree = ZoneTree::build(&model.name, &model.records, &owners).map_err(CompileError::Tree)?;
     let mut roots: Vec<Root> = Vec::new();
+    // Positions in `roots`: by all that a plan depends on, and by what the classes depend on.
+    let (mut known, mut alike) = (HashMap::<_, usize>::new(), HashMap::<_, usize>::new());
     let mut steered = Vec::with_capacity(model.steers.len());
     for (at, steer) in model.steers.iter().enumerate() {
-        let same = roots.iter().position(|root| shares_plans(&model.steers[root.steer], steer));
+        let same = known.get(&plan_key(steer)).copied();
         let steering = match same {
             Some(found) => {
                 roots[found].steers.push(at);
                 found
             }
             None => {
-                roots.push(compile_root(model, at, geo, shared, &roots)?);
+                // Names that differ in TTL alone still have the same classes.
+                let root = match alike.get(&steer.root) {
+                    Some(like) => Root { steer: at, steers: vec![at], ..roots[*like].clone() },
+                    None => compile_root(model, at, geo, shared)?,
+                };
+                roots.push(root);
+                known.insert(plan_key(steer), roots.len() - 1);
+                alike.entry(steer.root).or_insert(roots.len() - 1);
                 roots.len() - 1
             }
         };
@@ -120,16 +130,12 @@ pub fn compile(model: &Arc<ZoneModel>, geo: &GeoSources, shared: &mut SharedMaps
 }
 
 /// Everything that a plan depends on but the owner.
-fn shares_plans(a: &Steer, b: &Steer) -> bool {
-    a.root == b.root && a.ttl == b.ttl && a.all_down == b.all_down && a.answers == b.answers && a.is_cname == b.is_cname
+fn plan_key(steer: &Steer) -> impl Eq + Hash + use<> {
+    (steer.root, steer.ttl, steer.all_down, steer.answers, steer.is_cname)
 }
 
-fn compile_root(model: &Arc<ZoneModel>, at: usize, geo: &GeoSources, shared: &mut SharedMaps, done: &[Root]) -> Result<Root, CompileError> {
+fn compile_root(model: &Arc<ZoneModel>, at: usize, geo: &GeoSources, shared: &mut SharedMaps) -> Result<Root, CompileError> {
     let steer = &model.steers[at];
-    // Names that differ in TTL alone still have the same classes.
-    if let Some(like) = done.iter().find(|root| model.steers[root.steer].root == steer.root) {
-        return Ok(Root { steer: at, steers: vec![at], ..like.clone() });
-    }
     let mut classes: Vec<Class> = Vec::new();
     let mut ids: HashMap<Class, u16> = HashMap::new();
     let mut class_of = |facts: &Facts, net| {

@@ -311,9 +311,9 @@ pub enum WeightedMode {
 pub struct GeoRule {
     /// `EU`, `AS-TR`, `NA-US-CA`.
     pub geo: Vec<GeoCode>,
-    /// Autonomous system numbers.
+    /// Autonomous system numbers, sorted.
     pub asn: Vec<u32>,
-    /// Networks.
+    /// Networks, sorted.
     pub net: Vec<Prefix>,
     /// In order of preference.
     pub to: Vec<Child>,
@@ -422,7 +422,7 @@ pub struct Https {
 }
 
 /// TTL bounds of a steered name, seconds; 1 ≤ min ≤ max.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TtlRange {
     /// While everything consulted is settled.
     pub max: Ttl,

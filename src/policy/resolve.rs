@@ -186,8 +186,8 @@ fn by_rule(
 
 fn rank(rule: &GeoRule, client: Client<'_>) -> Option<Rank> {
     let facts = client.facts;
-    let net = client.net.and_then(|deepest| rule.net.iter().filter(|net| holds(net, &deepest)).map(|net| Rank::Net(net.len)).max());
-    let asn = facts.asn.filter(|asn| rule.asn.contains(asn)).map(|_| Rank::Asn);
+    let net = client.net.and_then(|deepest| longest(&rule.net, &deepest)).map(Rank::Net);
+    let asn = facts.asn.filter(|asn| rule.asn.binary_search(asn).is_ok()).map(|_| Rank::Asn);
     let place = rule
         .geo
         .iter()
@@ -200,6 +200,14 @@ fn rank(rule: &GeoRule, client: Client<'_>) -> Option<Rank> {
         })
         .max();
     net.max(asn).max(place)
+}
+
+/// Length of the longest of the sorted `nets` that holds `inner`. By bisection: a class map asks this for each of up to 100,000 networks.
+fn longest(nets: &[Prefix], inner: &Prefix) -> Option<u8> {
+    if nets.len() <= usize::from(inner.len) {
+        return nets.iter().filter(|net| holds(net, inner)).map(|net| net.len).max();
+    }
+    (0..=inner.len).rev().find(|len| nets.binary_search(&space::prefix_of(inner.addr, *len)).is_ok())
 }
 
 fn matched_by(rank: Rank, client: Client<'_>) -> String {

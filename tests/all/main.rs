@@ -31,6 +31,7 @@ mod rfc_lookup;
 mod rfc_lookup_dname;
 mod rfc_lookup_wildcard;
 mod rfc_transport;
+mod scale;
 mod serve;
 mod service;
 mod stand_in;

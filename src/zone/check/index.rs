@@ -118,7 +118,7 @@ impl<'a> Index<'a> {
                 current = None;
             }
             let is_cut = self.nodes[at].has_ns && self.key(at) != apex;
-            let has_dname = self.rrsets(at).any(|(rtype, _)| rtype == RecordType::DNAME);
+            let has_dname = self.has(at, RecordType::DNAME);
             if is_cut || has_dname {
                 current = Some(Barrier { node: at, is_dname: !is_cut });
             }
@@ -147,6 +147,12 @@ impl<'a> Index<'a> {
         })
     }
 
+    /// Whether the node has records of the type; by bisection, because it is asked for every target and sets may be large.
+    fn has(&self, node: usize, rtype: RecordType) -> bool {
+        let positions = &self.order[self.nodes[node].records.clone()];
+        positions.binary_search_by_key(&rtype, |at| self.records[*at as usize].rtype).is_ok()
+    }
+
     fn lower_bound(&self, key: &[u8]) -> usize {
         self.nodes.partition_point(|node| &self.keys[node.key.clone()] < key)
     }
@@ -173,8 +179,8 @@ impl<'a> Index<'a> {
                     return node.barrier;
                 }
                 let strictly = name.len() < key.len();
-                let has_dname = strictly && self.rrsets(at).any(|(rtype, _)| rtype == RecordType::DNAME);
-                let is_cut = node.has_ns && !self.rrsets(at).any(|(rtype, _)| rtype == RecordType::SOA);
+                let has_dname = strictly && self.has(at, RecordType::DNAME);
+                let is_cut = node.has_ns && !self.has(at, RecordType::SOA);
                 return (is_cut || has_dname).then_some(Barrier { node: at, is_dname: !is_cut });
             }
             above = parent_key(name);

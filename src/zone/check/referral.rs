@@ -1,5 +1,6 @@
 //! Referrals that do not fit a UDP reply with the glue that resolvers cannot do without (RFC 9471 §3.1).
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::index::key_of;
@@ -36,11 +37,11 @@ impl Checker<'_> {
     fn referral_records(&self, servers: Range<usize>) -> Vec<(Name, RecordType, &[u8])> {
         let owner = &self.index.record(servers.start).owner;
         let mut records: Vec<(Name, RecordType, &[u8])> = Vec::new();
-        let mut glue: Vec<Name> = Vec::new();
+        let (mut glue, mut known): (Vec<Name>, HashSet<Name>) = (Vec::new(), HashSet::new());
         for position in servers {
             let record = self.index.record(position);
             records.push((owner.clone(), RecordType::NS, &record.rdata));
-            glue.extend(target_of(record).filter(|target| target.is_at_or_below(owner) && !glue.contains(target)));
+            glue.extend(target_of(record).filter(|target| target.is_at_or_below(owner) && known.insert(target.clone())));
         }
         for name in glue {
             let Some(node) = self.index.find(&key_of(name.as_wire())) else { continue };
