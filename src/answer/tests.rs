@@ -12,12 +12,12 @@ use crate::dns::{Name, RecordType};
 use crate::policy::model::{SerialSource, ZoneModel};
 use crate::world::{DownZone, ServerOptions, ZoneIndex, ZoneWorld};
 use crate::zone::tree::ZoneTree;
-use crate::zone::{Place, Record, rdata};
+use crate::zone::{Place, Record, Records, rdata};
 
 /// `owner TTL TYPE data` lines, names relative to the apex.
 fn zone(apex: &str, lines: &str) -> Arc<ZoneWorld> {
     let origin = Name::parse_absolute(apex).expect("an apex");
-    let records: Vec<Record> = lines
+    let records: Records = lines
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty())
@@ -32,14 +32,14 @@ fn zone(apex: &str, lines: &str) -> Arc<ZoneWorld> {
         })
         .collect();
     let tree = ZoneTree::build(&origin, &records, &[]).expect("small");
-    let model = ZoneModel { records, soa_serial: SerialSource::File, ..ZoneModel::empty(origin) };
+    let model = ZoneModel { soa_serial: SerialSource::File, ..ZoneModel::empty(origin) };
     Arc::new(ZoneWorld {
         serial: tree.soa_serial(),
         tree: Arc::new(tree),
         ttls: HashMap::new(),
         steered: Arc::new([]),
         steerings: Vec::new(),
-        slot: 1,
+        slot: apex.len() as u32,
         model: Arc::new(model),
         view: Arc::default(),
     })

@@ -179,7 +179,7 @@ impl<'w> Walk<'_, 'w, '_> {
             return self.any(zone, node, owner);
         }
         if let Some(rrset) = tree.rrset(node, rtype) {
-            return self.rrset(zone, node, rrset, owner);
+            return self.rrset(zone, node, &rrset, owner);
         }
         if let Some(cname) = tree.rrset(node, RecordType::CNAME) {
             if matches!(rtype, RecordType::RRSIG | RecordType::NSEC) {
@@ -187,13 +187,13 @@ impl<'w> Walk<'_, 'w, '_> {
                 return self.negative(zone, owner);
             }
             let is_first = self.writer.is_empty();
-            self.rrset(zone, node, cname, owner)?;
+            self.rrset(zone, node, &cname, owner)?;
             if is_first {
                 // The next owner points to it. A record is owner (a pointer), ten octets, data.
                 self.writer.learn_question();
                 self.writer.learn_labels_at(self.request.question.end + 12);
             }
-            self.onward = tree.rdatas(cname).next().and_then(QueryName::read);
+            self.onward = tree.rdatas(&cname).next().and_then(QueryName::read);
             return Ok(());
         }
         match tree.node(node).steer {
@@ -260,10 +260,10 @@ impl<'w> Walk<'_, 'w, '_> {
         self.writer.learn_question();
         for extra in tree.extras(rrset) {
             let Some((name, set)) = tree.extra(extra) else { continue };
-            let ttl = ttl_of(zone, extra.node, set);
+            let ttl = ttl_of(zone, extra.node, &set);
             let name = if name.is_empty() { name_of(self.request, owner) } else { name };
             let start = self.writer.mark();
-            for rdata in tree.rdatas(set) {
+            for rdata in tree.rdatas(&set) {
                 if self.writer.put_record(Section::Additional, name, set.rtype, ttl, rdata, []).is_err() {
                     self.writer.rewind(start);
                     if extra.is_needed {
@@ -328,7 +328,7 @@ impl<'w> Walk<'_, 'w, '_> {
 
     fn soa(&mut self, zone: &ZoneWorld, section: Section, ttl: Ttl) -> Result<(), Full> {
         let tree = &zone.tree;
-        let Some(rdata) = tree.soa().and_then(|soa| tree.rdatas(soa).next()) else { return Ok(()) };
+        let Some(rdata) = tree.soa().and_then(|soa| tree.rdatas(&soa).next()) else { return Ok(()) };
         self.writer.learn_question();
         self.writer.put_record(section, tree.apex().as_wire(), RecordType::SOA, ttl, rdata, compressible(RecordType::SOA, rdata))?;
         self.writer.patch(self.writer.len() - 20, &zone.serial.to_be_bytes());
@@ -340,7 +340,7 @@ impl<'w> Walk<'_, 'w, '_> {
         let tree = &zone.tree;
         if self.request.question.rtype == RecordType::DS && tree.name(cut) == name.as_wire() {
             return match tree.rrset(cut, RecordType::DS) {
-                Some(ds) => self.rrset(zone, cut, ds, owner),
+                Some(ds) => self.rrset(zone, cut, &ds, owner),
                 None => self.negative(zone, owner),
             };
         }
@@ -351,16 +351,16 @@ impl<'w> Walk<'_, 'w, '_> {
         self.writer.learn_question();
         let Some(ns) = tree.rrset(cut, RecordType::NS) else { return Ok(()) };
         let cut_name = QueryName::read(tree.name(cut)).unwrap_or_else(QueryName::root);
-        self.records(Section::Authority, Owner::Target(&cut_name), RecordType::NS, ttl_of(zone, cut, ns), tree.rdatas(ns))?;
-        self.extras(zone, ns, owner)
+        self.records(Section::Authority, Owner::Target(&cut_name), RecordType::NS, ttl_of(zone, cut, &ns), tree.rdatas(&ns))?;
+        self.extras(zone, &ns, owner)
     }
 
     /// RFC 6672 §3.2: the DNAME, the CNAME made from it, and on.
     fn at_dname(&mut self, zone: &'w ZoneWorld, node: NodeId, name: &QueryName, owner: Owner<'_>) -> Result<(), Full> {
         let tree = &zone.tree;
         let Some(dname) = tree.rrset(node, RecordType::DNAME) else { return Ok(()) };
-        let Some(target) = tree.rdatas(dname).next() else { return Ok(()) };
-        let ttl = ttl_of(zone, node, dname);
+        let Some(target) = tree.rdatas(&dname).next() else { return Ok(()) };
+        let ttl = ttl_of(zone, node, &dname);
         self.writer.learn_question();
         // A chain may come by more than once, but no set stands in a message twice (RFC 2181 §5).
         if !self.writer.holds(self.request.question.end, tree.name(node), RecordType::DNAME) {
@@ -389,13 +389,13 @@ impl<'w> Walk<'_, 'w, '_> {
     fn any(&mut self, zone: &'w ZoneWorld, node: NodeId, owner: Owner<'_>) -> Result<(), Full> {
         let tree = &zone.tree;
         if let Some(cname) = tree.rrset(node, RecordType::CNAME) {
-            return self.rrset(zone, node, cname, owner);
+            return self.rrset(zone, node, &cname, owner);
         }
         let steer = tree.node(node).steer;
         if steer != NO_STEER && zone.steered.get(steer as usize).is_some_and(|name| name.is_cname) {
             return self.steered(zone, steer, owner);
         }
-        let is_empty = tree.rrsets(node).is_empty() && tree.node(node).steer == NO_STEER;
+        let is_empty = tree.rrsets(node).next().is_none() && tree.node(node).steer == NO_STEER;
         if is_empty {
             return self.negative(zone, owner);
         }

@@ -7,7 +7,7 @@ use super::resolve_pool::{DEFAULT_ANSWERS, policies_below};
 use super::source::{Sink, Spot};
 use crate::dns::{Name, RecordType};
 use crate::policy::model::{AllDown, Child, GeoDefault, Policy, PolicyIx, PolicyKind, Pool, PoolIx, Target, ZoneModel};
-use crate::zone::Record;
+use crate::zone::{self, Owners, Place, Records};
 
 /// How deep policies may nest: far beyond what anyone can follow, and it bounds every walk over the tree.
 pub(super) const MAX_NESTING: usize = 64;
@@ -411,10 +411,13 @@ impl Whole<'_> {
     }
 
     /// Steered names against the static records: same type at the same owner, below a delegation or a DNAME.
-    pub(super) fn static_records(&self, spot_of: impl Fn(&Record) -> Spot) {
-        let mut at_owner: BTreeMap<&Name, Vec<&Record>> = BTreeMap::new();
-        self.model.records.iter().for_each(|record| at_owner.entry(&record.owner).or_default().push(record));
+    pub(super) fn static_records(&self, records: &Records, spot_of: impl Fn(Place) -> Spot) {
+        if self.model.steers.is_empty() {
+            return;
+        }
         let apex = &self.model.name;
+        let owners = Owners::group(apex, records);
+        let mut path = zone::Path::new();
         for (at, steer) in self.model.steers.iter().enumerate() {
             let subject = [format!("steer {:?}", steer.name)];
             let spot = &self.steering.steer_spots[at];
@@ -422,32 +425,36 @@ impl Whole<'_> {
             self.reach[at].iter().for_each(|ix| types.extend(steered_types(self.pool(*ix))));
             types.extend(steer.https.as_ref().map(|_| RecordType::HTTPS));
             let mut said = BTreeSet::new();
-            for record in at_owner.get(&steer.owner).into_iter().flatten() {
-                let clash = steer.is_cname || types.contains(&record.rtype) || record.rtype == RecordType::CNAME;
-                let clash = clash && steer.owner != *apex || types.contains(&record.rtype);
-                if clash && said.insert(record.rtype) {
+            path.set(steer.owner.as_wire());
+            let firsts = |labels: usize| {
+                let owner = owners.find(&path, labels);
+                owner.into_iter().flat_map(|owner| owners.rrsets(owner)).map(|(rtype, range)| (rtype, spot_of(owners.record(range.start).place)))
+            };
+            for (rtype, place) in firsts(path.labels()) {
+                let clash = steer.is_cname || types.contains(&rtype) || rtype == RecordType::CNAME;
+                let clash = clash && steer.owner != *apex || types.contains(&rtype);
+                if clash && said.insert(rtype) {
                     let why = if steer.is_cname { "a CNAME-steered name has no other data" } else { "a type is either steered or static" };
-                    self.sink.error(spot, &subject, format!("{} has a static {} record ({}); {why}", steer.owner, record.rtype, spot_of(record)));
+                    self.sink.error(spot, &subject, format!("{} has a static {rtype} record ({place}); {why}", steer.owner));
                 }
             }
-            let mut above = Some(steer.owner.clone());
-            while let Some(name) = above.filter(|name| name != apex && name.is_at_or_below(apex)) {
-                for record in at_owner.get(&name).into_iter().flatten() {
-                    let text = match record.rtype {
-                        RecordType::NS => format!("{} is delegated away ({}), so nothing there is answered from this zone", name, spot_of(record)),
-                        RecordType::DNAME if name != steer.owner => {
-                            format!("{} is a DNAME ({}), so nothing below it is answered", name, spot_of(record))
-                        }
+            let mut name = steer.owner.clone();
+            for labels in (apex.label_count() + 1..=path.labels()).rev() {
+                for (rtype, place) in firsts(labels) {
+                    let text = match rtype {
+                        RecordType::NS => format!("{name} is delegated away ({place}), so nothing there is answered from this zone"),
+                        RecordType::DNAME if name != steer.owner => format!("{name} is a DNAME ({place}), so nothing below it is answered"),
                         _ => continue,
                     };
-                    if said.insert(record.rtype) {
+                    if said.insert(rtype) {
                         self.sink.error(spot, &subject, text);
                     }
                 }
-                above = name.parent();
+                name = name.parent().unwrap_or_else(Name::root);
             }
-            for record in at_owner.get(apex).into_iter().flatten().filter(|record| record.rtype == RecordType::DNAME && steer.owner != *apex) {
-                self.sink.error(spot, &subject, format!("{apex} is a DNAME ({}), so nothing below it is answered", spot_of(record)));
+            let is_dname = |(rtype, _): &(RecordType, Spot)| *rtype == RecordType::DNAME && steer.owner != *apex;
+            for (_, place) in firsts(apex.label_count()).filter(is_dname) {
+                self.sink.error(spot, &subject, format!("{apex} is a DNAME ({place}), so nothing below it is answered"));
             }
         }
     }

@@ -13,7 +13,7 @@ use super::source::{Located, Sink, Spot};
 use crate::dns::Name;
 use crate::policy::model::{SerialSource, ZoneModel};
 use crate::zone::check::Fault;
-use crate::zone::{self, Record, Ttl, master};
+use crate::zone::{self, Records, Ttl, master};
 
 /// A master file to be read for a zone.
 pub(super) struct Wanted<'w> {
@@ -32,7 +32,7 @@ pub(super) struct Wanted<'w> {
 /// What a master file and its includes hold.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
-    pub(super) records: Vec<Record>,
+    pub(super) records: Records,
     /// As problems name them; places of records point in here, from `first_file` on.
     pub(super) files: Vec<PathBuf>,
     /// As they were read.
@@ -70,10 +70,10 @@ pub(super) fn parse(reader: &Reader<'_>, wanted: &Wanted<'_>, sink: &Sink) -> Pa
         places.borrow_mut().insert(shown.clone(), path);
         Ok((shown, text.to_vec()))
     };
-    let mut records = Vec::new();
+    let mut records = Records::new();
     let source =
         master::Source { text: &text, file: shown, origin: wanted.origin.clone(), default_ttl: wanted.default_ttl, first_file: wanted.first_file };
-    let parsed = master::parse(source, &mut include, &mut |record| records.push(record));
+    let parsed = master::parse(source, &mut include, &mut records);
     let whole = parsed.errors.is_empty();
     for error in parsed.errors {
         sink.error(&Spot { file: error.file.as_path().into(), line: error.line }, &[], error.kind.to_string());
@@ -83,10 +83,10 @@ pub(super) fn parse(reader: &Reader<'_>, wanted: &Wanted<'_>, sink: &Sink) -> Pa
 }
 
 /// Checks the static records of a zone. SOA and NS of a TOML zone (`derived`) were asked for where they are written.
-pub(super) fn check(model: &ZoneModel, derived: bool, sink: &Sink) {
+pub(super) fn check(model: &ZoneModel, records: &Records, derived: bool, sink: &Sink) {
     // A steered name is there for MX, SRV and NS records to point at.
     let steered = model.steers.iter().filter(|steer| !steer.is_cname).map(|steer| steer.owner.clone()).collect();
-    for fault in zone::check::check(&model.name, &model.records, &steered) {
+    for fault in zone::check::check(&model.name, records, &steered) {
         if derived && matches!(fault.fault, Fault::NoSoa | Fault::NoApexNs) {
             continue;
         }
@@ -131,6 +131,7 @@ pub(super) fn zones(context: &Context<'_>, entries: &[PathBuf], taken: &[PathBuf
             name: None,
             declared_in: reader.shown(path),
             model: None,
+            records: Records::new(),
             content: 0,
             sources: BTreeMap::new(),
             problems: vec![problem],
@@ -143,14 +144,9 @@ pub(super) fn zones(context: &Context<'_>, entries: &[PathBuf], taken: &[PathBuf
 pub(super) fn alone(reader: &Reader<'_>, wanted: &Wanted<'_>, config: Option<&Path>) -> LoadedZone {
     let sink = Sink::default();
     let mut parsed = parse(reader, wanted, &sink);
-    let model = ZoneModel {
-        files: std::mem::take(&mut parsed.files),
-        records: std::mem::take(&mut parsed.records),
-        soa_serial: SerialSource::File,
-        ..ZoneModel::empty(wanted.origin.clone())
-    };
+    let model = ZoneModel { files: std::mem::take(&mut parsed.files), soa_serial: SerialSource::File, ..ZoneModel::empty(wanted.origin.clone()) };
     if sink.errors() == 0 {
-        check(&model, false, &sink);
+        check(&model, &parsed.records, false, &sink);
     }
     let content = content_hash(reader, &parsed.paths, Some(wanted.origin), &Defaults::default());
     let sources = reader.sources(parsed.paths.into_iter().chain(config.map(Path::to_path_buf)));
@@ -159,6 +155,7 @@ pub(super) fn alone(reader: &Reader<'_>, wanted: &Wanted<'_>, config: Option<&Pa
         name: Some(wanted.origin.clone()),
         declared_in: reader.shown(wanted.path),
         model: sound.then(|| Arc::new(model)),
+        records: if sound { parsed.records } else { Records::new() },
         content,
         sources,
         problems: sorted(sink.into_problems()),

@@ -9,7 +9,7 @@ use super::source::{Located, Sink, Spot};
 use super::{masters, resolve_pool};
 use crate::dns::{Name, RecordType};
 use crate::policy::model::ZoneModel;
-use crate::zone::{Place, Record, Ttl};
+use crate::zone::{Place, Records, Ttl};
 
 /// SOA refresh, retry and expire where nothing is said.
 pub(super) const DEFAULT_SOA_TIMES: [u32; 3] = [3600, 900, 1_209_600];
@@ -22,7 +22,7 @@ pub(super) const FIRST_MASTER_FILE: u16 = 1;
 /// The static part that a master file gives: its records, and its files as problems name them.
 #[derive(Debug)]
 pub(super) struct MasterPart {
-    pub(super) records: Vec<Record>,
+    pub(super) records: Records,
     pub(super) files: Vec<PathBuf>,
     /// False when some of it could not be read.
     pub(super) whole: bool,
@@ -31,7 +31,7 @@ pub(super) struct MasterPart {
 impl Default for MasterPart {
     /// A zone without a master file.
     fn default() -> MasterPart {
-        MasterPart { records: Vec::new(), files: Vec::new(), whole: true }
+        MasterPart { records: Records::new(), files: Vec::new(), whole: true }
     }
 }
 
@@ -39,6 +39,8 @@ impl Default for MasterPart {
 #[derive(Debug)]
 pub(super) struct Assembled {
     pub(super) model: ZoneModel,
+    /// Static records, the SOA among them. Its serial is a placeholder that `control` replaces when the model's source is `Derived`.
+    pub(super) records: Records,
     /// Files of certificate authorities, and the subject that names each.
     pub(super) ca_files: Vec<(String, Located<PathBuf>)>,
     /// Definitions that the zone uses and that are broken by themselves.
@@ -57,16 +59,16 @@ pub(super) fn assemble(raw: &RawFile, zone: &RawZone, apex: &Name, library: &Lib
     let part_whole = part.whole;
     let mut records = part.records;
     own_records(raw, zone, apex, part_whole, &mut records, sink);
-    let mut model = ZoneModel { files, records, ..ZoneModel::empty(apex.clone()) };
+    let mut model = ZoneModel { files, ..ZoneModel::empty(apex.clone()) };
     let mut resolver = Resolver::new(Some(raw), library, base, sink);
-    let ca_files = fill(&mut resolver, &mut model, Some((raw, apex)), errors_before, raw.whole && part_whole);
-    add_static_https(&mut model);
+    let ca_files = fill(&mut resolver, &mut model, Some((raw, apex, &records)), errors_before, raw.whole && part_whole);
+    add_static_https(&model, &mut records);
     if part_whole && raw.whole {
-        masters::check(&model, true, sink);
+        masters::check(&model, &records, true, sink);
     }
     let library_files = resolver.library_files(library);
     let misses_library = resolver.misses_library.get();
-    Assembled { model, ca_files, unsound: resolver.unsound, misses_library, library_files }
+    Assembled { model, records, ca_files, unsound: resolver.unsound, misses_library, library_files }
 }
 
 /// Checks the libraries by themselves: whatever is wrong with their items is said even if no zone uses them.
@@ -81,12 +83,12 @@ pub(super) fn check_library(library: &Library, base: &Defaults, sink: &Sink) {
 fn fill<'a>(
     resolver: &mut Resolver<'a>,
     model: &mut ZoneModel,
-    zone: Option<(&'a RawFile, &Name)>,
+    zone: Option<(&'a RawFile, &Name, &Records)>,
     errors_before: usize,
     whole: bool,
 ) -> Vec<(String, Located<PathBuf>)> {
     let sink = resolver.sink;
-    let mut steering = resolver.steering(zone);
+    let mut steering = resolver.steering(zone.map(|(raw, apex, _)| (raw, apex)));
     if !checks::is_a_tree(&steering, sink) {
         return Vec::new();
     }
@@ -119,35 +121,34 @@ fn fill<'a>(
     whole.lacking();
     whole.empty_ends();
     whole.sizes();
-    if zone.is_some() {
+    if let Some((_, _, records)) = zone {
         whole.unused(resolver, &attached.used);
-        whole.static_records(|record| spot_of(model, record));
+        whole.static_records(records, |place| spot_of(model, place));
     }
     attached.ca_files
 }
 
 /// HTTPS records of steered names that are the same for everybody.
-fn add_static_https(model: &mut ZoneModel) {
+fn add_static_https(model: &ZoneModel, records: &mut Records) {
     for steer in &model.steers {
         let Some(https) = steer.https.as_ref().filter(|https| !https.has_hints) else { continue };
         // One that the files have already was told as an error.
-        if model.records.iter().any(|record| record.rtype == RecordType::HTTPS && record.owner == steer.owner) {
+        if records.iter().any(|record| record.rtype == RecordType::HTTPS && record.owner.eq_ignore_ascii_case(steer.owner.as_wire())) {
             continue;
         }
-        let place = Place { file: 0, line: https.line };
-        model.records.push(Record { owner: steer.owner.clone(), rtype: RecordType::HTTPS, ttl: steer.ttl.max, rdata: https.rdata.clone(), place });
+        records.push(&steer.owner, RecordType::HTTPS, steer.ttl.max, &https.rdata, Place { file: 0, line: https.line });
     }
 }
 
-fn spot_of(model: &ZoneModel, record: &Record) -> Spot {
-    let file = model.files.get(usize::from(record.place.file)).map_or(Path::new(""), PathBuf::as_path);
-    Spot { file: file.into(), line: record.place.line }
+fn spot_of(model: &ZoneModel, place: Place) -> Spot {
+    let file = model.files.get(usize::from(place.file)).map_or(Path::new(""), PathBuf::as_path);
+    Spot { file: file.into(), line: place.line }
 }
 
 /// Adds what the TOML file says of itself: SOA, NS and `[records]`.
-fn own_records(raw: &RawFile, zone: &RawZone, apex: &Name, part_whole: bool, records: &mut Vec<Record>, sink: &Sink) {
+fn own_records(raw: &RawFile, zone: &RawZone, apex: &Name, part_whole: bool, records: &mut Records, sink: &Sink) {
     let subject = ["zone".to_string()];
-    let has = |records: &[Record], rtype| records.iter().any(|record| record.rtype == rtype && record.owner == *apex);
+    let has = |records: &Records, rtype| records.iter().any(|record| record.rtype == rtype && record.owner.eq_ignore_ascii_case(apex.as_wire()));
     let (file_soa, file_ns) = (has(records, RecordType::SOA), has(records, RecordType::NS));
     if let (Some(at), true) = (&zone.soa.at, file_soa) {
         sink.error(at, &subject, "found soa, but the file has an SOA record; keep one of them");
@@ -160,22 +161,22 @@ fn own_records(raw: &RawFile, zone: &RawZone, apex: &Name, part_whole: bool, rec
     }
     for server in zone.ns.iter().filter(|_| !file_ns) {
         let place = Place { file: 0, line: server.at.line };
-        records.push(Record { owner: apex.clone(), rtype: RecordType::NS, ttl: zone.ttl, rdata: server.value.as_wire().to_vec(), place });
+        records.push(apex, RecordType::NS, zone.ttl, server.value.as_wire(), place);
     }
-    if let (false, Some(soa)) = (file_soa, derived_soa(zone, apex)) {
-        records.push(soa);
+    if let (false, Some((ttl, rdata))) = (file_soa, derived_soa(zone, apex)) {
+        records.push(apex, RecordType::SOA, ttl, &rdata, Place::default());
     }
     for set in &raw.records {
         let ttl = set.ttl.unwrap_or(zone.ttl);
         for (line, rdata) in &set.data {
             let place = Place { file: 0, line: *line };
-            records.push(Record { owner: set.owner.clone(), rtype: set.rtype, ttl, rdata: rdata.clone(), place });
+            records.push(&set.owner, set.rtype, ttl, rdata, place);
         }
     }
 }
 
-/// The SOA with 0 in place of the serial. `None` without a name server to name.
-fn derived_soa(zone: &RawZone, apex: &Name) -> Option<Record> {
+/// TTL and data of the SOA with 0 in place of the serial. `None` without a name server to name.
+fn derived_soa(zone: &RawZone, apex: &Name) -> Option<(Ttl, Vec<u8>)> {
     let soa = &zone.soa;
     let mname = soa.mname.clone().or_else(|| zone.ns.first().map(|server| server.value.clone()))?;
     let rname = match &soa.rname {
@@ -189,5 +190,5 @@ fn derived_soa(zone: &RawZone, apex: &Name) -> Option<Record> {
         [0, soa.refresh.unwrap_or(refresh), soa.retry.unwrap_or(retry), soa.expire.unwrap_or(expire), soa.minimum.unwrap_or(DEFAULT_NEGATIVE_TTL)];
     numbers.iter().for_each(|number: &u32| rdata.extend_from_slice(&number.to_be_bytes()));
     let ttl = soa.ttl.unwrap_or(zone.ttl.min(DEFAULT_NEGATIVE_TTL));
-    Some(Record { owner: apex.clone(), rtype: RecordType::SOA, ttl, rdata, place: Place { file: 0, line: 0 } })
+    Some((ttl, rdata))
 }

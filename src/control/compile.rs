@@ -12,6 +12,7 @@ use crate::geo::table::{Facts, Table};
 use crate::policy::model::{Child, MonitorIx, Pool, Steer, Target, ZoneModel};
 use crate::policy::resolve::{self, Class, Client};
 use crate::world::SteeredName;
+use crate::zone::Records;
 use crate::zone::tree::{TooLarge, ZoneTree};
 
 /// What geography and latency the maps are made from.
@@ -95,10 +96,14 @@ impl SharedMaps {
     }
 }
 
-/// Compiles one zone.
-pub fn compile(model: &Arc<ZoneModel>, geo: &GeoSources, shared: &mut SharedMaps) -> Result<ZoneParts, CompileError> {
+/// Makes the tree of one zone.
+pub fn tree(model: &ZoneModel, records: &Records) -> Result<Arc<ZoneTree>, CompileError> {
     let owners: Vec<Name> = model.steers.iter().map(|steer| steer.owner.clone()).collect();
-    let tree = ZoneTree::build(&model.name, &model.records, &owners).map_err(CompileError::Tree)?;
+    ZoneTree::build(&model.name, records, &owners).map(Arc::new).map_err(CompileError::Tree)
+}
+
+/// Compiles one zone around its tree.
+pub fn compile(model: &Arc<ZoneModel>, tree: Arc<ZoneTree>, geo: &GeoSources, shared: &mut SharedMaps) -> Result<ZoneParts, CompileError> {
     let mut roots: Vec<Root> = Vec::new();
     // Positions in `roots`: by all that a plan depends on, and by what the classes depend on.
     let (mut known, mut alike) = (HashMap::<_, usize>::new(), HashMap::<_, usize>::new());
@@ -126,7 +131,7 @@ pub fn compile(model: &Arc<ZoneModel>, geo: &GeoSources, shared: &mut SharedMaps
         steered.push(SteeredName { steering: steering as u32, types: types_below(model, steer), is_cname: steer.is_cname, https });
     }
     let checks = model.pools.iter().map(|pool| endpoint_checks(model, pool)).collect();
-    Ok(ZoneParts { model: model.clone(), tree: Arc::new(tree), steered: steered.into(), roots, checks })
+    Ok(ZoneParts { model: model.clone(), tree, steered: steered.into(), roots, checks })
 }
 
 /// Everything that a plan depends on but the owner.

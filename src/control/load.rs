@@ -13,6 +13,7 @@ use crate::geo::classmap::Clip;
 use crate::geo::latency::{RttProblem, RttTable};
 use crate::geo::table::Table;
 use crate::policy::resolve;
+use crate::zone::Records;
 
 /// A zone as it came from the files.
 #[derive(Clone, Debug)]
@@ -73,7 +74,7 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
     let mut sources: Option<GeoSources> = None;
     let inputs = read_geo_inputs(files, &settings, &mut build);
     let mut shared = SharedMaps::default();
-    for zone in loaded.zones {
+    for mut zone in loaded.zones {
         let (Some(model), Some(name)) = (&zone.model, &zone.name) else {
             build.bad.push((zone.name, zone.declared_in));
             continue;
@@ -82,6 +83,7 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
         let same = before.filter(|before| before.loaded.content == zone.content);
         let needs_geo = model.steers.iter().any(|steer| resolve::depends_on_client(model, steer.root));
         if let Some(same) = same.filter(|same| !needs_geo || same.geo_hash == build.geo_hash) {
+            zone.records = Records::new();
             build.good.push(TakenZone { loaded: zone, kept_why: None, ..same.clone() });
             continue;
         }
@@ -93,6 +95,7 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
             match same {
                 Some(same) => {
                     let why = format!("{} cannot be used; the version before keeps serving", file.display());
+                    zone.records = Records::new();
                     build.good.push(TakenZone { loaded: zone, kept_why: Some(why), ..same.clone() });
                 }
                 None => build.bad.push((zone.name, file)),
@@ -100,7 +103,13 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
             continue;
         }
         let geo_hash = build.geo_hash;
-        match compile::compile(model, geo, &mut shared) {
+        let records = std::mem::take(&mut zone.records);
+        let tree = match same {
+            // Only the databases have changed.
+            Some(same) => Ok(same.parts.tree.clone()),
+            None => compile::tree(model, &records),
+        };
+        match tree.and_then(|tree| compile::compile(model, tree, geo, &mut shared)) {
             Ok(parts) => build.good.push(TakenZone { loaded: zone, parts: Arc::new(parts), kept_why: None, geo_hash }),
             Err(error) => {
                 build.problems.push(whole_file(&zone.declared_in, Severity::Error, error.to_string()));

@@ -8,6 +8,7 @@ use super::compile::ZoneParts;
 use crate::config;
 use crate::dns::{Name, RecordType};
 use crate::policy::model::{Child, PolicyIx, PolicyKind, Pool, TtlRange, ZoneModel};
+use crate::zone::tree::Rrset;
 use crate::zone::{MAX_TTL, Ttl};
 
 /// Overlays that can be in effect at once; more are refused.
@@ -255,7 +256,7 @@ fn find_name(target: &str, ttl: Ttl, zones: &[&ZoneParts]) -> Result<Found, Refu
     let model = &parts_of_zone.model;
     let candidates = || {
         let steered = model.steers.iter().map(|steer| steer.owner.relative_to(&model.name));
-        let statics = model.records.iter().map(|record| record.owner.relative_to(&model.name));
+        let statics = parts_of_zone.tree.names().map(|owner| owner.relative_to(&model.name));
         steered.chain(statics).map(|owner| format!("{}/{owner}", zone_text(&model.name))).collect()
     };
     let owner = owner.and_then(|owner| Name::parse(owner, &model.name).ok()).ok_or_else(|| not_found(target, candidates()))?.to_lowercase();
@@ -264,7 +265,9 @@ fn find_name(target: &str, ttl: Ttl, zones: &[&ZoneParts]) -> Result<Found, Refu
         Some(Ok(rtype)) => Some(rtype),
         Some(Err(_)) => return Err(not_found(target, candidates())),
     };
-    let of_owner: Vec<_> = model.records.iter().filter(|record| record.owner == owner && rtype.is_none_or(|rtype| rtype == record.rtype)).collect();
+    let tree = &parts_of_zone.tree;
+    let of_owner: Vec<Rrset> = tree.node_at(owner.as_wire()).into_iter().flat_map(|node| tree.rrsets(node)).collect();
+    let of_owner: Vec<Rrset> = of_owner.into_iter().filter(|rrset| rtype.is_none_or(|rtype| rtype == rrset.rtype)).collect();
     let steer = model.steers.iter().position(|steer| steer.owner == owner);
     if let Some(at) = steer
         && rtype.is_none_or(|rtype| of_owner.is_empty() && (model.steers[at].is_cname || parts_of_zone.steered[at].types.contains(&rtype)))
@@ -272,7 +275,7 @@ fn find_name(target: &str, ttl: Ttl, zones: &[&ZoneParts]) -> Result<Found, Refu
         let limit = model.steers[at].ttl.max;
         return if ttl > limit { Err(too_high(limit)) } else { Ok(Found::Steered(owner)) };
     }
-    match of_owner.iter().map(|record| record.ttl).min() {
+    match of_owner.iter().map(|rrset| rrset.ttl).min() {
         None => Err(not_found(target, candidates())),
         Some(limit) if ttl > limit => Err(too_high(limit)),
         Some(_) => Ok(Found::Static(owner, rtype)),

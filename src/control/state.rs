@@ -224,7 +224,7 @@ impl ZoneState {
                 continue;
             }
             let Some(node) = tree.node_at(owner.as_wire()) else { continue };
-            for rrset in tree.rrsets(node).iter().filter(|rrset| rtype.is_none_or(|rtype| rtype == rrset.rtype)) {
+            for rrset in tree.rrsets(node).filter(|rrset| rtype.is_none_or(|rtype| rtype == rrset.rtype)) {
                 // Never above the file's own (CONTRACT, overlays).
                 ttls.insert((node, rrset.rtype), (*ttl).min(rrset.ttl));
             }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::dns::{Name, RecordType};
 use crate::health::Thresholds;
-use crate::zone::{Record, Ttl};
+use crate::zone::Ttl;
 
 /// Dense index of a pool in its [`ZoneModel`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,8 +40,6 @@ pub struct ZoneModel {
     pub name: Name,
     /// The files it is made of, the declaring one first; [`crate::zone::Place::file`] points in here.
     pub files: Vec<PathBuf>,
-    /// Static records, the SOA among them. Its serial is a placeholder that `control` replaces when `soa_serial` is `Derived`.
-    pub records: Vec<Record>,
     /// Who moves the serial.
     pub soa_serial: SerialSource,
     /// Regions that pools of this zone refer to.
@@ -448,7 +446,6 @@ impl ZoneModel {
         ZoneModel {
             name,
             files: Vec::new(),
-            records: Vec::new(),
             soa_serial: SerialSource::Derived,
             regions: BTreeMap::new(),
             monitors: Vec::new(),

@@ -2,9 +2,13 @@
 
 pub mod check;
 pub mod master;
+pub mod owners;
 pub mod rdata;
 pub mod record;
+pub mod records;
 mod token;
 pub mod tree;
 
+pub use owners::{OwnerId, Owners, Path};
 pub use record::{MAX_TTL, Place, Record, Ttl};
+pub use records::{RecordId, RecordRef, Records};

@@ -1,25 +1,29 @@
-//! The static data of one zone, ready to answer from: a hash of names to nodes, record data in wire form, answers prepared for copying.
+//! The static data of one zone, ready to answer from: a hash of names to nodes, and the nodes with answers prepared for copying.
 //!
 //! ```text
-//!   names   lower-case wire names, end to end          index   hash(name) → node
-//!   nodes   name, RRsets, wildcard child, barrier      rrsets  type, TTL, rdata, prepared answer
+//!   index   hash(name) → node                                     one cache line
+//!   heap    node: name, links, RRsets with their prepared answers   one or two more
 //! ```
 //!
 //! A node's *barrier* is the topmost delegation at or above it, or the topmost DNAME above it: whatever lies at or below a barrier is not
 //! answered from (RFC 1034 §4.3.2 step 3b, RFC 6672 §2.4). So an exact hit needs no walk, and a miss needs one probe per label.
 
 mod additional;
-
-use std::collections::{BTreeMap, HashSet};
+mod build;
+mod heap;
+mod index;
 
 pub use additional::Extra;
-use hashbrown::HashTable;
+pub use heap::{Node, Rdatas, Rrset};
+
+use heap::Heap;
+use index::Index;
 
 use crate::dns::{Name, QueryName, RecordType, Section, Writer};
 use crate::zone::rdata;
-use crate::zone::record::{Record, Ttl};
+use crate::zone::record::Ttl;
 
-/// Dense index of a node in its zone.
+/// A node of one zone: where it stands.
 pub type NodeId = u32;
 /// No node.
 pub const NO_NODE: NodeId = u32::MAX;
@@ -30,17 +34,13 @@ pub const NO_STEER: u32 = u32::MAX;
 #[derive(Debug)]
 pub struct ZoneTree {
     apex: Name,
-    /// Lower-case wire names, end to end.
-    names: Vec<u8>,
-    nodes: Vec<Node>,
-    rrsets: Vec<Rrset>,
-    /// Per RRset: records as (length, octets) pairs, length in network order.
-    rdata: Vec<u8>,
-    /// Per RRset: whole records whose owner is `0xC00C`, for a question that is the owner itself.
-    blocks: Vec<u8>,
+    heap: Heap,
+    index: Index,
+    nodes: usize,
     /// RRsets that go with others into the additional section, those of one RRset side by side.
     extras: Vec<Extra>,
-    index: HashTable<NodeId>,
+    /// Owners of extras that stand nowhere else: made from wildcards. Lower-case wire names, end to end.
+    extra_names: Vec<u8>,
     records: usize,
     /// Seconds that negative answers live: min(SOA TTL, MINIMUM) (RFC 2308 §5).
     negative_ttl: Ttl,
@@ -57,48 +57,19 @@ pub struct Negative {
     pub pointers: Vec<u16>,
 }
 
-/// One name of the zone; an empty non-terminal has no RRsets.
+/// What few nodes have: see [`Node`].
 #[derive(Clone, Copy, Debug)]
-pub struct Node {
-    name_at: u32,
-    name_len: u8,
-    labels: u8,
-    is_cut: bool,
-    has_dname: bool,
-    rrset_from: u32,
-    rrset_count: u16,
-    /// See the module's text. [`NO_NODE`] when the node is answered from.
-    pub barrier: NodeId,
-    /// The child `*`.
-    pub wildcard: NodeId,
-    /// Index of the steered name at this owner, or [`NO_STEER`].
-    pub steer: u32,
-}
-
-/// One RRset.
-#[derive(Clone, Copy, Debug)]
-pub struct Rrset {
-    /// Type.
-    pub rtype: RecordType,
-    /// Records, at least one.
-    pub count: u16,
-    /// Seconds.
-    pub ttl: Ttl,
-    rdata_at: u32,
-    rdata_len: u32,
-    block_at: u32,
-    block_len: u32,
-    extra_at: u32,
-    extra_count: u16,
-    /// See [`Rrset::is_plain`].
-    is_plain: bool,
+struct Links {
+    barrier: NodeId,
+    wildcard: NodeId,
+    steer: u32,
 }
 
 impl Rrset {
     /// True when its prepared octets are the whole answer: nothing goes with it, nothing leaves in turn, nothing is patched.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        self.is_plain
+        !self.has_extras() && !self.rotates() && self.rtype != RecordType::SOA
     }
 
     /// True when something goes with it into the additional section.
@@ -176,150 +147,21 @@ pub fn hash_name(wire: &[u8]) -> u64 {
 }
 
 impl ZoneTree {
-    /// Builds the tree of `apex` from records inside the zone and the owners of steered names (index in the slice = index in the model).
-    /// Records that `zone::check` objects to are not looked for here; an RRset takes the smallest TTL among its records (RFC 2181 §5.2).
-    pub fn build(apex: &Name, records: &[Record], steered: &[Name]) -> Result<ZoneTree, TooLarge> {
-        let apex = apex.to_lowercase();
-        let mut owners: BTreeMap<Vec<u8>, BTreeMap<RecordType, Vec<&Record>>> = BTreeMap::new();
-        owners.entry(apex.as_wire().to_vec()).or_default();
-        for record in records.iter().filter(|record| record.owner.is_at_or_below(&apex)) {
-            owners.entry(record.owner.to_lowercase().as_wire().to_vec()).or_default().entry(record.rtype).or_default().push(record);
-        }
-        owners.retain(|owner, rrsets| owner == apex.as_wire() || !is_only_nsec3(rrsets));
-        for owner in steered {
-            owners.entry(owner.to_lowercase().as_wire().to_vec()).or_default();
-        }
-        add_empty_non_terminals(&apex, &mut owners);
-        let mut tree = ZoneTree {
-            apex,
-            names: Vec::new(),
-            nodes: Vec::with_capacity(owners.len()),
-            rrsets: Vec::new(),
-            rdata: Vec::new(),
-            blocks: Vec::new(),
-            extras: Vec::new(),
-            index: HashTable::with_capacity(owners.len()),
-            records: 0,
-            negative_ttl: 0,
-            apex_node: 0,
-            negative: Negative::default(),
-        };
-        for (owner, rrsets) in &owners {
-            tree.add_node(owner, rrsets)?;
-        }
-        for (at, owner) in steered.iter().enumerate() {
-            if let Some(node) = tree.node_of(owner.to_lowercase().as_wire()) {
-                tree.nodes[node as usize].steer = at as u32;
-            }
-        }
-        tree.apex_node = tree.node_of(tree.apex.as_wire()).unwrap_or(0);
-        tree.link();
-        tree.add_extras();
-        tree.negative_ttl = tree.soa().map_or(0, |soa| soa.ttl.min(tree.soa_minimum()));
-        tree.negative = tree.prepare_negative();
-        Ok(tree)
-    }
-
-    fn add_node(&mut self, owner: &[u8], rrsets: &BTreeMap<RecordType, Vec<&Record>>) -> Result<(), TooLarge> {
-        let id = self.nodes.len() as NodeId;
-        let labels = labels_of(owner);
-        let node = Node {
-            name_at: offset(self.names.len())?,
-            name_len: owner.len() as u8,
-            labels,
-            is_cut: owner != self.apex.as_wire() && rrsets.contains_key(&RecordType::NS),
-            has_dname: rrsets.contains_key(&RecordType::DNAME),
-            rrset_from: offset(self.rrsets.len())?,
-            rrset_count: rrsets.len() as u16,
-            barrier: NO_NODE,
-            wildcard: NO_NODE,
-            steer: NO_STEER,
-        };
-        self.names.extend_from_slice(owner);
-        self.nodes.push(node);
-        for (rtype, records) in rrsets {
-            self.add_rrset(owner, *rtype, records)?;
-        }
-        let Self { index, nodes, names, .. } = self;
-        index.insert_unique(hash_name(owner), id, |other| hash_name(name_of(names, &nodes[*other as usize])));
-        Ok(())
-    }
-
-    fn add_rrset(&mut self, owner: &[u8], rtype: RecordType, records: &[&Record]) -> Result<(), TooLarge> {
-        let mut unique: Vec<&[u8]> = Vec::with_capacity(records.len());
-        let mut seen = HashSet::new();
-        for record in records {
-            if records.len() == 1 || seen.insert(rdata::lower_names(rtype, &record.rdata)) {
-                unique.push(&record.rdata);
-            }
-        }
-        let ttl = records.iter().map(|record| record.ttl).min().unwrap_or(0);
-        let rdata_at = offset(self.rdata.len())?;
-        for rdata in &unique {
-            self.rdata.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
-            self.rdata.extend_from_slice(rdata);
-        }
-        let block_at = offset(self.blocks.len())?;
-        let block = prepare(owner, rtype, ttl, &unique);
-        self.blocks.extend_from_slice(&block);
-        self.records += unique.len();
-        self.rrsets.push(Rrset {
-            rtype,
-            count: unique.len() as u16,
-            ttl,
-            rdata_at,
-            rdata_len: offset(self.rdata.len())? - rdata_at,
-            block_at,
-            block_len: block.len() as u32,
-            extra_at: 0,
-            extra_count: 0,
-            is_plain: false,
-        });
-        Ok(())
-    }
-
-    /// Sets wildcards and barriers. Nodes stand in order of their wire names, not of the tree, so ancestors are looked up.
-    fn link(&mut self) {
-        for id in 0..self.nodes.len() as NodeId {
-            let Some(name) = QueryName::read(self.name(id)) else { continue };
-            let mut barrier = NO_NODE;
-            // From the apex down: the topmost barrier wins.
-            for labels in self.apex.label_count()..=name.label_count() {
-                let Some(ancestor) = self.node_of(name.suffix(labels)) else { continue };
-                let node = &self.nodes[ancestor as usize];
-                if node.is_cut || (node.has_dname && ancestor != id) {
-                    barrier = ancestor;
-                    break;
-                }
-            }
-            self.nodes[id as usize].barrier = barrier;
-            if name.as_wire().starts_with(b"\x01*")
-                && let Some(parent) = self.node_of(name.suffix(name.label_count() - 1))
-                && id != self.apex_node
-            {
-                self.nodes[parent as usize].wildcard = id;
-            }
-        }
-    }
-
-    fn node_of(&self, lower: &[u8]) -> Option<NodeId> {
-        self.probe(hash_name(lower), lower)
-    }
-
+    #[inline]
     fn probe(&self, hash: u64, lower: &[u8]) -> Option<NodeId> {
-        self.index.find(hash, |id| self.name(*id) == lower).copied()
+        self.index.find(hash, |id| self.name(id) == lower)
     }
 
     /// Where `name`, which is at or below the apex and hashes to `hash`, leads.
     pub fn find(&self, name: &QueryName, hash: u64) -> Found {
         if let Some(id) = self.probe(hash, name.as_wire()) {
-            return match self.nodes[id as usize].barrier {
+            return match self.node(id).barrier {
                 NO_NODE => Found::Node(id),
                 barrier => self.behind(barrier),
             };
         }
         let encloser = self.closest_encloser(name);
-        let node = &self.nodes[encloser as usize];
+        let node = self.node(encloser);
         if node.barrier != NO_NODE {
             self.behind(node.barrier)
         } else if node.has_dname {
@@ -333,7 +175,7 @@ impl ZoneTree {
 
     fn behind(&self, barrier: NodeId) -> Found {
         // A cut with a DNAME beside it is a cut: its data is not ours.
-        if self.nodes[barrier as usize].is_cut { Found::Delegation(barrier) } else { Found::Dname(barrier) }
+        if self.node(barrier).is_cut { Found::Delegation(barrier) } else { Found::Dname(barrier) }
     }
 
     /// The deepest existing ancestor (RFC 4592 §3.3.1), by walking down from the apex.
@@ -353,50 +195,48 @@ impl ZoneTree {
 
     /// The node at `lower` (lower-case wire form), whatever lies above it: for glue.
     pub fn node_at(&self, lower: &[u8]) -> Option<NodeId> {
-        self.node_of(lower)
+        self.probe(hash_name(lower), lower)
     }
 
     /// A node.
-    pub fn node(&self, id: NodeId) -> &Node {
-        &self.nodes[id as usize]
+    #[inline]
+    pub fn node(&self, id: NodeId) -> Node {
+        self.heap.node(id)
     }
 
     /// The node's name, lower-case wire form.
+    #[inline]
     pub fn name(&self, id: NodeId) -> &[u8] {
-        name_of(&self.names, &self.nodes[id as usize])
+        self.heap.name(&self.heap.node(id))
     }
 
     /// Labels of the node's name.
     pub fn labels(&self, id: NodeId) -> usize {
-        usize::from(self.nodes[id as usize].labels)
+        usize::from(self.node(id).labels)
     }
 
     /// The node's RRsets in order of type.
-    pub fn rrsets(&self, id: NodeId) -> &[Rrset] {
-        let node = &self.nodes[id as usize];
-        let from = node.rrset_from as usize;
-        self.rrsets.get(from..from + usize::from(node.rrset_count)).unwrap_or(&[])
+    #[inline]
+    pub fn rrsets(&self, id: NodeId) -> impl Iterator<Item = Rrset> {
+        self.heap.rrsets(&self.heap.node(id))
     }
 
     /// The node's RRset of one type.
-    pub fn rrset(&self, id: NodeId, rtype: RecordType) -> Option<&Rrset> {
-        self.rrsets(id).iter().find(|rrset| rrset.rtype == rtype)
+    #[inline]
+    pub fn rrset(&self, id: NodeId, rtype: RecordType) -> Option<Rrset> {
+        self.rrsets(id).find(|rrset| rrset.rtype == rtype)
     }
 
     /// The records' data, uncompressed.
-    pub fn rdatas(&self, rrset: &Rrset) -> impl Iterator<Item = &[u8]> {
-        let mut rest = self.rdata.get(rrset.rdata_at as usize..(rrset.rdata_at + rrset.rdata_len) as usize).unwrap_or(&[]);
-        std::iter::from_fn(move || {
-            let len = usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?]));
-            let rdata = rest.get(2..2 + len)?;
-            rest = &rest[2 + len..];
-            Some(rdata)
-        })
+    #[inline]
+    pub fn rdatas(&self, rrset: &Rrset) -> Rdatas<'_> {
+        self.heap.rdatas(rrset)
     }
 
     /// Whole records whose owner is `0xC00C` and whose pointers hold when the question is the node's own name.
+    #[inline]
     pub fn block(&self, rrset: &Rrset) -> &[u8] {
-        self.blocks.get(rrset.block_at as usize..(rrset.block_at + rrset.block_len) as usize).unwrap_or(&[])
+        self.heap.block(rrset)
     }
 
     /// What goes with an RRset into the additional section, most needed first.
@@ -406,10 +246,8 @@ impl ZoneTree {
     }
 
     /// The RRset that an extra stands for; its name is empty when the owner of the answer is meant.
-    pub fn extra(&self, extra: &Extra) -> Option<(&[u8], &Rrset)> {
-        let from = extra.name_at as usize;
-        let name = self.names.get(from..from + usize::from(extra.name_len))?;
-        Some((name, self.rrsets(extra.node).get(usize::from(extra.slot))?))
+    pub fn extra(&self, extra: &Extra) -> Option<(&[u8], Rrset)> {
+        Some((self.extra_name(extra), self.rrsets(extra.node).nth(usize::from(extra.slot))?))
     }
 
     /// The apex, lower case.
@@ -423,7 +261,7 @@ impl ZoneTree {
     }
 
     /// The SOA RRset.
-    pub fn soa(&self) -> Option<&Rrset> {
+    pub fn soa(&self) -> Option<Rrset> {
         self.rrset(self.apex_node, RecordType::SOA)
     }
 
@@ -439,7 +277,7 @@ impl ZoneTree {
     /// One of the five numbers at the end of the SOA, by its distance from the end.
     fn soa_field(&self, from_end: usize) -> u32 {
         self.soa()
-            .and_then(|soa| self.rdatas(soa).next())
+            .and_then(|soa| self.rdatas(&soa).next())
             .and_then(|rdata| rdata.get(rdata.len().checked_sub(from_end)?..)?.first_chunk::<4>().copied())
             .map_or(0, u32::from_be_bytes)
     }
@@ -454,8 +292,13 @@ impl ZoneTree {
         &self.negative
     }
 
+    fn finish_negative(&mut self) {
+        self.negative_ttl = self.soa().map_or(0, |soa| soa.ttl.min(self.soa_minimum()));
+        self.negative = self.prepare_negative();
+    }
+
     fn prepare_negative(&self) -> Negative {
-        let Some(rdata) = self.soa().and_then(|soa| self.rdatas(soa).next()) else { return Negative::default() };
+        let Some(rdata) = self.soa().and_then(|soa| self.rdatas(&soa).next()) else { return Negative::default() };
         let octets = prepare(self.apex.as_wire(), RecordType::SOA, self.negative_ttl, &[rdata]);
         // Owner, then the two names at the start of the data.
         let mut pointers = Vec::new();
@@ -471,43 +314,37 @@ impl ZoneTree {
         self.records
     }
 
+    /// The owners of static records, lower case.
+    pub fn names(&self) -> impl Iterator<Item = Name> {
+        let owners = self.heap.nodes().filter(|node| self.heap.rrsets(node).next().is_some());
+        owners.filter_map(|node| Name::from_wire(self.heap.name(&node)).ok())
+    }
+
+    /// Octets in use.
+    pub fn memory(&self) -> usize {
+        self.heap.memory() + self.index.memory() + self.extras.capacity() * size_of::<Extra>() + self.extra_names.capacity()
+    }
+
     /// Names, empty non-terminals included.
     pub fn node_count(&self) -> usize {
-        self.nodes.len()
+        self.nodes
     }
 }
 
 /// Lays out an RRset as it answers a question for its own owner: the writer itself decides what is compressed.
 fn prepare(owner: &[u8], rtype: RecordType, ttl: Ttl, rdatas: &[&[u8]]) -> Vec<u8> {
-    // Synthesised answers have another question name, so only what is whole in itself may be copied for a wildcard.
-    let is_wildcard = owner.starts_with(b"\x01*");
     let mut question = vec![0u8; 12];
     question.extend_from_slice(owner);
     question.extend_from_slice(&[0, 0, 0, 0]);
-    // Names in a reply stand in full at most: owner and rdata of each record.
-    let room = question.len() + rdatas.iter().map(|rdata| owner.len() + 12 + rdata.len()).sum::<usize>();
-    let mut buf = vec![0u8; room];
     let question_len = question.len();
+    // Names in a reply stand in full at most: owner and rdata of each record.
+    let room = question_len + rdatas.iter().map(|rdata| owner.len() + 12 + rdata.len()).sum::<usize>();
+    let mut buf = vec![0u8; room];
     let Some(mut writer) = Writer::begin(&mut buf, &question, question_len, room) else { return Vec::new() };
-    if !is_wildcard {
-        writer.learn_question();
-    }
+    writer.learn_question();
     for rdata in rdatas {
-        let spans: Vec<(usize, usize)> = if is_wildcard { Vec::new() } else { compressible(rtype, rdata).collect() };
-        let owner_pointer_at = writer.len();
-        if is_wildcard {
-            // `0xC00C`, type, class, TTL, length, data.
-            let mut record = vec![0xc0, 12];
-            record.extend_from_slice(&rtype.0.to_be_bytes());
-            record.extend_from_slice(&[0, 1]);
-            record.extend_from_slice(&ttl.to_be_bytes());
-            record.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
-            record.extend_from_slice(rdata);
-            let _ = writer.put_block(Section::Answer, &record, 1);
-        } else {
-            let _ = writer.put_record(Section::Answer, owner, rtype, ttl, rdata, spans);
-        }
-        debug_assert!(writer.len() > owner_pointer_at, "the room was counted for full names");
+        let written = writer.put_record(Section::Answer, owner, rtype, ttl, rdata, compressible(rtype, rdata));
+        debug_assert!(written.is_ok(), "the room was counted for full names");
     }
     let len = writer.len();
     buf.get(question_len..len).unwrap_or(&[]).to_vec()
@@ -530,40 +367,4 @@ fn name_end(octets: &[u8], mut at: usize, pointers: &mut Vec<u16>) -> usize {
             Some(len) => at += 1 + usize::from(*len),
         }
     }
-}
-
-fn add_empty_non_terminals(apex: &Name, owners: &mut BTreeMap<Vec<u8>, BTreeMap<RecordType, Vec<&Record>>>) {
-    let apex_len = apex.as_wire().len();
-    let mut missing: Vec<Vec<u8>> = Vec::new();
-    for owner in owners.keys() {
-        let mut rest = owner.as_slice();
-        while rest.len() > apex_len {
-            rest = &rest[1 + usize::from(rest[0])..];
-            if owners.contains_key(rest) {
-                break;
-            }
-            missing.push(rest.to_vec());
-        }
-    }
-    for name in missing {
-        owners.entry(name).or_default();
-    }
-}
-
-/// Names that are there for NSEC3 alone do not exist for questions (RFC 5155 §7.2.8).
-fn is_only_nsec3(rrsets: &BTreeMap<RecordType, Vec<&Record>>) -> bool {
-    rrsets.contains_key(&RecordType::NSEC3) && rrsets.keys().all(|rtype| matches!(*rtype, RecordType::NSEC3 | RecordType::RRSIG))
-}
-
-fn labels_of(wire: &[u8]) -> u8 {
-    QueryName::read(wire).map_or(0, |name| name.label_count() as u8)
-}
-
-fn name_of<'a>(names: &'a [u8], node: &Node) -> &'a [u8] {
-    let from = node.name_at as usize;
-    names.get(from..from + usize::from(node.name_len)).unwrap_or(&[0])
-}
-
-fn offset(len: usize) -> Result<u32, TooLarge> {
-    u32::try_from(len).map_err(|_| TooLarge)
 }

@@ -6,20 +6,21 @@ use std::process::Command;
 
 use meridian::dns::{Name, RecordType};
 use meridian::zone::master::{self, Source};
-use meridian::zone::{Record, rdata};
+use meridian::zone::{RecordRef, Records, rdata};
 
 const EVERYTHING: &str = include_str!("../data/everything.zone");
 
 /// Owner in lower case, type, TTL, record data.
 type Line = (String, u16, u32, Vec<u8>);
 
-fn ours(text: &str) -> (Vec<Record>, BTreeSet<Line>) {
+fn ours(text: &str) -> (Records, BTreeSet<Line>) {
     let origin = Name::parse_absolute("example.com.").expect("a name");
-    let mut records = Vec::new();
+    let mut records = Records::new();
     let source = Source { text: text.as_bytes(), file: "everything.zone".into(), origin, default_ttl: None, first_file: 0 };
-    let parsed = master::parse(source, &mut |_: &str, _: &Path| Err("no files here".into()), &mut |record| records.push(record));
+    let parsed = master::parse(source, &mut |_: &str, _: &Path| Err("no files here".into()), &mut records);
     assert_eq!(parsed.errors, []);
-    let lines = records.iter().map(|record| (record.owner.to_lowercase().to_string(), record.rtype.0, record.ttl, record.rdata.clone())).collect();
+    let lines =
+        records.iter().map(|record| (record.owner_name().to_lowercase().to_string(), record.rtype.0, record.ttl, record.rdata.to_vec())).collect();
     (records, lines)
 }
 
@@ -71,7 +72,10 @@ fn bind_reads_the_same_from_the_file_of_everything() {
 #[test]
 fn bind_reads_the_same_from_what_we_print() {
     let (records, lines) = ours(EVERYTHING);
-    let print = |record: &Record| format!("{} {} IN {} {}\n", record.owner, record.ttl, record.rtype, rdata::to_text(record.rtype, &record.rdata));
+    let print = |record: RecordRef<'_>| {
+        let RecordRef { rtype, ttl, rdata, .. } = record;
+        format!("{} {ttl} IN {rtype} {}\n", record.owner_name(), rdata::to_text(rtype, rdata))
+    };
     let printed: String = records.iter().map(print).collect();
     compare(&lines, &theirs(&printed));
     compare(&lines, &ours(&printed).1);

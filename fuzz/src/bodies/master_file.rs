@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use meridian::config::{MemoryFiles, load_master_alone};
 use meridian::dns::Name;
 use meridian::zone::master::{self, MAX_ERRORS, Source};
-use meridian::zone::{MAX_TTL, Record, rdata};
+use meridian::zone::{MAX_TTL, Records, rdata};
 
 use super::parts;
 
@@ -22,22 +22,22 @@ pub(super) fn body(data: &[u8]) {
         return;
     }
     let records = read(text, included);
-    for record in &records {
-        rdata::validate(record.rtype, &record.rdata).unwrap_or_else(|error| panic!("{record:?}: {error}"));
+    for record in records.iter() {
+        rdata::validate(record.rtype, record.rdata).unwrap_or_else(|error| panic!("{record:?}: {error}"));
         assert!(!record.rtype.is_meta() && record.ttl <= MAX_TTL, "{record:?}");
-        let shown = rdata::to_text(record.rtype, &record.rdata);
+        let shown = rdata::to_text(record.rtype, record.rdata);
         let again = rdata::parse(record.rtype, &shown, &Name::root()).unwrap_or_else(|error| panic!("{record:?}: {shown}: {error}"));
         assert_eq!(again, record.rdata, "{} {shown}", record.rtype);
     }
     // Written out plainly they are the same records.
     let mut plain = String::new();
-    for record in &records {
-        plain += &format!("{} {} IN {} {}\n", record.owner, record.ttl, record.rtype, rdata::to_text(record.rtype, &record.rdata));
+    for record in records.iter() {
+        plain += &format!("{} {} IN {} {}\n", record.owner_name(), record.ttl, record.rtype, rdata::to_text(record.rtype, record.rdata));
     }
     let again = read(plain.as_bytes(), b"");
     assert_eq!(again.len(), records.len(), "{plain}");
-    for (again, record) in again.iter().zip(&records) {
-        assert_eq!((again.owner.as_wire(), again.rtype, again.ttl, &again.rdata), (record.owner.as_wire(), record.rtype, record.ttl, &record.rdata));
+    for (again, record) in again.iter().zip(records.iter()) {
+        assert_eq!((again.owner, again.rtype, again.ttl, again.rdata), (record.owner, record.rtype, record.ttl, record.rdata));
     }
     check_zone(text, included);
 }
@@ -60,16 +60,16 @@ fn generated(text: &[u8]) -> u64 {
         .sum()
 }
 
-fn read(text: &[u8], included: &[u8]) -> Vec<Record> {
+fn read(text: &[u8], included: &[u8]) -> Records {
     let origin = Name::parse_absolute("example.com").expect("a name");
-    let mut records = Vec::new();
+    let mut records = Records::new();
     let source = Source { text, file: "zone".into(), origin, default_ttl: Some(300), first_file: 0 };
     let mut granted = 0;
     let mut include = |name: &str, _: &Path| {
         granted += 1;
         if granted > MAX_GRANTED { Err("enough".to_owned()) } else { Ok((PathBuf::from(name), included.to_vec())) }
     };
-    let parsed = master::parse(source, &mut include, &mut |record| records.push(record));
+    let parsed = master::parse(source, &mut include, &mut records);
     assert!(parsed.errors.len() <= MAX_ERRORS + 1);
     assert!(records.iter().all(|record| usize::from(record.place.file) < parsed.files.len()), "every record is of a file");
     parsed.errors.iter().for_each(|error| assert!(!error.to_string().is_empty()));

@@ -8,6 +8,7 @@ use meridian::dns::Name;
 use meridian::geo::Table;
 use meridian::geo::build::{Input, build};
 use meridian::geo::writer::{About, write};
+use meridian::zone::Records;
 use meridian::zone::master::{self, Source};
 
 use super::answer::{OVERLAID, SOURCE, TCP, TLS};
@@ -415,10 +416,10 @@ pub fn oracle(root: &Path) -> Vec<Vec<u8>> {
     let everything = read(&root.join("tests/data/everything.zone"));
     let origin = Name::parse_absolute("example.com").expect("a name");
     let source = Source { text: &everything, file: "zone".into(), origin, default_ttl: None, first_file: 0 };
-    let mut records = Vec::new();
-    master::parse(source, &mut |_, _| Err("no files".into()), &mut |record| records.push(record));
-    for record in &records {
-        seeds.push([&[1][..], &record.rtype.0.to_be_bytes(), &record.rdata].concat());
+    let mut records = Records::new();
+    master::parse(source, &mut |_, _| Err("no files".into()), &mut records);
+    for record in records.iter() {
+        seeds.push([&[1][..], &record.rtype.0.to_be_bytes(), record.rdata].concat());
     }
     let mut message = [&[2, 200][..], &wire("www.example.com")].concat();
     let target = [&[0, 10][..], &wire("mail.example.com")].concat();

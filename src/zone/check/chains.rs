@@ -1,7 +1,7 @@
 //! Chains of CNAMEs and DNAMEs that come back to themselves.
 
-use super::index::{Index, key_of};
-use super::{Checker, Fault, Severity, parent_key, target_of};
+use super::index::path_of;
+use super::{Checker, Fault, Severity, target_of};
 use crate::dns::{Name, RecordType};
 
 /// Names followed from one record. The engine gives up earlier; a loop that is longer is reported by nobody and harms nobody.
@@ -15,7 +15,7 @@ struct Hop {
 }
 
 impl Checker<'_> {
-    /// Reports each loop once, at the first of its CNAMEs in canonical order, or of its DNAMEs when it has no CNAME.
+    /// Reports each loop once, at the first of its CNAMEs as read, or of its DNAMEs when it has no CNAME.
     pub(super) fn loops(&mut self) {
         for node in 0..self.index.nodes.len() {
             if self.index.nodes[node].barrier.is_some() {
@@ -25,12 +25,12 @@ impl Checker<'_> {
             for (rtype, range) in aliases {
                 let record = self.index.record(range.start);
                 let Some(target) = target_of(record) else { continue };
-                if rtype == RecordType::DNAME && target.is_at_or_below(&record.owner) {
+                if rtype == RecordType::DNAME && target.is_at_or_below(&record.owner_name()) {
                     self.faults.push(Severity::Warning, record, Fault::DnameBelowItself { target });
                     continue;
                 }
                 // A name that the record applies to.
-                let start = if rtype == RecordType::DNAME { record.owner.child(b"x").ok() } else { Some(record.owner.clone()) };
+                let start = if rtype == RecordType::DNAME { record.owner_name().child(b"x").ok() } else { Some(record.owner_name()) };
                 let Some(through) = start.and_then(|start| self.loop_from(start, node)) else { continue };
                 self.faults.push(Severity::Warning, record, Fault::Loop { through });
             }
@@ -42,7 +42,7 @@ impl Checker<'_> {
         let mut names = vec![start];
         let mut hops: Vec<(bool, usize)> = Vec::new();
         while names.len() <= MAX_STEPS {
-            let hop = hop(&self.index, self.apex, names.last()?)?;
+            let hop = self.hop(names.last()?)?;
             hops.push((hop.is_dname, hop.node));
             if let Some(from) = names.iter().position(|name| *name == hop.next) {
                 // A CNAME before a DNAME: from a DNAME only names that nobody wrote down are followed.
@@ -52,36 +52,32 @@ impl Checker<'_> {
         }
         None
     }
-}
 
-/// One step of RFC 1034 §4.3.2 as far as it leads to another name of the zone.
-fn hop(index: &Index<'_>, apex: &Name, name: &Name) -> Option<Hop> {
-    if !name.is_at_or_below(apex) {
-        return None;
-    }
-    let key = key_of(name.as_wire());
-    if let Some(barrier) = index.barrier_above(&key) {
-        if !barrier.is_dname {
+    /// One step of RFC 1034 §4.3.2 as far as it leads to another name of the zone.
+    fn hop(&self, name: &Name) -> Option<Hop> {
+        if !name.is_at_or_below(self.apex) {
             return None;
         }
-        let dname = alias(index, barrier.node, RecordType::DNAME)?;
-        let owner = &index.record(index.nodes[barrier.node].records.start).owner;
-        let kept = name.as_wire().len() - owner.as_wire().len();
-        let wire = [&name.as_wire()[..kept], dname.as_wire()].concat();
-        return Some(Hop { next: Name::from_wire(&wire).ok()?, node: barrier.node, is_dname: true });
-    }
-    let node = match index.find(&key) {
-        Some(node) => node,
-        None if index.exists(&key) => return None,
-        None => {
-            let encloser = std::iter::successors(parent_key(&key), |key| parent_key(key)).find(|above| index.exists(above))?;
-            index.find(&[encloser, b"*\0"].concat())?
+        let path = path_of(name.as_wire());
+        if let Some(barrier) = self.index.barrier_above(&path) {
+            if !barrier.is_dname {
+                return None;
+            }
+            let dname = self.alias(barrier.node, RecordType::DNAME)?;
+            let kept = name.as_wire().len() - self.index.name(barrier.node).len();
+            let wire = [&name.as_wire()[..kept], dname.as_wire()].concat();
+            return Some(Hop { next: Name::from_wire(&wire).ok()?, node: barrier.node, is_dname: true });
         }
-    };
-    Some(Hop { next: alias(index, node, RecordType::CNAME)?, node, is_dname: false })
-}
+        let node = match self.index.find(&path, path.labels()) {
+            Some(node) => node,
+            None if self.index.exists(&path, path.labels()) => return None,
+            None => self.wildcard(&path)?,
+        };
+        Some(Hop { next: self.alias(node, RecordType::CNAME)?, node, is_dname: false })
+    }
 
-fn alias(index: &Index<'_>, node: usize, rtype: RecordType) -> Option<Name> {
-    let (_, range) = index.rrsets(node).find(|(other, _)| *other == rtype)?;
-    target_of(index.record(range.start))
+    fn alias(&self, node: usize, rtype: RecordType) -> Option<Name> {
+        let (_, range) = self.index.rrsets(node).find(|(other, _)| *other == rtype)?;
+        target_of(self.index.record(range.start))
+    }
 }

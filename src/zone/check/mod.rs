@@ -1,7 +1,7 @@
-//! Checks of a zone as a whole: what the records say together (RFC 1034, 2181, 4592, 6672). Pure; n log n in the records.
+//! Checks of a zone as a whole: what the records say together (RFC 1034, 2181, 4592, 6672). Pure; linear in the records.
 //!
 //! ```text
-//!   records ─▶ Index (owners in canonical order, delegations and DNAMEs as barriers) ─▶ per owner ─▶ per RRset ─▶ per target
+//!   records ─▶ Index (by owner, delegations and DNAMEs as barriers) ─▶ per owner ─▶ per RRset ─▶ per target
 //! ```
 
 mod chains;
@@ -13,9 +13,10 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 pub use fault::{Fault, Severity, ZoneFault};
-use index::{Index, key_of, parent_key};
+use index::{Index, path_of};
 
-use super::{Place, Record, rdata};
+use super::{Path, Place, RecordRef, Records, rdata};
+use crate::dns::name::MAX_NAME_LEN;
 use crate::dns::{Name, RecordType};
 
 /// The most faults listed of each severity; nobody reads more.
@@ -32,18 +33,17 @@ const RECORD_OVERHEAD: usize = 2 + 10;
 
 /// Checks the static records of a zone. `steered` are names that exist with addresses although no record stands for them. Errors and warnings
 /// come in the order of their places.
-pub fn check(apex: &Name, records: &[Record], steered: &BTreeSet<Name>) -> Vec<ZoneFault> {
+pub fn check(apex: &Name, records: &Records, steered: &BTreeSet<Name>) -> Vec<ZoneFault> {
     let mut faults = Faults { list: Vec::new(), more: [0; 2], listed: [0; 2] };
-    for record in records.iter().filter(|record| !record.owner.is_at_or_below(apex)) {
-        faults.push(Severity::Error, record, Fault::OutOfZone);
-    }
     let index = Index::new(apex, records);
-    let steered = steered.iter().map(|name| key_of(name.as_wire())).collect();
-    let mut checker = Checker { apex, apex_key: key_of(apex.as_wire()), index, steered, glue: Vec::new(), faults };
+    index.outside().for_each(|record| faults.push(Severity::Error, record, Fault::OutOfZone));
+    let steered = steered.iter().map(|name| name.to_lowercase().as_wire().to_vec()).collect();
+    let mut checker = Checker { apex, index, steered, glue: HashSet::new(), faults };
     checker.glue = checker.glue_names();
     checker.apex();
+    let mut path = Path::new();
     for node in 0..checker.index.nodes.len() {
-        checker.owner(node);
+        checker.owner(node, &mut path);
     }
     checker.loops();
     checker.faults.finish(apex)
@@ -57,18 +57,19 @@ struct Faults {
 }
 
 impl Faults {
-    fn push(&mut self, severity: Severity, record: &Record, fault: Fault) {
-        self.add(severity, record.place, &record.owner, record.rtype, fault);
+    fn push(&mut self, severity: Severity, record: RecordRef<'_>, fault: Fault) {
+        self.add(severity, record.place, record.owner, record.rtype, fault);
     }
 
-    fn add(&mut self, severity: Severity, place: Place, owner: &Name, rtype: RecordType, fault: Fault) {
+    fn add(&mut self, severity: Severity, place: Place, owner: &[u8], rtype: RecordType, fault: Fault) {
         let slot = severity as usize;
         if self.listed[slot] == MAX_FAULTS {
             self.more[slot] += 1;
             return;
         }
         self.listed[slot] += 1;
-        self.list.push(ZoneFault { severity, place, owner: owner.clone(), rtype, fault });
+        let owner = Name::from_wire(owner).unwrap_or_else(|_| Name::root());
+        self.list.push(ZoneFault { severity, place, owner, rtype, fault });
     }
 
     fn finish(mut self, apex: &Name) -> Vec<ZoneFault> {
@@ -86,36 +87,41 @@ impl Faults {
 
 struct Checker<'a> {
     apex: &'a Name,
-    apex_key: Vec<u8>,
     index: Index<'a>,
-    /// Keys of steered names.
+    /// Steered names, lower-case wire form.
     steered: HashSet<Vec<u8>>,
-    /// Keys of all NS targets, sorted.
-    glue: Vec<Vec<u8>>,
+    /// All NS targets in the zone, lower-case wire form; only looked for where there is a delegation.
+    glue: HashSet<Vec<u8>>,
     faults: Faults,
 }
 
 impl Checker<'_> {
-    fn glue_names(&self) -> Vec<Vec<u8>> {
-        let servers = self.index.records.iter().filter(|record| record.rtype == RecordType::NS);
-        let mut keys: Vec<_> = servers.filter_map(target_of).filter(|target| target.is_at_or_below(self.apex)).map(|t| key_of(t.as_wire())).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        keys
+    fn glue_names(&self) -> HashSet<Vec<u8>> {
+        if !self.index.has_barriers {
+            return HashSet::new();
+        }
+        let sets = (0..self.index.nodes.len()).filter(|node| self.index.nodes[*node].has_ns).flat_map(|node| self.index.rrsets(node));
+        let servers = sets.filter(|(rtype, _)| *rtype == RecordType::NS).flat_map(|(_, range)| range).map(|position| self.index.record(position));
+        servers
+            .filter_map(target_of)
+            .filter(|target| target.is_at_or_below(self.apex))
+            .map(|target| target.to_lowercase().as_wire().to_vec())
+            .collect()
     }
 
     fn apex(&mut self) {
-        let node = self.index.find(&self.apex_key);
+        let path = path_of(self.apex.as_wire());
+        let node = self.index.find(&path, path.labels());
         let types: Vec<RecordType> = node.map(|node| self.index.rrsets(node).map(|(rtype, _)| rtype).collect()).unwrap_or_default();
         for (rtype, fault) in [(RecordType::SOA, Fault::NoSoa), (RecordType::NS, Fault::NoApexNs)] {
             if !types.contains(&rtype) {
-                self.faults.add(Severity::Error, Place::default(), self.apex, rtype, fault);
+                self.faults.add(Severity::Error, Place::default(), self.apex.as_wire(), rtype, fault);
             }
         }
     }
 
-    fn owner(&mut self, node: usize) {
-        let is_apex = self.index.key(node) == self.apex_key;
+    fn owner(&mut self, node: usize, path: &mut Path) {
+        let is_apex = self.index.is_apex(node, path);
         let rrsets: Vec<(RecordType, Range<usize>)> = self.index.rrsets(node).collect();
         self.cname(node, &rrsets);
         self.barriers(node, is_apex, &rrsets);
@@ -123,7 +129,7 @@ impl Checker<'_> {
             let first = self.index.record(range.start);
             match rtype {
                 RecordType::SOA if !is_apex => self.faults.push(Severity::Error, first, Fault::SoaBelowApex),
-                RecordType::NS if first.owner.is_wildcard() => self.faults.push(Severity::Warning, first, Fault::WildcardNs),
+                RecordType::NS if first.is_wildcard() => self.faults.push(Severity::Warning, first, Fault::WildcardNs),
                 RecordType::DS if is_apex || !self.index.nodes[node].has_ns => {
                     self.faults.push(Severity::Warning, first, Fault::DsWithoutDelegation);
                 }
@@ -172,14 +178,14 @@ impl Checker<'_> {
             return;
         }
         let top = barrier.map_or(node, |barrier| barrier.node);
-        let top_owner = &self.index.record(self.index.nodes[top].records.start).owner;
-        let is_glue = at.has_address && self.glue.binary_search_by(|key| key.as_slice().cmp(self.index.key(node))).is_ok();
+        let top_owner = || Name::from_wire(self.index.name(top)).unwrap_or_else(|_| Name::root());
+        let is_glue = at.has_address && self.glue.contains(&self.index.name(node).to_ascii_lowercase());
         for (rtype, range) in rrsets {
             let first = self.index.record(range.start);
             let signs = matches!(*rtype, RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3);
             if barrier.is_some_and(|barrier| barrier.is_dname) {
                 if !signs {
-                    self.faults.push(Severity::Error, first, Fault::BelowDname { dname: top_owner.clone() });
+                    self.faults.push(Severity::Error, first, Fault::BelowDname { dname: top_owner() });
                 }
                 continue;
             }
@@ -188,7 +194,7 @@ impl Checker<'_> {
                 RecordType::NS | RecordType::DS if is_cut => {}
                 _ if signs => {}
                 RecordType::DNAME if is_cut => self.faults.push(Severity::Error, first, Fault::DnameAtDelegation),
-                _ => self.faults.push(Severity::Warning, first, Fault::Occluded { delegation: top_owner.clone() }),
+                _ => self.faults.push(Severity::Warning, first, Fault::Occluded { delegation: top_owner() }),
             }
         }
     }
@@ -199,7 +205,7 @@ impl Checker<'_> {
         let mut distinct = 1;
         let mut rdata_len = response_len(first, self.apex);
         if range.len() > 1 {
-            let mut sorted: Vec<(Vec<u8>, usize)> = range.clone().map(|at| (rdata::lower_names(rtype, &self.index.record(at).rdata), at)).collect();
+            let mut sorted: Vec<(Vec<u8>, usize)> = range.clone().map(|at| (rdata::lower_names(rtype, self.index.record(at).rdata), at)).collect();
             sorted.sort();
             for pair in sorted.windows(2) {
                 let record = self.index.record(pair[1].1);
@@ -217,7 +223,7 @@ impl Checker<'_> {
             self.faults.push(Severity::Error, first, Fault::NotAlone { count: distinct });
         }
         // Any name can be asked for where a wildcard stands.
-        let question = if first.owner.is_wildcard() { crate::dns::name::MAX_NAME_LEN } else { first.owner.as_wire().len() };
+        let question = if first.is_wildcard() { MAX_NAME_LEN } else { first.owner.len() };
         let len = RESPONSE_OVERHEAD + question + rdata_len;
         if len > MAX_RESPONSE_LEN {
             self.faults.push(Severity::Error, first, Fault::TooLarge { len });
@@ -250,20 +256,20 @@ impl Checker<'_> {
     /// | covered by a wildcard with an address | fine |
     /// | named by an NS of the apex | error: glue |
     /// | there without an address, or not there | warning |
-    fn target(&mut self, record: &Record, is_apex: bool) {
+    fn target(&mut self, record: RecordRef<'_>, is_apex: bool) {
         let Some(target) = target_of(record).filter(|target| !target.is_root() && target.is_at_or_below(self.apex)) else { return };
-        let key = key_of(target.as_wire());
-        let node = self.index.find(&key);
+        let path = path_of(target.as_wire());
+        let node = self.index.find(&path, path.labels());
         let (has_address, has_cname) = node.map_or((false, false), |node| (self.index.nodes[node].has_address, self.index.nodes[node].has_cname));
-        if has_address || self.steers(&key) {
+        if has_address || self.steers(&path) {
             return;
         }
         if has_cname {
             return self.faults.push(Severity::Warning, record, Fault::TargetIsCname { target });
         }
         let is_ns = record.rtype == RecordType::NS;
-        if let Some(barrier) = self.index.barrier_above(&key) {
-            let own = is_ns && !is_apex && target.is_at_or_below(&record.owner);
+        if let Some(barrier) = self.index.barrier_above(&path) {
+            let own = is_ns && !is_apex && target.is_at_or_below(&record.owner_name());
             if own {
                 self.faults.push(Severity::Error, record, Fault::MissingGlue { target });
             } else if barrier.is_dname {
@@ -271,8 +277,8 @@ impl Checker<'_> {
             }
             return;
         }
-        let exists = self.index.exists(&key);
-        if !exists && self.wildcard_answers(&key) {
+        let exists = self.index.exists(&path, path.labels());
+        if !exists && self.wildcard_answers(&path) {
             return;
         }
         match (is_ns && is_apex, exists) {
@@ -283,38 +289,44 @@ impl Checker<'_> {
     }
 
     /// Steered itself, or below a steered wildcard.
-    fn steers(&self, key: &[u8]) -> bool {
-        if self.steered.is_empty() {
-            return false;
-        }
-        let wildcards = std::iter::successors(parent_key(key), |key| parent_key(key)).map(|above| [above, b"*\0"].concat());
-        self.steered.contains(key) || wildcards.take(crate::dns::name::MAX_LABELS).any(|wildcard| self.steered.contains(&wildcard))
+    fn steers(&self, path: &Path) -> bool {
+        let wildcard = |labels| [b"\x01*", path.suffix(labels).0].concat();
+        !self.steered.is_empty()
+            && (self.steered.contains(path.whole().0) || (0..path.labels()).any(|labels| self.steered.contains(&wildcard(labels))))
     }
 
     /// Whether the wildcard at the closest encloser has addresses or an alias (RFC 4592 §3.3.1).
-    fn wildcard_answers(&self, key: &[u8]) -> bool {
-        let encloser = std::iter::successors(parent_key(key), |key| parent_key(key)).find(|above| self.index.exists(above));
-        let wildcard = encloser.and_then(|above| self.index.find(&[above, b"*\0"].concat()));
-        wildcard.is_some_and(|node| self.index.nodes[node].has_address || self.index.nodes[node].has_cname)
+    fn wildcard_answers(&self, path: &Path) -> bool {
+        self.wildcard(path).is_some_and(|node| self.index.nodes[node].has_address || self.index.nodes[node].has_cname)
+    }
+
+    /// The wildcard that a name which does not exist is made from.
+    fn wildcard(&self, path: &Path) -> Option<usize> {
+        let encloser = path.suffix(self.index.closest_encloser(path)).0;
+        if encloser.len() + 2 > MAX_NAME_LEN {
+            return None;
+        }
+        let wildcard = path_of(&[b"\x01*", encloser].concat());
+        self.index.find(&wildcard, wildcard.labels())
     }
 }
 
 /// The only or first name in the data.
-fn target_of(record: &Record) -> Option<Name> {
-    let span = rdata::names(record.rtype, &record.rdata).next()?;
+fn target_of(record: RecordRef<'_>) -> Option<Name> {
+    let span = rdata::names(record.rtype, record.rdata).next()?;
     let from = usize::from(span.offset);
     Name::from_wire(record.rdata.get(from..from + usize::from(span.len))?).ok()
 }
 
 /// The octets of a record in a response: names that may be compressed end in a pointer to the zone's name in the question.
-fn response_len(record: &Record, apex: &Name) -> usize {
+fn response_len(record: RecordRef<'_>, apex: &Name) -> usize {
     let apex_len = apex.as_wire().len();
     let saved = |span: rdata::NameSpan| {
         let from = usize::from(span.offset);
         let name = record.rdata.get(from..from + usize::from(span.len)).and_then(|wire| Name::from_wire(wire).ok());
         if name.is_some_and(|name| name.is_at_or_below(apex)) { apex_len.saturating_sub(2) } else { 0 }
     };
-    let saved: usize = rdata::names(record.rtype, &record.rdata).filter(|span| span.compressible).map(saved).sum();
+    let saved: usize = rdata::names(record.rtype, record.rdata).filter(|span| span.compressible).map(saved).sum();
     RECORD_OVERHEAD + record.rdata.len() - saved
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::index::key_of;
+use super::index::path_of;
 use super::{Checker, Fault, MAX_RESPONSE_LEN, Severity, USUAL_UDP_LEN, target_of};
 use crate::dns::{Name, RecordType, Section, Writer};
 use crate::zone::rdata;
@@ -19,12 +19,12 @@ impl Checker<'_> {
         let first = self.index.record(servers.start);
         let records = self.referral_records(servers);
         // Uncompressed it is larger than it can be; most delegations need no closer look.
-        let question_len = first.owner.as_wire().len() + 4;
+        let question_len = first.owner.len() + 4;
         let most: usize = 12 + question_len + OPT_LEN + records.iter().map(|(owner, _, data)| owner.as_wire().len() + 10 + data.len()).sum::<usize>();
         if most <= PLAIN_UDP_LEN {
             return;
         }
-        let Some(len) = written_len(&first.owner, &records) else { return };
+        let Some(len) = written_len(&first.owner_name(), &records) else { return };
         let with_edns = len + OPT_LEN;
         for (len, limit) in [(with_edns, USUAL_UDP_LEN), (len, PLAIN_UDP_LEN)] {
             if len > limit {
@@ -35,18 +35,19 @@ impl Checker<'_> {
 
     /// The NS records, and the addresses of those servers that lie below the delegation.
     fn referral_records(&self, servers: Range<usize>) -> Vec<(Name, RecordType, &[u8])> {
-        let owner = &self.index.record(servers.start).owner;
+        let owner = self.index.record(servers.start).owner_name();
         let mut records: Vec<(Name, RecordType, &[u8])> = Vec::new();
         let (mut glue, mut known): (Vec<Name>, HashSet<Name>) = (Vec::new(), HashSet::new());
         for position in servers {
             let record = self.index.record(position);
-            records.push((owner.clone(), RecordType::NS, &record.rdata));
-            glue.extend(target_of(record).filter(|target| target.is_at_or_below(owner) && known.insert(target.clone())));
+            records.push((owner.clone(), RecordType::NS, record.rdata));
+            glue.extend(target_of(record).filter(|target| target.is_at_or_below(&owner) && known.insert(target.clone())));
         }
         for name in glue {
-            let Some(node) = self.index.find(&key_of(name.as_wire())) else { continue };
+            let path = path_of(name.as_wire());
+            let Some(node) = self.index.find(&path, path.labels()) else { continue };
             for (rtype, range) in self.index.rrsets(node).filter(|(rtype, _)| matches!(*rtype, RecordType::A | RecordType::AAAA)) {
-                records.extend(range.map(|position| (name.clone(), rtype, self.index.record(position).rdata.as_slice())));
+                records.extend(range.map(|position| (name.clone(), rtype, self.index.record(position).rdata)));
             }
         }
         records

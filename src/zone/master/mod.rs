@@ -1,7 +1,7 @@
 //! Master files (RFC 1035 §5, RFC 2308 §4, RFC 3597 §5), read in one pass without stopping at the first problem.
 //!
 //! ```text
-//!   text ── Scanner ──▶ Entry (owner, TTL, type, words) ── Parser ──▶ sink(Record)
+//!   text ── Scanner ──▶ Entry (owner, TTL, type, words) ── Parser ──▶ records
 //!                         │                                   ▲
 //!                         └ $ORIGIN $TTL $GENERATE            │
 //!                           $INCLUDE ──▶ include(name, from) ─┘  one level deeper, own origin and owner
@@ -20,7 +20,7 @@ use scan::{Entry, Head, Scanner};
 
 use super::rdata::{self, Field};
 use super::token::{period, shown, unescape_into};
-use super::{MAX_TTL, Place, Record, Ttl};
+use super::{MAX_TTL, Place, Records, Ttl};
 use crate::dns::{Name, RecordType};
 
 /// How deep files may include files: deeper nesting is a mistake.
@@ -59,15 +59,15 @@ pub struct Parsed {
 /// Resolves an `$INCLUDE`: the name as written and the including file give the file's name and octets, or the reason why not.
 pub type Include<'a> = dyn FnMut(&str, &Path) -> Result<(PathBuf, Vec<u8>), String> + 'a;
 
-/// Reads a master file; hands every good record to `sink`, in order. Linear in the octets.
-pub fn parse(source: Source<'_>, include: &mut Include<'_>, sink: &mut dyn FnMut(Record)) -> Parsed {
+/// Reads a master file; adds every good record to `records`, in order. Linear in the octets.
+pub fn parse(source: Source<'_>, include: &mut Include<'_>, records: &mut Records) -> Parsed {
     let Source { text, file, origin, default_ttl, first_file } = source;
     let mut parser = Parser {
         apex: &origin,
         default_ttl,
         first_file,
         include,
-        sink,
+        records,
         files: vec![file],
         errors: Vec::new(),
         stack: Vec::new(),
@@ -103,7 +103,7 @@ struct Parser<'a> {
     default_ttl: Option<Ttl>,
     first_file: u16,
     include: &'a mut Include<'a>,
-    sink: &'a mut dyn FnMut(Record),
+    records: &'a mut Records,
     files: Vec<PathBuf>,
     errors: Vec<MasterError>,
     /// The files that are being read, outermost first.
@@ -161,12 +161,12 @@ impl Parser<'_> {
             }
             Head::SameOwner => {}
         }
+        let place = self.place(open);
         let owner = match &open.owner {
             LastOwner::None => return Err(MasterFault::NoOwner),
             LastOwner::Bad => return Ok(()),
-            LastOwner::Known(owner) => owner.clone(),
+            LastOwner::Known(owner) => owner,
         };
-        let place = self.place(open);
         let rtype = entry.rtype.ok_or(MasterFault::NoType)?;
         self.record(owner, entry.ttl, rtype, &entry.words, &open.origin, place)
     }
@@ -186,7 +186,7 @@ impl Parser<'_> {
 
     fn record(
         &mut self,
-        owner: Name,
+        owner: &Name,
         ttl: Option<Ttl>,
         rtype: RecordType,
         words: &[Field<'_>],
@@ -204,7 +204,7 @@ impl Parser<'_> {
         }
         let ttl = self.directive_ttl.filter(|_| ttl.is_none()).or(self.last_ttl).or(self.soa_minimum).or(self.default_ttl);
         let ttl = ttl.ok_or(MasterFault::NoTtl)?;
-        (self.sink)(Record { owner, rtype, ttl, rdata, place });
+        self.records.push(owner, rtype, ttl, &rdata, place);
         Ok(())
     }
 
@@ -283,7 +283,7 @@ impl Parser<'_> {
                 let words = generate::expand_all(&rest[used..], at)?;
                 let words: Vec<Field<'_>> = words.iter().map(|(text, quoted)| Field { text, quoted: *quoted }).collect();
                 let owner = self.owner(&text, &open.origin)?;
-                self.record(owner.clone(), ttl, rtype, &words, &open.origin, place)?;
+                self.record(&owner, ttl, rtype, &words, &open.origin, place)?;
                 Ok(owner)
             });
             match one {

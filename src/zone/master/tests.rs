@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::zone::RecordRef;
 
 /// Reads `text` as `example.com.zone` beside the other files; records and errors as text, one a line.
 fn read(text: &str, others: &[(&str, &str)], default_ttl: Option<Ttl>) -> (Vec<String>, Vec<String>, Vec<PathBuf>) {
@@ -12,14 +13,14 @@ fn read(text: &str, others: &[(&str, &str)], default_ttl: Option<Ttl>) -> (Vec<S
         Some(text) => Ok((PathBuf::from(written), text.as_bytes().to_vec())),
         None => Err("no such file".to_string()),
     };
-    let mut records = Vec::new();
-    let mut sink = |record: Record| {
-        let Record { owner, rtype, ttl, rdata, place } = record;
-        records.push(format!("{}:{} {owner} {ttl} {rtype} {}", place.file, place.line, rdata::to_text(rtype, &rdata)));
-    };
+    let mut records = Records::new();
     let file = PathBuf::from("example.com.zone");
-    let parsed = parse(Source { text: text.as_bytes(), file, origin, default_ttl, first_file: 3 }, &mut include, &mut sink);
-    (records, parsed.errors.iter().map(ToString::to_string).collect(), parsed.files)
+    let parsed = parse(Source { text: text.as_bytes(), file, origin, default_ttl, first_file: 3 }, &mut include, &mut records);
+    let line = |record: RecordRef<'_>| {
+        let RecordRef { rtype, ttl, rdata, place, .. } = record;
+        format!("{}:{} {} {ttl} {rtype} {}", place.file, place.line, record.owner_name(), rdata::to_text(rtype, rdata))
+    };
+    (records.iter().map(line).collect(), parsed.errors.iter().map(ToString::to_string).collect(), parsed.files)
 }
 
 fn check(text: &str, records: &[&str], errors: &[&str]) {
@@ -293,9 +294,11 @@ fn survive(text: &[u8]) {
     let mut include = |_: &str, _: &Path| Ok((PathBuf::from("x"), text.to_vec()));
     let source = Source { text, file: "f".into(), origin: Name::root(), default_ttl: Some(1), first_file: 0 };
     let lines = text.iter().filter(|octet| **octet == b'\n').count() as u32 + 1;
-    let parsed = parse(source, &mut include, &mut |record| {
-        assert!(rdata::validate(record.rtype, &record.rdata).is_ok());
+    let mut records = Records::new();
+    let parsed = parse(source, &mut include, &mut records);
+    for record in records.iter() {
+        assert!(rdata::validate(record.rtype, record.rdata).is_ok());
         assert!(record.place.line >= 1 && record.place.line <= lines);
-    });
+    }
     assert!(parsed.errors.len() <= MAX_ERRORS + 1);
 }

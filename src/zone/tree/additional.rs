@@ -12,7 +12,7 @@
 //! the client and narrow its scope, for data that the client's resolver asks for anyway. An alias (CNAME) is no good target and is not followed
 //! (RFC 2181 §10.3).
 
-use super::{NO_NODE, NO_STEER, NodeId, ZoneTree};
+use super::{NO_NODE, NO_STEER, Node, NodeId, Rrset, ZoneTree};
 use crate::dns::{QueryName, RecordType};
 use crate::zone::rdata;
 
@@ -21,54 +21,46 @@ const MAX_COURTESIES: usize = 128;
 /// Aliases of SVCB followed within the zone (RFC 9460 §3 asks for a limit).
 const MAX_ALIASES: usize = 8;
 
+/// The node's own name.
+const OF_NODE: u32 = u32::MAX;
+
 /// One RRset of the additional section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extra {
-    pub(super) name_at: u32,
+    /// Into the names of extras, or [`OF_NODE`].
+    name_at: u32,
     /// Where its data is.
     pub node: NodeId,
     /// Position among the node's RRsets.
     pub(super) slot: u16,
     /// 0: the owner of the answer.
-    pub(super) name_len: u8,
+    name_len: u8,
     /// Glue that resolvers cannot do without.
     pub is_needed: bool,
 }
 
 impl ZoneTree {
-    /// Fills in the extras of every RRset. Wildcards and barriers must be there.
-    pub(super) fn add_extras(&mut self) {
-        self.find_extras();
-        for rrset in &mut self.rrsets {
-            rrset.is_plain = !rrset.has_extras() && !rrset.rotates() && rrset.rtype != RecordType::SOA;
-        }
-    }
-
-    fn find_extras(&mut self) {
-        for node in 0..self.nodes.len() as NodeId {
-            let from = self.nodes[node as usize].rrset_from as usize;
-            for at in from..from + usize::from(self.nodes[node as usize].rrset_count) {
-                if !has_targets(self.rrsets[at].rtype) {
-                    continue;
-                }
-                let mut found = self.extras_of(node, at);
+    /// Fills in the extras of every RRset of `nodes`. Wildcards and barriers must be there.
+    pub(super) fn add_extras(&mut self, nodes: &[NodeId]) {
+        for node in nodes {
+            let rrsets: Vec<Rrset> = self.rrsets(*node).filter(|rrset| has_targets(rrset.rtype)).collect();
+            for rrset in rrsets {
+                let mut found = self.extras_of(*node, &rrset);
                 // Needed glue first, so that it is written whatever else there is.
                 found.sort_by_key(|extra| !extra.is_needed);
                 let needed = found.iter().filter(|extra| extra.is_needed).count();
                 found.truncate(needed + MAX_COURTESIES);
-                if let (Ok(extra_at), Ok(extra_count)) = (u32::try_from(self.extras.len()), u16::try_from(found.len())) {
-                    self.rrsets[at].extra_at = extra_at;
-                    self.rrsets[at].extra_count = extra_count;
+                if let (Ok(from), Ok(count)) = (u32::try_from(self.extras.len()), u16::try_from(found.len())) {
+                    self.heap.set_extras(&rrset, from, count);
                     self.extras.extend(found);
                 }
             }
         }
     }
 
-    fn extras_of(&mut self, node: NodeId, at: usize) -> Vec<Extra> {
-        let rrset = self.rrsets[at];
-        let rdatas: Vec<Vec<u8>> = self.rdatas(&rrset).map(<[u8]>::to_vec).collect();
-        let is_cut = rrset.rtype == RecordType::NS && self.nodes[node as usize].is_cut;
+    fn extras_of(&mut self, node: NodeId, rrset: &Rrset) -> Vec<Extra> {
+        let rdatas: Vec<Vec<u8>> = self.rdatas(rrset).map(<[u8]>::to_vec).collect();
+        let is_cut = rrset.rtype == RecordType::NS && self.node(node).is_cut;
         let mut found = Vec::new();
         for rdata in &rdatas {
             let Some(target) = target_of(rrset.rtype, rdata) else { continue };
@@ -87,7 +79,7 @@ impl ZoneTree {
         let is_alias = is_alias_mode(rdata);
         if target.label_count() == 0 {
             // `.` is the owner, or in alias mode that there is no such service (RFC 9460 §2.5).
-            if !is_alias && self.nodes[owner as usize].steer == NO_STEER {
+            if !is_alias && self.node(owner).steer == NO_STEER {
                 self.push_extras(owner, None, &[RecordType::A, RecordType::AAAA], false, found);
             }
             return;
@@ -97,13 +89,10 @@ impl ZoneTree {
         for _ in 0..MAX_ALIASES {
             let Some(node) = self.target_node(&target).filter(|node| !seen.contains(node)) else { return };
             seen.push(node);
-            let types: &[RecordType] = if self.nodes[node as usize].barrier == NO_NODE {
-                &[rtype, RecordType::A, RecordType::AAAA]
-            } else {
-                &[RecordType::A, RecordType::AAAA]
-            };
+            let types: &[RecordType] =
+                if self.node(node).barrier == NO_NODE { &[rtype, RecordType::A, RecordType::AAAA] } else { &[RecordType::A, RecordType::AAAA] };
             self.push_extras(node, Some(&target), types, false, found);
-            let next = self.rrset(node, rtype).filter(|_| types.len() == 3).and_then(|rrset| self.rdatas(rrset).find(|rdata| is_alias_mode(rdata)));
+            let next = self.rrset(node, rtype).filter(|_| types.len() == 3).and_then(|rrset| self.rdatas(&rrset).find(|rdata| is_alias_mode(rdata)));
             let Some(next) = next.and_then(|rdata| target_of(rtype, rdata)).filter(|name| name.label_count() > 0) else { return };
             target = next;
         }
@@ -116,32 +105,32 @@ impl ZoneTree {
         if target.label_count() < apex || target.suffix(apex) != self.apex.as_wire() {
             return None;
         }
-        let own = self.node_of(target.as_wire());
+        let own = self.node_at(target.as_wire());
         let node = match own {
             Some(node) => node,
             None => {
-                let encloser = &self.nodes[self.closest_encloser(target) as usize];
+                let encloser = self.node(self.closest_encloser(target));
                 if encloser.barrier != NO_NODE || encloser.has_dname || encloser.wildcard == NO_NODE {
                     return None;
                 }
                 encloser.wildcard
             }
         };
-        let (barrier, steer) = (self.nodes[node as usize].barrier, self.nodes[node as usize].steer);
-        let is_hidden = barrier != NO_NODE && !self.nodes[barrier as usize].is_cut;
+        let Node { barrier, steer, .. } = self.node(node);
+        let is_hidden = barrier != NO_NODE && !self.node(barrier).is_cut;
         (steer == NO_STEER && !is_hidden).then_some(node)
     }
 
     fn push_extras(&mut self, node: NodeId, target: Option<&QueryName>, types: &[RecordType], is_needed: bool, found: &mut Vec<Extra>) {
         for rtype in types {
-            let Some(slot) = self.rrsets(node).iter().position(|rrset| rrset.rtype == *rtype) else { continue };
+            let Some(slot) = self.rrsets(node).position(|rrset| rrset.rtype == *rtype) else { continue };
             let (name_at, name_len) = match target {
                 None => (0, 0),
-                Some(target) if target.as_wire() == self.name(node) => (self.nodes[node as usize].name_at, self.nodes[node as usize].name_len),
+                Some(target) if target.as_wire() == self.name(node) => (OF_NODE, self.node(node).name_len),
                 // Made from a wildcard: the name stands nowhere else.
                 Some(target) => {
-                    let Ok(at) = u32::try_from(self.names.len()) else { continue };
-                    self.names.extend_from_slice(target.as_wire());
+                    let Some(at) = u32::try_from(self.extra_names.len()).ok().filter(|at| *at != OF_NODE) else { continue };
+                    self.extra_names.extend_from_slice(target.as_wire());
                     (at, target.as_wire().len() as u8)
                 }
             };
@@ -153,13 +142,16 @@ impl ZoneTree {
         }
     }
 
-    fn extra_name(&self, extra: &Extra) -> &[u8] {
-        let from = extra.name_at as usize;
-        self.names.get(from..from + usize::from(extra.name_len)).unwrap_or(&[])
+    pub(super) fn extra_name(&self, extra: &Extra) -> &[u8] {
+        match (extra.name_len, extra.name_at) {
+            (0, _) => &[],
+            (_, OF_NODE) => self.name(extra.node),
+            (len, at) => self.extra_names.get(at as usize..at as usize + usize::from(len)).unwrap_or(&[]),
+        }
     }
 }
 
-fn has_targets(rtype: RecordType) -> bool {
+pub(super) fn has_targets(rtype: RecordType) -> bool {
     matches!(
         rtype,
         RecordType::NS

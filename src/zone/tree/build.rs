@@ -1,0 +1,262 @@
+//! Building a tree: owners in the order of the files, then the empty names above them, then what links them. Linear in the records.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use super::additional::has_targets;
+use super::heap::{Heap, NewNode, NewRrset};
+use super::index::Index;
+use super::{Links, NO_NODE, NO_STEER, Negative, NodeId, TooLarge, ZoneTree, compressible, hash_label};
+use crate::dns::{Name, RecordType};
+use crate::zone::{OwnerId, Owners, Path, Records, rdata};
+
+impl ZoneTree {
+    /// Builds the tree of `apex` from records inside the zone and the owners of steered names (index in the slice = index in the model).
+    /// Records that `zone::check` objects to are not looked for here; an RRset takes the smallest TTL among its records (RFC 2181 §5.2).
+    pub fn build(apex: &Name, records: &Records, steered: &[Name]) -> Result<ZoneTree, TooLarge> {
+        let apex = apex.to_lowercase();
+        let owners = Owners::group(&apex, records);
+        let plan = Plan::of(&apex, &owners, steered);
+        let tree = ZoneTree {
+            apex,
+            heap: Heap::default(),
+            index: Index::with_room(owners.len() + plan.bare.len()),
+            nodes: 0,
+            records: 0,
+            extras: Vec::new(),
+            extra_names: Vec::new(),
+            negative_ttl: 0,
+            apex_node: 0,
+            negative: Negative::default(),
+        };
+        let mut builder = Builder { tree, path: Path::new(), block: Vec::new(), data: Vec::new(), linked: Vec::new(), with_targets: Vec::new() };
+        for owner in (0..owners.len() as OwnerId).filter(|owner| plan.exists(&owners, *owner)) {
+            builder.owner(&owners, owner, &plan)?;
+        }
+        for name in &plan.bare {
+            builder.bare(name, &plan)?;
+        }
+        drop(owners);
+        builder.finish(steered)
+    }
+}
+
+/// What is known before the first node is written.
+struct Plan {
+    apex_labels: usize,
+    apex_len: usize,
+    /// Names without records: empty non-terminals, steered names, the apex if it lacks everything. Lower case.
+    bare: Vec<Vec<u8>>,
+    /// Hashes of names that need links because of what stands below them or is steered there. One too many does no harm.
+    linked: HashSet<u64>,
+    /// Hashes of delegations and DNAMEs: what is below them needs links.
+    barriers: HashSet<u64>,
+}
+
+impl Plan {
+    fn of(apex: &Name, owners: &Owners<'_>, steered: &[Name]) -> Plan {
+        let mut path = Path::new();
+        let mut plan = Plan {
+            apex_labels: apex.label_count(),
+            apex_len: apex.as_wire().len(),
+            bare: Vec::new(),
+            linked: HashSet::new(),
+            barriers: HashSet::new(),
+        };
+        let mut seen = HashSet::new();
+        path.set(apex.as_wire());
+        plan.bare_from(&path, plan.apex_labels, owners, &mut seen);
+        for owner in 0..owners.len() as OwnerId {
+            if !plan.exists(owners, owner) {
+                continue;
+            }
+            path.set(owners.name(owner));
+            plan.bare_from(&path, path.labels().saturating_sub(1), owners, &mut seen);
+            plan.note(&path, path.labels());
+            let is_apex = path.labels() == plan.apex_labels;
+            let is_barrier = |rtype| rtype == RecordType::DNAME || (rtype == RecordType::NS && !is_apex);
+            if owners.rrsets(owner).any(|(rtype, _)| is_barrier(rtype)) {
+                plan.barriers.insert(path.whole().1);
+            }
+        }
+        for name in steered {
+            path.set(name.as_wire());
+            plan.bare_from(&path, path.labels(), owners, &mut seen);
+            plan.note(&path, path.labels());
+            plan.linked.insert(path.whole().1);
+        }
+        plan
+    }
+
+    /// False for names that are there for NSEC3 alone: they do not exist for questions (RFC 5155 §7.2.8).
+    fn exists(&self, owners: &Owners<'_>, owner: OwnerId) -> bool {
+        let signs = |rtype| matches!(rtype, RecordType::NSEC3 | RecordType::RRSIG);
+        let mut types = owners.rrsets(owner).map(|(rtype, _)| rtype);
+        !types.any(|rtype| rtype == RecordType::NSEC3)
+            || owners.name(owner).len() == self.apex_len
+            || owners.rrsets(owner).any(|(rtype, _)| !signs(rtype))
+    }
+
+    /// Adds the name of `labels` and those above it up to the apex, as far as nobody owns them.
+    fn bare_from(&mut self, path: &Path, labels: usize, owners: &Owners<'_>, seen: &mut HashSet<Vec<u8>>) {
+        for labels in (self.apex_labels..=labels).rev() {
+            if owners.find(path, labels).is_some_and(|owner| self.exists(owners, owner)) || !seen.insert(path.suffix(labels).0.to_vec()) {
+                return;
+            }
+            self.bare.push(path.suffix(labels).0.to_vec());
+            self.note(path, labels);
+        }
+    }
+
+    /// A wildcard is found through its parent.
+    fn note(&mut self, path: &Path, labels: usize) {
+        if path.suffix(labels).0.starts_with(b"\x01*") && labels > self.apex_labels {
+            self.linked.insert(path.suffix(labels - 1).1);
+        }
+    }
+
+    fn is_linked(&self, path: &Path) -> bool {
+        let is_below = || (self.apex_labels..path.labels()).any(|labels| self.barriers.contains(&path.suffix(labels).1));
+        self.linked.contains(&path.whole().1) || (!self.barriers.is_empty() && is_below())
+    }
+}
+
+struct Builder {
+    tree: ZoneTree,
+    path: Path,
+    /// Room, used again for each RRset.
+    block: Vec<u8>,
+    data: Vec<u8>,
+    linked: Vec<NodeId>,
+    /// Nodes with an RRset that may have extras.
+    with_targets: Vec<NodeId>,
+}
+
+impl Builder {
+    fn owner(&mut self, owners: &Owners<'_>, owner: OwnerId, plan: &Plan) -> Result<(), TooLarge> {
+        self.path.set(owners.name(owner));
+        let is_apex = self.path.labels() == plan.apex_labels;
+        let has = |wanted: RecordType| owners.rrsets(owner).any(|(rtype, _)| rtype == wanted);
+        let types = owners.rrsets(owner).count();
+        let node = self.begin(types, has(RecordType::NS) && !is_apex, has(RecordType::DNAME), plan)?;
+        if owners.rrsets(owner).any(|(rtype, _)| has_targets(rtype)) {
+            self.with_targets.push(node);
+        }
+        for (rtype, range) in owners.rrsets(owner) {
+            self.rrset(owners, rtype, range)?;
+        }
+        Ok(())
+    }
+
+    fn bare(&mut self, name: &[u8], plan: &Plan) -> Result<(), TooLarge> {
+        self.path.set(name);
+        self.begin(0, false, false, plan).map(|_| ())
+    }
+
+    fn begin(&mut self, types: usize, is_cut: bool, has_dname: bool, plan: &Plan) -> Result<NodeId, TooLarge> {
+        let (name, hash) = self.path.whole();
+        let is_linked = plan.is_linked(&self.path);
+        let node = NewNode { name, labels: self.path.labels() as u8, is_cut, has_dname, is_linked };
+        let id = self.tree.heap.push_node(node, types)?;
+        self.tree.index.insert(hash, id);
+        self.tree.nodes += 1;
+        if is_linked {
+            self.linked.push(id);
+        }
+        Ok(id)
+    }
+
+    fn rrset(&mut self, owners: &Owners<'_>, rtype: RecordType, range: Range<usize>) -> Result<(), TooLarge> {
+        let mut rdatas: Vec<&[u8]> = Vec::with_capacity(range.len());
+        let mut seen = HashSet::new();
+        for position in range.clone() {
+            let rdata = owners.record(position).rdata;
+            if range.len() == 1 || seen.insert(rdata::lower_names(rtype, rdata)) {
+                rdatas.push(rdata);
+            }
+        }
+        let ttl = range.map(|position| owners.record(position).ttl).min().unwrap_or(0);
+        self.block.clear();
+        self.data.clear();
+        let owner = self.path.whole().0;
+        let is_compressed = lay_out(owner, rtype, ttl, &rdatas, &mut self.block);
+        if is_compressed {
+            for rdata in &rdatas {
+                self.data.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
+                self.data.extend_from_slice(rdata);
+            }
+        }
+        self.tree.records += rdatas.len();
+        let count = u16::try_from(rdatas.len()).map_err(|_| TooLarge)?;
+        self.tree.heap.push_rrset(&NewRrset { rtype, count, ttl, block: &self.block, data: &self.data, may_have_extras: has_targets(rtype) })
+    }
+
+    fn finish(mut self, steered: &[Name]) -> Result<ZoneTree, TooLarge> {
+        let apex = self.tree.apex.clone();
+        self.path.set(apex.as_wire());
+        self.tree.apex_node = self.tree.node_at(apex.as_wire()).ok_or(TooLarge)?;
+        let mut steers: HashMap<NodeId, u32> = HashMap::new();
+        for (at, owner) in steered.iter().enumerate() {
+            // Of two for one name, which config refuses, the last counts.
+            steers.extend(self.tree.node_at(owner.to_lowercase().as_wire()).map(|node| (node, at as u32)));
+        }
+        for at in 0..self.linked.len() {
+            let id = self.linked[at];
+            let node = self.tree.heap.node(id);
+            self.path.set(self.tree.heap.name(&node));
+            let links = Links {
+                barrier: self.barrier(id),
+                wildcard: self.tree.wildcard_below(&self.path),
+                steer: steers.get(&id).copied().unwrap_or(NO_STEER),
+            };
+            self.tree.heap.set_links(id, links);
+        }
+        self.tree.heap.shrink();
+        self.tree.add_extras(&self.with_targets);
+        self.tree.finish_negative();
+        Ok(self.tree)
+    }
+
+    /// The topmost delegation at or above the name in `path`, or the topmost DNAME above it.
+    fn barrier(&self, id: NodeId) -> NodeId {
+        for labels in self.tree.apex.label_count()..=self.path.labels() {
+            let (name, hash) = self.path.suffix(labels);
+            let Some(ancestor) = self.tree.probe(hash, name) else { continue };
+            let node = self.tree.heap.node(ancestor);
+            if node.is_cut || (node.has_dname && ancestor != id) {
+                return ancestor;
+            }
+        }
+        NO_NODE
+    }
+}
+
+impl ZoneTree {
+    /// The child `*` of the name in `path`.
+    fn wildcard_below(&self, path: &Path) -> NodeId {
+        let (name, hash) = path.whole();
+        let wildcard = [b"\x01*", name].concat();
+        self.probe(hash_label(hash, b"*"), &wildcard).unwrap_or(NO_NODE)
+    }
+}
+
+/// Lays out an RRset as it answers a question for its own owner; true when names in its data are compressed.
+fn lay_out(owner: &[u8], rtype: RecordType, ttl: u32, rdatas: &[&[u8]], block: &mut Vec<u8>) -> bool {
+    // Synthesised answers have another question name, so only what is whole in itself may be copied for a wildcard.
+    let is_plain = owner.starts_with(b"\x01*") || rdatas.iter().all(|rdata| compressible(rtype, rdata).next().is_none());
+    if is_plain {
+        for rdata in rdatas {
+            // `0xC00C`, type, class, TTL, length, data.
+            block.extend_from_slice(&[0xc0, 12]);
+            block.extend_from_slice(&rtype.0.to_be_bytes());
+            block.extend_from_slice(&[0, 1]);
+            block.extend_from_slice(&ttl.to_be_bytes());
+            block.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
+            block.extend_from_slice(rdata);
+        }
+        return false;
+    }
+    let compressed = super::prepare(owner, rtype, ttl, rdatas);
+    block.extend_from_slice(&compressed);
+    true
+}
