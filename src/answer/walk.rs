@@ -13,6 +13,9 @@ use crate::zone::tree::{Found, NO_STEER, NodeId, Rrset, compressible, hash_name}
 /// CNAMEs and DNAMEs followed in one answer. Longer chains end there: resolvers ask on by themselves (CONTRACT).
 const MAX_CHAIN: usize = 16;
 
+/// Owner (a pointer), type, class, TTL and length of a record in a prepared block.
+const RECORD_HEAD_LEN: usize = 12;
+
 /// TTL of the HINFO that answers ANY (RFC 8482 §4.2 leaves it to us).
 const ANY_TTL: Ttl = 3600;
 
@@ -189,9 +192,9 @@ impl<'w> Walk<'_, 'w, '_> {
             let is_first = self.writer.is_empty();
             self.rrset(zone, node, &cname, owner)?;
             if is_first {
-                // The next owner points to it. A record is owner (a pointer), ten octets, data.
+                // The next owner points to it.
                 self.writer.learn_question();
-                self.writer.learn_labels_at(self.request.question.end + 12);
+                self.writer.learn_labels_at(self.request.question.end + RECORD_HEAD_LEN);
             }
             self.onward = tree.rdatas(&cname).next().and_then(QueryName::read);
             return Ok(());
@@ -227,7 +230,8 @@ impl<'w> Walk<'_, 'w, '_> {
             if rotates {
                 self.rotated(block, rrset.count)?;
             } else {
-                self.writer.put_block(Section::Answer, block, rrset.count)?;
+                let from = self.writer.put_block(Section::Answer, block, rrset.count)?;
+                self.learn_targets(rrset, from);
             }
         } else {
             let ttl = overlaid.unwrap_or(rrset.ttl);
@@ -239,6 +243,24 @@ impl<'w> Walk<'_, 'w, '_> {
             self.records(Section::Answer, owner, rrset.rtype, ttl, rdatas)?;
         }
         if rrset.has_extras() { self.extras(zone, rrset, owner) } else { Ok(()) }
+    }
+
+    /// Remembers the names in a block that was copied, for what follows to point to. Only of types whose names everybody may meet compressed
+    /// (RFC 3597 §4), and only where something follows.
+    fn learn_targets(&mut self, rrset: &Rrset, mut from: usize) {
+        let offset = match rrset.rtype {
+            RecordType::NS => RECORD_HEAD_LEN,
+            RecordType::MX => RECORD_HEAD_LEN + 2,
+            _ => return,
+        };
+        if !rrset.has_extras() {
+            return;
+        }
+        self.writer.learn_question();
+        for _ in 0..rrset.count {
+            self.writer.learn_labels_at(from + offset);
+            from += RECORD_HEAD_LEN + self.writer.rdata_len_at(from);
+        }
     }
 
     /// Addresses, which are records of one length, from a random one on.

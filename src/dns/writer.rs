@@ -256,6 +256,11 @@ impl<'b> Writer<'b> {
         }
     }
 
+    /// The length of the data of a record at `at` whose owner is a pointer.
+    pub fn rdata_len_at(&self, at: usize) -> usize {
+        self.buf.get(at + 10..at + 12).and_then(<[u8]>::first_chunk).map_or(0, |len| usize::from(u16::from_be_bytes(*len)))
+    }
+
     /// Remembers the labels of the (perhaps compressed) name at `at`, which was copied as part of a block.
     pub fn learn_labels_at(&mut self, mut at: usize) {
         while let Some(len) = self.buf.get(at..self.at).and_then(<[u8]>::first).map(|len| usize::from(*len)).filter(|len| (1..64).contains(len)) {

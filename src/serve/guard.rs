@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 
 use super::limiter::{Limiter, Load, Notice, SECOND, TICK, Verdict};
 use super::program::{self, Prefixes};
-use crate::answer::{Asked, CookieState, Kind, Reply, Transport, truncate};
+use crate::answer::{Asked, CookieState, Dice, Kind, Reply, Transport, bad_cookie, truncate};
 use crate::sys;
 use crate::telemetry::ThreadCounters;
-use crate::world::RateLimit;
+use crate::world::{RateLimit, World};
 
 /// Notices that wait to be logged; what does not fit is not logged.
 pub(super) const NOTICES: usize = 64;
@@ -138,7 +138,15 @@ impl Guard {
 
     /// What becomes of a reply that stands in `buf`; `None` when it is not sent.
     #[inline]
-    pub(super) fn pass(&mut self, asked: &Asked<'_>, reply: Reply, buf: &mut [u8], counters: &ThreadCounters) -> Option<Reply> {
+    pub(super) fn pass(
+        &mut self,
+        world: &World,
+        asked: &Asked<'_>,
+        dice: &Dice,
+        reply: Reply,
+        buf: &mut [u8],
+        counters: &ThreadCounters,
+    ) -> Option<Reply> {
         let Some(limiter) = &mut self.limiter else { return Some(reply) };
         if reply.cookie == CookieState::Valid {
             // Who has had a reply of ours at this address is no victim of a forged one (RFC 7873 §1).
@@ -148,8 +156,14 @@ impl Guard {
             Verdict::Send => Some(reply),
             Verdict::Slip => {
                 counters.slipped();
-                // An error with TC would be none; it is as small as it can be.
-                Some(if reply.kind == Kind::Error { reply } else { truncate(&reply, buf) })
+                let with_cookie = if reply.cookie == CookieState::ClientOnly { bad_cookie(world, asked, dice, buf) } else { None };
+                Some(match (with_cookie, reply.kind) {
+                    // Who is there comes back with the cookie, over UDP (RFC 7873 §5.2.3).
+                    (Some(with_cookie), _) => with_cookie,
+                    // An error with TC would be none; it is as small as it can be.
+                    (None, Kind::Error) => reply,
+                    (None, _) => truncate(&reply, buf),
+                })
             }
             Verdict::Drop => {
                 counters.dropped(Transport::Udp);

@@ -153,7 +153,7 @@ fn answer_batch(
                     continue;
                 }
                 let outcome = match engine(world, &asked, dice, reply) {
-                    Outcome::Reply(answer) => match guard.pass(&asked, answer, reply, counters) {
+                    Outcome::Reply(answer) => match guard.pass(world, &asked, dice, answer, reply, counters) {
                         Some(answer) => Outcome::Reply(answer),
                         None => continue,
                     },

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
+use hickory_proto::rr::rdata::opt::EdnsOption;
 
 use crate::meridian::{Asker, Meridian, encode};
 
@@ -273,5 +274,51 @@ fn bad_values_are_reported() {
             .expect("the program runs");
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.contains(expected), "{text}: {said}");
+    }
+}
+
+/// Octets of the COOKIE option in a reply.
+fn cookie_of(message: &Message) -> Vec<u8> {
+    let edns = message.edns.as_ref().expect("an OPT record");
+    let unknown = |option: &EdnsOption| if let EdnsOption::Unknown(_, octets) = option { Some(octets.clone()) } else { None };
+    edns.options().as_ref().iter().filter(|(code, _)| u16::from(*code) == 10).find_map(|(_, option)| unknown(option)).expect("a cookie")
+}
+
+fn with_cookie(id: u16, cookie: &[u8]) -> Vec<u8> {
+    let mut packet = encode("www.example.com.", RecordType::A, id, None);
+    packet[11] = 1;
+    packet.extend_from_slice(&[0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0, 0, 4 + cookie.len() as u8, 0, 10, 0, cookie.len() as u8]);
+    packet.extend_from_slice(cookie);
+    packet
+}
+
+#[test]
+fn rfc7873_section_5_2_3_a_limited_client_with_a_cookie_is_told_so_and_then_served() {
+    let server = start("[rate_limit]\nresponses_per_second = 5\nslip = 1\n");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.connect(server.dns).expect("a way");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    let ask = |id: u16, cookie: &[u8]| {
+        socket.send(&with_cookie(id, cookie)).expect("sent");
+        let mut buf = [0; 1500];
+        let len = socket.recv(&mut buf).expect("a reply");
+        let message = Message::from_vec(&buf[..len]).expect("it decodes");
+        assert_eq!(message.metadata.id, id);
+        message
+    };
+    let (mut served, mut told) = (0, Vec::new());
+    for id in 0..40 {
+        let message = ask(id, b"a-client");
+        match message.metadata.response_code {
+            ResponseCode::NoError => served += usize::from(message.answers.len() == 2),
+            ResponseCode::BADCOOKIE => told = cookie_of(&message),
+            other => panic!("{other}: {message:?}"),
+        }
+        assert!(!message.metadata.truncation, "{message:?}");
+    }
+    assert!((5..15).contains(&served) && told.len() == 24 && told.starts_with(b"a-client"), "{served} served, {told:?}");
+    // With it no limit holds.
+    for id in 100..140 {
+        assert_eq!(ask(id, &told).answers.len(), 2);
     }
 }

@@ -29,7 +29,8 @@ pub fn complete(client: &mut Client, question: &Question, reply: &Reply) -> Repl
         }
     }
     if question.class != 1 || !has_link(&whole) {
-        return whole;
+        // Nothing to follow: what was left out for its size is judged as that.
+        return reply.clone();
     }
     let (mut kept, mut seen, mut at, mut says) = (Vec::new(), vec![question.name.clone()], question.name.clone(), whole.clone());
     loop {

@@ -7,6 +7,7 @@
 //! `scripts/differential.sh [PAIRS] [SEED]` runs many; the ordinary test run a fixed few. Any difference from the majority of the references
 //! that no rule in `explained` covers fails the run.
 
+mod amplification;
 mod chains;
 mod chance;
 mod clients;
