@@ -18,7 +18,7 @@ const MAX_GENERATED: u64 = 2000;
 /// A file and what it includes.
 pub(super) fn body(data: &[u8]) {
     let [text, included] = parts(data);
-    if generated(text) + generated(included) * MAX_GRANTED > MAX_GENERATED {
+    if generated(text).saturating_add(generated(included).saturating_mul(MAX_GRANTED)) > MAX_GENERATED {
         return;
     }
     let records = read(text, included);
@@ -57,7 +57,7 @@ fn generated(text: &[u8]) -> u64 {
             let (start, stop) = (number(&before[before.len() - trailing(before)..])?, number(&after[..leading(after)])?);
             stop.checked_sub(start)
         })
-        .sum()
+        .fold(0, u64::saturating_add)
 }
 
 fn read(text: &[u8], included: &[u8]) -> Records {
