@@ -25,7 +25,7 @@ const NSID_MAX_LEN: usize = 128;
 /// Replies over encrypted transports are filled up to a multiple of this (RFC 8467 §4.1).
 pub const PADDING_BLOCK: usize = 468;
 
-/// Everything that [`room`] can come to.
+/// The longest OPT without padding.
 const MAX_ROOM: usize = FIXED_LEN + 5 * OPTION_HEAD_LEN + NSID_MAX_LEN + MAX_ECS_LEN + COOKIE_LEN + KEEPALIVE_LEN + EDE_LEN;
 
 // The longest question and the longest OPT fit together, so whoever sent OPT gets one back, whatever else is cut.
@@ -67,7 +67,7 @@ pub(super) fn cookie(world: &World, asked: &Asked<'_>, edns: Option<&Edns>, unix
     (if verdict == Verdict::Invalid { CookieState::ClientOnly } else { CookieState::Valid }, Some(both))
 }
 
-/// Octets to keep free for OPT.
+/// Octets to keep free for OPT. Extended errors stand in short replies only and need none.
 #[inline]
 pub(super) fn room(world: &World, edns: Option<&Edns>) -> usize {
     let Some(edns) = edns else { return 0 };
@@ -75,7 +75,7 @@ pub(super) fn room(world: &World, edns: Option<&Edns>) -> usize {
     let ecs = edns.ecs.map_or(0, |ecs| OPTION_HEAD_LEN + 4 + usize::from(ecs.source_len.div_ceil(8)));
     let cookie = if edns.cookie.is_some() { OPTION_HEAD_LEN + COOKIE_LEN } else { 0 };
     let keepalive = if edns.keepalive == Keepalive::Absent { 0 } else { OPTION_HEAD_LEN + KEEPALIVE_LEN };
-    FIXED_LEN + nsid + ecs + cookie + keepalive + OPTION_HEAD_LEN + EDE_LEN
+    FIXED_LEN + nsid + ecs + cookie + keepalive
 }
 
 /// Writes OPT if the query had one; [`room`] has been kept free.

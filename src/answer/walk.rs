@@ -182,6 +182,12 @@ impl<'w> Walk<'_, 'w, '_> {
             return self.any(zone, node, owner);
         }
         if let Some(rrset) = tree.rrset(node, rtype) {
+            if let (RecordType::DNAME, Owner::Target(name)) = (rtype, owner)
+                && self.writer.holds(self.request.question.end, name.as_wire(), rtype)
+            {
+                // The chain came by it: no set stands in a message twice (RFC 2181 §5).
+                return Ok(());
+            }
             return self.rrset(zone, node, &rrset, owner);
         }
         if let Some(cname) = tree.rrset(node, RecordType::CNAME) {

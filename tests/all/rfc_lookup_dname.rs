@@ -79,6 +79,17 @@ fn rfc6672_section_3_2_chains_of_dnames_and_cnames() {
 }
 
 #[test]
+fn rfc2181_section_5_a_dname_that_the_chain_came_by_is_not_told_again() {
+    answers(
+        "d DNAME e\na.e CNAME d\n",
+        &[
+            ("a.d.ex DNAME", "NOERROR aa | d.ex. DNAME e.ex.; a.d.ex. CNAME a.e.ex.; a.e.ex. CNAME d.ex."),
+            ("a.e.ex DNAME", "NOERROR aa | a.e.ex. CNAME d.ex.; d.ex. DNAME e.ex."),
+        ],
+    );
+}
+
+#[test]
 fn rfc6672_section_2_4_what_lies_below_a_dname_is_hidden_and_loops_end() {
     answers(
         "a DNAME b\nb DNAME a\nself DNAME x.self\n",

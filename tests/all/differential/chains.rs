@@ -22,13 +22,15 @@ pub fn complete(client: &mut Client, question: &Question, reply: &Reply) -> Repl
     };
     let over_tcp = Way { tcp: true, ..question.way };
     let mut whole = reply.clone();
-    if question.class == 1 && reply.is_truncated() {
+    // IN and ANY.
+    let is_answered = matches!(question.class, 1 | 255);
+    if is_answered && reply.is_truncated() {
         match client.ask(&Question { way: over_tcp, ..question.clone() }) {
             Ok(untruncated) => whole = Reply { opt: reply.opt.clone(), ..untruncated },
             Err(_) => return whole,
         }
     }
-    if question.class != 1 || !has_link(&whole) {
+    if !is_answered || !has_link(&whole) {
         // Nothing to follow: what was left out for its size is judged as that.
         return reply.clone();
     }

@@ -41,8 +41,16 @@ pub const TRANSFER: &str = "transfer-refused";
 /// ANY is answered with one small record, so it never has to be truncated (RFC 8482 §4.2).
 pub const ANY: &str = "any-minimal";
 
+/// Questions for types that are no data: each reference does something else, and ours is what one of them does.
+pub const ODD: &str = "odd-type";
+
 /// The names of all rules.
-pub const NAMES: [&str; 7] = [CHAIN, TTLS, SIZE, MORE, STEERED, TRANSFER, ANY];
+pub const NAMES: [&str; 8] = [CHAIN, TTLS, SIZE, MORE, STEERED, TRANSFER, ANY, ODD];
+
+/// Types that no record has (RFC 6895 §3.1), those apart that mean a transfer or everything.
+pub fn is_odd(rtype: RecordType) -> bool {
+    matches!(rtype.0, 0 | 41 | 128..=250 | 253 | 254)
+}
 
 /// The rule that explains all of the differences by themselves.
 pub fn explain(question: &Question, ours: &Reply, differences: &[Difference]) -> Option<&'static str> {

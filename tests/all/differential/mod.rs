@@ -225,6 +225,11 @@ fn judge(servers: &mut Servers, family: &Family, question: &Question, votes: [bo
     if !found.is_empty() && whole != references {
         step(explained::CHAIN, judge.against(&ours, &judge.even(&whole)), &mut rule, &mut found);
     }
+    if explained::is_odd(question.rtype)
+        && references.iter().any(|reply| differences(&fields(question, &ours), &[fields(question, reply)]).is_empty())
+    {
+        (rule, found) = (Some(explained::ODD), Vec::new());
+    }
     if let (Ok(reply), false) = (&ours, found.is_empty()) {
         if let Some(name) = explained::explain(question, reply, &found).or_else(|| judge.additional(&found)) {
             (rule, found) = (Some(name), Vec::new());
