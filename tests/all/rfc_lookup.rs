@@ -409,3 +409,15 @@ fn rfc5155_section_7_2_8_names_of_nsec3_records_do_not_exist() {
         ],
     );
 }
+
+#[test]
+fn rfc6891_section_6_2_4_a_reply_of_exactly_the_size_that_is_taken_is_whole() {
+    // Header 12, question 12, OPT 11, one record of 12 and two strings: 512.
+    let text = |len: usize| format!("fit TXT \"{}\" \"{}\"\n", "a".repeat(255), "b".repeat(len));
+    for (len, truncated) in [(208, false), (209, true)] {
+        let world = world(&[("ex", &format!("$TTL 300\n@ SOA ns1 h 7 3600 900 1209600 60\n@ NS ns1\nns1 A 192.0.2.53\n{}", text(len)))]);
+        let mut dice = Dice::new(0, 0);
+        let reply = octets(&world, "fit.ex TXT udp:512", std::net::IpAddr::from([192, 0, 2, 1]), &mut dice);
+        assert_eq!((reply.len() == 512, reply[2] & 2 != 0), (!truncated, truncated), "{} octets", reply.len());
+    }
+}

@@ -84,7 +84,7 @@ impl Reference {
         client.patience = Duration::from_millis(50);
         loop {
             let soa = Question { name: origin.clone(), rtype: RecordType::SOA, class: 1, way: Way { tcp: false, ..Way::TCP } };
-            if client.ask(&soa).is_ok() {
+            if client.ask_once(&soa).is_ok() {
                 return true;
             }
             if self.child.try_wait().expect("its state").is_some() {
@@ -175,11 +175,17 @@ fn bind(dir: &Path, files: &Path, port: u16, zones: &[ServedZone]) -> String {
     text
 }
 
+/// What is said of a reference that answers nothing any more (Knot DNS 3.2.6 has been seen to loop for ever on one of these questions).
+pub const HUNG: &str = "hung";
+/// Silences in a row after which a server counts as hung: replies over loopback are not lost otherwise.
+const SILENCES: u32 = 3;
+
 /// Asks one server.
 pub struct Client {
     addr: SocketAddr,
     socket: UdpSocket,
     id: u16,
+    silences: u32,
     pub patience: Duration,
 }
 
@@ -187,11 +193,23 @@ impl Client {
     pub fn new(addr: SocketAddr) -> Client {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
         socket.connect(addr).expect("a way");
-        Client { addr, socket, id: 0, patience: REPLY_WITHIN }
+        Client { addr, socket, id: 0, silences: 0, patience: REPLY_WITHIN }
     }
 
     /// The reply; what is wrong with it, or "silence".
     pub fn ask(&mut self, question: &Question) -> Result<Reply, String> {
+        if self.silences >= SILENCES {
+            return Err(HUNG.into());
+        }
+        let reply = self.ask_once(question);
+        self.silences = match &reply {
+            Err(error) if error == "silence" => self.silences + 1,
+            _ => 0,
+        };
+        reply
+    }
+
+    fn ask_once(&mut self, question: &Question) -> Result<Reply, String> {
         self.id = self.id.wrapping_add(1);
         let packet = question.encode(self.id);
         if question.way.tcp {
@@ -311,7 +329,7 @@ impl Servers {
                 let before = missing.len();
                 missing.retain(|zone| {
                     let soa = Question { name: zones[*zone].origin.clone(), rtype: RecordType::SOA, class: 1, way: Way { tcp: false, ..Way::TCP } };
-                    !client.ask(&soa).is_ok_and(|reply| reply.is_authoritative() && reply.answer.iter().any(|rec| rec.rtype == RecordType::SOA))
+                    !client.ask_once(&soa).is_ok_and(|reply| reply.is_authoritative() && reply.answer.iter().any(|rec| rec.rtype == RecordType::SOA))
                 });
                 if missing.len() < before {
                     moved = Instant::now();
