@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! shorter than a header, or QR = 1     silence
-//! opcode not QUERY                     NOTIMP (REFUSED for NOTIFY and UPDATE)
+//! opcode not QUERY                     NOTIMP (REFUSED for NOTIFY and UPDATE), BADVERS before it
 //! QDCOUNT ≠ 1                          FORMERR, header only; no question but a cookie: its answer (RFC 7873 §5.4)
 //! question unreadable                  FORMERR, header only
 //! records, OPT or TSIG unreadable      FORMERR with the question
@@ -220,6 +220,7 @@ pub fn parse<'n>(packet: &[u8], name: &'n mut QueryName) -> Parsed<'n> {
 ///
 /// ```text
 /// opcode           questions   OPT with a cookie   comes to
+/// any              any         of another version  BADVERS (RFC 6891 §6.1.3)
 /// QUERY            0           yes                 CookieQuery (RFC 7873 §5.4)
 /// QUERY            0           no                  FORMERR (RFC 9619 §4)
 /// QUERY            2 or more   –                   FORMERR (RFC 9619 §4)
@@ -237,6 +238,7 @@ fn read_unusual<'n>(packet: &[u8], opcode: Opcode, counts: [usize; 3], name: &'n
     };
     let question_end = if questions == 1 { read_question(packet, name).map_or(HEADER_LEN, |question| question.end) } else { HEADER_LEN };
     match (opcode, records) {
+        (_, Some(Err(fault))) if fault.rcode == Rcode::BADVERS => Parsed::Fault(Fault { question_end, ..fault }),
         (Opcode::QUERY, Some(Ok(Some(edns)))) if questions == 0 && edns.cookie.is_some() => Parsed::CookieQuery(edns),
         (Opcode::QUERY, _) => Parsed::Fault(Fault::of(Rcode::FORMERR, HEADER_LEN, edns)),
         (Opcode::NOTIFY | Opcode::UPDATE, _) => Parsed::Fault(Fault::of(Rcode::REFUSED, question_end, edns)),
@@ -437,6 +439,10 @@ mod tests {
         let mut version_1 = opt(&[]);
         version_1[6] = 1;
         assert!(matches!(parse(&query(Some(&version_1))), Parsed::Fault(Fault { rcode: Rcode::BADVERS, edns: Some(_), .. })));
+        // Whatever the opcode (RFC 6891 §6.1.3).
+        let mut update = query(Some(&version_1));
+        update[2] = 5 << 3;
+        assert!(matches!(parse(&update), Parsed::Fault(Fault { rcode: Rcode::BADVERS, edns: Some(_), .. })));
         let mut twice = query(Some(&[opt(&[]), opt(&[])].concat()));
         twice[11] = 2;
         assert!(matches!(parse(&twice), Parsed::Fault(Fault { rcode: Rcode::FORMERR, edns: Some(_), .. })));

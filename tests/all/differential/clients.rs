@@ -20,11 +20,26 @@ pub fn can_ask(question: &Question) -> bool {
     question.class == 1 && !NOT_ASKED.contains(&question.rtype.0) && question.way.edns != Some(0)
 }
 
+/// The flag of responses (RFC 1035 §4.1.1).
+const QR: u16 = 0x8000;
+
 /// Seconds that one process may take for all its questions.
 const TIME: &str = "60";
 
-/// All questions in one process; replies in their order, or that the server answers no more.
+/// All questions in one process; replies in their order, or that the server answers no more. What is no response (seen once in a run with everything
+/// else beside it: the query itself) is shown and asked for once more.
 pub fn ask(program: &str, server: SocketAddr, questions: &[Question]) -> Vec<Result<Reply, String>> {
+    let mut replies = ask_once(program, server, questions);
+    for (reply, question) in replies.iter_mut().zip(questions) {
+        if reply.as_ref().is_ok_and(|reply| reply.flags & QR == 0) {
+            eprintln!("{program}, {server}: no response to {question:?}: {reply:?}");
+            *reply = ask_once(program, server, std::slice::from_ref(question)).remove(0);
+        }
+    }
+    replies
+}
+
+fn ask_once(program: &str, server: SocketAddr, questions: &[Question]) -> Vec<Result<Reply, String>> {
     let port = server.port().to_string();
     let mut command = Command::new("timeout");
     command.args([TIME, program]).args([&format!("@{}", server.ip()), "-p", &port]).stdin(Stdio::piped()).stdout(Stdio::piped());
