@@ -5,7 +5,7 @@
 //!             per prefix                   per (prefix, kind, subject)
 //! ```
 //!
-//! Time is an argument. A rate holds for each thread; [`super::steer`] makes the kernel give all queries of one prefix to one thread, so that it holds
+//! Time is an argument. A rate holds for each thread; `guard::steer` makes the kernel give all queries of one prefix to one thread, so that it holds
 //! for the whole. Where the kernel does not, each thread takes its share of the rate.
 
 mod table;
@@ -225,7 +225,7 @@ impl Limiter {
         self.tally.as_mut().is_some_and(|tally| tally.tick(ticks, load, spare))
     }
 
-    /// Whom the kernel is to block, at most [`MAX_BLOCKED`].
+    /// Whom the kernel is to block, at most [`tally::MAX_BLOCKED`].
     pub(super) fn blocked(&self) -> impl Iterator<Item = Client> {
         self.tally.iter().flat_map(Tally::blocked)
     }
