@@ -180,11 +180,6 @@ impl<'a> Owners<'a> {
         self.record(self.owners[owner as usize].from as usize).owner
     }
 
-    /// The owner's hash ([`crate::zone::tree::hash_name`]).
-    pub fn hash(&self, owner: OwnerId) -> u64 {
-        self.owners[owner as usize].hash
-    }
-
     /// The record at a position of a range that [`Owners::rrsets`] gave.
     pub fn record(&self, position: usize) -> RecordRef<'a> {
         self.records.get(self.order[position])
@@ -202,11 +197,6 @@ impl<'a> Owners<'a> {
             }
             Some((rtype, from..at))
         })
-    }
-
-    /// The positions of one type's records.
-    pub fn rrset(&self, owner: OwnerId, rtype: RecordType) -> Option<Range<usize>> {
-        self.rrsets(owner).find(|(other, _)| *other == rtype).map(|(_, range)| range)
     }
 
     /// The owner of this name.

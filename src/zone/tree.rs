@@ -320,11 +320,6 @@ impl ZoneTree {
         owners.filter_map(|node| Name::from_wire(self.heap.name(&node)).ok())
     }
 
-    /// Octets in use.
-    pub fn memory(&self) -> usize {
-        self.heap.memory() + self.index.memory() + self.extras.capacity() * size_of::<Extra>() + self.extra_names.capacity()
-    }
-
     /// Names, empty non-terminals included.
     pub fn node_count(&self) -> usize {
         self.nodes

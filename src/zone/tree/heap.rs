@@ -277,11 +277,6 @@ impl Heap {
         })
     }
 
-    /// Octets in use.
-    pub(super) fn memory(&self) -> usize {
-        self.octets.capacity()
-    }
-
     /// Gives back what growing reserved.
     pub(super) fn shrink(&mut self) {
         self.octets.shrink_to_fit();

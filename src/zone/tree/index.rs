@@ -55,11 +55,6 @@ impl Index {
             at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
         }
     }
-
-    /// Octets in use.
-    pub(super) fn memory(&self) -> usize {
-        size_of_val(&*self.slots)
-    }
 }
 
 #[cfg(test)]
