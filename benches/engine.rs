@@ -69,7 +69,7 @@ fn steered_answers(c: &mut Criterion) {
     let (database, source) = database();
     eprintln!("geo data: {source}");
     let world = world_of(&[("zones/steered.test.toml", &workloads::steered_zone())], Some(&database));
-    for steering in world.zones.iter().flat_map(|zone| &zone.steerings) {
+    for steering in world.zones.iter().flat_map(|zone| zone.steerings.iter()) {
         eprintln!("class map: {} classes, {} ranges, {} kB", steering.plans.len(), steering.map.len(), steering.map.memory_bytes() / 1000);
     }
     let mut group = c.benchmark_group("answer");

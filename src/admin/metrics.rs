@@ -12,15 +12,14 @@ use crate::telemetry::{LIMIT_CLASSES, Registry, Totals};
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All figures of this moment.
-pub(super) fn text(shared: &Shared) -> String {
-    let status = shared.handle.status();
+pub(super) fn text(shared: &Shared, status: &Status) -> String {
     let checks = shared.handle.checks().borrow().len();
     let mut page = Page::default();
-    process(&mut page, &status, checks);
+    process(&mut page, status, checks);
     transports(&mut page, &shared.registry.totals());
-    zones(&mut page, &status, &shared.registry);
-    pools(&mut page, &status, &shared.registry);
-    endpoints(&mut page, &status);
+    zones(&mut page, status, &shared.registry);
+    pools(&mut page, status, &shared.registry);
+    endpoints(&mut page, status);
     let mut family = page.counter("meridian_admin_replies_total", "Replies of the admin listener by the first digit of their status.");
     for (digit, count) in shared.counts.replies.iter().enumerate().skip(2) {
         family.sample(&[("class", &format!("{digit}xx"))], count.load(Relaxed));

@@ -40,19 +40,19 @@ type App = State<Arc<Shared>>;
 
 /// Ready: a world is published. Degraded is ready: answering well from what there is beats not answering.
 async fn ready(State(shared): App) -> Response {
-    match shared.handle.status().generation {
+    match shared.handle.generation() {
         0 => (StatusCode::SERVICE_UNAVAILABLE, "no generation is served yet\n").into_response(),
         generation => format!("ok, generation {generation}\n").into_response(),
     }
 }
 
 async fn metrics_text(State(shared): App) -> Response {
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&shared)).into_response()
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&shared, &shared.handle.status().await)).into_response()
 }
 
 /// The status with the counters of this moment.
 async fn status(State(shared): App) -> Json<Status> {
-    let mut status = Status::clone(&shared.handle.status());
+    let mut status = shared.handle.status().await;
     status.zones.iter_mut().for_each(|zone| zone.queries = shared.registry.slot(zone.slot));
     status.pools.iter_mut().for_each(|pool| pool.queries = shared.registry.slot(pool.slot));
     Json(status)
@@ -65,7 +65,7 @@ struct Overlays {
 }
 
 async fn overlays(State(shared): App) -> Json<Overlays> {
-    Json(Overlays { overlays: shared.handle.status().overlays.clone() })
+    Json(Overlays { overlays: shared.handle.status().await.overlays })
 }
 
 /// The result of laying or reverting: the id first, for whoever reads only that.
@@ -91,7 +91,7 @@ async fn lay_overlay(State(shared): App, Extension(Actor(actor)): Extension<Acto
 
 async fn overlay(State(shared): App, id: Result<Path<String>, PathRejection>) -> Result<Json<Overlay>, Problem> {
     let (text, id) = overlay_id(id)?;
-    let status = shared.handle.status();
+    let status = shared.handle.status().await;
     let found = status.overlays.iter().find(|overlay| overlay.id == id);
     found.cloned().map(Json).ok_or_else(|| Problem::not_found(&format!("overlay {text}"), Vec::new()))
 }

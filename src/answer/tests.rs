@@ -38,7 +38,7 @@ fn zone(apex: &str, lines: &str) -> Arc<ZoneWorld> {
         tree: Arc::new(tree),
         ttls: HashMap::new(),
         steered: Arc::new([]),
-        steerings: Vec::new(),
+        steerings: Default::default(),
         slot: apex.len() as u32,
         model: Arc::new(model),
         view: Arc::default(),

@@ -210,7 +210,7 @@ fn start(
         let explainer = Arc::new(Running { world: published, config: options.config.clone() });
         tasks.push(tokio::spawn(server.serve(handle.clone(), explainer, registry, token, stopped(stopping))));
     }
-    announce(serving.addresses(), admin_addr, handle.status().generation);
+    announce(serving.addresses(), admin_addr, handle.generation());
     Ok(Service { handle, serving, stop, tasks, hangup, terminate, interrupt })
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::api::{CheckSpec, Observation};
 use super::compile::ZoneParts;
+use crate::dns::Name;
 use crate::health::machine::{self, Machine};
 use crate::health::{Failure, State};
 use crate::store::Verdict;
@@ -16,9 +17,22 @@ const VERDICT_MAX_AGE_S: u64 = 3600;
 /// but loads follow one TTL later (algorithms §3.4).
 const RAMP_TTLS: u32 = 4;
 
-/// Every check that some zone wants, with how long it ramps.
-pub(super) fn wanted_by<'a>(zones: impl Iterator<Item = &'a ZoneParts>) -> (Vec<CheckSpec>, HashMap<CheckSpec, Duration>) {
-    let (mut wanted, mut ramps) = (Vec::new(), HashMap::new());
+/// Steps of a ramp's share: small enough not to be noticed, and each of them is a new world.
+const RAMP_STEPS: f64 = 32.0;
+
+/// What zones want of a check.
+#[derive(Debug)]
+pub(super) struct Use {
+    ramp: Duration,
+    users: Vec<User>,
+}
+
+/// A pool with an endpoint that uses a check: apex and index in the zone's model.
+pub(super) type User = (Name, usize);
+
+/// Every check that some zone wants, with who uses it and how long it ramps.
+pub(super) fn wanted_by<'a>(zones: impl Iterator<Item = &'a ZoneParts>) -> (Vec<CheckSpec>, HashMap<CheckSpec, Use>) {
+    let (mut wanted, mut uses) = (Vec::new(), HashMap::new());
     for zone in zones {
         let mut slowest = vec![0; zone.checks.len()];
         for steer in &zone.model.steers {
@@ -27,23 +41,28 @@ pub(super) fn wanted_by<'a>(zones: impl Iterator<Item = &'a ZoneParts>) -> (Vec<
                 *ttl = steer.ttl.max.max(*ttl);
             }
         }
-        for (endpoints, ttl) in zone.checks.iter().zip(slowest) {
+        for (pool, (endpoints, ttl)) in zone.checks.iter().zip(slowest).enumerate() {
             for spec in endpoints.iter().flatten() {
-                let ramp = ramps.entry(spec.clone()).or_insert_with(|| {
+                let used: &mut Use = uses.entry(spec.clone()).or_insert_with(|| {
                     wanted.push(spec.clone());
-                    machine::RAMP
+                    Use { ramp: machine::RAMP, users: Vec::new() }
                 });
-                *ramp = Duration::from_secs(u64::from(ttl.saturating_mul(RAMP_TTLS))).max(*ramp);
+                used.ramp = Duration::from_secs(u64::from(ttl.saturating_mul(RAMP_TTLS))).max(used.ramp);
+                if used.users.last().is_none_or(|(apex, last)| *last != pool || *apex != zone.model.name) {
+                    used.users.push((zone.model.name.clone(), pool));
+                }
             }
         }
     }
-    (wanted, ramps)
+    (wanted, uses)
 }
 
 /// Every check that some endpoint wants.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     known: HashMap<CheckSpec, Check>,
+    /// Those with a ramp running.
+    ramping: HashSet<CheckSpec>,
     /// Verdicts of the last run that no check has claimed yet.
     kept: HashMap<String, Verdict>,
 }
@@ -61,6 +80,9 @@ pub(super) struct Check {
     /// Restored from the last run, not confirmed yet.
     pub(super) stale: bool,
     changed: bool,
+    users: Vec<User>,
+    /// Of the ramp's share, when last looked at.
+    step: u8,
 }
 
 /// What one observation did.
@@ -80,7 +102,7 @@ impl Checks {
 
     /// Makes the set of checks exactly `wanted`, each with its ramp time; those that stay keep what is known of them. One that is new takes over
     /// from one that went away and connected to the same place: an endpoint that is down does not come back because somebody edited its monitor.
-    pub(super) fn set_wanted(&mut self, wanted: &[CheckSpec], ramps: &HashMap<CheckSpec, Duration>, now: Duration) {
+    pub(super) fn set_wanted(&mut self, wanted: &[CheckSpec], mut uses: HashMap<CheckSpec, Use>, now: Duration) {
         let mut before = std::mem::take(&mut self.known);
         self.known.extend(wanted.iter().filter_map(|spec| before.remove_entry(spec)));
         for spec in wanted {
@@ -94,8 +116,17 @@ impl Checks {
             self.known.insert(spec.clone(), check);
         }
         for (spec, check) in &mut self.known {
-            check.machine.set_ramp(ramps.get(spec).copied().unwrap_or(machine::RAMP));
+            if let Some(used) = uses.remove(spec) {
+                check.machine.set_ramp(used.ramp);
+                check.users = used.users;
+            }
         }
+        self.ramping = self.known.iter().filter(|(_, check)| check.machine.ramp_ends().is_some()).map(|(spec, _)| spec.clone()).collect();
+    }
+
+    /// The pools whose endpoints a check decides on.
+    pub(super) fn users(&self, spec: &CheckSpec) -> &[User] {
+        self.known.get(spec).map_or(&[], |check| &check.users)
     }
 
     /// Steps one check. `None` when nobody wants it any more.
@@ -113,6 +144,9 @@ impl Checks {
         check.changed = true;
         if transition.is_some() {
             check.since_unix = Some(now_unix);
+            if check.machine.ramp_ends().is_some() {
+                self.ramping.insert(observation.spec.clone());
+            }
         }
         let delay = check.machine.next_delay(thresholds);
         // Intervals run from start to start, and this check began `took` ago.
@@ -120,19 +154,23 @@ impl Checks {
         Some(Observed { delay, transition: transition.map(|step| (step.from, step.to)) })
     }
 
-    /// Ends ramps whose time is over; returns the checks that are or were ramping, whose weights move.
-    pub(super) fn tick(&mut self, now: Duration, now_unix: u64) -> HashSet<CheckSpec> {
-        let mut moving = HashSet::new();
-        for (spec, check) in &mut self.known {
-            if check.machine.state() == State::Ramp {
-                moving.insert(spec.clone());
-            }
+    /// Ends ramps whose time is over; returns the users of checks whose share of the weight has moved a step.
+    pub(super) fn tick(&mut self, now: Duration, now_unix: u64) -> Vec<User> {
+        let mut moved = Vec::new();
+        let known = &mut self.known;
+        self.ramping.retain(|spec| {
+            let Some(check) = known.get_mut(spec) else { return false };
             if check.machine.tick(now).is_some() {
                 check.since_unix = Some(now_unix);
                 check.changed = true;
             }
-        }
-        moving
+            let step = (check.machine.ramp_share(now) * RAMP_STEPS) as u8;
+            if std::mem::replace(&mut check.step, step) != step {
+                moved.extend_from_slice(&check.users);
+            }
+            check.machine.ramp_ends().is_some()
+        });
+        moved
     }
 
     /// The check itself.
@@ -154,8 +192,8 @@ impl Checks {
         const WORST_FIRST: [State; 4] = [State::Down, State::Unknown, State::Suspect, State::Ramp];
         let machines = || specs.iter().filter_map(|spec| self.known.get(spec)).map(|check| &check.machine);
         let state = WORST_FIRST.into_iter().find(|state| machines().any(|machine| machine.state() == *state)).unwrap_or(State::Up);
-        let share = machines().map(|machine| machine.ramp_share(now) as f32).fold(1.0, f32::min);
-        (state, share)
+        let share = machines().map(|machine| machine.ramp_share(now)).fold(1.0, f64::min);
+        (state, ((share * RAMP_STEPS).floor() / RAMP_STEPS).max(machine::RAMP_FLOOR) as f32)
     }
 
     /// What changed since the last call, to be kept for the next run.
@@ -186,6 +224,8 @@ impl Check {
             last_error: None,
             stale: false,
             changed: false,
+            users: Vec::new(),
+            step: RAMP_STEPS as u8,
         }
     }
 

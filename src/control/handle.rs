@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::api::{Applied, CheckSpec, NewOverlay, Observation, Refusal, ReloadReport, Status};
@@ -29,6 +28,8 @@ pub enum Event {
     },
     /// Let a steered name or policy return to its better child.
     Failback(String, String, oneshot::Sender<Result<u64, Refusal>>),
+    /// Say what is known.
+    Status(oneshot::Sender<Status>),
     /// Finish, and say when the last write is on disk.
     Stop(oneshot::Sender<()>),
 }
@@ -40,7 +41,6 @@ pub const EVENT_QUEUE_LEN: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) events: mpsc::Sender<Event>,
-    pub(super) status: Arc<ArcSwap<Status>>,
     pub(super) checks: watch::Receiver<Arc<Vec<CheckSpec>>>,
     pub(super) world: Arc<Published>,
 }
@@ -50,27 +50,34 @@ pub struct Handle {
 pub struct Ends {
     /// Requests, in order of arrival.
     pub events: mpsc::Receiver<Event>,
-    /// Where the status is published.
-    pub status: Arc<ArcSwap<Status>>,
     /// Where the set of checks is published.
     pub checks: watch::Sender<Arc<Vec<CheckSpec>>>,
     /// Where the world is published.
     pub world: Arc<Published>,
 }
 
-/// A handle and its other ends: an empty status, no checks, `world`.
+/// A handle and its other ends: no checks, `world`.
 pub fn channel(world: Arc<Published>) -> (Handle, Ends) {
     let (sender, events) = mpsc::channel(EVENT_QUEUE_LEN);
     let (checks_sender, checks) = watch::channel(Arc::default());
-    let status = Arc::new(ArcSwap::from_pointee(Status::default()));
-    let handle = Handle { events: sender, status: status.clone(), checks, world: world.clone() };
-    (handle, Ends { events, status, checks: checks_sender, world })
+    let handle = Handle { events: sender, checks, world: world.clone() };
+    (handle, Ends { events, checks: checks_sender, world })
 }
 
 impl Handle {
-    /// What is known, as of the last publication. Query counts are 0: the reader adds them from telemetry.
-    pub fn status(&self) -> Arc<Status> {
-        self.status.load_full()
+    /// What is known at this moment; nothing when the writer has stopped. Made when asked for: it lists every zone and endpoint. Query counts
+    /// are 0: the reader adds them from telemetry.
+    pub async fn status(&self) -> Status {
+        let (reply, answer) = oneshot::channel();
+        if self.events.send(Event::Status(reply)).await.is_err() {
+            return Status::default();
+        }
+        answer.await.unwrap_or_default()
+    }
+
+    /// Of the published world; 0 before there is one.
+    pub fn generation(&self) -> u64 {
+        self.world.with_world(|world| world.generation)
     }
 
     /// The checks that should run. Changes on reload.

@@ -99,7 +99,7 @@ mod tests {
                 let state = if up.contains(name) { State::Up } else { State::Down };
                 PoolView { endpoints: vec![EndpointView { state, forced: None, weight: 1, ramp: 1.0 }], ..PoolView::default() }
             };
-            let view = View { pools: model.pools.iter().map(|pool| seen(&pool.name)).collect(), ..View::default() };
+            let view = View { pools: model.pools.iter().map(|pool| std::sync::Arc::new(seen(&pool.name))).collect(), ..View::default() };
             update(&mut held, &model, &view, PolicyIx(0), Duration::from_secs(second));
             let name = |child: &Child| model.child_name(*child);
             let is_held = |child: &&Child| held.contains_key(&(PolicyIx(0), **child));

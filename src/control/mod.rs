@@ -10,6 +10,7 @@ pub mod handle;
 mod holds;
 pub mod load;
 mod overlays;
+mod reaper;
 mod reload;
 mod server;
 mod state;

@@ -95,6 +95,11 @@ impl Effects {
         }
     }
 
+    /// True when anything is forced anywhere.
+    pub(super) fn forces_any(&self) -> bool {
+        !self.forced.is_empty()
+    }
+
     /// The strongest of endpoint, pool and region.
     pub(super) fn forced(&self, ids: [Option<&str>; 3]) -> Option<Forced> {
         ids.into_iter().flatten().filter_map(|id| self.forced.get(id)).copied().max()

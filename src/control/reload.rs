@@ -85,7 +85,7 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
     }
     let gone: Vec<Name> = writer.zones.keys().chain(writer.down.keys()).filter(|name| wanted(name) && !present.contains(name)).cloned().collect();
     for name in gone {
-        writer.zones.remove(&name);
+        writer.zones.remove(&name).into_iter().for_each(|zone| writer.reaper.other(zone));
         writer.down.remove(&name);
         report.zones.push(ZoneReload { zone: name.to_string(), outcome: "removed".into(), why: None });
     }
@@ -117,34 +117,29 @@ fn keep_all(writer: &Writer, report: &mut ReloadReport, why: &str) {
 fn take_zone(writer: &mut Writer, name: Name, taken: TakenZone) -> ZoneReload {
     writer.down.remove(&name);
     let zone = name.to_string();
-    let before = writer.zones.remove(&name);
-    if let Some(before) = &before
+    if let Some(before) = writer.zones.get_mut(&name)
         && before.taken.loaded.content == taken.loaded.content
         && std::sync::Arc::ptr_eq(&before.taken.parts, &taken.parts)
     {
         let why = taken.kept_why.clone();
-        writer.zones.insert(name, same_but_newer(before, taken));
+        before.kept_why.clone_from(&taken.kept_why);
+        writer.reaper.other(std::mem::replace(&mut before.taken, taken));
         return ZoneReload { zone, outcome: if why.is_some() { "kept" } else { "unchanged" }.into(), why };
     }
+    let before = writer.zones.remove(&name);
     let (serial, content) = match &before {
         Some(before) => (before.serial, before.serial_content.clone()),
         None => writer.serials.get(&zone).map_or((0, String::new()), |kept| (kept.serial, kept.content.clone())),
     };
     let mut state = ZoneState::new(taken, serial, content);
-    if let Some(before) = &before {
-        state.inherit(before);
+    if let Some(before) = before {
+        state.inherit(&before);
+        writer.reaper.other(before);
     }
     let why = state.kept_why.clone();
     writer.zones.insert(name.clone(), state);
     writer.fresh.push(name);
     ZoneReload { zone, outcome: if why.is_some() { "kept" } else { "taken" }.into(), why }
-}
-
-fn same_but_newer(before: &ZoneState, taken: TakenZone) -> ZoneState {
-    let mut same = ZoneState::new(taken, before.serial, before.serial_content.clone());
-    same.inherit(before);
-    same.world.clone_from(&before.world);
-    same
 }
 
 fn keep_zone(writer: &mut Writer, name: Name, file: &str) -> ZoneReload {

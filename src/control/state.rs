@@ -1,18 +1,19 @@
 //! What one zone is at present: compiled parts, what is known of its endpoints, and the world made from both.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::checks::Checks;
+use super::compile::ZoneParts;
 use super::holds::{self, Held, Hold};
 use super::load::TakenZone;
 use super::overlays::Effects;
 use crate::dns::{Name, RecordType};
-use crate::policy::model::{AllDown, Child, Failback, Forced, PolicyIx, Steer, ZoneModel};
-use crate::policy::plan::{self, EndpointView, Pass, Plan, PoolView, UNSETTLED, View};
+use crate::policy::model::{AllDown, Child, Failback, Forced, PolicyIx, PoolIx, Steer, TtlRange, ZoneModel};
+use crate::policy::plan::{self, EndpointView, Pass, Plan, PoolView, Sets, UNSETTLED, View};
 use crate::policy::resolve::Class;
-use crate::world::{Steering, ZoneWorld};
+use crate::world::{Steering, Steerings, ZoneWorld};
 use crate::zone::Ttl;
 use crate::zone::tree::NodeId;
 
@@ -27,6 +28,49 @@ pub(super) struct Surroundings<'a> {
     pub(super) slot: &'a dyn Fn(&str) -> u32,
 }
 
+/// What of a zone has to be looked at again.
+#[derive(Debug, Default)]
+pub(super) struct Dirt {
+    /// Everything.
+    pub(super) whole: bool,
+    /// These pools, by index, and what consults them.
+    pub(super) pools: BTreeSet<usize>,
+}
+
+/// Who consults whom, for making only the plans again that a change can alter. Indexed by pool and policy.
+#[derive(Debug, Default)]
+struct Consulted {
+    /// Positions in `ZoneParts::roots`.
+    roots_of_pool: Vec<Vec<usize>>,
+    /// Those whose failback is not `auto`.
+    holders_of_pool: Vec<Vec<PolicyIx>>,
+    roots_of_policy: Vec<Vec<usize>>,
+}
+
+impl Consulted {
+    fn of(parts: &ZoneParts) -> Consulted {
+        let model = &parts.model;
+        let mut consulted = Consulted {
+            roots_of_pool: vec![Vec::new(); model.pools.len()],
+            holders_of_pool: vec![Vec::new(); model.pools.len()],
+            roots_of_policy: vec![Vec::new(); model.policies.len()],
+        };
+        for (at, root) in parts.roots.iter().enumerate() {
+            let steer = &model.steers[root.steer];
+            let last_resorts = root.classes.iter().filter_map(|class| class.all_down).chain([steer.all_down]);
+            let last_resorts = last_resorts.filter_map(|all_down| if let AllDown::Pool(ix) = all_down { Some(ix) } else { None });
+            let pools: BTreeSet<_> = model.pools_below(steer.root).into_iter().chain(last_resorts).collect();
+            pools.into_iter().for_each(|ix| consulted.roots_of_pool[ix.0 as usize].push(at));
+            model.policies_below(steer.root).into_iter().for_each(|ix| consulted.roots_of_policy[ix.0 as usize].push(at));
+        }
+        for (at, _) in model.policies.iter().enumerate().filter(|(_, policy)| policy.failback != Failback::Auto) {
+            let ix = PolicyIx(at as u32);
+            model.pools_below(Child::Policy(ix)).into_iter().for_each(|pool| consulted.holders_of_pool[pool.0 as usize].push(ix));
+        }
+        consulted
+    }
+}
+
 /// One zone in service.
 #[derive(Debug)]
 pub(super) struct ZoneState {
@@ -38,6 +82,11 @@ pub(super) struct ZoneState {
     /// `None`: serving what the files say. Else why an older version serves.
     pub(super) kept_why: Option<String>,
     pub(super) world: Option<Arc<ZoneWorld>>,
+    consulted: Consulted,
+    /// As the world has it.
+    view: View,
+    /// Made from `view`.
+    sets: Sets,
     /// By pool index: when it settled.
     settled: Vec<u64>,
     /// By pool index: it was unsettled when last looked at.
@@ -56,6 +105,9 @@ impl ZoneState {
             serial,
             serial_content,
             world: None,
+            consulted: Consulted::default(),
+            view: View::default(),
+            sets: Sets::default(),
             settled: vec![0; pools],
             unsettled: vec![false; pools],
             held: Held::new(),
@@ -88,19 +140,14 @@ impl ZoneState {
 
     /// Makes the zone's world afresh.
     pub(super) fn assemble(&mut self, around: &Surroundings<'_>) -> Arc<ZoneWorld> {
-        let view = self.look(around);
-        let view = self.update_holds(view, around.now);
         let parts = self.taken.parts.clone();
-        let steerings = parts
-            .roots
-            .iter()
-            .map(|root| {
-                let steer = &parts.model.steers[root.steer];
-                let ttl = around.effects.ttl_of_steered(&steer.owner, steer.ttl);
-                let plans = root.classes.iter().map(|class| self.plan(root.steer, steer, ttl, class, &view)).collect();
-                Arc::new(Steering { map: root.map.clone(), plans, sticky: root.sticky.clone(), classes: root.classes.clone() })
-            })
-            .collect();
+        self.consulted = Consulted::of(&parts);
+        self.sets = Sets::default();
+        let pools = (0..parts.model.pools.len()).map(|at| Arc::new(self.look(at, around))).collect();
+        self.view = View { pools, child_weights: around.effects.child_weights(&parts.model), ..View::default() };
+        let policies: Vec<PolicyIx> = (0..parts.model.policies.len() as u32).map(PolicyIx).collect();
+        self.update_holds(policies.into_iter(), around.now);
+        let steerings = (0..parts.roots.len()).map(|at| self.steering(at, around)).collect();
         let world = Arc::new(ZoneWorld {
             tree: parts.tree.clone(),
             serial: self.serial,
@@ -109,62 +156,122 @@ impl ZoneState {
             steerings,
             slot: (around.slot)(&format!("zone {}", parts.model.name)),
             model: parts.model.clone(),
-            view: Arc::new(view),
+            view: Arc::new(self.view.clone()),
         });
         self.world = Some(world.clone());
         world
     }
 
-    fn plan(&mut self, root: usize, steer: &Steer, ttl: crate::policy::model::TtlRange, class: &Class, view: &View) -> Plan {
-        let wants_last = class.all_down.unwrap_or(steer.all_down) == AllDown::LastGood;
+    /// Makes those parts of the zone's world again that these pools, or the passing of time, can have changed; `None` when nothing has.
+    /// The rest is shared with the world before.
+    pub(super) fn reassemble(&mut self, pools: &BTreeSet<usize>, around: &Surroundings<'_>) -> Option<Arc<ZoneWorld>> {
+        let Some(before) = self.world.clone() else { return Some(self.assemble(around)) };
+        let (mut roots, mut holders) = (BTreeSet::new(), BTreeSet::new());
+        let mut seen_anew = false;
+        for at in pools {
+            let now = self.look(*at, around);
+            if now == *self.view.pools[*at] {
+                continue;
+            }
+            seen_anew = true;
+            self.view.pools.set(*at, Arc::new(now));
+            self.sets.forget(PoolIx(*at as u32));
+            roots.extend(&self.consulted.roots_of_pool[*at]);
+            holders.extend(&self.consulted.holders_of_pool[*at]);
+        }
+        holders.extend(self.held.iter().filter(|(_, hold)| hold.healthy_since.is_some()).map(|((policy, _), _)| *policy));
+        let held_before = self.view.held.clone();
+        self.update_holds(holders.into_iter(), around.now);
+        for (policy, _) in held_before.symmetric_difference(&self.view.held) {
+            roots.extend(&self.consulted.roots_of_policy[policy.0 as usize]);
+        }
+        let mut steerings: Steerings = before.steerings.clone();
+        for at in roots {
+            let steering = self.steering(at, around);
+            if steerings[at].plans != steering.plans {
+                seen_anew = true;
+                steerings.set(at, steering);
+            }
+        }
+        if !seen_anew {
+            return None;
+        }
+        let world = Arc::new(ZoneWorld {
+            tree: before.tree.clone(),
+            serial: self.serial,
+            ttls: before.ttls.clone(),
+            steered: before.steered.clone(),
+            steerings,
+            slot: before.slot,
+            model: before.model.clone(),
+            view: Arc::new(self.view.clone()),
+        });
+        self.world = Some(world.clone());
+        Some(world)
+    }
+
+    fn steering(&mut self, at: usize, around: &Surroundings<'_>) -> Steering {
+        let parts = self.taken.parts.clone();
+        let root = &parts.roots[at];
+        let steer = &parts.model.steers[root.steer];
+        let ttl = around.effects.ttl_of_steered(&steer.owner, steer.ttl);
+        let plans = root.classes.iter().map(|class| self.plan(root.steer, steer, ttl, class)).collect();
+        Steering { map: root.map.clone(), plans, sticky: root.sticky.clone(), classes: root.classes.clone() }
+    }
+
+    fn plan(&mut self, root: usize, steer: &Steer, ttl: TtlRange, class: &Class) -> Plan {
+        let model = &self.taken.parts.model;
+        if class.all_down.unwrap_or(steer.all_down) != AllDown::LastGood {
+            return plan::plan_with(model, steer, ttl, class, &self.view, None, &mut self.sets);
+        }
         let key = (root, class.clone());
-        let last_good = if wants_last { self.last_good.get(&key) } else { None };
-        let plan = plan::plan(&self.taken.parts.model, steer, ttl, class, view, last_good, &mut |_| {});
-        if wants_last && plan.pass != Pass::AllDown {
+        let plan = plan::plan_with(model, steer, ttl, class, &self.view, self.last_good.get(&key), &mut self.sets);
+        if plan.pass != Pass::AllDown {
             self.last_good.insert(key, plan.clone());
         }
         plan
     }
 
-    /// What is known of the zone's endpoints now.
-    fn look(&mut self, around: &Surroundings<'_>) -> View {
-        let parts = self.taken.parts.clone();
-        let mut view = View { child_weights: around.effects.child_weights(&parts.model), ..View::default() };
-        for (at, pool) in parts.model.pools.iter().enumerate() {
-            let region = pool.region.as_ref().map(|region| format!("region:{region}"));
-            let forced = around.effects.forced([None, Some(&*pool.id), region.as_deref()]);
-            let endpoints: Vec<EndpointView> = pool
-                .endpoints
-                .iter()
-                .zip(&parts.checks[at])
-                .map(|(endpoint, specs)| {
-                    let (state, ramp) = around.checks.state_of(specs, around.now);
-                    let forced = around.effects.forced([Some(&*endpoint.id), Some(&*pool.id), region.as_deref()]);
-                    let weight = around.effects.weight(&endpoint.id).unwrap_or(endpoint.weight);
-                    EndpointView { state, forced, weight, ramp }
-                })
-                .collect();
-            let unsettled = forced == Some(Forced::Drain) || endpoints.iter().any(EndpointView::is_unsettled);
-            if self.unsettled[at] && !unsettled {
-                self.settled[at] = around.now_unix;
-            }
-            self.unsettled[at] = unsettled;
-            let settled_at = if unsettled { UNSETTLED } else { self.settled[at] };
-            view.pools.push(PoolView { endpoints, settled_at, forced, slot: (around.slot)(&format!("pool {}", pool.id)) });
+    /// What is known of the endpoints of a pool now.
+    fn look(&mut self, at: usize, around: &Surroundings<'_>) -> PoolView {
+        let pool = &self.taken.parts.model.pools[at];
+        let region = pool.region.as_ref().filter(|_| around.effects.forces_any()).map(|region| format!("region:{region}"));
+        let forced = around.effects.forced([None, Some(&*pool.id), region.as_deref()]);
+        let endpoints: Vec<EndpointView> = pool
+            .endpoints
+            .iter()
+            .zip(&self.taken.parts.checks[at])
+            .map(|(endpoint, specs)| {
+                let (state, ramp) = around.checks.state_of(specs, around.now);
+                let forced = around.effects.forced([Some(&*endpoint.id), Some(&*pool.id), region.as_deref()]);
+                let weight = around.effects.weight(&endpoint.id).unwrap_or(endpoint.weight);
+                EndpointView { state, forced, weight, ramp }
+            })
+            .collect();
+        let unsettled = forced == Some(Forced::Drain) || endpoints.iter().any(EndpointView::is_unsettled);
+        if self.unsettled[at] && !unsettled {
+            self.settled[at] = around.now_unix;
         }
-        view
+        self.unsettled[at] = unsettled;
+        let settled_at = if unsettled { UNSETTLED } else { self.settled[at] };
+        let slot = match &self.world {
+            Some(world) if Arc::ptr_eq(&world.model, &self.taken.parts.model) => world.view.pools[at].slot,
+            _ => (around.slot)(&format!("pool {}", pool.id)),
+        };
+        PoolView { endpoints, settled_at, forced, slot }
     }
 
     /// What failback holds now (CONTRACT, `failback`).
-    fn update_holds(&mut self, mut view: View, now: Duration) -> View {
+    fn update_holds(&mut self, policies: impl Iterator<Item = PolicyIx>, now: Duration) {
         let model = self.model().clone();
-        for (at, policy) in model.policies.iter().enumerate() {
-            if policy.failback != Failback::Auto {
-                holds::update(&mut self.held, &model, &view, PolicyIx(at as u32), now);
-            }
+        let mut changed = false;
+        for ix in policies.filter(|ix| model.policy(*ix).failback != Failback::Auto) {
+            changed = true;
+            holds::update(&mut self.held, &model, &self.view, ix, now);
         }
-        view.held = self.held.keys().copied().collect();
-        view
+        if changed || self.view.held.len() != self.held.len() {
+            self.view.held = self.held.keys().copied().collect();
+        }
     }
 
     /// Time goes on for this zone even if nothing happens: a hold runs out.

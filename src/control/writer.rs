@@ -5,7 +5,7 @@
 //!            └─ long work (files, disk) goes to a worker and comes back as Done
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -18,8 +18,9 @@ use super::compile::ZoneParts;
 use super::handle::{Ends, Event};
 use super::load::{self, Build, Previous};
 use super::overlays::{self, Effects};
+use super::reaper::Reaper;
 use super::server::Jar;
-use super::state::{Surroundings, ZoneState};
+use super::state::{Dirt, Surroundings, ZoneState};
 use super::{reload, status};
 use crate::config::{self, OsFiles, Settings};
 use crate::dns::Name;
@@ -31,6 +32,9 @@ use crate::world::{DownZone, ServerOptions, World, ZoneIndex};
 const TICK: Duration = Duration::from_secs(1);
 /// Events taken before a publication, so that a burst becomes one world.
 const MAX_BURST: usize = 512;
+/// The shortest time between two worlds that nobody waits for: the first change is published at once, those that follow it closely become one
+/// world. So a change of health waits at most so long, and the timer's millisecond; an operator's change does not wait.
+const PUBLISH_GAP: Duration = Duration::from_millis(5);
 /// Ticks between writes of verdicts.
 const VERDICT_TICKS: u64 = 5;
 
@@ -85,7 +89,6 @@ pub struct Writer {
     pub(super) checks: Checks,
     pub(super) overlays: BTreeMap<u64, Overlay>,
     pub(super) effects: Effects,
-    overlays_changed: bool,
     next_overlay_id: u64,
     /// Serials of the last run, until their zone turns up.
     pub(super) serials: BTreeMap<String, Serial>,
@@ -97,12 +100,16 @@ pub struct Writer {
     pub(super) geo_hash: u64,
     pub(super) degraded: Vec<String>,
     store_trouble: Option<String>,
-    pub(super) dirty: BTreeSet<Name>,
+    pub(super) dirty: BTreeMap<Name, Dirt>,
+    /// Zones came or went, or what holds for all of them changed.
     index_dirty: bool,
+    /// As published.
+    index: ZoneIndex,
+    published: Instant,
     pub(super) generation: u64,
     started: Instant,
     started_unix: u64,
-    retired: Vec<Arc<World>>,
+    pub(super) reaper: Reaper,
     replies: Vec<(OverlayReply, Overlay)>,
     pub(super) reload_replies: Vec<(ReloadReply, ReloadReport)>,
     failback_replies: Vec<oneshot::Sender<Result<u64, Refusal>>>,
@@ -128,7 +135,6 @@ impl Writer {
             checks: Checks::default(),
             overlays: start.saved.overlays.into_iter().map(|overlay| (overlay.id, overlay)).collect(),
             effects: Effects::default(),
-            overlays_changed: false,
             next_overlay_id: start.saved.next_overlay_id,
             serials: start.saved.serials,
             saved_holds: start.saved.holds,
@@ -138,12 +144,14 @@ impl Writer {
             geo_hash: 0,
             degraded: start.degraded,
             store_trouble: None,
-            dirty: BTreeSet::new(),
+            dirty: BTreeMap::new(),
             index_dirty: true,
+            index: ZoneIndex::default(),
+            published: Instant::now(),
             generation: 0,
             started: Instant::now(),
             started_unix: unix_now(),
-            retired: Vec::new(),
+            reaper: Reaper::start(),
             replies: Vec::new(),
             reload_replies: Vec::new(),
             failback_replies: Vec::new(),
@@ -165,6 +173,7 @@ impl Writer {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
+            let due = (!self.dirty.is_empty()).then(|| tokio::time::Instant::from_std(self.published + PUBLISH_GAP));
             let stop = tokio::select! {
                 biased;
                 event = self.ends.events.recv() => match event {
@@ -179,16 +188,15 @@ impl Writer {
                     self.tick();
                     None
                 }
+                () = at(due) => None,
             };
-            if !self.dirty.is_empty() || self.index_dirty {
+            let somebody_waits = !(self.replies.is_empty() && self.reload_replies.is_empty() && self.failback_replies.is_empty());
+            let is_time = somebody_waits || stop.is_some() || self.published.elapsed() >= PUBLISH_GAP;
+            if (!self.dirty.is_empty() || self.index_dirty) && is_time {
                 self.publish();
                 self.keep_holds();
-            } else if self.overlays_changed {
-                self.publish_status();
             }
-            self.overlays_changed = false;
             self.reply();
-            self.retired.retain(|world| Arc::strong_count(world) > 1);
             if let Some(reply) = stop {
                 self.finish(reply).await;
                 return;
@@ -223,6 +231,9 @@ impl Writer {
             Event::Revert(id, by, reply) => self.lift(id, by, reply),
             Event::Reload { zone, all_or_nothing, reply } => self.reload(zone, all_or_nothing, reply),
             Event::Failback(name, by, reply) => self.fail_back(&name, &by, reply),
+            Event::Status(reply) => {
+                let _ = reply.send(self.status());
+            }
             Event::Stop(_) => {}
         }
     }
@@ -233,14 +244,19 @@ impl Writer {
         let Some(observed) = self.checks.observe(observation, now, now_unix) else { return };
         let _ = reply.send(observed.delay);
         let Some((from, to)) = observed.transition else { return };
-        let users: Vec<Name> = self.zones.iter().filter(|(_, zone)| uses(&zone.taken.parts, observation)).map(|(name, _)| name.clone()).collect();
         let why = observation.outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
         tracing::info!(target: "meridian::health", check = %status::describe(&observation.spec), from = from.word(), to = to.word(), why, "state changed");
         self.log_event(
             "health",
             serde_json::json!({ "check": status::describe(&observation.spec), "from": from.word(), "to": to.word(), "why": why }),
         );
-        self.dirty.extend(users);
+        for (apex, pool) in self.checks.users(&observation.spec) {
+            self.dirty.entry(apex.clone()).or_default().pools.insert(*pool);
+        }
+    }
+
+    fn mark_whole(&mut self, apex: Name) {
+        self.dirty.entry(apex).or_default().whole = true;
     }
 
     fn lay(&mut self, new: NewOverlay, owner: String, reply: OverlayReply) {
@@ -298,7 +314,7 @@ impl Writer {
             return;
         }
         self.log_event("failback", serde_json::json!({ "name": name, "by": by }));
-        self.dirty.insert(apex);
+        self.mark_whole(apex);
         self.failback_replies.push(reply);
     }
 
@@ -359,14 +375,17 @@ impl Writer {
                 zone.restore_holds(&self.saved_holds);
             }
         }
-        let (wanted, ramps) = checks::wanted_by(self.zones.values().map(|zone| &*zone.taken.parts));
-        self.checks.set_wanted(&wanted, &ramps, self.started.elapsed());
+        let (wanted, uses) = checks::wanted_by(self.zones.values().map(|zone| &*zone.taken.parts));
+        self.checks.set_wanted(&wanted, uses, self.started.elapsed());
         self.ends.checks.send_replace(Arc::new(wanted));
         self.apply_overlays();
         // Geography, checks and neighbours may have changed under any of them. Serials move only now: overlays are a part of what they stand for.
         for name in self.zones.keys().cloned().collect::<Vec<_>>() {
             reload::move_serial(self, &name);
-            self.dirty.insert(name);
+            let Some(zone) = self.zones.get(&name) else { continue };
+            let dirt = self.dirty.entry(name).or_default();
+            dirt.whole |= zone.world.as_ref().is_none_or(|world| world.serial != zone.serial);
+            dirt.pools.extend(0..zone.model().pools.len());
         }
         for name in std::mem::take(&mut self.fresh) {
             self.keep_zone(&name, true);
@@ -385,25 +404,23 @@ impl Writer {
         let touched: Vec<Name> = parts.iter().filter(|zone| differing.touches(&zone.model)).map(|zone| zone.model.name.clone()).collect();
         for name in touched {
             reload::move_serial(self, &name);
-            self.dirty.insert(name);
+            self.mark_whole(name);
         }
-        // The reply and the status show the overlay even if it has no effect.
-        self.overlays_changed = true;
     }
 
     fn tick(&mut self) {
         self.ticks += 1;
         let (now, now_unix) = (self.started.elapsed(), unix_now());
-        let ramping = self.checks.tick(now, now_unix);
-        let moves = |zone: &ZoneState| {
-            zone.has_timed_hold() || !ramping.is_empty() && zone.taken.parts.checks.iter().flatten().flatten().any(|spec| ramping.contains(spec))
-        };
-        self.dirty.extend(self.zones.iter().filter(|(_, zone)| moves(zone)).map(|(name, _)| name.clone()));
+        for (apex, pool) in self.checks.tick(now, now_unix) {
+            self.dirty.entry(apex).or_default().pools.insert(pool);
+        }
+        for (apex, _) in self.zones.iter().filter(|(_, zone)| zone.has_timed_hold()) {
+            self.dirty.entry(apex.clone()).or_default();
+        }
         self.expire_overlays(now_unix);
         if self.ticks.is_multiple_of(VERDICT_TICKS) {
             self.keep_verdicts();
         }
-        self.publish_status();
     }
 
     /// Ends overlays whose time is over: at once for answers, on disk as soon as it takes writes. Should that fail, the next start ends them again.
@@ -489,36 +506,46 @@ impl Writer {
         });
     }
 
-    /// Assembles what is dirty and publishes one world.
+    /// Assembles what is dirty and publishes one world that shares everything else with the one before. When nothing is different after all,
+    /// the world stays.
     fn publish(&mut self) {
         let dirty = std::mem::take(&mut self.dirty);
-        self.index_dirty = false;
         let registry = self.registry.clone();
         let slot = move |name: &str| registry.assign(name);
-        for name in &dirty {
+        let mut changed = false;
+        for (name, dirt) in dirty {
             let around =
                 Surroundings { checks: &self.checks, effects: &self.effects, now: self.started.elapsed(), now_unix: unix_now(), slot: &slot };
-            if let Some(zone) = self.zones.get_mut(name) {
-                zone.assemble(&around);
+            let Some(zone) = self.zones.get_mut(&name) else { continue };
+            let world = if dirt.whole { Some(zone.assemble(&around)) } else { zone.reassemble(&dirt.pools, &around) };
+            if let Some(world) = world {
+                changed = true;
+                self.index_dirty |= !self.index.replace(&world);
             }
         }
+        self.published = Instant::now();
+        if std::mem::take(&mut self.index_dirty) {
+            let up = self.zones.values().filter_map(|zone| zone.world.clone()).collect();
+            let down = self.down.keys().map(|apex| DownZone { apex: apex.clone() }).collect();
+            self.index = ZoneIndex::new(up, down);
+        } else if !changed {
+            return;
+        }
         self.generation += 1;
-        let up = self.zones.values().filter_map(|zone| zone.world.clone()).collect();
-        let down = self.down.keys().map(|apex| DownZone { apex: apex.clone() }).collect();
         let world = World {
             generation: self.generation,
             server: self.settings.as_ref().map_or_else(ServerOptions::default, |settings| self.cookies.options(settings)),
-            zones: ZoneIndex::new(up, down),
+            zones: self.index.clone(),
         };
-        self.retired.push(self.ends.world.publish(Arc::new(world)));
-        self.publish_status();
+        self.reaper.world(self.ends.world.publish(Arc::new(world)));
     }
 
-    fn publish_status(&self) {
+    /// What is known at this moment, zone by zone and endpoint by endpoint.
+    pub fn status(&self) -> Status {
         let mut degraded = self.degraded.clone();
         degraded.extend(self.store.absent().map(str::to_string));
         degraded.extend(self.store_trouble.clone());
-        let status = Status {
+        Status {
             generation: self.generation,
             started: self.started_unix,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -526,8 +553,7 @@ impl Writer {
             zones: status::zones(&self.zones, &self.down),
             pools: status::pools(&self.zones, &self.checks),
             overlays: self.overlays.values().cloned().collect(),
-        };
-        self.ends.status.store(Arc::new(status));
+        }
     }
 
     /// Answers those whose change is published now.
@@ -564,8 +590,8 @@ impl Writer {
 /// The world that the files alone make: nothing checked yet, no overlays. For `explain` and tests.
 pub fn world_of_files(build: Build) -> World {
     let mut checks = Checks::default();
-    let (wanted, ramps) = checks::wanted_by(build.good.iter().map(|zone| &*zone.parts));
-    checks.set_wanted(&wanted, &ramps, Duration::ZERO);
+    let (wanted, uses) = checks::wanted_by(build.good.iter().map(|zone| &*zone.parts));
+    checks.set_wanted(&wanted, uses, Duration::ZERO);
     let around = Surroundings { checks: &checks, effects: &Effects::default(), now: Duration::ZERO, now_unix: unix_now(), slot: &|_| 0 };
     let mut cookies = Jar::default();
     cookies.take(build.cookies);
@@ -583,8 +609,11 @@ fn no_overlay(id: u64) -> Refusal {
     Refusal::NotFound { what: format!("overlay {id}"), near: Vec::new() }
 }
 
-fn uses(parts: &ZoneParts, observation: &Observation) -> bool {
-    parts.checks.iter().flatten().flatten().any(|spec| *spec == observation.spec)
+async fn at(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Seconds since 1970.

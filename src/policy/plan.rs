@@ -10,12 +10,13 @@
 //! 5   really all as if every endpoint were up
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::dns::RecordType;
 use crate::health::State;
+use crate::policy::chunked::Chunked;
 use crate::policy::model::{
     AllDown, Child, Endpoint, Forced, Policy, PolicyIx, PolicyKind, Pool, PoolIx, Steer, Target, TtlRange, WeightedMode, ZoneModel,
 };
@@ -28,8 +29,8 @@ pub const UNSETTLED: u64 = u64::MAX;
 /// What is known of one zone's endpoints, and what operators laid over its files.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// Indexed by [`PoolIx`].
-    pub pools: Vec<PoolView>,
+    /// Indexed by [`PoolIx`]. Those that did not change are shared with the view before.
+    pub pools: Chunked<Arc<PoolView>, 64>,
     /// Weights of policy children that differ from the files.
     pub child_weights: BTreeMap<(PolicyIx, Child), u16>,
     /// Children that failback holds back.
@@ -37,7 +38,7 @@ pub struct View {
 }
 
 /// What is known of one pool.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PoolView {
     /// In the order of [`Pool::endpoints`].
     pub endpoints: Vec<EndpointView>,
@@ -223,6 +224,19 @@ pub struct Considered {
     pub passed_over: Option<String>,
 }
 
+/// Answer sets of single pools, made once for all names and classes that come to them.
+#[derive(Clone, Debug, Default)]
+pub struct Sets(HashMap<(PoolIx, Look), Arc<AnswerSet>>);
+
+impl Sets {
+    /// Must be called when what is known of the pool changes.
+    pub fn forget(&mut self, ix: PoolIx) {
+        for look in [Look::Healthy, Look::NotWithdrawn, Look::Everything] {
+            self.0.remove(&(ix, look));
+        }
+    }
+}
+
 /// Evaluates one class. `last_good` is the plan that served before everything failed, if one is known. `considered` hears of every pool
 /// that was looked at.
 pub fn plan(
@@ -234,27 +248,18 @@ pub fn plan(
     last_good: Option<&Plan>,
     considered: &mut dyn FnMut(Considered),
 ) -> Plan {
-    let mut evaluation = Evaluation { model, view, answers: steer.answers, settled_at: 0, considered };
-    for (pass, look) in [(Pass::Healthy, Look::Healthy), (Pass::AnyUp, Look::AnyUp)] {
-        if let Some(choice) = evaluation.choose(&class.step, look, Demand::default()) {
-            return Plan { choice, ttl, settled_at: evaluation.settled_at, pass };
-        }
-    }
-    let choice = match class.all_down.unwrap_or(steer.all_down) {
-        AllDown::NoData => Choice::NoData,
-        AllDown::ServFail => Choice::ServFail,
-        AllDown::Pool(ix) => evaluation.answers_of(&[ix], Look::Everything, None),
-        AllDown::LastGood => match last_good {
-            Some(plan) => plan.choice.clone(),
-            None => evaluation.as_if_up(&class.step),
-        },
-        AllDown::All => evaluation.as_if_up(&class.step),
-    };
-    Plan { choice, ttl, settled_at: UNSETTLED, pass: Pass::AllDown }
+    let evaluation = Evaluation { model, view, answers: steer.answers, settled_at: 0, considered: Some(considered), sets: &mut Sets::default() };
+    evaluation.plan(steer, ttl, class, last_good)
+}
+
+/// The same without reasons, and with answer sets shared: for making many plans.
+pub fn plan_with(model: &ZoneModel, steer: &Steer, ttl: TtlRange, class: &Class, view: &View, last_good: Option<&Plan>, sets: &mut Sets) -> Plan {
+    let evaluation = Evaluation { model, view, answers: steer.answers, settled_at: 0, considered: None, sets };
+    evaluation.plan(steer, ttl, class, last_good)
 }
 
 /// What counts as available.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Look {
     Healthy,
     AnyUp,
@@ -282,10 +287,40 @@ struct Evaluation<'a> {
     /// The steered name's cap on addresses.
     answers: Option<u8>,
     settled_at: u64,
-    considered: &'a mut dyn FnMut(Considered),
+    considered: Option<&'a mut dyn FnMut(Considered)>,
+    sets: &'a mut Sets,
+}
+
+/// Why a pool was passed over.
+#[derive(Clone, Copy, Debug)]
+enum Passed {
+    Withdrawn,
+    NothingUsable,
+    Critical,
+    LacksFamily,
+    Held,
 }
 
 impl Evaluation<'_> {
+    fn plan(mut self, steer: &Steer, ttl: TtlRange, class: &Class, last_good: Option<&Plan>) -> Plan {
+        for (pass, look) in [(Pass::Healthy, Look::Healthy), (Pass::AnyUp, Look::AnyUp)] {
+            if let Some(choice) = self.choose(&class.step, look, Demand::default()) {
+                return Plan { choice, ttl, settled_at: self.settled_at, pass };
+            }
+        }
+        let choice = match class.all_down.unwrap_or(steer.all_down) {
+            AllDown::NoData => Choice::NoData,
+            AllDown::ServFail => Choice::ServFail,
+            AllDown::Pool(ix) => self.answers_of(&[ix], Look::Everything, None),
+            AllDown::LastGood => match last_good {
+                Some(plan) => plan.choice.clone(),
+                None => self.as_if_up(&class.step),
+            },
+            AllDown::All => self.as_if_up(&class.step),
+        };
+        Plan { choice, ttl, settled_at: UNSETTLED, pass: Pass::AllDown }
+    }
+
     fn as_if_up(&mut self, step: &Step) -> Choice {
         self.choose(step, Look::NotWithdrawn, Demand::default())
             .or_else(|| self.choose(step, Look::Everything, Demand::default()))
@@ -297,7 +332,10 @@ impl Evaluation<'_> {
             Step::Pool(ix) => self.is_available(*ix, look, demand).then(|| self.answers_of(&[*ix], look, demand.answers)),
             Step::Order { policy, to } => {
                 let demand = demand.under(self.model.policy(*policy));
-                let held = |child: &Child| look == Look::Healthy && self.view.held.contains(&(*policy, *child));
+                if look != Look::Healthy || self.view.held.is_empty() {
+                    return to.iter().find_map(|(_, step)| self.choose(step, look, demand));
+                }
+                let held = |child: &Child| self.view.held.contains(&(*policy, *child));
                 // Held children are better ones that traffic has left: they come in only when there is nothing else to stay on.
                 let (waiting, free): (Vec<_>, Vec<_>) = to.iter().partition(|(child, _)| held(child));
                 waiting.iter().for_each(|(child, _)| self.note_held(*child));
@@ -317,7 +355,7 @@ impl Evaluation<'_> {
 
     fn note_held(&mut self, child: Child) {
         for ix in self.model.pools_below(child) {
-            self.report(ix, Some("held back by failback".into()));
+            self.report(ix, Some(Passed::Held));
         }
     }
 
@@ -391,13 +429,13 @@ impl Evaluation<'_> {
         let needed = pool.min_healthy.needed(pool.endpoints.len());
         let why = if pool.endpoints.is_empty() {
             let withdrawn = look != Look::Everything && matches!(view.forced, Some(Forced::Down | Forced::Drain));
-            withdrawn.then(|| "withdrawn by an operator".to_string())
+            withdrawn.then_some(Passed::Withdrawn)
         } else if usable == 0 {
-            Some("no usable endpoint".to_string())
+            Some(Passed::NothingUsable)
         } else if look == Look::Healthy && usable < needed {
-            Some(format!("critical: {usable} usable, {needed} needed"))
+            Some(Passed::Critical)
         } else if demand.both_families && look != Look::Everything && !has_both_families(pool, view, look) {
-            Some("lacks a usable endpoint of one family".to_string())
+            Some(Passed::LacksFamily)
         } else {
             None
         };
@@ -406,47 +444,63 @@ impl Evaluation<'_> {
         available
     }
 
-    fn report(&mut self, ix: PoolIx, passed_over: Option<String>) {
+    fn report(&mut self, ix: PoolIx, passed_over: Option<Passed>) {
+        let Some(considered) = &mut self.considered else { return };
         let (pool, view) = (self.model.pool(ix), &self.view.pools[ix.0 as usize]);
-        (self.considered)(Considered {
-            pool: pool.id.to_string(),
-            usable: view.endpoints.iter().filter(|endpoint| endpoint.is_usable()).count(),
-            total: pool.endpoints.len(),
-            needed: pool.min_healthy.needed(pool.endpoints.len()),
-            passed_over,
-        });
+        let usable = view.endpoints.iter().filter(|endpoint| endpoint.is_usable()).count();
+        let needed = pool.min_healthy.needed(pool.endpoints.len());
+        let words = |passed| match passed {
+            Passed::Withdrawn => "withdrawn by an operator".to_string(),
+            Passed::NothingUsable => "no usable endpoint".to_string(),
+            Passed::Critical => format!("critical: {usable} usable, {needed} needed"),
+            Passed::LacksFamily => "lacks a usable endpoint of one family".to_string(),
+            Passed::Held => "held back by failback".to_string(),
+        };
+        considered(Considered { pool: pool.id.to_string(), usable, total: pool.endpoints.len(), needed, passed_over: passed_over.map(words) });
     }
 
-    fn answers_of(&self, pools: &[PoolIx], look: Look, policy_answers: Option<u8>) -> Choice {
-        let mut set = AnswerSet::default();
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        let mut answers = 0;
-        for ix in pools {
-            let (pool, view) = (self.model.pool(*ix), &self.view.pools[ix.0 as usize]);
-            answers = answers.max(pool.answers);
-            for (endpoint, seen) in available(pool, view, look) {
-                let ramp = if matches!(look, Look::Healthy | Look::AnyUp) { seen.ramp } else { 1.0 };
-                let weight = scale_weight(seen.weight, ramp);
-                match &endpoint.target {
-                    Target::Address(IpAddr::V4(addr)) => v4.push((addr.octets(), weight)),
-                    Target::Address(IpAddr::V6(addr)) => v6.push((addr.octets(), weight)),
-                    Target::Cname(name) => set.cname = Some(name.as_wire().into()),
-                }
+    fn answers_of(&mut self, pools: &[PoolIx], look: Look, policy_answers: Option<u8>) -> Choice {
+        let most = pools.iter().map(|ix| self.model.pool(*ix).answers).max().unwrap_or(0);
+        let answers = self.answers.or(policy_answers).unwrap_or(most).max(1);
+        let set = match pools {
+            [ix] => {
+                // What is usable is the same in both passes.
+                let look = if look == Look::AnyUp { Look::Healthy } else { look };
+                let (model, view) = (self.model, self.view);
+                self.sets.0.entry((*ix, look)).or_insert_with(|| Arc::new(set_of(model, view, pools, look))).clone()
             }
-            for (rtype, rdatas) in &pool.records {
-                if !set.records.iter().any(|(other, _)| other == rtype) {
-                    set.records.push((*rtype, rdatas.clone()));
-                }
-            }
-        }
-        if let [ix] = pools {
-            set.slot = Some(self.view.pools[ix.0 as usize].slot);
-        }
-        set.v4 = AddressSet::new(dedup(v4));
-        set.v6 = AddressSet::new(dedup(v6));
-        let answers = self.answers.or(policy_answers).unwrap_or(answers).max(1);
-        Choice::Answers { set: Arc::new(set), answers }
+            _ => Arc::new(set_of(self.model, self.view, pools, look)),
+        };
+        Choice::Answers { set, answers }
     }
+}
+
+fn set_of(model: &ZoneModel, views: &View, pools: &[PoolIx], look: Look) -> AnswerSet {
+    let mut set = AnswerSet::default();
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for ix in pools {
+        let (pool, view) = (model.pool(*ix), &views.pools[ix.0 as usize]);
+        for (endpoint, seen) in available(pool, view, look) {
+            let ramp = if matches!(look, Look::Healthy | Look::AnyUp) { seen.ramp } else { 1.0 };
+            let weight = scale_weight(seen.weight, ramp);
+            match &endpoint.target {
+                Target::Address(IpAddr::V4(addr)) => v4.push((addr.octets(), weight)),
+                Target::Address(IpAddr::V6(addr)) => v6.push((addr.octets(), weight)),
+                Target::Cname(name) => set.cname = Some(name.as_wire().into()),
+            }
+        }
+        for (rtype, rdatas) in &pool.records {
+            if !set.records.iter().any(|(other, _)| other == rtype) {
+                set.records.push((*rtype, rdatas.clone()));
+            }
+        }
+    }
+    if let [ix] = pools {
+        set.slot = Some(views.pools[ix.0 as usize].slot);
+    }
+    set.v4 = AddressSet::new(dedup(v4));
+    set.v6 = AddressSet::new(dedup(v6));
+    set
 }
 
 fn scale_weight(weight: u16, ramp: f32) -> u32 {

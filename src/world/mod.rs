@@ -19,7 +19,7 @@ use crate::dns::cookie::Secrets;
 use crate::geo::space;
 use crate::policy::model::Prefix;
 pub use limits::RateLimit;
-pub use zones::{DownZone, Served, SteeredName, Steering, ZoneIndex, ZoneWorld};
+pub use zones::{DownZone, Served, SteeredName, Steering, Steerings, ZoneIndex, ZoneWorld};
 
 /// Everything that answering may read.
 #[derive(Debug, Default)]

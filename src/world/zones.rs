@@ -7,6 +7,7 @@ use hashbrown::HashTable;
 
 use crate::dns::{Name, QueryName, RecordType};
 use crate::geo::classmap::ClassMap;
+use crate::policy::chunked::Chunked;
 use crate::policy::model::ZoneModel;
 use crate::policy::plan::{Plan, View};
 use crate::policy::resolve::Class;
@@ -24,8 +25,8 @@ pub struct ZoneWorld {
     pub ttls: HashMap<(NodeId, RecordType), Ttl>,
     /// Indexed like the model's steered names.
     pub steered: Arc<[SteeredName]>,
-    /// What the steered names point to; equal ones are one.
-    pub steerings: Vec<Arc<Steering>>,
+    /// What the steered names point to; equal ones are one. Those that did not change are shared with the world before.
+    pub steerings: Steerings,
     /// Counter slot.
     pub slot: u32,
     /// The definitions, for explaining.
@@ -47,13 +48,16 @@ pub struct SteeredName {
     pub https: Option<Box<[u8]>>,
 }
 
-/// A policy tree with its TTL, compiled: address → class → plan.
-#[derive(Debug)]
+/// The steerings of a zone. A change copies one chunk of 64, 4 kB, and a pointer for each of the others.
+pub type Steerings = Chunked<Steering, 64>;
+
+/// A policy tree with its TTL, compiled: address → class → plan. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Steering {
     /// Address → (class, scope).
     pub map: Arc<ClassMap>,
     /// Indexed by class.
-    pub plans: Vec<Plan>,
+    pub plans: Arc<[Plan]>,
     /// Bits that sticky policies look at, per class, as (IPv4, IPv6).
     pub sticky: Arc<[(u8, u8)]>,
     /// What the plans were made from, indexed by class.
@@ -67,18 +71,22 @@ pub struct DownZone {
     pub apex: Name,
 }
 
-#[derive(Clone, Debug)]
-struct Entry {
-    /// Lower case. A copy of the tree's, which is some pointers away.
-    apex: Name,
-    /// `None`: SERVFAIL.
-    zone: Option<Arc<ZoneWorld>>,
+/// Finds the zone of a name: the longest apex that it is at or below. A clone with some zones replaced shares the rest.
+#[derive(Clone, Debug, Default)]
+pub struct ZoneIndex {
+    apexes: Arc<Apexes>,
+    /// Like the apexes; `None`: SERVFAIL.
+    zones: Chunked<Option<Arc<ZoneWorld>>, ZONES_PER_CHUNK>,
 }
 
-/// Finds the zone of a name: the longest apex that it is at or below.
+/// A change copies one chunk and a pointer for each of the others: of 100,000 zones some 700 words.
+const ZONES_PER_CHUNK: usize = 256;
+
+/// The apexes by hash; the same for as long as no zone comes or goes.
 #[derive(Debug, Default)]
-pub struct ZoneIndex {
-    entries: Vec<Entry>,
+struct Apexes {
+    /// Lower case. Copies of the trees', which are some pointers away.
+    names: Vec<Name>,
     index: HashTable<u32>,
     least_labels: usize,
     most_labels: usize,
@@ -96,49 +104,71 @@ pub enum Served<'w> {
 impl ZoneIndex {
     /// Indexes the zones; of two with the same apex the first counts.
     pub fn new(up: Vec<Arc<ZoneWorld>>, down: Vec<DownZone>) -> ZoneIndex {
-        let mut index = ZoneIndex { least_labels: usize::MAX, ..ZoneIndex::default() };
-        let up = up.into_iter().map(|zone| Entry { apex: zone.tree.apex().to_lowercase(), zone: Some(zone) });
-        let down = down.into_iter().map(|zone| Entry { apex: zone.apex.to_lowercase(), zone: None });
-        for entry in up.chain(down) {
-            let apex = &entry.apex;
-            let hash = hash_name(apex.as_wire());
-            if index.index.find(hash, |at| index.entries[*at as usize].apex == *apex).is_some() {
-                continue;
-            }
-            index.least_labels = index.least_labels.min(apex.label_count());
-            index.most_labels = index.most_labels.max(apex.label_count());
-            let at = index.entries.len() as u32;
-            index.entries.push(entry);
-            let entries = &index.entries;
-            index.index.insert_unique(hash, at, |at| hash_name(entries[*at as usize].apex.as_wire()));
+        let mut apexes = Apexes { least_labels: usize::MAX, ..Apexes::default() };
+        let up = up.into_iter().map(|zone| (zone.tree.apex().to_lowercase(), Some(zone)));
+        let down = down.into_iter().map(|zone| (zone.apex.to_lowercase(), None));
+        let zones = up.chain(down).filter_map(|(apex, zone)| apexes.add(apex).then_some(zone)).collect();
+        ZoneIndex { apexes: Arc::new(apexes), zones }
+    }
+
+    /// Puts a new version of a zone in its place; false when there is no such zone, or it is down.
+    pub fn replace(&mut self, zone: &Arc<ZoneWorld>) -> bool {
+        let apex = zone.tree.apex().to_lowercase();
+        let Some(at) = self.apexes.probe(apex.as_wire(), hash_name(apex.as_wire())) else { return false };
+        let is_up = self.zones.get(at).is_some_and(Option::is_some);
+        if is_up {
+            self.zones.set(at, Some(zone.clone()));
         }
-        index
+        is_up
     }
 
     /// The zone that `name` belongs to and the name's hash; `below` asks for a zone with fewer labels than that
     /// (the parent's side of a cut between two zones of ours).
     pub fn find(&self, name: &QueryName, below: usize) -> Option<(Served<'_>, u64)> {
+        let apexes = &*self.apexes;
         let mut hash = ROOT_HASH;
         let mut best = None;
         for depth in 0..=name.label_count() {
             if depth > 0 {
                 hash = hash_label(hash, name.label_from_right(depth));
             }
-            if (self.least_labels..=self.most_labels).contains(&depth) && depth < below {
-                best = self.probe(name.suffix(depth), hash).or(best);
+            if (apexes.least_labels..=apexes.most_labels).contains(&depth) && depth < below {
+                best = apexes.probe(name.suffix(depth), hash).or(best);
             }
         }
-        Some((best?.zone.as_deref().map_or(Served::Down, Served::Up), hash))
-    }
-
-    #[inline]
-    fn probe(&self, lower: &[u8], hash: u64) -> Option<&Entry> {
-        let found = self.index.find(hash, |at| self.entries.get(*at as usize).is_some_and(|entry| entry.apex.as_wire() == lower))?;
-        self.entries.get(*found as usize)
+        Some((self.zones.get(best?)?.as_deref().map_or(Served::Down, Served::Up), hash))
     }
 
     /// The zones that are answered from.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<ZoneWorld>> {
-        self.entries.iter().filter_map(|entry| entry.zone.as_ref())
+        self.zones.iter().flatten()
+    }
+
+    /// What only this index holds, in pieces, for freeing it bit by bit.
+    pub fn into_chunks(self) -> Vec<Arc<[Option<Arc<ZoneWorld>>]>> {
+        self.zones.into_chunks()
+    }
+}
+
+impl Apexes {
+    /// False when it is there already.
+    fn add(&mut self, apex: Name) -> bool {
+        let hash = hash_name(apex.as_wire());
+        if self.probe(apex.as_wire(), hash).is_some() {
+            return false;
+        }
+        self.least_labels = self.least_labels.min(apex.label_count());
+        self.most_labels = self.most_labels.max(apex.label_count());
+        let at = self.names.len() as u32;
+        self.names.push(apex);
+        let names = &self.names;
+        self.index.insert_unique(hash, at, |at| hash_name(names[*at as usize].as_wire()));
+        true
+    }
+
+    #[inline]
+    fn probe(&self, lower: &[u8], hash: u64) -> Option<usize> {
+        let found = self.index.find(hash, |at| self.names.get(*at as usize).is_some_and(|apex| apex.as_wire() == lower))?;
+        Some(*found as usize)
     }
 }

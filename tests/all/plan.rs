@@ -40,6 +40,7 @@ fn child_of(model: &ZoneModel, text: &str) -> (PolicyIx, Child) {
 fn view_of(model: &ZoneModel, words: &str) -> View {
     let words: BTreeMap<&str, &str> = words.split_whitespace().map(|word| word.split_once('=').expect("a=b")).collect();
     let mut view = View::default();
+    let mut pools = Vec::new();
     for (at, pool) in model.pools.iter().enumerate() {
         let mut seen = PoolView { slot: at as u32, ..PoolView::default() };
         for endpoint in &pool.endpoints {
@@ -67,8 +68,9 @@ fn view_of(model: &ZoneModel, words: &str) -> View {
             Some(&"!down") => Some(Forced::Down),
             _ => None,
         };
-        view.pools.push(seen);
+        pools.push(Arc::new(seen));
     }
+    view.pools = pools.into_iter().collect();
     for (key, word) in words.iter().filter(|(key, _)| key.contains('/') && !key.ends_with("/6")) {
         match word.strip_prefix('w') {
             Some(weight) => drop(view.child_weights.insert(child_of(model, key), weight.parse().expect("a weight"))),

@@ -32,9 +32,10 @@ impl StandIn {
         let server = Server::bind("127.0.0.1:0".parse().expect("address")).await.expect("bind").with_limits(limits);
         let addr = server.addr();
         let registry = Registry::new();
-        let (handle, ends) = channel(Arc::new(Published::new(World::default())));
-        ends.status.store(Arc::new(status(&registry)));
-        tokio::spawn(answer_requests(ends));
+        let status = status(&registry);
+        let world = World { generation: status.generation, ..World::default() };
+        let (handle, ends) = channel(Arc::new(Published::new(world)));
+        tokio::spawn(answer_requests(ends, status));
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async { drop(stopped.await) };
         let serving = tokio::spawn(server.serve(handle, Arc::new(Fixed), registry.clone(), token, stopped));
@@ -113,15 +114,14 @@ fn status(registry: &Registry) -> Status {
     }
 }
 
-async fn answer_requests(mut ends: Ends) {
+async fn answer_requests(mut ends: Ends, mut kept: Status) {
     let mut next = 1;
     while let Some(event) = ends.events.recv().await {
-        let mut status = Status::clone(&ends.status.load());
-        status.generation += 1;
+        let mut status = Status { generation: kept.generation + 1, ..kept.clone() };
         match event {
             Event::Overlay(new, owner, reply) => {
                 let result = lay(&mut status, &mut next, new, owner);
-                ends.status.store(Arc::new(status));
+                kept = status;
                 let _ = reply.send(result);
             }
             Event::Revert(id, _, reply) => {
@@ -130,7 +130,7 @@ async fn answer_requests(mut ends: Ends) {
                     Some(at) => Ok(Applied { overlay: status.overlays.remove(at), generation: status.generation }),
                     None => Err(Refusal::NotFound { what: format!("overlay {id}"), near: Vec::new() }),
                 };
-                ends.status.store(Arc::new(status));
+                kept = status;
                 let _ = reply.send(result);
             }
             Event::Reload { zone, all_or_nothing, reply } => {
@@ -141,6 +141,7 @@ async fn answer_requests(mut ends: Ends) {
                 let refusal = Refusal::NotFound { what: format!("steered name or policy {name:?}"), near: vec!["example.com/www".into()] };
                 let _ = reply.send(if known { Ok(status.generation) } else { Err(refusal) });
             }
+            Event::Status(reply) => drop(reply.send(kept.clone())),
             _ => {}
         }
     }

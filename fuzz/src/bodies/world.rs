@@ -239,7 +239,7 @@ fn overlaid() -> Arc<Published> {
     let published = Arc::new(Published::new(World::default()));
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
-        let (handle, ends) = channel(published.clone());
+        let (_handle, ends) = channel(published.clone());
         let start = Start {
             ends,
             config_path: "meridian.toml".into(),
@@ -249,8 +249,8 @@ fn overlaid() -> Arc<Published> {
             registry: Registry::new(),
             degraded: Vec::new(),
         };
-        drop(Writer::start(start));
-        assert!(handle.status().overlays.iter().all(|overlay| overlay.inactive.is_none()), "{:#?}", handle.status().overlays);
+        let overlays = Writer::start(start).status().overlays;
+        assert!(overlays.iter().all(|overlay| overlay.inactive.is_none()), "{overlays:#?}");
     });
     published
 }

@@ -1,0 +1,30 @@
+//! Many maps, many names, many flips: makes the data, measures in process, serves under disturbance, asks. See `docs/performance.md`.
+//!
+//! ```text
+//! cargo bench --bench scale -- geo FILE [PERCENT]            a City-size database
+//! cargo bench --bench scale -- zones DIR ZONES PLAIN PORT    meridian.toml and zones
+//! cargo bench --bench scale -- measure DIR                   load, memory, flips
+//! ```
+#![allow(missing_docs, clippy::expect_used)]
+
+mod geo;
+mod measure;
+mod zones;
+
+use std::path::Path;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let number = |text: &str| text.parse::<u64>().expect("a number");
+    match words[..] {
+        ["geo", file] => std::fs::write(file, geo::database(100)).expect("a file that can be written"),
+        ["geo", file, percent] => std::fs::write(file, geo::database(number(percent))).expect("a file that can be written"),
+        ["zones", dir, count, plain, port] => {
+            zones::write(Path::new(dir), number(count), number(plain), number(port) as u16).expect("a folder that can be written");
+        }
+        ["measure", dir] => measure::run(Path::new(dir)),
+        // `cargo bench` runs every benchmark: without a word there is nothing to do.
+        _ => eprintln!("scale: geo FILE [PERCENT] | zones DIR ZONES PLAIN PORT | measure DIR"),
+    }
+}
