@@ -5,39 +5,20 @@
 #![allow(missing_docs, clippy::expect_used)]
 
 mod workloads;
+mod worlds;
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use meridian::answer::{Asked, Dice, Outcome, Transport, answer};
-use meridian::config::MemoryFiles;
-use meridian::control::{load, writer::world_of_files};
 use meridian::geo::build::Input;
 use meridian::geo::{ClassMap, Table, build, writer};
 use meridian::policy::plan;
 use meridian::world::World;
 use workloads::Queries;
-
-const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
-
-fn build_of(files: &[(&str, &[u8])]) -> load::Build {
-    let files: BTreeMap<PathBuf, Arc<[u8]>> = files.iter().map(|(path, octets)| (PathBuf::from(path), Arc::from(*octets))).collect();
-    let build = load::build(&MemoryFiles(files), Path::new("meridian.toml"), &load::Previous::default());
-    assert!(!build.has_errors() && build.bad.is_empty(), "{:?}", build.problems.first());
-    build
-}
-
-fn world_of(zones: &[(&str, &str)], database: Option<&[u8]>) -> World {
-    let mut files = vec![("meridian.toml", workloads::config(database.is_some()).as_bytes())];
-    files.extend(zones.iter().map(|(path, text)| (*path, text.as_bytes())));
-    files.extend(database.map(|octets| ("geo.mmdb", octets)));
-    world_of_files(build_of(&files))
-}
+use worlds::{RESOLVER, build_of, sample_database, world_of};
 
 /// Asks one query after another, over and over.
 fn ask(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, world: &World, queries: &Queries) {
@@ -54,8 +35,7 @@ fn ask(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, world: &World, quer
 }
 
 fn static_answers(c: &mut Criterion) {
-    let names = workloads::names_zone(1000);
-    let world = world_of(&[("zones/names.test.zone", &names), ("zones/special.test.zone", workloads::SPECIAL_ZONE)], None);
+    let world = worlds::of_static_names(1000);
     let mut group = c.benchmark_group("answer");
     ask(&mut group, "static", &world, &workloads::hits("names.test", 1000));
     ask(&mut group, "nxdomain", &world, &workloads::misses("names.test"));
@@ -68,7 +48,7 @@ fn static_answers(c: &mut Criterion) {
 fn steered_answers(c: &mut Criterion) {
     let (database, source) = database();
     eprintln!("geo data: {source}");
-    let world = world_of(&[("zones/steered.test.toml", &workloads::steered_zone())], Some(&database));
+    let world = worlds::steered(&database);
     for steering in world.zones.iter().flat_map(|zone| zone.steerings.iter()) {
         eprintln!("class map: {} classes, {} ranges, {} kB", steering.plans.len(), steering.map.len(), steering.map.memory_bytes() / 1000);
     }
@@ -141,10 +121,6 @@ fn plans_of(zone: &meridian::world::ZoneWorld) -> usize {
         }
     }
     made
-}
-
-fn sample_database() -> Vec<u8> {
-    std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/geodata/sample.mmdb")).expect("the repository's sample")
 }
 
 /// A database of countries, and where it is from.

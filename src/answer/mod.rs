@@ -6,6 +6,7 @@
 
 mod chaos;
 mod opt;
+mod prepare;
 mod steer;
 mod tsig;
 mod walk;
@@ -18,7 +19,8 @@ use std::net::IpAddr;
 
 pub use self::opt::PADDING_BLOCK;
 use self::opt::{Extended, Said};
-use self::walk::End;
+pub use self::prepare::{Prepared, prepare};
+use self::walk::{End, Start};
 use crate::dns::{Class, Cookie, Edns, Fault, Keepalive, Parsed, QueryName, Rcode, RecordType, Request, ServerPart, Writer, request};
 use crate::world::World;
 
@@ -143,22 +145,24 @@ const PLAIN_UDP_PAYLOAD: u16 = 512;
 
 /// Answers one query into `reply`, which holds at least [`MAX_REPLY_LEN`] octets for TCP and [`MAX_UDP_PAYLOAD`] for UDP.
 pub fn answer(world: &World, asked: &Asked<'_>, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
-    let mut name = QueryName::root();
-    let fault = match request::parse(asked.packet, &mut name) {
-        Parsed::Query(request) => return reply_to(world, asked, &request, dice, reply),
-        Parsed::Silence => return Outcome::Silence,
-        Parsed::Fault(fault) => fault,
-        Parsed::CookieQuery(edns) => {
-            let rcode = match (&edns.cookie, opt::cookie(world, asked, Some(&edns), dice.unix_s).0) {
-                // Cookies are off: a question is missing (RFC 9619 §4).
-                (_, CookieState::None) | (None, _) => Rcode::FORMERR,
-                (Some(Cookie { server: ServerPart::Absent, .. }), _) | (_, CookieState::Valid) => Rcode::NOERROR,
-                (_, CookieState::ClientOnly) => Rcode::BADCOOKIE,
-            };
-            Fault { rcode, question_end: request::HEADER_LEN, edns: Some(edns), tsig: None }
-        }
+    prepare(world, asked.packet, &mut QueryName::root()).finish(world, asked, dice, reply)
+}
+
+/// A query that has no question, only a cookie (RFC 7873 §5.4).
+#[cold]
+fn cookie_query(world: &World, asked: &Asked<'_>, edns: &Edns, dice: &Dice, reply: &mut [u8]) -> Outcome {
+    let rcode = match (&edns.cookie, opt::cookie(world, asked, Some(edns), dice.unix_s).0) {
+        // Cookies are off: a question is missing (RFC 9619 §4).
+        (_, CookieState::None) | (None, _) => Rcode::FORMERR,
+        (Some(Cookie { server: ServerPart::Absent, .. }), _) | (_, CookieState::Valid) => Rcode::NOERROR,
+        (_, CookieState::ClientOnly) => Rcode::BADCOOKIE,
     };
-    reply_to_fault(world, asked, &fault, dice.unix_s, reply).map_or(Outcome::Silence, Outcome::Reply)
+    let fault = Fault { rcode, question_end: request::HEADER_LEN, edns: Some(*edns), tsig: None };
+    finish_fault(world, asked, &fault, dice, reply)
+}
+
+fn finish_fault(world: &World, asked: &Asked<'_>, fault: &Fault, dice: &Dice, reply: &mut [u8]) -> Outcome {
+    reply_to_fault(world, asked, fault, dice.unix_s, reply).map_or(Outcome::Silence, Outcome::Reply)
 }
 
 /// Writes BADCOOKIE with a fresh server cookie instead of an answer (RFC 7873 §5.2.3): for a server under load, to a client that sent a client
@@ -207,7 +211,7 @@ fn reply_to_fault(world: &World, asked: &Asked<'_>, fault: &Fault, unix_s: u64, 
     })
 }
 
-fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
+fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, start: Option<Start<'_>>, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
     let edns = request.edns.as_ref();
     let limit = match (asked.transport, edns) {
         (Transport::Tcp | Transport::Tls, _) => MAX_REPLY_LEN,
@@ -216,7 +220,7 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut 
     };
     if let (Some(Edns { keepalive: Keepalive::Malformed, .. }), Transport::Tcp | Transport::Tls) = (edns, asked.transport) {
         let fault = Fault { rcode: Rcode::FORMERR, question_end: request.question.end, edns: request.edns, tsig: None };
-        return reply_to_fault(world, asked, &fault, dice.unix_s, reply).map_or(Outcome::Silence, Outcome::Reply);
+        return finish_fault(world, asked, &fault, dice, reply);
     }
     let Some(mut writer) = Writer::begin(reply, asked.packet, request.question.end, limit) else { return Outcome::Silence };
     let room = opt::room(world, edns);
@@ -225,7 +229,7 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut 
     }
     let end = match request.question.class {
         class @ (Class::IN | Class::ANY) => {
-            let end = walk::answer(world, asked, request, dice, &mut writer);
+            let end = walk::answer(world, asked, request, start, dice, &mut writer);
             if class == Class::ANY {
                 // Nobody can speak for all classes (RFC 1035 §6.2).
                 writer.set_authoritative(false);

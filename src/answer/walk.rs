@@ -51,6 +51,28 @@ enum Owner<'n> {
     Target(&'n QueryName),
 }
 
+/// Where a walk begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start<'w> {
+    /// The zone that the name belongs to.
+    pub(super) served: Served<'w>,
+    /// The name's hash.
+    pub(super) hash: u64,
+}
+
+/// The zone to answer from: the deepest, but for DS at an apex the one above it, if that is ours too (RFC 4035 §3.1.4.1).
+#[inline]
+pub(super) fn start<'w>(world: &'w World, name: &QueryName, rtype: RecordType) -> Option<Start<'w>> {
+    let (served, hash) = world.zones.find(name, usize::MAX)?;
+    if let (RecordType::DS, Served::Up(zone)) = (rtype, served)
+        && zone.tree.apex().label_count() == name.label_count()
+        && let Some((served, hash)) = world.zones.find(name, name.label_count())
+    {
+        return Some(Start { served, hash });
+    }
+    Some(Start { served, hash })
+}
+
 struct Walk<'a, 'w, 'b> {
     world: &'w World,
     request: &'a Request<'a>,
@@ -62,8 +84,15 @@ struct Walk<'a, 'w, 'b> {
     onward: Option<QueryName>,
 }
 
-/// Answers a question of class IN.
-pub(super) fn answer(world: &World, asked: &Asked<'_>, request: &Request<'_>, dice: &mut Dice, writer: &mut Writer<'_>) -> End {
+/// Answers a question of class IN, whose zone is that of `start`.
+pub(super) fn answer<'w>(
+    world: &'w World,
+    asked: &Asked<'_>,
+    request: &Request<'_>,
+    start: Option<Start<'w>>,
+    dice: &mut Dice,
+    writer: &mut Writer<'_>,
+) -> End {
     let rtype = request.question.rtype;
     if matches!(rtype, RecordType::AXFR | RecordType::IXFR) {
         // Until they are configured. Other types that are no data (RFC 6895 §3.1) are found nowhere and so are NODATA.
@@ -73,7 +102,7 @@ pub(super) fn answer(world: &World, asked: &Asked<'_>, request: &Request<'_>, di
     let scope = client.ecs.map(|_| 0);
     let end = End { rcode: Rcode::NOERROR, scope, ..End::refused() };
     let mut walk = Walk { world, request, client, dice, writer, end, onward: None };
-    let full = walk.run().is_err();
+    let full = walk.run(start).is_err();
     let mut end = walk.end;
     // Sets are written whole or not at all; those before the one that did not fit stay (RFC 2181 §9).
     end.truncated = full;
@@ -81,8 +110,8 @@ pub(super) fn answer(world: &World, asked: &Asked<'_>, request: &Request<'_>, di
 }
 
 impl<'w> Walk<'_, 'w, '_> {
-    fn run(&mut self) -> Result<(), Full> {
-        self.hop(self.request.question.name, Owner::Question, true)?;
+    fn run(&mut self, start: Option<Start<'w>>) -> Result<(), Full> {
+        self.hop(start, self.request.question.name, Owner::Question, true)?;
         if self.onward.is_some() { self.follow() } else { Ok(()) }
     }
 
@@ -96,13 +125,14 @@ impl<'w> Walk<'_, 'w, '_> {
                 return Ok(());
             }
             seen[done] = hash;
-            self.hop(&target, Owner::Target(&target), false)?;
+            let start = start(self.world, &target, self.request.question.rtype);
+            self.hop(start, &target, Owner::Target(&target), false)?;
         }
         Ok(())
     }
 
-    fn hop(&mut self, name: &QueryName, owner: Owner<'_>, first: bool) -> Result<(), Full> {
-        let Some((served, hash)) = self.zone_of(name) else {
+    fn hop(&mut self, start: Option<Start<'w>>, name: &QueryName, owner: Owner<'_>, first: bool) -> Result<(), Full> {
+        let Some(Start { served, hash }) = start else {
             if first {
                 self.end = End { extended: Some(Extended::NotAuthoritative), ..End::refused() };
             }
@@ -160,19 +190,6 @@ impl<'w> Walk<'_, 'w, '_> {
         let scope = why::write(zone, steer as usize, &self.client, self.dice.unix_s, name.as_wire(), self.writer)?;
         self.end.scope = self.end.scope.map(|_| scope);
         Ok(true)
-    }
-
-    /// The zone to answer from: the deepest, but for DS at an apex the one above it, if that is ours too (RFC 4035 §3.1.4.1).
-    fn zone_of(&self, name: &QueryName) -> Option<(Served<'w>, u64)> {
-        let world: &'w World = self.world;
-        let found = world.zones.find(name, usize::MAX)?;
-        if let (RecordType::DS, Served::Up(zone)) = (self.request.question.rtype, found.0)
-            && zone.tree.apex().label_count() == name.label_count()
-            && let Some(above) = world.zones.find(name, name.label_count())
-        {
-            return Some(above);
-        }
-        Some(found)
     }
 
     fn at_node(&mut self, zone: &'w ZoneWorld, node: NodeId, owner: Owner<'_>) -> Result<(), Full> {

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::guard::{Guard, Place};
-use crate::answer::{Asked, Dice, Outcome, Transport, answer};
+use crate::answer::{Asked, Dice, Outcome, Prepared, Transport, prepare};
+use crate::dns::QueryName;
 use crate::sys::{Batch, Message, ReadySet, Wait};
 use crate::telemetry::ThreadCounters;
 use crate::world::{Published, World};
@@ -42,6 +43,8 @@ pub struct Worker {
     sockets: Vec<UdpSocket>,
     ready: ReadySet,
     batch: Batch,
+    /// Room for the names that a batch asks for.
+    names: Box<[QueryName; BATCH_LEN]>,
     published: Arc<Published>,
     counters: ThreadCounters,
     dice: Dice,
@@ -56,8 +59,16 @@ impl Worker {
             socket.set_read_timeout(Some(STOP_POLL))?;
             socket.set_write_timeout(Some(SEND_TIMEOUT))?;
         }
-        let batch = Batch::new(BATCH_LEN, RECEIVE_LEN, SEND_LEN);
-        Ok(Worker { ready: ReadySet::new(&sockets), sockets, batch, published, counters, dice: super::new_dice(), guard: Guard::new(place) })
+        Ok(Worker {
+            ready: ReadySet::new(&sockets),
+            sockets,
+            batch: Batch::new(BATCH_LEN, RECEIVE_LEN, SEND_LEN),
+            names: new_names(),
+            published,
+            counters,
+            dice: super::new_dice(),
+            guard: Guard::new(place),
+        })
     }
 
     /// Serves until `stop` is set, then answers what the kernel still holds.
@@ -118,10 +129,13 @@ impl Worker {
         };
         self.counters.received(Transport::Udp, received);
         self.dice.unix_s = super::unix_s();
-        let (batch, dice, counters, guard, sockets) = (&mut self.batch, &mut self.dice, &self.counters, &mut self.guard, &self.sockets);
+        let (batch, names, dice, counters, guard, sockets) =
+            (&mut self.batch, &mut self.names, &mut self.dice, &self.counters, &mut self.guard, &self.sockets);
         self.published.with_world(|world| {
             guard.begin(world.server.rate_limit.as_ref(), sockets);
-            answer_batch(batch, world, dice, counters, guard, answer);
+            answer_batch(batch, names, world, dice, counters, guard, |prepared, world, asked, dice, reply| {
+                prepared.finish(world, asked, dice, reply)
+            });
         });
         let report = self.batch.send(socket);
         if report.failed > 0 {
@@ -132,43 +146,59 @@ impl Worker {
     }
 }
 
-/// Answers every message of the batch. A panic costs the message that caused it and nothing else; the guard is set up once per batch.
+/// Answers every message of the batch, each step for all of them before the next one (see [`crate::answer::prepare`]). A panic costs the message
+/// that caused it and nothing else.
 fn answer_batch(
     batch: &mut Batch,
+    names: &mut [QueryName; BATCH_LEN],
     world: &World,
     dice: &mut Dice,
     counters: &ThreadCounters,
     guard: &mut Guard,
-    engine: impl Fn(&World, &Asked<'_>, &mut Dice, &mut [u8]) -> Outcome,
+    finish: impl Fn(&Prepared<'_, '_>, &World, &Asked<'_>, &mut Dice, &mut [u8]) -> Outcome,
 ) {
-    let mut next = 0;
-    while next < batch.len() {
-        let guarded = catch_unwind(AssertUnwindSafe(|| {
-            while next < batch.len() {
-                let at = next;
-                next += 1;
-                let (message, reply) = batch.slot(at);
-                let Some(asked) = admit(&message, counters) else { continue };
-                if !guard.admit(&asked, counters) {
-                    continue;
-                }
-                let outcome = match engine(world, &asked, dice, reply) {
-                    Outcome::Reply(answer) => match guard.pass(world, &asked, dice, answer, reply, counters) {
-                        Some(answer) => Outcome::Reply(answer),
-                        None => continue,
-                    },
-                    Outcome::Silence => Outcome::Silence,
-                };
-                counters.answered(Transport::Udp, &outcome);
-                if let Outcome::Reply(reply) = outcome {
-                    batch.set_reply(at, reply.len);
-                }
-            }
-        }));
-        if guarded.is_err() {
-            super::log_panic(counters.panicked(Transport::Udp), "udp");
+    let mut prepared = [const { None }; BATCH_LEN];
+    let mut rooms = prepared.iter_mut().zip(names).enumerate().take(batch.len());
+    each(counters, || {
+        let Some((at, (place, name))) = rooms.next() else { return false };
+        if let Some(asked) = admit(&batch.message(at), counters).filter(|asked| guard.admit(asked, counters)) {
+            *place = Some(prepare(world, asked.packet, name));
         }
+        true
+    });
+    let mut waiting = prepared.iter().flatten();
+    each(counters, || waiting.next().map(Prepared::warm).is_some());
+    let mut waiting = prepared.iter().enumerate();
+    each(counters, || {
+        let Some((at, prepared)) = waiting.next() else { return false };
+        let Some(prepared) = prepared else { return true };
+        let (message, reply) = batch.slot(at);
+        let asked = asked(&message);
+        let outcome = match finish(prepared, world, &asked, dice, reply) {
+            Outcome::Reply(answer) => match guard.pass(world, &asked, dice, answer, reply, counters) {
+                Some(answer) => Outcome::Reply(answer),
+                None => return true,
+            },
+            Outcome::Silence => Outcome::Silence,
+        };
+        counters.answered(Transport::Udp, &outcome);
+        if let Outcome::Reply(reply) = outcome {
+            batch.set_reply(at, reply.len);
+        }
+        true
+    });
+}
+
+/// Calls `step` until it says that there is nothing left. A step that panics is counted and passed over; what that takes is set up once.
+#[inline(always)]
+fn each(counters: &ThreadCounters, mut step: impl FnMut() -> bool) {
+    while catch_unwind(AssertUnwindSafe(|| while step() {})).is_err() {
+        super::log_panic(counters.panicked(Transport::Udp), "udp");
     }
+}
+
+fn new_names() -> Box<[QueryName; BATCH_LEN]> {
+    Box::new(std::array::from_fn(|_| QueryName::root()))
 }
 
 /// Lets a message through to the engine, unless there is nobody to answer or it does not fit.
@@ -182,7 +212,12 @@ fn admit<'a>(message: &Message<'a>, counters: &ThreadCounters) -> Option<Asked<'
         counters.malformed(Transport::Udp);
         return None;
     }
-    Some(Asked { packet: message.octets, source: message.source.ip(), transport: Transport::Udp, keepalive: 0 })
+    Some(asked(message))
+}
+
+#[inline]
+fn asked<'a>(message: &Message<'a>) -> Asked<'a> {
+    Asked { packet: message.octets, source: message.source.ip(), transport: Transport::Udp, keepalive: 0 }
 }
 
 /// False for sources that no client can have: port 0, the unspecified address and its network, broadcast, multicast.
@@ -241,13 +276,15 @@ mod tests {
         client.connect(server.local_addr().unwrap()).unwrap();
         let registry = Registry::new();
         let (counters, mut batch, mut dice) = (registry.thread(), Batch::new(8, 512, 512), Dice::new(0, 0));
+        let mut names = new_names();
         for id in 0..5 {
             client.send(&[id; 12]).unwrap();
         }
         let mut left = 5;
         while left > 0 {
             left -= batch.receive(&server, Wait::Blocking).unwrap();
-            answer_batch(&mut batch, &World::default(), &mut dice, &counters, &mut Guard::new(Place::alone()), |_, asked, _, reply| {
+            let mut guard = Guard::new(Place::alone());
+            answer_batch(&mut batch, &mut names, &World::default(), &mut dice, &counters, &mut guard, |_, _, asked, _, reply| {
                 assert_ne!(asked.packet[0], 2, "on purpose");
                 reply[..12].copy_from_slice(asked.packet);
                 Outcome::Reply(crate::answer::Reply {

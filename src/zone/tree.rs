@@ -173,6 +173,20 @@ impl ZoneTree {
         }
     }
 
+    /// Asks for the place in the index where a name of this hash would be.
+    #[inline]
+    pub fn prefetch_slot(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Asks for the node that a name of this hash has, if it has one; what [`ZoneTree::prefetch_slot`] asked for should have come.
+    #[inline]
+    pub fn prefetch_node(&self, hash: u64) {
+        if let Some(id) = self.index.candidate(hash) {
+            self.heap.prefetch(id);
+        }
+    }
+
     fn behind(&self, barrier: NodeId) -> Found {
         // A cut with a DNAME beside it is a cut: its data is not ours.
         if self.node(barrier).is_cut { Found::Delegation(barrier) } else { Found::Dname(barrier) }

@@ -4,6 +4,7 @@
 //! so the two checks are independent, and a wrong node is looked at once in four thousand million probes.
 
 use super::NodeId;
+use crate::sys::prefetch;
 
 /// Slots per hundred nodes: linear probing at 80 % looks at three slots of a line for a name that is there and at a dozen for one that is not.
 const SLOTS_PER_HUNDRED: usize = 125;
@@ -37,6 +38,18 @@ impl Index {
             at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
         }
         self.slots[at] = u64::from(node) << 32 | hash & 0xffff_ffff;
+    }
+
+    /// Asks for the cache line that a search for this hash begins with.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        prefetch(&self.slots, self.start(hash));
+    }
+
+    /// The first node that a search for this hash would look at.
+    #[inline]
+    pub(super) fn candidate(&self, hash: u64) -> Option<NodeId> {
+        self.find(hash, |_| true)
     }
 
     /// The node of this hash that `is_it`.
