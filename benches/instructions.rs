@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
-use meridian::answer::{Asked, Dice, Outcome, Transport, prepare};
+use meridian::answer::{Asked, Dice, Outcome, Prepared, Transport, prepare};
 use meridian::dns::QueryName;
 use meridian::world::World;
 use workloads::Queries;
@@ -127,7 +127,7 @@ fn measured(world: &World, packets: &[&[u8]]) {
         for ((packet, name), place) in batch.iter().zip(&mut names).zip(&mut prepared) {
             *place = Some(prepare(world, packet, name));
         }
-        prepared.iter().flatten().for_each(|prepared| prepared.warm());
+        prepared.iter_mut().flatten().for_each(Prepared::warm);
         for (packet, prepared) in batch.iter().zip(prepared.iter().flatten()) {
             let asked = Asked { packet, source: worlds::RESOLVER, transport: Transport::Udp, keepalive: 0 };
             let outcome = prepared.finish(world, &asked, &mut dice, &mut reply);

@@ -31,7 +31,7 @@ pub fn prepare<'w, 'n>(world: &'w World, packet: &[u8], name: &'n mut QueryName)
         }
         _ => None,
     };
-    if let Some(Start { served: Served::Up(zone), hash }) = start {
+    if let Some(Start { served: Served::Up(zone), hash, .. }) = start {
         zone.tree.prefetch_slot(hash);
     }
     Prepared { parsed, start }
@@ -40,9 +40,9 @@ pub fn prepare<'w, 'n>(world: &'w World, packet: &[u8], name: &'n mut QueryName)
 impl Prepared<'_, '_> {
     /// Asks for the data that [`Prepared::finish`] will read. May be left out.
     #[inline]
-    pub fn warm(&self) {
-        if let Some(Start { served: Served::Up(zone), hash }) = self.start {
-            zone.tree.prefetch_node(hash);
+    pub fn warm(&mut self) {
+        if let Some(Start { served: Served::Up(zone), hash, likely }) = &mut self.start {
+            *likely = zone.tree.prefetch_node(*hash);
         }
     }
 

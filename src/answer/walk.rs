@@ -8,7 +8,7 @@ use crate::dns::{Class, Full, QueryName, Rcode, RecordType, Request, Section, Wr
 use crate::policy::plan::{AddressSet, AnswerSet};
 use crate::world::{Served, World, ZoneWorld};
 use crate::zone::Ttl;
-use crate::zone::tree::{Found, NO_STEER, NodeId, Rrset, compressible, hash_name};
+use crate::zone::tree::{Found, NO_NODE, NO_STEER, NodeId, Rrset, compressible, hash_name};
 
 /// CNAMEs and DNAMEs followed in one answer. Longer chains end there: resolvers ask on by themselves (CONTRACT).
 const MAX_CHAIN: usize = 16;
@@ -58,19 +58,21 @@ pub(super) struct Start<'w> {
     pub(super) served: Served<'w>,
     /// The name's hash.
     pub(super) hash: u64,
+    /// Its node, if somebody looked.
+    pub(super) likely: NodeId,
 }
 
 /// The zone to answer from: the deepest, but for DS at an apex the one above it, if that is ours too (RFC 4035 §3.1.4.1).
 #[inline]
 pub(super) fn start<'w>(world: &'w World, name: &QueryName, rtype: RecordType) -> Option<Start<'w>> {
-    let (served, hash) = world.zones.find(name, usize::MAX)?;
+    let (mut served, hash) = world.zones.find(name, usize::MAX)?;
     if let (RecordType::DS, Served::Up(zone)) = (rtype, served)
         && zone.tree.apex().label_count() == name.label_count()
-        && let Some((served, hash)) = world.zones.find(name, name.label_count())
+        && let Some((above, _)) = world.zones.find(name, name.label_count())
     {
-        return Some(Start { served, hash });
+        served = above;
     }
-    Some(Start { served, hash })
+    Some(Start { served, hash, likely: NO_NODE })
 }
 
 struct Walk<'a, 'w, 'b> {
@@ -132,7 +134,7 @@ impl<'w> Walk<'_, 'w, '_> {
     }
 
     fn hop(&mut self, start: Option<Start<'w>>, name: &QueryName, owner: Owner<'_>, first: bool) -> Result<(), Full> {
-        let Some(Start { served, hash }) = start else {
+        let Some(Start { served, hash, likely }) = start else {
             if first {
                 self.end = End { extended: Some(Extended::NotAuthoritative), ..End::refused() };
             }
@@ -150,7 +152,7 @@ impl<'w> Walk<'_, 'w, '_> {
             self.end.zone_slot = Some(zone.slot);
             self.writer.set_authoritative(true);
         }
-        let found = zone.tree.find(name, hash);
+        let found = zone.tree.find_likely(name, hash, likely);
         if first {
             let from = match found {
                 Found::Node(node) | Found::Wildcard(node) | Found::Delegation(node) | Found::Dname(node) => node,

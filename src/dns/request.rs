@@ -14,7 +14,7 @@
 //! ```
 
 use super::edns::Edns;
-use super::name::{MAX_LABELS, MAX_NAME_LEN, wire_len};
+use super::name::{MAX_LABEL_LEN, MAX_LABELS, MAX_NAME_LEN, wire_len};
 use super::{Class, Opcode, Rcode, RecordType};
 
 /// Octets of a message header (RFC 1035 §4.1.1).
@@ -51,23 +51,24 @@ impl QueryName {
 
     #[inline]
     fn try_set(&mut self, octets: &[u8]) -> Option<()> {
+        // Names of 255 octets at most: whatever lies behind is not looked at.
+        let octets = octets.get(..MAX_NAME_LEN).unwrap_or(octets);
         let (mut at, mut labels) = (0usize, 0usize);
         loop {
             let len = usize::from(*octets.get(at)?);
             if len == 0 {
                 break;
             }
-            // The root label must still fit: 255 octets in all.
-            if len > 63 || at + 1 + len >= MAX_NAME_LEN {
+            if len > MAX_LABEL_LEN {
                 return None;
             }
             *self.label_at.get_mut(labels)? = at as u8;
             labels += 1;
             at += 1 + len;
         }
-        let lower = self.lower.get_mut(..=at)?;
-        copy_lowercase(lower, octets.get(..=at)?);
-        self.len = (at + 1) as u8;
+        let len = at + 1;
+        copy_lowercase(self.lower.get_mut(..len)?, octets.get(..len)?);
+        self.len = len as u8;
         self.labels = labels as u8;
         Some(())
     }
@@ -103,15 +104,15 @@ impl QueryName {
     }
 }
 
-/// Eight octets at a time: names are too short for the vector loops that the compiler makes of octet by octet.
+/// Eight octets at a time: names are too short for the vector loops that the compiler makes of octet by octet. The last eight overlap those before.
 #[inline]
 fn copy_lowercase(to: &mut [u8], from: &[u8]) {
-    let ((to, to_rest), (from, from_rest)) = (to.as_chunks_mut::<8>(), from.as_chunks::<8>());
-    for (to, from) in to.iter_mut().zip(from) {
+    for (to, from) in to.as_chunks_mut::<8>().0.iter_mut().zip(from.as_chunks::<8>().0) {
         *to = lowercase(u64::from_ne_bytes(*from)).to_ne_bytes();
     }
-    for (to, from) in to_rest.iter_mut().zip(from_rest) {
-        *to = from.to_ascii_lowercase();
+    match (to.last_chunk_mut::<8>(), from.last_chunk::<8>()) {
+        (Some(to), Some(from)) => *to = lowercase(u64::from_ne_bytes(*from)).to_ne_bytes(),
+        _ => to.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_ascii_lowercase()),
     }
 }
 
@@ -210,6 +211,12 @@ pub fn parse<'n>(packet: &[u8], name: &'n mut QueryName) -> Parsed<'n> {
     if count(6) == 0 && count(8) == 0 && count(10) == 0 && packet.len() == question.end {
         return Parsed::Query(Request { question, edns: None });
     }
+    if let (&[0, 0, 0, 0, 0, 1], Some(opt)) = (header.last_chunk().unwrap_or(&[0; 6]), lone_opt(packet, question.end)) {
+        return match opt.edns() {
+            Ok(edns) => Parsed::Query(Request { question, edns: Some(edns) }),
+            Err(fault) => Parsed::Fault(Fault { question_end: question.end, ..fault }),
+        };
+    }
     match read_records(packet, question.end, count(6) + count(8), count(10)) {
         Ok(edns) => Parsed::Query(Request { question, edns }),
         Err(fault) => Parsed::Fault(Fault { question_end: question.end, ..fault }),
@@ -287,6 +294,16 @@ fn read_record(packet: &[u8], at: usize) -> Option<RawRecord<'_>> {
         rdata: packet.get(rdata_at..end)?,
         end,
     })
+}
+
+/// OPT, if it is all that stands from `at` on: what nearly every query has.
+#[inline]
+fn lone_opt(packet: &[u8], at: usize) -> Option<RawRecord<'_>> {
+    let (head, rdata) = packet.get(at..)?.split_first_chunk::<11>()?;
+    let &[0, 0, 41, c0, c1, t0, t1, t2, t3, l0, l1] = head else { return None };
+    let is_whole = rdata.len() == usize::from(u16::from_be_bytes([l0, l1]));
+    let rtype = RecordType::OPT.0;
+    is_whole.then_some(RawRecord { owner_is_root: true, rtype, class: u16::from_be_bytes([c0, c1]), ttl: [t0, t1, t2, t3], rdata, end: packet.len() })
 }
 
 /// Steps over a name that may end in a compression pointer, without following it.

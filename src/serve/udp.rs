@@ -166,7 +166,7 @@ fn answer_batch(
         }
         true
     });
-    let mut waiting = prepared.iter().flatten();
+    let mut waiting = prepared.iter_mut().flatten();
     each(counters, || waiting.next().map(Prepared::warm).is_some());
     let mut waiting = prepared.iter().enumerate();
     each(counters, || {

@@ -12,7 +12,7 @@ use crate::policy::model::ZoneModel;
 use crate::policy::plan::{Plan, View};
 use crate::policy::resolve::Class;
 use crate::zone::Ttl;
-use crate::zone::tree::{NodeId, ROOT_HASH, ZoneTree, hash_label, hash_name};
+use crate::zone::tree::{NodeId, ZoneTree, hash_name};
 
 /// One zone as it is answered from.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl ZoneIndex {
     /// Puts a new version of a zone in its place; false when there is no such zone, or it is down.
     pub fn replace(&mut self, zone: &Arc<ZoneWorld>) -> bool {
         let apex = zone.tree.apex().to_lowercase();
-        let Some(at) = self.apexes.probe(apex.as_wire(), hash_name(apex.as_wire())) else { return false };
+        let Some(at) = self.apexes.probe(apex.as_wire()) else { return false };
         let is_up = self.zones.get(at).is_some_and(Option::is_some);
         if is_up {
             self.zones.set(at, Some(zone.clone()));
@@ -126,17 +126,9 @@ impl ZoneIndex {
     /// (the parent's side of a cut between two zones of ours).
     pub fn find(&self, name: &QueryName, below: usize) -> Option<(Served<'_>, u64)> {
         let apexes = &*self.apexes;
-        let mut hash = ROOT_HASH;
-        let mut best = None;
-        for depth in 0..=name.label_count() {
-            if depth > 0 {
-                hash = hash_label(hash, name.label_from_right(depth));
-            }
-            if (apexes.least_labels..=apexes.most_labels).contains(&depth) && depth < below {
-                best = apexes.probe(name.suffix(depth), hash).or(best);
-            }
-        }
-        Some((self.zones.get(best?)?.as_deref().map_or(Served::Down, Served::Up), hash))
+        let deepest = name.label_count().min(apexes.most_labels).min(below.checked_sub(1)?);
+        let found = (apexes.least_labels..=deepest).rev().find_map(|labels| apexes.probe(name.suffix(labels)))?;
+        Some((self.zones.get(found)?.as_deref().map_or(Served::Down, Served::Up), hash_name(name.as_wire())))
     }
 
     /// The zones that are answered from.
@@ -153,8 +145,7 @@ impl ZoneIndex {
 impl Apexes {
     /// False when it is there already.
     fn add(&mut self, apex: Name) -> bool {
-        let hash = hash_name(apex.as_wire());
-        if self.probe(apex.as_wire(), hash).is_some() {
+        if self.probe(apex.as_wire()).is_some() {
             return false;
         }
         self.least_labels = self.least_labels.min(apex.label_count());
@@ -162,13 +153,13 @@ impl Apexes {
         let at = self.names.len() as u32;
         self.names.push(apex);
         let names = &self.names;
-        self.index.insert_unique(hash, at, |at| hash_name(names[*at as usize].as_wire()));
+        self.index.insert_unique(hash_name(names[at as usize].as_wire()), at, |at| hash_name(names[*at as usize].as_wire()));
         true
     }
 
     #[inline]
-    fn probe(&self, lower: &[u8], hash: u64) -> Option<usize> {
-        let found = self.index.find(hash, |at| self.names.get(*at as usize).is_some_and(|apex| apex.as_wire() == lower))?;
+    fn probe(&self, lower: &[u8]) -> Option<usize> {
+        let found = self.index.find(hash_name(lower), |at| self.names.get(*at as usize).is_some_and(|apex| apex.as_wire() == lower))?;
         Some(*found as usize)
     }
 }

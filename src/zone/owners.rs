@@ -6,14 +6,14 @@ use std::ops::Range;
 use hashbrown::HashTable;
 
 use super::records::{RecordId, RecordRef, Records};
-use super::tree::{ROOT_HASH, hash_label};
+use super::tree::hash_name;
 use crate::dns::name::{MAX_LABELS, MAX_NAME_LEN};
 use crate::dns::{Name, RecordType};
 
 /// Dense index of an owner, in order of first mention.
 pub type OwnerId = u32;
 
-/// A name in lower case with the hashes of all its ancestors; room for one, to be used again.
+/// A name in lower case with the places of its labels; room for one, to be used again.
 #[derive(Debug)]
 pub struct Path {
     lower: [u8; MAX_NAME_LEN],
@@ -21,14 +21,12 @@ pub struct Path {
     /// Offsets of the labels from the left.
     starts: [u8; MAX_LABELS],
     labels: usize,
-    /// By labels from the right: the root, then one more label each.
-    hashes: [u64; MAX_LABELS + 1],
 }
 
 impl Path {
     /// Room.
     pub fn new() -> Path {
-        Path { lower: [0; MAX_NAME_LEN], len: 1, starts: [0; MAX_LABELS], labels: 0, hashes: [ROOT_HASH; MAX_LABELS + 1] }
+        Path { lower: [0; MAX_NAME_LEN], len: 1, starts: [0; MAX_LABELS], labels: 0 }
     }
 
     /// Becomes `wire`, a valid name.
@@ -44,11 +42,6 @@ impl Path {
             self.labels += 1;
             at += 1 + usize::from(self.lower[at]);
         }
-        for depth in 1..=self.labels {
-            let start = usize::from(self.starts[self.labels - depth]);
-            let label = &self.lower[start + 1..start + 1 + usize::from(self.lower[start])];
-            self.hashes[depth] = hash_label(self.hashes[depth - 1], label);
-        }
     }
 
     /// Labels, the root not counted.
@@ -60,7 +53,8 @@ impl Path {
     pub fn suffix(&self, labels: usize) -> (&[u8], u64) {
         let labels = labels.min(self.labels);
         let from = if labels == 0 { self.len - 1 } else { usize::from(self.starts[self.labels - labels]) };
-        (&self.lower[from..self.len], self.hashes[labels])
+        let suffix = &self.lower[from..self.len];
+        (suffix, hash_name(suffix))
     }
 
     /// The whole name and its hash.

@@ -109,25 +109,37 @@ impl std::fmt::Display for TooLarge {
     }
 }
 
-/// Mixes one label into the hash of the name to its right. Fixed, so that tables can be compared between servers; names come from the
+/// The hash of a lower-case wire name, or of any suffix of one. Fixed, so that tables can be compared between servers; names come from the
 /// operator's own files, and a query only probes.
-pub fn hash_label(below: u64, label: &[u8]) -> u64 {
+#[inline]
+pub fn hash_name(wire: &[u8]) -> u64 {
     const K0: u64 = 0xa076_1d64_78bd_642f;
     const K1: u64 = 0xe703_7ed1_a0b4_28db;
     let fold = |a: u64, b: u64| {
         let product = u128::from(a) * u128::from(b);
         (product as u64) ^ ((product >> 64) as u64)
     };
-    let mut hash = below ^ (label.len() as u64).wrapping_mul(K1);
-    let mut rest = label;
-    while let Some((chunk, after)) = rest.split_first_chunk::<8>().filter(|(_, after)| !after.is_empty()) {
-        hash = fold(hash ^ u64::from_le_bytes(*chunk), K0);
+    let two_words = |octets: &[u8; 16]| {
+        let [low, high] = [octets.first_chunk::<8>(), octets.last_chunk::<8>()].map(|half| half.map_or(0, |half| u64::from_le_bytes(*half)));
+        (low, high)
+    };
+    let mut hash = K1 ^ wire.len() as u64;
+    let mut rest = wire;
+    while let Some((chunk, after)) = rest.split_first_chunk::<16>().filter(|(_, after)| !after.is_empty()) {
+        let (low, high) = two_words(chunk);
+        hash = fold(low ^ K0, high ^ hash);
         rest = after;
     }
-    fold(hash ^ last_octets(rest) ^ K1, K0 ^ hash.rotate_left(32))
+    // What is left, at most 16 octets: in reads that overlap, for a copy of a length known only now would be a call.
+    let (low, high) = match (wire.last_chunk::<16>(), rest.first_chunk::<8>(), rest.last_chunk::<8>()) {
+        (Some(last), _, _) => two_words(last),
+        (_, Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => (last_octets(rest), 0),
+    };
+    fold(low ^ K1, high ^ hash)
 }
 
-/// Up to eight octets as one number, in two reads that overlap: a copy of a length known only now would be a call.
+/// Up to seven octets as one number.
 fn last_octets(octets: &[u8]) -> u64 {
     match (octets.first_chunk::<4>(), octets.last_chunk::<4>(), octets) {
         (Some(first), Some(last), _) => u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32,
@@ -135,15 +147,6 @@ fn last_octets(octets: &[u8]) -> u64 {
         (_, _, [only]) => u64::from(*only),
         (_, _, []) => 0,
     }
-}
-
-/// The hash of the root, from which [`hash_label`] starts.
-pub const ROOT_HASH: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// The hash of a lower-case wire name.
-pub fn hash_name(wire: &[u8]) -> u64 {
-    QueryName::read(wire)
-        .map_or(ROOT_HASH, |name| (1..=name.label_count()).fold(ROOT_HASH, |hash, depth| hash_label(hash, name.label_from_right(depth))))
 }
 
 impl ZoneTree {
@@ -154,12 +157,24 @@ impl ZoneTree {
 
     /// Where `name`, which is at or below the apex and hashes to `hash`, leads.
     pub fn find(&self, name: &QueryName, hash: u64) -> Found {
-        if let Some(id) = self.probe(hash, name.as_wire()) {
-            return match self.node(id).barrier {
+        self.find_likely(name, hash, NO_NODE)
+    }
+
+    /// As [`ZoneTree::find`]; `likely` is what [`ZoneTree::prefetch_node`] returned for the hash.
+    #[inline]
+    pub fn find_likely(&self, name: &QueryName, hash: u64, likely: NodeId) -> Found {
+        let is_likely = likely != NO_NODE && self.name(likely) == name.as_wire();
+        match if is_likely { Some(likely) } else { self.probe(hash, name.as_wire()) } {
+            Some(id) => match self.node(id).barrier {
                 NO_NODE => Found::Node(id),
                 barrier => self.behind(barrier),
-            };
+            },
+            None => self.above(name),
         }
+    }
+
+    /// Where a name that is not there leads.
+    fn above(&self, name: &QueryName) -> Found {
         let encloser = self.closest_encloser(name);
         let node = self.node(encloser);
         if node.barrier != NO_NODE {
@@ -179,12 +194,12 @@ impl ZoneTree {
         self.index.prefetch(hash);
     }
 
-    /// Asks for the node that a name of this hash has, if it has one; what [`ZoneTree::prefetch_slot`] asked for should have come.
+    /// The node that a name of this hash most likely has, asked for; what [`ZoneTree::prefetch_slot`] asked for should have come.
     #[inline]
-    pub fn prefetch_node(&self, hash: u64) {
-        if let Some(id) = self.index.candidate(hash) {
-            self.heap.prefetch(id);
-        }
+    pub fn prefetch_node(&self, hash: u64) -> NodeId {
+        let id = self.index.candidate(hash).unwrap_or(NO_NODE);
+        self.heap.prefetch(id);
+        id
     }
 
     fn behind(&self, barrier: NodeId) -> Found {
@@ -194,12 +209,10 @@ impl ZoneTree {
 
     /// The deepest existing ancestor (RFC 4592 §3.3.1), by walking down from the apex.
     fn closest_encloser(&self, name: &QueryName) -> NodeId {
-        let apex_labels = self.apex.label_count();
-        let mut hash = (1..=apex_labels).fold(ROOT_HASH, |hash, depth| hash_label(hash, name.label_from_right(depth)));
         let mut encloser = self.apex_node;
-        for labels in apex_labels + 1..name.label_count() {
-            hash = hash_label(hash, name.label_from_right(labels));
-            match self.probe(hash, name.suffix(labels)) {
+        for labels in self.labels(self.apex_node) + 1..name.label_count() {
+            let suffix = name.suffix(labels);
+            match self.probe(hash_name(suffix), suffix) {
                 Some(id) => encloser = id,
                 None => break,
             }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::additional::has_targets;
 use super::heap::{Heap, NewNode, NewRrset};
 use super::index::Index;
-use super::{Links, NO_NODE, NO_STEER, Negative, NodeId, TooLarge, ZoneTree, compressible, hash_label};
+use super::{Links, NO_NODE, NO_STEER, Negative, NodeId, TooLarge, ZoneTree, compressible, hash_name};
 use crate::dns::{Name, RecordType};
 use crate::zone::{OwnerId, Owners, Path, Records, rdata};
 
@@ -234,9 +234,8 @@ impl Builder {
 impl ZoneTree {
     /// The child `*` of the name in `path`.
     fn wildcard_below(&self, path: &Path) -> NodeId {
-        let (name, hash) = path.whole();
-        let wildcard = [b"\x01*", name].concat();
-        self.probe(hash_label(hash, b"*"), &wildcard).unwrap_or(NO_NODE)
+        let wildcard = [b"\x01*", path.whole().0].concat();
+        self.probe(hash_name(&wildcard), &wildcard).unwrap_or(NO_NODE)
     }
 }
 
