@@ -124,12 +124,14 @@ fn measured(world: &World, packets: &[&[u8]]) {
     let (mut reply, mut dice) = ([0u8; 4096], Dice::new(1_760_000_000, 1));
     for batch in packets.chunks(BATCH) {
         let mut prepared = [const { None }; BATCH];
-        for ((packet, name), place) in batch.iter().zip(&mut names).zip(&mut prepared) {
-            *place = Some(prepare(world, packet, name));
+        let asked = batch.iter().map(|packet| Asked { packet, source: worlds::RESOLVER, transport: Transport::Udp, keepalive: 0 });
+        for ((asked, name), place) in asked.clone().zip(&mut names).zip(&mut prepared) {
+            *place = Some(prepare(world, &asked, name));
         }
-        prepared.iter_mut().flatten().for_each(Prepared::warm);
-        for (packet, prepared) in batch.iter().zip(prepared.iter().flatten()) {
-            let asked = Asked { packet, source: worlds::RESOLVER, transport: Transport::Udp, keepalive: 0 };
+        prepared.iter_mut().flatten().for_each(Prepared::warm_node);
+        prepared.iter_mut().flatten().for_each(|prepared| prepared.warm_map(world));
+        prepared.iter().flatten().for_each(Prepared::warm_ranges);
+        for (asked, prepared) in asked.zip(prepared.iter().flatten()) {
             let outcome = prepared.finish(world, &asked, &mut dice, &mut reply);
             assert!(matches!(outcome, Outcome::Reply(_)));
             black_box(&mut reply);

@@ -145,7 +145,7 @@ const PLAIN_UDP_PAYLOAD: u16 = 512;
 
 /// Answers one query into `reply`, which holds at least [`MAX_REPLY_LEN`] octets for TCP and [`MAX_UDP_PAYLOAD`] for UDP.
 pub fn answer(world: &World, asked: &Asked<'_>, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
-    prepare(world, asked.packet, &mut QueryName::root()).finish(world, asked, dice, reply)
+    prepare(world, asked, &mut QueryName::root()).finish(world, asked, dice, reply)
 }
 
 /// A query that has no question, only a cookie (RFC 7873 §5.4).

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Asked, Dice};
+use super::Dice;
 use crate::dns::{ClientSubnet, Request};
 use crate::geo::classmap::Hit;
 use crate::policy::model::WeightedMode;
@@ -21,9 +21,14 @@ pub(super) struct Client {
 
 impl Client {
     /// Takes the client subnet into account when the resolver is trusted with it.
-    pub(super) fn of(world: &World, asked: &Asked<'_>, request: &Request<'_>) -> Client {
-        let ecs = request.edns.and_then(|edns| edns.ecs).filter(|_| world.server.trusts_ecs_of(asked.source));
-        Client { resolver: asked.source, ecs }
+    pub(super) fn of(world: &World, resolver: IpAddr, request: &Request<'_>) -> Client {
+        let ecs = request.edns.and_then(|edns| edns.ecs).filter(|_| world.server.trusts_ecs_of(resolver));
+        Client { resolver, ecs }
+    }
+
+    /// The address whose class counts, but for private client subnets.
+    pub(super) fn address(&self) -> IpAddr {
+        self.key().0
     }
 
     /// The address that chance is drawn by, and its prefix length: the client subnet as given, else the resolver.

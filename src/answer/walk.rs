@@ -100,7 +100,7 @@ pub(super) fn answer<'w>(
         // Until they are configured. Other types that are no data (RFC 6895 §3.1) are found nowhere and so are NODATA.
         return End { extended: Some(Extended::Prohibited), ..End::refused() };
     }
-    let client = Client::of(world, asked, request);
+    let client = Client::of(world, asked.source, request);
     let scope = client.ecs.map(|_| 0);
     let end = End { rcode: Rcode::NOERROR, scope, ..End::refused() };
     let mut walk = Walk { world, request, client, dice, writer, end, onward: None };

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use super::load;
 use super::writer::world_of_files;
-use crate::answer::{Asked, Dice, Outcome, Transport, answer};
+use crate::answer::{Asked, Dice, Outcome, Transport, answer, prepare};
 use crate::config::MemoryFiles;
+use crate::dns::QueryName;
 use crate::sys::counting::allocations_in;
 use crate::world::World;
 use workloads::Queries;
@@ -26,14 +27,28 @@ fn world(zones: &[(&str, &str)]) -> World {
     world_of_files(build)
 }
 
-/// Asks the first hundred over both transports and expects this code of each reply, some answer or authority in it, and no allocation.
+/// Asks the first hundred over both transports, at once and step by step; expects this code of each reply, some answer or authority in it, the same
+/// octets either way, and no allocation.
 fn check(world: &World, kind: &str, queries: &Queries, rcode: u8, answers: Option<u8>) {
     let (mut reply, mut dice) = (vec![0u8; crate::answer::MAX_REPLY_LEN], Dice::new(1_760_000_000, 7));
+    let mut other_reply = reply.clone();
     for (packet, transport) in queries.iter().take(100).flat_map(|packet| [(packet, Transport::Udp), (packet, Transport::Tcp)]) {
         let asked = Asked { packet, source: std::net::IpAddr::from([192, 0, 2, 200]), transport, keepalive: 0 };
         let mut outcome = Outcome::Silence;
+        let mut same_dice = dice.clone();
         let allocations = allocations_in(|| outcome = answer(world, &asked, &mut dice, &mut reply));
         assert_eq!(allocations, 0, "{kind}");
+        let mut in_steps = Outcome::Silence;
+        let allocations = allocations_in(|| {
+            let mut name = QueryName::root();
+            let mut prepared = prepare(world, &asked, &mut name);
+            prepared.warm_node();
+            prepared.warm_map(world);
+            prepared.warm_ranges();
+            in_steps = prepared.finish(world, &asked, &mut same_dice, &mut other_reply);
+        });
+        assert_eq!(allocations, 0, "{kind}");
+        assert_eq!((outcome, &reply), (in_steps, &other_reply), "{kind}");
         assert!(matches!(outcome, Outcome::Reply(_)), "{kind}");
         assert_eq!(reply[3] & 0x0f, rcode, "{kind}");
         match answers {

@@ -110,6 +110,24 @@ impl ClassMap {
         }
     }
 
+    /// Fetches ahead what a lookup of this address reads first: one line of the index.
+    #[inline]
+    pub fn prefetch(&self, addr: IpAddr) {
+        match addr {
+            IpAddr::V4(addr) => self.v4.prefetch(addr.into()),
+            IpAddr::V6(addr) => self.v6.prefetch((u128::from(addr) >> 64) as u64),
+        }
+    }
+
+    /// Fetches ahead what it reads then: the ranges of the bucket. Reads the line that [`ClassMap::prefetch`] asked for, so call it a while later.
+    #[inline]
+    pub fn prefetch_ranges(&self, addr: IpAddr) {
+        match addr {
+            IpAddr::V4(addr) => self.v4.prefetch_ranges(addr.into()),
+            IpAddr::V6(addr) => self.v6.prefetch_ranges((u128::from(addr) >> 64) as u64),
+        }
+    }
+
     #[inline]
     fn lookup_v4(&self, addr: u32) -> Hit {
         let (outcome, scope) = self.v4.lookup(addr);

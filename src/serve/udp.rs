@@ -162,12 +162,16 @@ fn answer_batch(
     each(counters, || {
         let Some((at, (place, name))) = rooms.next() else { return false };
         if let Some(asked) = admit(&batch.message(at), counters).filter(|asked| guard.admit(asked, counters)) {
-            *place = Some(prepare(world, asked.packet, name));
+            *place = Some(prepare(world, &asked, name));
         }
         true
     });
     let mut waiting = prepared.iter_mut().flatten();
-    each(counters, || waiting.next().map(Prepared::warm).is_some());
+    each(counters, || waiting.next().map(Prepared::warm_node).is_some());
+    let mut waiting = prepared.iter_mut().flatten();
+    each(counters, || waiting.next().map(|prepared| prepared.warm_map(world)).is_some());
+    let mut waiting = prepared.iter().flatten();
+    each(counters, || waiting.next().map(Prepared::warm_ranges).is_some());
     let mut waiting = prepared.iter().enumerate();
     each(counters, || {
         let Some((at, prepared)) = waiting.next() else { return false };

@@ -1,6 +1,7 @@
 //! A sorted range table with an index on the top bits (DXR: Zec, Rizzo, Mikuc, 2012): one index read, then a search among the few ranges of a bucket.
 
 use super::Outcome;
+use crate::sys::prefetch;
 
 /// An address, or the part of one that a table is sorted by.
 pub(super) trait Key: Copy + Ord + Default {
@@ -112,6 +113,24 @@ impl<K: Key> RangeTable<K> {
         let before = if at == 0 { 0 } else { split(self.starts[at].wide() - 1) };
         let after = self.starts.get(at + 1).map_or(0, |next| split(next.wide()));
         (self.outcomes[at], before.max(after))
+    }
+
+    #[inline]
+    pub(super) fn prefetch(&self, key: K) {
+        if let Some(entry) = self.index.get(key.bucket(self.index_bits)) {
+            prefetch(entry);
+        }
+    }
+
+    /// The middle of the bucket, where the search begins, and the outcome there.
+    #[inline]
+    pub(super) fn prefetch_ranges(&self, key: K) {
+        let bucket = key.bucket(self.index_bits);
+        if let (Some(low), Some(high)) = (self.index.get(bucket), self.index.get(bucket + 1)) {
+            let middle = (*low as usize + *high as usize).div_ceil(2);
+            self.starts.get(middle).into_iter().for_each(prefetch);
+            self.outcomes.get(middle).into_iter().for_each(prefetch);
+        }
     }
 
     pub(super) fn len(&self) -> usize {

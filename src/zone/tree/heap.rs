@@ -183,8 +183,8 @@ impl Heap {
     #[inline]
     pub(super) fn prefetch(&self, id: NodeId) {
         let at = id as usize * ALIGN;
-        prefetch(&self.octets, at);
-        prefetch(&self.octets, at + CACHE_LINE);
+        self.octets.get(at).into_iter().for_each(prefetch);
+        self.octets.get(at + CACHE_LINE).into_iter().for_each(prefetch);
     }
 
     /// A node.

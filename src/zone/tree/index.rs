@@ -43,7 +43,7 @@ impl Index {
     /// Asks for the cache line that a search for this hash begins with.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
-        prefetch(&self.slots, self.start(hash));
+        self.slots.get(self.start(hash)).into_iter().for_each(prefetch);
     }
 
     /// The first node that a search for this hash would look at.
