@@ -4,11 +4,15 @@
 //! cargo bench --bench scale -- geo FILE [PERCENT]            a City-size database
 //! cargo bench --bench scale -- zones DIR ZONES PLAIN PORT    meridian.toml and zones
 //! cargo bench --bench scale -- measure DIR                   load, memory, flips
+//! cargo bench --bench scale -- stalls DIR ZONES PAIRS SECONDS RATE
+//! cargo bench --bench scale -- serve DIR                     what `stalls` starts
 //! ```
 #![allow(missing_docs, clippy::expect_used)]
 
 mod geo;
+mod load;
 mod measure;
+mod stalls;
 mod zones;
 
 use std::path::Path;
@@ -24,7 +28,11 @@ fn main() {
             zones::write(Path::new(dir), number(count), number(plain), number(port) as u16).expect("a folder that can be written");
         }
         ["measure", dir] => measure::run(Path::new(dir)),
+        ["serve", dir] => stalls::serve(Path::new(dir)),
+        ["stalls", dir, zones, pairs, seconds, rate] => {
+            stalls::run(Path::new(dir), number(zones), number(pairs) as usize, number(seconds), number(rate));
+        }
         // `cargo bench` runs every benchmark: without a word there is nothing to do.
-        _ => eprintln!("scale: geo FILE [PERCENT] | zones DIR ZONES PLAIN PORT | measure DIR"),
+        _ => eprintln!("scale: geo FILE [PERCENT] | zones DIR ZONES PLAIN PORT | measure DIR | stalls DIR ZONES PAIRS SECONDS RATE"),
     }
 }

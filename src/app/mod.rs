@@ -10,7 +10,7 @@ use crate::config::{OsFiles, Problem, Severity, load_master_alone};
 use crate::control::load::{self, Build, Previous};
 use crate::dns::Name;
 pub use explainer::explain_offline;
-pub use service::{RunOptions, run};
+pub use service::{RunOptions, run, runtime};
 
 /// What `meridian check` is asked to do.
 #[derive(Clone, Debug)]

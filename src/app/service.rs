@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -49,10 +50,15 @@ fn yield_to_udp() {
     let _ = crate::sys::lower_priority(BESIDE_UDP);
 }
 
+/// What everything but UDP runs on.
+pub fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().thread_name("meridian").on_thread_start(yield_to_udp).build()
+}
+
 /// Serves until SIGTERM or SIGINT. 0 after a clean stop, 1 when it could not start.
 pub fn run(options: &RunOptions) -> ExitCode {
     start_logging();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("meridian").on_thread_start(yield_to_udp).build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("meridian: the runtime cannot be started: {error}");

@@ -5,10 +5,12 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::api::{CheckSpec, CheckTarget};
+pub use super::maps::SharedMaps;
 use crate::dns::{Name, RecordType};
 use crate::geo::classmap::{ClassMap, ClassMapError, Clip};
 use crate::geo::latency::RttTable;
 use crate::geo::table::{Facts, Table};
+
 use crate::policy::model::{Child, MonitorIx, Pool, Steer, Target, ZoneModel};
 use crate::policy::resolve::{self, Class, Client};
 use crate::world::SteeredName;
@@ -86,16 +88,6 @@ impl std::fmt::Display for CompileError {
     }
 }
 
-/// Maps of equal content are one, over all zones.
-#[derive(Debug, Default)]
-pub struct SharedMaps(HashMap<u64, Arc<ClassMap>>);
-
-impl SharedMaps {
-    fn share(&mut self, map: ClassMap) -> Arc<ClassMap> {
-        self.0.entry(map.content_hash()).or_insert_with(|| Arc::new(map)).clone()
-    }
-}
-
 /// Makes the tree of one zone.
 pub fn tree(model: &ZoneModel, records: &Records) -> Result<Arc<ZoneTree>, CompileError> {
     let owners: Vec<Name> = model.steers.iter().map(|steer| steer.owner.clone()).collect();
@@ -141,29 +133,16 @@ fn plan_key(steer: &Steer) -> impl Eq + Hash + use<> {
 
 fn compile_root(model: &Arc<ZoneModel>, at: usize, geo: &GeoSources, shared: &mut SharedMaps) -> Result<Root, CompileError> {
     let steer = &model.steers[at];
-    let mut classes: Vec<Class> = Vec::new();
-    let mut ids: HashMap<Class, u16> = HashMap::new();
-    let mut class_of = |facts: &Facts, net| {
-        let class = resolve::resolve(model, steer.root, Client { facts, net, rtt: geo.rtt.as_ref() }, &mut |_| {});
-        match ids.get(&class) {
-            Some(id) => *id,
-            None => {
-                // The map refuses ids beyond its own limit, so a wrapped one is never used.
-                let id = classes.len().min(usize::from(u16::MAX)) as u16;
-                ids.insert(class.clone(), id);
-                classes.push(class);
-                id
-            }
-        }
-    };
-    let map = if resolve::depends_on_client(model, steer.root) {
-        let nets = resolve::nets_below(model, steer.root, geo.rtt.as_ref());
-        ClassMap::build(&geo.table, &nets, geo.clip, &mut class_of).map_err(|error| CompileError::Map { name: steer.owner.clone(), error })?
+    let (map, classes) = if resolve::depends_on_client(model, steer.root) {
+        let shaped = shared.shaped(model, steer.root, geo).map_err(|error| CompileError::Map { name: steer.owner.clone(), error })?;
+        (shaped.map.clone(), shaped.classes(model, steer.root, geo))
     } else {
-        ClassMap::uniform(class_of(&Facts::default(), None))
+        let facts = Facts::default();
+        let class = resolve::resolve(model, steer.root, Client { facts: &facts, net: None, rtt: geo.rtt.as_ref() }, &mut |_| {});
+        (shared.share(ClassMap::uniform(0)), vec![class])
     };
     let sticky = classes.iter().map(|class| class.step.sticky_bits(model)).collect();
-    Ok(Root { steer: at, steers: vec![at], map: shared.share(map), classes: classes.into(), sticky })
+    Ok(Root { steer: at, steers: vec![at], map, classes: classes.into(), sticky })
 }
 
 /// Types that some pool below a steered name has by configuration.

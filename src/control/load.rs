@@ -12,6 +12,7 @@ use crate::dns::Name;
 use crate::geo::classmap::Clip;
 use crate::geo::latency::{RttProblem, RttTable};
 use crate::geo::table::Table;
+use crate::policy::model::ZoneModel;
 use crate::policy::resolve;
 use crate::zone::Records;
 
@@ -74,6 +75,12 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
     let mut sources: Option<GeoSources> = None;
     let inputs = read_geo_inputs(files, &settings, &mut build);
     let mut shared = SharedMaps::default();
+    let geo_hash = build.geo_hash;
+    let is_stale = |zone: &LoadedZone| {
+        let before = zone.name.as_ref().and_then(|name| previous.zones.get(name));
+        before.is_none_or(|before| before.loaded.content != zone.content || before.geo_hash != geo_hash)
+    };
+    let stale: Vec<Arc<ZoneModel>> = loaded.zones.iter().filter(|zone| is_stale(zone)).filter_map(|zone| zone.model.clone()).collect();
     for mut zone in loaded.zones {
         let (Some(model), Some(name)) = (&zone.model, &zone.name) else {
             build.bad.push((zone.name, zone.declared_in));
@@ -88,7 +95,11 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
             continue;
         }
         // The databases are decoded only when some zone needs compiling.
-        let geo = sources.get_or_insert_with(|| decode_geo(&inputs, &settings, &mut build));
+        let geo = sources.get_or_insert_with(|| {
+            let geo = decode_geo(&inputs, &settings, &mut build);
+            shared.prepare(stale.iter().flat_map(|model| model.steers.iter().map(|steer| (&**model, steer.root))), &geo);
+            geo
+        });
         // What a zone depends on is part of it: it rather stays as it is than loses the databases it was compiled with.
         if let (true, Some(_), Some(file)) = (needs_geo, before, &build.geo_trouble) {
             let file = file.clone();
@@ -205,7 +216,7 @@ fn read_geo_inputs(files: &dyn Files, settings: &Settings, build: &mut Build) ->
         match files.read(path) {
             Ok(octets) => {
                 hash = fold_octets(hash, &octets);
-                inputs.databases.push((path.display().to_string(), octets.to_vec()));
+                inputs.databases.push((path.display().to_string(), octets));
             }
             Err(error) => {
                 // DNS serves without it, loudly (CONTRACT, Failure at start and reload).
@@ -221,7 +232,7 @@ fn read_geo_inputs(files: &dyn Files, settings: &Settings, build: &mut Build) ->
         match files.read(path) {
             Ok(octets) => {
                 hash = fold_octets(hash, &octets);
-                inputs.latency = Some((path.clone(), octets.to_vec()));
+                inputs.latency = Some((path.clone(), octets));
             }
             Err(error) => {
                 let text = format!("latency table cannot be read: {error}; latency policies go by distance");

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod handle;
 mod holds;
 pub mod load;
+mod maps;
 mod overlays;
 mod reaper;
 mod reload;

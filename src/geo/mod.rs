@@ -16,4 +16,4 @@ pub use classmap::{ClassMap, ClassMapBuilder, ClassMapError, Clip, Hit, MAX_CLAS
 pub use distance::{biased, distance_km, rtt_ms};
 pub use latency::RttTable;
 pub use places::{continent_of, is_continent, is_country, is_subdivision};
-pub use table::{DatabaseInfo, Facts, Table, TableError};
+pub use table::{DatabaseInfo, Facts, Fields, Table, TableError};

@@ -47,6 +47,34 @@ pub struct Facts {
     pub asn: Option<u32>,
 }
 
+/// Which [`Facts`] somebody looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Fields {
+    /// [`Facts::continent`].
+    pub continent: bool,
+    /// [`Facts::country`].
+    pub country: bool,
+    /// [`Facts::subdivision`].
+    pub subdivision: bool,
+    /// [`Facts::location`].
+    pub location: bool,
+    /// [`Facts::asn`].
+    pub asn: bool,
+}
+
+impl Fields {
+    /// These and others.
+    pub fn with(self, other: Fields) -> Fields {
+        Fields {
+            continent: self.continent || other.continent,
+            country: self.country || other.country,
+            subdivision: self.subdivision || other.subdivision,
+            location: self.location || other.location,
+            asn: self.asn || other.asn,
+        }
+    }
+}
+
 /// [`Facts`] in a form that can be compared bit by bit.
 type FactsKey = (Option<[u8; 2]>, Option<[u8; 2]>, Option<String>, Option<(u64, u64)>, Option<u32>);
 
@@ -272,6 +300,26 @@ impl Table {
     /// The distinct facts themselves, "nothing known" first.
     pub fn facts(&self) -> &[Facts] {
         &self.facts
+    }
+
+    /// This table without what nobody looks at: fewer facts and fewer ranges, so that what is made from it takes less work. The databases are left out.
+    pub fn project(&self, fields: Fields) -> Table {
+        let mut interner = Interner::new();
+        let projected: Vec<u32> = (self.facts.iter())
+            .map(|facts| {
+                interner.intern(Facts {
+                    continent: facts.continent.filter(|_| fields.continent),
+                    country: facts.country.filter(|_| fields.country),
+                    subdivision: facts.subdivision.clone().filter(|_| fields.subdivision),
+                    location: facts.location.filter(|_| fields.location),
+                    asn: facts.asn.filter(|_| fields.asn),
+                })
+            })
+            .collect();
+        let (mut v4, mut v6) = (Ranges::empty(), Ranges::empty());
+        self.v4.starts.iter().zip(&self.v4.facts).for_each(|(start, facts)| v4.push(*start, projected[*facts as usize]));
+        self.v6.starts.iter().zip(&self.v6.facts).for_each(|(start, facts)| v6.push(*start, projected[*facts as usize]));
+        Table { facts: interner.facts, v4, v6, databases: Vec::new() }
     }
 
     /// This table with a later one laid over it, field by field.

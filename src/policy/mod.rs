@@ -5,3 +5,4 @@ pub mod chunked;
 pub mod model;
 pub mod plan;
 pub mod resolve;
+pub mod shape;

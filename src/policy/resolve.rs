@@ -9,11 +9,13 @@
 //! net (longest)  >  asn  >  subdivision  >  country  >  continent  >  default
 //! ```
 
+use std::collections::HashMap;
+
 use crate::geo::distance;
 use crate::geo::latency::RttTable;
 use crate::geo::space;
 use crate::geo::table::Facts;
-use crate::policy::model::{AllDown, Child, GeoCode, GeoDefault, GeoRule, PolicyIx, PolicyKind, PoolIx, Prefix, WeightedMode, ZoneModel};
+use crate::policy::model::{AllDown, Child, GeoCode, GeoDefault, GeoRule, Location, PolicyIx, PolicyKind, PoolIx, Prefix, WeightedMode, ZoneModel};
 
 /// Who asks, as far as policies care.
 #[derive(Clone, Copy, Debug)]
@@ -98,38 +100,156 @@ pub struct Note {
 
 /// Settles everything about `root` that depends on the client. `notes` hears the reasons.
 pub fn resolve(model: &ZoneModel, root: Child, client: Client<'_>, notes: &mut dyn FnMut(Note)) -> Class {
-    let mut all_down = None;
-    let step = resolve_child(model, root, client, notes, &mut Some(&mut all_down));
-    Class { step, all_down }
+    Resolving { model, client, notes: Some(notes), places: &mut HashMap::new() }.class(root)
 }
 
-/// `rule_all_down` is there for the root's own rule only: deeper ones do not count.
-fn resolve_child(
-    model: &ZoneModel,
-    child: Child,
-    client: Client<'_>,
-    notes: &mut dyn FnMut(Note),
-    rule_all_down: &mut Option<&mut Option<AllDown>>,
-) -> Step {
-    let ix = match child {
-        Child::Pool(ix) => return Step::Pool(ix),
-        Child::Policy(ix) => ix,
-    };
-    let policy = model.policy(ix);
-    let (order, found) = match &policy.kind {
-        PolicyKind::Failover { to } => (to.clone(), "in the order of the file".to_string()),
-        PolicyKind::Weighted { to, .. } => (to.iter().map(|(child, _)| *child).collect(), "by weight".to_string()),
-        PolicyKind::Multivalue { to } => (to.clone(), "all children".to_string()),
-        PolicyKind::Proximity { to, bias } => nearest(model, to, bias, client),
-        PolicyKind::Latency { to } => fastest(model, to, client),
-        PolicyKind::Geo { rules, default } => by_rule(model, rules, default, client, rule_all_down),
-    };
-    notes(Note { policy: policy.name.clone(), kind: policy.kind.word().into(), found });
-    let to = order.into_iter().map(|child| (child, resolve_child(model, child, client, notes, &mut None))).collect();
-    match &policy.kind {
-        PolicyKind::Weighted { .. } => Step::Weighted { policy: ix, to },
-        PolicyKind::Multivalue { .. } => Step::Merge { policy: ix, to },
-        _ => Step::Order { policy: ix, to },
+/// Settles the same for many clients, without reasons.
+#[derive(Debug)]
+pub struct Resolver<'m> {
+    model: &'m ZoneModel,
+    root: Child,
+    places: HashMap<Child, Option<Location>>,
+}
+
+impl<'m> Resolver<'m> {
+    /// For the policy, or pool, `root`.
+    pub fn new(model: &'m ZoneModel, root: Child) -> Resolver<'m> {
+        Resolver { model, root, places: HashMap::new() }
+    }
+
+    /// What [`resolve`] says.
+    pub fn class(&mut self, client: Client<'_>) -> Class {
+        Resolving { model: self.model, client, notes: None, places: &mut self.places }.class(self.root)
+    }
+}
+
+struct Resolving<'a> {
+    model: &'a ZoneModel,
+    client: Client<'a>,
+    notes: Option<&'a mut dyn FnMut(Note)>,
+    /// Where children are, as far as it was asked.
+    places: &'a mut HashMap<Child, Option<Location>>,
+}
+
+impl Resolving<'_> {
+    fn class(mut self, root: Child) -> Class {
+        let mut all_down = None;
+        let step = self.child(root, &mut Some(&mut all_down));
+        Class { step, all_down }
+    }
+
+    /// `rule_all_down` is there for the root's own rule only: deeper ones do not count.
+    fn child(&mut self, child: Child, rule_all_down: &mut Option<&mut Option<AllDown>>) -> Step {
+        let ix = match child {
+            Child::Pool(ix) => return Step::Pool(ix),
+            Child::Policy(ix) => ix,
+        };
+        let policy = self.model.policy(ix);
+        let (order, found) = match &policy.kind {
+            PolicyKind::Failover { to } => (to.clone(), self.say(|| "in the order of the file".to_string())),
+            PolicyKind::Weighted { to, .. } => (to.iter().map(|(child, _)| *child).collect(), self.say(|| "by weight".to_string())),
+            PolicyKind::Multivalue { to } => (to.clone(), self.say(|| "all children".to_string())),
+            PolicyKind::Proximity { to, bias } => self.nearest(to, bias),
+            PolicyKind::Latency { to } => self.fastest(to),
+            PolicyKind::Geo { rules, default } => self.by_rule(rules, default, rule_all_down),
+        };
+        if let Some(notes) = &mut self.notes {
+            notes(Note { policy: policy.name.clone(), kind: policy.kind.word().into(), found });
+        }
+        let to = order.into_iter().map(|child| (child, self.child(child, &mut None))).collect();
+        match &policy.kind {
+            PolicyKind::Weighted { .. } => Step::Weighted { policy: ix, to },
+            PolicyKind::Multivalue { .. } => Step::Merge { policy: ix, to },
+            _ => Step::Order { policy: ix, to },
+        }
+    }
+
+    /// Words, if anybody listens.
+    fn say(&self, words: impl FnOnce() -> String) -> String {
+        if self.notes.is_some() { words() } else { String::new() }
+    }
+
+    fn by_rule(&mut self, rules: &[GeoRule], default: &GeoDefault, rule_all_down: &mut Option<&mut Option<AllDown>>) -> (Vec<Child>, String) {
+        let client = self.client;
+        let best = rules.iter().filter_map(|rule| rank(rule, client).map(|rank| (rank, rule))).max_by_key(|(rank, _)| *rank);
+        let mut order = Vec::new();
+        let mut found = match &best {
+            Some((rank, rule)) => {
+                order.extend_from_slice(&rule.to);
+                self.say(|| format!("rule in line {} matched by {}", rule.line, matched_by(*rank, client)))
+            }
+            None => self.say(|| "no rule matched".to_string()),
+        };
+        if let (Some(slot), Some((_, rule))) = (rule_all_down, &best) {
+            **slot = rule.all_down;
+        }
+        if best.is_some_and(|(_, rule)| rule.fence) {
+            found.push_str(", fenced");
+            return (order, found);
+        }
+        let (rest, words) = match default {
+            GeoDefault::None => (Vec::new(), String::new()),
+            GeoDefault::Children(to) => (to.clone(), "; then the default".to_string()),
+            GeoDefault::Nearest { to, bias } => {
+                let (to, words) = self.nearest(to, bias);
+                (to, self.say(|| format!("; then {words}")))
+            }
+        };
+        found.push_str(&words);
+        for child in rest {
+            if !order.contains(&child) {
+                order.push(child);
+            }
+        }
+        (order, found)
+    }
+
+    fn location_of(&mut self, child: Child) -> Option<Location> {
+        *self.places.entry(child).or_insert_with(|| self.model.location_of(child))
+    }
+
+    /// By distance, bias applied; ties and clients without coordinates in order of first mention.
+    fn nearest(&mut self, to: &[Child], bias: &[i8]) -> (Vec<Child>, String) {
+        let Some(here) = self.client.facts.location else {
+            return (to.to_vec(), self.say(|| "nearest: the client has no coordinates, so in order of mention".into()));
+        };
+        let mut by_distance: Vec<(f64, Child)> = to
+            .iter()
+            .enumerate()
+            .map(|(at, child)| {
+                let km = self.location_of(*child).map_or(f64::MAX, |there| distance::distance_km(here, there));
+                (distance::biased(km, bias.get(at).copied().unwrap_or(0)), *child)
+            })
+            .collect();
+        by_distance.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let words = self.say(|| {
+            let words: Vec<String> = by_distance.iter().map(|(km, child)| format!("{} {km:.0} km", self.model.child_name(*child))).collect();
+            format!("nearest: {}", words.join(", "))
+        });
+        (by_distance.into_iter().map(|(_, child)| child).collect(), words)
+    }
+
+    /// By round-trip time: the table first, else the distance model, else last. Ties in order of mention.
+    fn fastest(&mut self, to: &[Child]) -> (Vec<Child>, String) {
+        let client = self.client;
+        let mut by_time: Vec<(f64, Child, &str)> = to
+            .iter()
+            .map(|child| {
+                let table = client.rtt.and_then(|rtt| Some(f64::from(rtt.rtt(client.facts, client.net, self.model.region_of(*child)?)?)));
+                let mut modelled = || Some(distance::rtt_ms(distance::distance_km(client.facts.location?, self.location_of(*child)?)));
+                match table {
+                    Some(ms) => (ms, *child, "table"),
+                    None => modelled().map_or((f64::MAX, *child, "unknown"), |ms| (ms, *child, "distance")),
+                }
+            })
+            .collect();
+        by_time.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let word = |(ms, child, source): &(f64, Child, &str)| match *source {
+            "unknown" => format!("{} unknown", self.model.child_name(*child)),
+            source => format!("{} {ms:.0} ms ({source})", self.model.child_name(*child)),
+        };
+        let words = self.say(|| by_time.iter().map(word).collect::<Vec<String>>().join(", "));
+        (by_time.into_iter().map(|(_, child, _)| child).collect(), words)
     }
 }
 
@@ -142,46 +262,6 @@ enum Rank {
     Asn,
     /// Prefix length.
     Net(u8),
-}
-
-fn by_rule(
-    model: &ZoneModel,
-    rules: &[GeoRule],
-    default: &GeoDefault,
-    client: Client<'_>,
-    rule_all_down: &mut Option<&mut Option<AllDown>>,
-) -> (Vec<Child>, String) {
-    let best = rules.iter().filter_map(|rule| rank(rule, client).map(|rank| (rank, rule))).max_by_key(|(rank, _)| *rank);
-    let mut order = Vec::new();
-    let mut found = match &best {
-        Some((rank, rule)) => {
-            order.extend_from_slice(&rule.to);
-            format!("rule in line {} matched by {}", rule.line, matched_by(*rank, client))
-        }
-        None => "no rule matched".to_string(),
-    };
-    if let (Some(slot), Some((_, rule))) = (rule_all_down, &best) {
-        **slot = rule.all_down;
-    }
-    if best.is_some_and(|(_, rule)| rule.fence) {
-        found.push_str(", fenced");
-        return (order, found);
-    }
-    let (rest, words) = match default {
-        GeoDefault::None => (Vec::new(), String::new()),
-        GeoDefault::Children(to) => (to.clone(), "; then the default".to_string()),
-        GeoDefault::Nearest { to, bias } => {
-            let (to, words) = nearest(model, to, bias, client);
-            (to, format!("; then {words}"))
-        }
-    };
-    found.push_str(&words);
-    for child in rest {
-        if !order.contains(&child) {
-            order.push(child);
-        }
-    }
-    (order, found)
 }
 
 fn rank(rule: &GeoRule, client: Client<'_>) -> Option<Rank> {
@@ -224,46 +304,6 @@ fn matched_by(rank: Rank, client: Client<'_>) -> String {
 /// True when every address of `inner` lies in `outer`.
 pub fn holds(outer: &Prefix, inner: &Prefix) -> bool {
     outer.len <= inner.len && space::contains(*outer, inner.addr)
-}
-
-/// By distance, bias applied; ties and clients without coordinates in order of first mention.
-fn nearest(model: &ZoneModel, to: &[Child], bias: &[i8], client: Client<'_>) -> (Vec<Child>, String) {
-    let Some(here) = client.facts.location else {
-        return (to.to_vec(), "nearest: the client has no coordinates, so in order of mention".into());
-    };
-    let mut by_distance: Vec<(f64, Child)> = to
-        .iter()
-        .enumerate()
-        .map(|(at, child)| {
-            let km = model.location_of(*child).map_or(f64::MAX, |there| distance::distance_km(here, there));
-            (distance::biased(km, bias.get(at).copied().unwrap_or(0)), *child)
-        })
-        .collect();
-    by_distance.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let words: Vec<String> = by_distance.iter().map(|(km, child)| format!("{} {km:.0} km", model.child_name(*child))).collect();
-    (by_distance.into_iter().map(|(_, child)| child).collect(), format!("nearest: {}", words.join(", ")))
-}
-
-/// By round-trip time: the table first, else the distance model, else last. Ties in order of mention.
-fn fastest(model: &ZoneModel, to: &[Child], client: Client<'_>) -> (Vec<Child>, String) {
-    let mut by_time: Vec<(f64, Child, &str)> = to
-        .iter()
-        .map(|child| {
-            let table = client.rtt.and_then(|rtt| Some(f64::from(rtt.rtt(client.facts, client.net, model.region_of(*child)?)?)));
-            let modelled = || Some(distance::rtt_ms(distance::distance_km(client.facts.location?, model.location_of(*child)?)));
-            match table {
-                Some(ms) => (ms, *child, "table"),
-                None => modelled().map_or((f64::MAX, *child, "unknown"), |ms| (ms, *child, "distance")),
-            }
-        })
-        .collect();
-    by_time.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let word = |(ms, child, source): &(f64, Child, &str)| match *source {
-        "unknown" => format!("{} unknown", model.child_name(*child)),
-        source => format!("{} {ms:.0} ms ({source})", model.child_name(*child)),
-    };
-    let words: Vec<String> = by_time.iter().map(word).collect();
-    (by_time.into_iter().map(|(_, child, _)| child).collect(), words.join(", "))
 }
 
 /// Every network that policies below `root` look at.

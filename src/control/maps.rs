@@ -1,0 +1,131 @@
+//! Class maps of all zones: one sweep per shape of policy, in parallel; what comes out equal is one.
+//!
+//! ```text
+//! policies ──shape──▶ distinct shapes ──┬─▶ databases without what the shape does not look at ──sweep──▶ class map, a client of each class
+//!                                       └─ … as many at a time as there are cores
+//! policy + the clients of its shape ──resolve──▶ its own classes
+//! ```
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::compile::GeoSources;
+use crate::geo::classmap::{ClassMap, ClassMapError};
+use crate::geo::table::{Facts, Fields, Table};
+use crate::policy::model::{Child, Prefix, ZoneModel};
+use crate::policy::resolve::{self, Class, Client, Resolver};
+use crate::policy::shape::Shape;
+
+/// Sweeps at a time: each holds a map of its own while it grows, up to the size of the databases.
+const MAX_THREADS: usize = 16;
+
+/// The class maps of one build.
+#[derive(Debug, Default)]
+pub struct SharedMaps {
+    shaped: HashMap<Shape, Result<Arc<Shaped>, ClassMapError>>,
+    /// By hash of the content.
+    maps: HashMap<u64, Vec<Arc<ClassMap>>>,
+    projections: HashMap<Fields, Table>,
+}
+
+/// What policies of one shape share.
+#[derive(Debug)]
+pub(super) struct Shaped {
+    pub(super) map: Arc<ClassMap>,
+    /// One client of each class, by class number.
+    clients: Vec<(Facts, Option<Prefix>)>,
+}
+
+impl Shaped {
+    /// The classes of a policy of this shape.
+    pub(super) fn classes(&self, model: &ZoneModel, root: Child, geo: &GeoSources) -> Vec<Class> {
+        let mut resolver = Resolver::new(model, root);
+        self.clients.iter().map(|(facts, net)| resolver.class(Client { facts, net: *net, rtt: geo.rtt.as_ref() })).collect()
+    }
+}
+
+impl SharedMaps {
+    /// Makes the maps of these policies, those that are not there yet.
+    pub(super) fn prepare<'m>(&mut self, roots: impl Iterator<Item = (&'m ZoneModel, Child)>, geo: &GeoSources) {
+        let mut missing: HashMap<Shape, (&ZoneModel, Child)> = HashMap::new();
+        for (model, root) in roots.filter(|(model, root)| resolve::depends_on_client(model, *root)) {
+            let shape = shape_of(model, root, geo);
+            if !self.shaped.contains_key(&shape) {
+                missing.entry(shape).or_insert((model, root));
+            }
+        }
+        for shape in missing.keys() {
+            self.projections.entry(shape.fields).or_insert_with(|| geo.table.project(shape.fields));
+        }
+        let missing: Vec<(Shape, (&ZoneModel, Child))> = missing.into_iter().collect();
+        let (next, made) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(missing.len())));
+        let projections = &self.projections;
+        let work = || {
+            while let Some((shape, (model, root))) = missing.get(next.fetch_add(1, Relaxed))
+                && let Some(table) = projections.get(&shape.fields)
+            {
+                let map = sweep(model, *root, table, geo);
+                made.lock().unwrap_or_else(PoisonError::into_inner).push((shape.clone(), map));
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(missing.len());
+        std::thread::scope(|scope| {
+            (1..threads).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        for (shape, made) in made.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let shaped = made.map(|(map, clients)| Arc::new(Shaped { map: self.share(map), clients }));
+            self.shaped.insert(shape, shaped);
+        }
+    }
+
+    /// The map of a policy that depends on the client.
+    pub(super) fn shaped(&mut self, model: &ZoneModel, root: Child, geo: &GeoSources) -> Result<Arc<Shaped>, ClassMapError> {
+        let shape = shape_of(model, root, geo);
+        if !self.shaped.contains_key(&shape) {
+            self.prepare([(model, root)].into_iter(), geo);
+        }
+        match self.shaped.get(&shape) {
+            Some(shaped) => shaped.clone(),
+            // Not reached: it has just been made.
+            None => Ok(Arc::new(Shaped { map: self.share(ClassMap::uniform(0)), clients: Vec::new() })),
+        }
+    }
+
+    /// The one map of this content.
+    pub(super) fn share(&mut self, map: ClassMap) -> Arc<ClassMap> {
+        let alike = self.maps.entry(map.content_hash()).or_default();
+        match alike.iter().find(|other| ***other == map) {
+            Some(same) => same.clone(),
+            None => {
+                let map = Arc::new(map);
+                alike.push(map.clone());
+                map
+            }
+        }
+    }
+}
+
+fn shape_of(model: &ZoneModel, root: Child, geo: &GeoSources) -> Shape {
+    let all = Fields { continent: true, country: true, subdivision: true, location: false, asn: true };
+    Shape::of(model, root, geo.rtt.as_ref().map_or_else(Fields::default, |_| all))
+}
+
+type Swept = (ClassMap, Vec<(Facts, Option<Prefix>)>);
+
+fn sweep(model: &ZoneModel, root: Child, table: &Table, geo: &GeoSources) -> Result<Swept, ClassMapError> {
+    let mut ids: HashMap<Class, u16> = HashMap::new();
+    let mut clients: Vec<(Facts, Option<Prefix>)> = Vec::new();
+    let mut resolver = Resolver::new(model, root);
+    let nets = resolve::nets_below(model, root, geo.rtt.as_ref());
+    let map = ClassMap::build(table, &nets, geo.clip, &mut |facts, net| {
+        let class = resolver.class(Client { facts, net, rtt: geo.rtt.as_ref() });
+        *ids.entry(class).or_insert_with(|| {
+            clients.push((facts.clone(), net));
+            // The map refuses ids beyond its own limit, so a wrapped one is never used.
+            (clients.len() - 1).min(usize::from(u16::MAX)) as u16
+        })
+    })?;
+    Ok((map, clients))
+}
