@@ -29,20 +29,23 @@ pub(crate) fn run(dir: &Path) {
     let loaded = start.elapsed();
     assert!(!build.has_errors(), "{:?}", build.problems.iter().take(3).collect::<Vec<_>>());
     println!("load: {:.2} s, resident {} MB, at most {} MB", loaded.as_secs_f64(), status_kb("VmRSS:") / 1000, status_kb("VmHWM:") / 1000);
-    let mut maps = BTreeMap::new();
+    let (mut maps, mut shared) = (BTreeMap::new(), BTreeMap::new());
     let (mut roots, mut classes) = (0, 0);
     for root in build.good.iter().flat_map(|zone| &zone.parts.roots) {
         roots += 1;
         classes += root.classes.len();
         maps.insert(Arc::as_ptr(&root.map), (root.map.len(), root.map.memory_bytes()));
+        shared.extend(root.map.shared_bytes());
     }
     let (ranges, octets) = maps.values().fold((0, 0), |sum, map| (sum.0 + map.0, sum.1 + map.1));
     println!(
-        "{} zones, {roots} policies with {classes} classes, {} class maps: {ranges} ranges, {:.1} MB, {:.0} kB each",
+        "{} zones, {roots} policies with {classes} classes, {} class maps: {ranges} ranges, {:.1} MB, {:.0} kB each, and {:.1} MB in {} shared tables",
         build.good.len(),
         maps.len(),
         octets as f64 / 1e6,
-        octets as f64 / 1e3 / maps.len().max(1) as f64
+        octets as f64 / 1e3 / maps.len().max(1) as f64,
+        shared.values().sum::<usize>() as f64 / 1e6,
+        shared.len()
     );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -78,6 +81,8 @@ fn flips(handle: &Handle, published: &Published) {
     println!("{} first results one after the other: {:.2} s", flipper.checks.len(), all.elapsed().as_secs_f64());
     let mut times = Vec::new();
     for _ in 0..SINGLE_FLIPS {
+        #[allow(clippy::disallowed_methods, reason = "so that each flip is one by itself")]
+        std::thread::sleep(Duration::from_millis(20));
         let before = published.with_world(|world| world.generation);
         let start = Instant::now();
         let _ = runtime.block_on(handle.observe(flipper.next()));

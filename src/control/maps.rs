@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::compile::GeoSources;
-use crate::geo::classmap::{ClassMap, ClassMapError};
+use crate::geo::classmap::{ClassMap, ClassMapBuilder, ClassMapError, Ground};
 use crate::geo::table::{Facts, Fields, Table};
 use crate::policy::model::{Child, Prefix, ZoneModel};
 use crate::policy::resolve::{self, Class, Client, Resolver};
@@ -19,6 +19,9 @@ use crate::policy::shape::Shape;
 
 /// Sweeps at a time: each holds a map of its own while it grows, up to the size of the databases.
 const MAX_THREADS: usize = 16;
+
+/// Fewer maps than this have tables of their own: what they would share is larger than what it saves.
+const MIN_SHARING: usize = 4;
 
 /// The class maps of one build.
 #[derive(Debug, Default)]
@@ -60,12 +63,18 @@ impl SharedMaps {
         }
         let missing: Vec<(Shape, (&ZoneModel, Child))> = missing.into_iter().collect();
         let (next, made) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(missing.len())));
+        let grounds = grounds(&missing, &self.projections, geo);
         let projections = &self.projections;
         let work = || {
             while let Some((shape, (model, root))) = missing.get(next.fetch_add(1, Relaxed))
                 && let Some(table) = projections.get(&shape.fields)
             {
-                let map = sweep(model, *root, table, geo);
+                let nets = resolve::nets_below(model, *root, geo.rtt.as_ref());
+                let ground = grounds.get(&(shape.fields, nets.clone()));
+                let map = sweep(model, *root, geo, |classify| match ground {
+                    Some(ground) => ground.build(classify),
+                    None => ClassMap::build(table, &nets, geo.clip, classify),
+                });
                 made.lock().unwrap_or_else(PoisonError::into_inner).push((shape.clone(), map));
             }
         };
@@ -114,12 +123,35 @@ fn shape_of(model: &ZoneModel, root: Child, geo: &GeoSources) -> Shape {
 
 type Swept = (ClassMap, Vec<(Facts, Option<Prefix>)>);
 
-fn sweep(model: &ZoneModel, root: Child, table: &Table, geo: &GeoSources) -> Result<Swept, ClassMapError> {
+/// What maps of the same networks and fields share, where there are enough of them.
+fn grounds(
+    missing: &[(Shape, (&ZoneModel, Child))],
+    projections: &HashMap<Fields, Table>,
+    geo: &GeoSources,
+) -> HashMap<(Fields, Vec<Prefix>), Ground> {
+    let mut counts: HashMap<(Fields, Vec<Prefix>), usize> = HashMap::new();
+    for (shape, (model, root)) in missing {
+        *counts.entry((shape.fields, resolve::nets_below(model, *root, geo.rtt.as_ref()))).or_default() += 1;
+    }
+    let enough = counts.into_iter().filter(|(_, count)| *count >= MIN_SHARING);
+    enough
+        .filter_map(|((fields, nets), _)| {
+            let ground = ClassMapBuilder::new(projections.get(&fields)?, &nets, geo.clip).ok()?.ground()?;
+            Some(((fields, nets), ground))
+        })
+        .collect()
+}
+
+fn sweep(
+    model: &ZoneModel,
+    root: Child,
+    geo: &GeoSources,
+    build: impl FnOnce(&mut dyn FnMut(&Facts, Option<Prefix>) -> u16) -> Result<ClassMap, ClassMapError>,
+) -> Result<Swept, ClassMapError> {
     let mut ids: HashMap<Class, u16> = HashMap::new();
     let mut clients: Vec<(Facts, Option<Prefix>)> = Vec::new();
     let mut resolver = Resolver::new(model, root);
-    let nets = resolve::nets_below(model, root, geo.rtt.as_ref());
-    let map = ClassMap::build(table, &nets, geo.clip, &mut |facts, net| {
+    let map = build(&mut |facts, net| {
         let class = resolver.class(Client { facts, net, rtt: geo.rtt.as_ref() });
         *ids.entry(class).or_insert_with(|| {
             clients.push((facts.clone(), net));

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use super::space;
 use ranges::RangeTable;
 
-pub use build::ClassMapBuilder;
+pub use build::{ClassMapBuilder, Ground};
 
 /// The highest class: 15 bits, less the two values that outcomes use themselves.
 pub const MAX_CLASS: u16 = 0x7ffd;
@@ -93,12 +93,15 @@ pub struct ClassMap {
     v6: RangeTable<u64>,
     /// Every range that lies in a [`DEEP`] /64, by first address: (start, outcome).
     deep: Vec<(u128, Outcome)>,
+    /// Where tables are shared with other maps: the class of each of their outcomes, which are numbered alike. Else empty.
+    classes: Box<[u16]>,
 }
 
 impl ClassMap {
     /// One class for everyone: scope 0 everywhere, nothing private.
     pub fn uniform(class: u16) -> ClassMap {
-        ClassMap { v4: RangeTable::new(vec![0], vec![class & !PRIVATE]), v6: RangeTable::new(vec![0], vec![class & !PRIVATE]), deep: Vec::new() }
+        let all = class & !PRIVATE;
+        ClassMap { v4: RangeTable::new(vec![0], vec![all]), v6: RangeTable::new(vec![0], vec![all]), deep: Vec::new(), classes: Box::default() }
     }
 
     /// The outcome for an address.
@@ -131,7 +134,7 @@ impl ClassMap {
     #[inline]
     fn lookup_v4(&self, addr: u32) -> Hit {
         let (outcome, scope) = self.v4.lookup(addr);
-        hit(outcome, scope)
+        self.hit(outcome, scope, self.v4.is_shared())
     }
 
     #[inline]
@@ -141,7 +144,7 @@ impl ClassMap {
             found => found,
         };
         if outcome != EMBEDDED {
-            return hit(outcome, scope);
+            return self.hit(outcome, scope, self.v6.is_shared());
         }
         match space::embedding(addr) {
             Some(block) => {
@@ -149,8 +152,15 @@ impl ClassMap {
                 Hit { scope: hit.scope + block.at, ..hit }
             }
             // Not reached: EMBEDDED is only ever written inside those blocks.
-            None => hit(0, 128),
+            None => self.hit(0, 128, false),
         }
+    }
+
+    #[inline]
+    fn hit(&self, outcome: Outcome, scope: u8, shared: bool) -> Hit {
+        let number = outcome & !PRIVATE;
+        let class = if shared { self.classes.get(usize::from(number)).copied().unwrap_or_default() } else { number };
+        Hit { class, private: outcome & PRIVATE != 0, scope }
     }
 
     #[cold]
@@ -178,9 +188,16 @@ impl ClassMap {
         self.len() == 2
     }
 
-    /// Memory it occupies, octets.
+    /// Memory that it alone occupies, octets.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<ClassMap>() + self.v4.memory_bytes() + self.v6.memory_bytes() + self.deep.capacity() * size_of::<(u128, Outcome)>()
+        let lists = self.deep.capacity() * size_of::<(u128, Outcome)>() + size_of_val(&*self.classes);
+        size_of::<ClassMap>() + self.v4.own_bytes() + self.v6.own_bytes() + lists
+    }
+
+    /// Memory of the tables that it shares with other maps, octets, by table: equal keys are one table.
+    pub fn shared_bytes(&self) -> impl Iterator<Item = (usize, usize)> {
+        let v4 = self.v4.is_shared().then(|| (self.v4.id(), self.v4.memory_bytes()));
+        v4.into_iter().chain(self.v6.is_shared().then(|| (self.v6.id(), self.v6.memory_bytes())))
     }
 
     /// A hash of the content, the same in every process and on every machine; for finding equal maps (compare them before sharing).
@@ -194,13 +211,9 @@ impl ClassMap {
             hash.add((start >> 64) as u64);
             hash.range(*start as u64, *outcome);
         }
+        self.classes.iter().for_each(|class| hash.add(u64::from(*class)));
         hash.state
     }
-}
-
-#[inline]
-fn hit(outcome: Outcome, scope: u8) -> Hit {
-    Hit { class: outcome & !PRIVATE, private: outcome & PRIVATE != 0, scope }
 }
 
 /// A running 64-bit hash: multiply and fold per word (the finaliser of MurmurHash3, by Appleby).

@@ -12,7 +12,7 @@ pub mod space;
 pub mod table;
 pub mod writer;
 
-pub use classmap::{ClassMap, ClassMapBuilder, ClassMapError, Clip, Hit, MAX_CLASS};
+pub use classmap::{ClassMap, ClassMapBuilder, ClassMapError, Clip, Ground, Hit, MAX_CLASS};
 pub use distance::{biased, distance_km, rtt_ms};
 pub use latency::RttTable;
 pub use places::{continent_of, is_continent, is_country, is_subdivision};

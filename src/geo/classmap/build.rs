@@ -12,6 +12,9 @@ use crate::geo::space::{self, EMBEDDINGS, PRIVATE_V4, PRIVATE_V6};
 use crate::geo::table::{Facts, Ranges, Table};
 use crate::policy::model::Prefix;
 
+/// A small table of its own is faster than a large one that is shared, so it may take so many times the memory.
+const MOST_SHARED: usize = 4;
+
 /// Not yet classified.
 const UNSET: Outcome = u16::MAX;
 
@@ -82,7 +85,58 @@ impl<'t> ClassMapBuilder<'t> {
             return Ok(ClassMap::uniform(first));
         }
         let (tops, top_outcomes, deep) = split_at_64(&wide, &wide_outcomes);
-        Ok(ClassMap { v4: RangeTable::new(starts, outcomes), v6: RangeTable::new(tops, top_outcomes), deep })
+        Ok(ClassMap { v4: RangeTable::new(starts, outcomes), v6: RangeTable::new(tops, top_outcomes), deep, classes: Box::default() })
+    }
+
+    /// What maps can share that differ only in what `classify` says. `None` when they cannot: too many different facts, or ranges that cut a /64.
+    pub fn ground(&self) -> Option<Ground> {
+        let mut clients: Vec<(Facts, Option<Prefix>)> = Vec::new();
+        let mut number = |facts: &Facts, net: Option<Prefix>| {
+            clients.push((facts.clone(), net));
+            // One too high ends it.
+            (clients.len() - 1).min(usize::from(MAX_CLASS) + 1) as u16
+        };
+        let map = self.build(&mut number).ok()?;
+        (map.deep.is_empty() && !map.is_uniform()).then_some(Ground { map, clients })
+    }
+}
+
+/// The ranges of the databases with a number for each distinct kind of client: maps over it need a class per number, and a bit per range.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    /// Its classes are the numbers.
+    map: ClassMap,
+    /// By number.
+    clients: Vec<(Facts, Option<Prefix>)>,
+}
+
+impl Ground {
+    /// The map that [`ClassMapBuilder::build`] makes of this `classify`, in less time and memory.
+    pub fn build(&self, classify: &mut Classify<'_>) -> Result<ClassMap, ClassMapError> {
+        self.build_with(classify, MOST_SHARED)
+    }
+
+    /// A table that would take less than `most_shared` times what sharing takes is not shared.
+    pub(super) fn build_with(&self, classify: &mut Classify<'_>, most_shared: usize) -> Result<ClassMap, ClassMapError> {
+        let classes: Box<[u16]> = self.clients.iter().map(|(facts, net)| classify(facts, *net)).collect();
+        if let Some(class) = classes.iter().find(|class| **class > MAX_CLASS) {
+            return Err(ClassMapError::TooManyClasses { class: *class });
+        }
+        if classes.windows(2).all(|pair| pair[0] == pair[1]) {
+            return Ok(ClassMap::uniform(classes[0]));
+        }
+        let outcome = |of: Outcome| if of == EMBEDDED { of } else { classes[usize::from(of & !PRIVATE)] | of & PRIVATE };
+        let mut of_v4 = self.map.v4.outcomes().map(outcome);
+        let first = of_v4.next().unwrap_or_default();
+        // When IPv4 is all one, so are the blocks that carry it.
+        let all_v4 = of_v4.all(|of| of == first).then_some(first);
+        let of_v6 = |of: Outcome| all_v4.filter(|_| of == EMBEDDED).unwrap_or_else(|| outcome(of));
+        // Outcomes of a shared table are looked up in `classes`, where EMBEDDED cannot stand for a class: such a table is never shared.
+        let most_shared_v6 = if all_v4.is_some() { usize::MAX } else { most_shared };
+        let (Ok(v4) | Err(v4)) = self.map.v4.merged(outcome, most_shared);
+        let (Ok(v6) | Err(v6)) = self.map.v6.merged(of_v6, most_shared_v6);
+        let classes = if v4.is_shared() || v6.is_shared() { classes } else { Box::default() };
+        Ok(ClassMap { v4, v6, deep: Vec::new(), classes })
     }
 }
 

@@ -1,5 +1,7 @@
 //! A sorted range table with an index on the top bits (DXR: Zec, Rizzo, Mikuc, 2012): one index read, then a search among the few ranges of a bucket.
 
+use std::sync::Arc;
+
 use super::Outcome;
 use crate::sys::prefetch;
 
@@ -71,14 +73,16 @@ impl Key for u64 {
     }
 }
 
-/// Range `i` goes from `starts[i]` to just before `starts[i + 1]`; `starts[0]` is 0; neighbours have different outcomes.
+/// Range `i` goes from `starts[i]` to just before `starts[i + 1]`; `starts[0]` is 0; neighbours have different outcomes. A clone shares everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RangeTable<K> {
-    starts: Box<[K]>,
-    outcomes: Box<[Outcome]>,
+    starts: Arc<[K]>,
+    outcomes: Arc<[Outcome]>,
     /// By bucket: the range that its first key lies in. One more at the end: the last range.
-    index: Box<[u32]>,
+    index: Arc<[u32]>,
     index_bits: u32,
+    /// Where the ranges are those of a table that cuts finer: which of its borders count.
+    borders: Option<Arc<Borders>>,
 }
 
 impl<K: Key> RangeTable<K> {
@@ -98,7 +102,7 @@ impl<K: Key> RangeTable<K> {
             index.push(at as u32);
         }
         index.push(starts.len() as u32 - 1);
-        RangeTable { starts: starts.into(), outcomes: outcomes.into(), index: index.into(), index_bits }
+        RangeTable { starts: starts.into(), outcomes: outcomes.into(), index: index.into(), index_bits, borders: None }
     }
 
     /// Outcome and scope of a key. The scope follows from the neighbours: the block ends at the first bit in which the key differs from the last
@@ -109,10 +113,45 @@ impl<K: Key> RangeTable<K> {
         let (low, high) = (self.index[bucket] as usize, self.index[bucket + 1] as usize);
         // The range of a key lies between the range of its bucket's first key and that of the next bucket's.
         let at = low + self.starts[low + 1..=high].partition_point(|start| *start <= key);
+        let (first, next) = match &self.borders {
+            None => (at, at + 1),
+            Some(borders) => borders.around(at),
+        };
         let split = |other: u64| ((key.wide() ^ other).leading_zeros() + 1 + K::BITS - 64) as u8;
-        let before = if at == 0 { 0 } else { split(self.starts[at].wide() - 1) };
-        let after = self.starts.get(at + 1).map_or(0, |next| split(next.wide()));
+        let before = if first == 0 { 0 } else { split(self.starts[first].wide() - 1) };
+        let after = self.starts.get(next).map_or(0, |next| split(next.wide()));
         (self.outcomes[at], before.max(after))
+    }
+
+    /// The same table as seen by somebody who takes `outcome` for each outcome: neighbours that are then alike are one range. Its lookups return
+    /// this table's outcomes. When a table of its own would take less than `most_shared` times the borders, `Err` has that table.
+    pub(super) fn merged(&self, outcome: impl Fn(Outcome) -> Outcome, most_shared: usize) -> Result<RangeTable<K>, RangeTable<K>> {
+        let borders = Borders::of(self.outcomes.iter().map(|of| outcome(*of)));
+        if borders.count * (size_of::<K>() + size_of::<Outcome>()) >= borders.memory_bytes().saturating_mul(most_shared) {
+            return Ok(RangeTable { borders: Some(Arc::new(borders)), ..self.clone() });
+        }
+        let real = || (0..self.starts.len()).filter(|at| borders.is_at(*at));
+        Err(RangeTable::new(real().map(|at| self.starts[at]).collect(), real().map(|at| outcome(self.outcomes[at])).collect()))
+    }
+
+    /// Every outcome there is, some of them several times.
+    pub(super) fn outcomes(&self) -> impl Iterator<Item = Outcome> {
+        self.outcomes.iter().copied()
+    }
+
+    /// True when it looks into a table that others may look into as well.
+    pub(super) fn is_shared(&self) -> bool {
+        self.borders.is_some()
+    }
+
+    /// The same for clones, and for what is [`merged`](Self::merged) from it.
+    pub(super) fn id(&self) -> usize {
+        self.starts.as_ptr().addr()
+    }
+
+    /// The memory of this table alone.
+    pub(super) fn own_bytes(&self) -> usize {
+        self.borders.as_ref().map_or_else(|| self.memory_bytes(), |borders| borders.memory_bytes())
     }
 
     #[inline]
@@ -134,7 +173,7 @@ impl<K: Key> RangeTable<K> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.starts.len()
+        self.borders.as_ref().map_or(self.starts.len(), |borders| borders.count)
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
@@ -143,8 +182,86 @@ impl<K: Key> RangeTable<K> {
 
     /// Every range in order.
     pub(super) fn visit(&self, mut each: impl FnMut(u64, Outcome)) {
-        self.starts.iter().zip(&self.outcomes).for_each(|(start, outcome)| each(start.wide(), *outcome));
+        for (at, (start, outcome)) in self.starts.iter().zip(&*self.outcomes).enumerate() {
+            if self.borders.as_ref().is_none_or(|borders| borders.is_at(at)) {
+                each(start.wide(), *outcome);
+            }
+        }
     }
+}
+
+/// One bit per range of a finer table: set where the one before it has another outcome; the first always.
+#[derive(Debug, PartialEq, Eq)]
+struct Borders {
+    words: Box<[u64]>,
+    /// One bit per word that is not zero, so that long stretches without a border are passed over.
+    summary: Box<[u64]>,
+    /// Set bits.
+    count: usize,
+    /// All bits.
+    len: usize,
+}
+
+impl Borders {
+    fn of(outcomes: impl ExactSizeIterator<Item = Outcome>) -> Borders {
+        let len = outcomes.len();
+        let mut words = vec![0_u64; len.div_ceil(64)];
+        let (mut before, mut count) = (None, 0);
+        for (at, outcome) in outcomes.enumerate() {
+            if before != Some(outcome) {
+                words[at / 64] |= 1 << (at % 64);
+                count += 1;
+            }
+            before = Some(outcome);
+        }
+        let mut summary = vec![0_u64; words.len().div_ceil(64)];
+        words.iter().enumerate().filter(|(_, word)| **word != 0).for_each(|(at, _)| summary[at / 64] |= 1 << (at % 64));
+        Borders { words: words.into(), summary: summary.into(), count, len }
+    }
+
+    fn is_at(&self, at: usize) -> bool {
+        self.words[at / 64] >> (at % 64) & 1 == 1
+    }
+
+    /// Where the stretch around `at` begins, and where the next one does.
+    #[inline]
+    fn around(&self, at: usize) -> (usize, usize) {
+        let (word, bit) = (at / 64, at % 64);
+        let here = self.words[word];
+        let first = match here & (u64::MAX >> (63 - bit)) {
+            0 => last_set(&self.summary, word).map_or(0, |word| word * 64 + 63 - self.words[word].leading_zeros() as usize),
+            below => word * 64 + 63 - below.leading_zeros() as usize,
+        };
+        let next = match here & !(u64::MAX >> (63 - bit)) {
+            0 => first_set(&self.summary, word + 1).map_or(self.len, |word| word * 64 + self.words[word].trailing_zeros() as usize),
+            above => word * 64 + above.trailing_zeros() as usize,
+        };
+        (first, next)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        size_of::<Borders>() + size_of_val(&*self.words) + size_of_val(&*self.summary)
+    }
+}
+
+/// The last set bit below `end`.
+fn last_set(bits: &[u64], end: usize) -> Option<usize> {
+    let partial = bits.get(end / 64).map_or(0, |word| word & ((1 << (end % 64)) - 1));
+    if partial != 0 {
+        return Some(end / 64 * 64 + 63 - partial.leading_zeros() as usize);
+    }
+    let at = bits[..(end / 64).min(bits.len())].iter().rposition(|word| *word != 0)?;
+    Some(at * 64 + 63 - bits[at].leading_zeros() as usize)
+}
+
+/// The first set bit from `start` on.
+fn first_set(bits: &[u64], start: usize) -> Option<usize> {
+    let partial = bits.get(start / 64)? & (u64::MAX << (start % 64));
+    if partial != 0 {
+        return Some(start / 64 * 64 + partial.trailing_zeros() as usize);
+    }
+    let at = start / 64 + 1 + bits[start / 64 + 1..].iter().position(|word| *word != 0)?;
+    Some(at * 64 + bits[at].trailing_zeros() as usize)
 }
 
 /// Bits of the index: one or two buckets per range, no more than 2^18 (1 MB; 2^20 gains a few ns in a loop and loses them to the cache in a
@@ -175,6 +292,22 @@ mod tests {
             }
         }
         assert!(table.index.len() <= 2 * starts.len() + 32, "the index stays in proportion");
+    }
+
+    #[test]
+    fn the_borders_around_a_range_are_found_however_far() {
+        for (len, set) in
+            [(1, vec![0]), (64, vec![0, 63]), (65, vec![0, 64]), (200, vec![0, 1, 63, 64, 128, 199]), (9000, vec![0, 4097, 8999]), (20_000, vec![0])]
+        {
+            let outcomes: Vec<Outcome> = (0..len).map(|at| set.partition_point(|start| *start <= at) as Outcome).collect();
+            let borders = Borders::of(outcomes.iter().copied());
+            assert_eq!(borders.count, set.len());
+            for at in 0..len {
+                let next = set.partition_point(|start| *start <= at);
+                assert_eq!(borders.around(at), (set[next - 1], set.get(next).copied().unwrap_or(len)), "{at} of {len}");
+                assert_eq!(borders.is_at(at), set.contains(&at));
+            }
+        }
     }
 
     #[test]

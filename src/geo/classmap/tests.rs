@@ -106,7 +106,7 @@ impl<'a> Naive<'a> {
             IpAddr::V6(addr) => self.v6.lookup(addr.into(), 128),
         };
         if outcome != EMBEDDED {
-            return hit(outcome, scope);
+            return Hit { class: outcome & !PRIVATE, private: outcome & PRIVATE != 0, scope };
         }
         let block = space::embedding(space::bits(addr)).expect("an embedding");
         let below = self.lookup(space::unembed(addr));
@@ -167,6 +167,16 @@ fn check(networks: &[(Prefix, Facts)], nets: &[Prefix]) {
     let table = Table::from_networks(networks);
     let map = ClassMap::build(&table, nets, None, &mut classify).expect("a map");
     let naive = Naive::new(networks, nets);
+    // The same from shared ground: with tables of its own, with shared ones, and as it decides.
+    if let Some(ground) = ClassMapBuilder::new(&table, nets, None).expect("a builder").ground() {
+        for most_shared in [0, 4, usize::MAX] {
+            let shared = ground.build_with(&mut classify, most_shared).expect("a map");
+            for addr in interesting(networks, nets) {
+                assert_eq!(shared.lookup(addr), map.lookup(addr), "{addr} {most_shared}");
+            }
+            assert_eq!((shared.len(), shared.is_uniform()), (map.len(), map.is_uniform()));
+        }
+    }
     let mut classes: Vec<u16> = Vec::new();
     for addr in interesting(networks, nets) {
         let (found, expected) = (map.lookup(addr), naive.lookup(addr));
