@@ -24,7 +24,7 @@ use crate::control::load::{self, Build, Previous};
 use crate::control::writer::{Start, Writer};
 use crate::dns::Name;
 use crate::probe;
-use crate::serve::{Listeners, Serving};
+use crate::serve::{BESIDE_UDP, Listeners, Serving};
 use crate::store::{Saved, Store};
 use crate::telemetry::Registry;
 use crate::world::{Published, World};
@@ -41,10 +41,7 @@ pub struct RunOptions {
     pub strict: bool,
 }
 
-/// Everything but UDP (TCP, checks, the admin listener) runs at a lower priority: under contention a UDP thread gets three times what one of these
-/// does (weights 1,024 and 335), so that a flood of TCP connections does not starve it. Without contention it makes no difference.
-const BESIDE_UDP: u8 = 5;
-
+/// For the threads of checks and the admin listener.
 fn yield_to_udp() {
     // Where it is not possible all are equal.
     let _ = crate::sys::lower_priority(BESIDE_UDP);

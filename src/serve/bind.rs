@@ -34,7 +34,7 @@ pub struct Listeners {
 #[derive(Debug)]
 struct Bound {
     address: SocketAddr,
-    tcp: TcpListener,
+    tcp: Vec<TcpListener>,
     udp: Vec<UdpSocket>,
 }
 
@@ -130,7 +130,7 @@ impl std::error::Error for BindError {
 }
 
 impl Listeners {
-    /// Binds UDP and TCP on every address of `listen`, for `threads` UDP threads. An address that the machine lacks is a warning as long as another one
+    /// Binds UDP and TCP on every address of `listen`, for `threads` threads of each. An address that the machine lacks is a warning as long as another one
     /// serves; one in use is an error. Port 0 is any port that is free for both.
     pub fn bind(listen: &[SocketAddr], threads: usize) -> Result<(Listeners, Vec<Warning>), BindError> {
         let threads = threads.clamp(1, MAX_THREADS);
@@ -170,17 +170,20 @@ impl Listeners {
         self.bound.iter().map(|bound| bound.address).collect()
     }
 
-    /// The TCP listeners, and for each thread its UDP sockets.
-    pub(super) fn into_sockets(self) -> (Vec<TcpListener>, Vec<Vec<UdpSocket>>) {
-        let threads = self.bound.first().map_or(0, |bound| bound.udp.len());
-        let mut udp: Vec<Vec<UdpSocket>> = (0..threads).map(|_| Vec::new()).collect();
-        let mut tcp = Vec::new();
-        for bound in self.bound {
-            tcp.push(bound.tcp);
-            udp.iter_mut().zip(bound.udp).for_each(|(sockets, socket)| sockets.push(socket));
-        }
-        (tcp, udp)
+    /// For each thread its TCP listeners and its UDP sockets.
+    pub(super) fn into_sockets(self) -> (Vec<Vec<TcpListener>>, Vec<Vec<UdpSocket>>) {
+        let (tcp, udp) = self.bound.into_iter().map(|bound| (bound.tcp, bound.udp)).unzip();
+        (by_thread(tcp), by_thread(udp))
     }
+}
+
+/// From sockets by address to sockets by thread.
+fn by_thread<S>(by_address: Vec<Vec<S>>) -> Vec<Vec<S>> {
+    let mut threads: Vec<Vec<S>> = by_address.first().map_or(&[][..], Vec::as_slice).iter().map(|_| Vec::new()).collect();
+    for sockets in by_address {
+        threads.iter_mut().zip(sockets).for_each(|(of_thread, socket)| of_thread.push(socket));
+    }
+    threads
 }
 
 /// The entry that makes entry `at` of the list superfluous: an earlier equal one, or the wildcard of its family anywhere.
@@ -205,7 +208,13 @@ fn bind_one(listen: SocketAddr, threads: usize) -> Result<(Bound, usize), BindEr
     let mut attempts = if listen.port() == 0 { PORT_ATTEMPTS } else { 1 };
     loop {
         attempts -= 1;
-        let (tcp, address) = bind_tcp(listen).map_err(|error| told(listen, "TCP", error))?;
+        let (reserved, address) = reserve_tcp(listen).map_err(|error| told(listen, "TCP", error))?;
+        let tcp = match bind_tcp(address, threads) {
+            Ok(tcp) => tcp,
+            Err(error) if attempts > 0 && error.kind() == io::ErrorKind::AddrInUse => continue,
+            Err(error) => return Err(told(address, "TCP", error)),
+        };
+        drop(reserved);
         match bind_udp(address, threads) {
             Ok((udp, buffer)) => return Ok((Bound { address, tcp, udp }, buffer)),
             Err(error) if attempts > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
@@ -222,22 +231,41 @@ fn told(address: SocketAddr, transport: &'static str, error: io::Error) -> BindE
     }
 }
 
-/// A listening socket without `SO_REUSEPORT`: it is what keeps a second process from sharing the UDP port unnoticed.
-fn bind_tcp(listen: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let socket = Socket::new(Domain::for_address(listen), Type::STREAM, Some(Protocol::TCP))?;
-    if listen.is_ipv6() {
+/// Takes an address without `SO_REUSEPORT` first: this fails if anybody else listens there, even one who would share. What it returns keeps the port
+/// until the real listeners have it.
+fn reserve_tcp(listen: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
+    let socket = tcp_socket(listen, false)?;
+    let address = socket.local_addr()?.as_socket().unwrap_or(listen);
+    Ok((socket, address))
+}
+
+/// One listener per thread on the same address; the kernel spreads connections over them by hash.
+fn bind_tcp(address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
+    let listen = |_| {
+        let socket = tcp_socket(address, true)?;
+        // Accepted connections inherit all of these. Replies are written whole; waiting for more to fill a segment would only delay them.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_send_buffer_size(TCP_BUFFER)?;
+        socket.set_recv_buffer_size(TCP_BUFFER)?;
+        socket.set_nonblocking(true)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    (0..threads).map(listen).collect()
+}
+
+fn tcp_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Only lets us start while connections of the last run linger; two listeners still exclude each other.
+    // Only lets us start while connections of the last run linger; listeners without SO_REUSEPORT still exclude each other.
     socket.set_reuse_address(true)?;
-    socket.set_send_buffer_size(TCP_BUFFER)?;
-    socket.set_recv_buffer_size(TCP_BUFFER)?;
-    socket.bind(&listen.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    let listener = TcpListener::from(socket);
-    let address = listener.local_addr()?;
-    Ok((listener, address))
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 /// One socket per thread on the same address; the kernel spreads clients over them by hash.

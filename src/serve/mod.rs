@@ -2,16 +2,19 @@
 //!
 //! ```text
 //! Listeners::bind ─▶ Listeners ─ start ─▶ Serving ─ stop ─▶ done, within STOP_TIMEOUT
-//!                                  ├─ one UDP thread per core: a SO_REUSEPORT socket for each address      (udp)
-//!                                  └─ one accept task per address, one task per connection, on the runtime  (tcp)
+//!                                  ├─ one UDP thread per core: a SO_REUSEPORT socket for each address              (udp)
+//!                                  └─ one TCP thread per core: a SO_REUSEPORT listener for each address, its connections  (tcp)
 //! ```
 
 mod bind;
 mod connections;
+mod conversation;
 mod guard;
 mod limiter;
 mod program;
-pub mod tcp;
+mod stream;
+mod tcp;
+mod timers;
 pub mod udp;
 
 use std::io;
@@ -21,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 pub use self::bind::{BindError, Listeners, Warning};
 pub use self::guard::Place;
@@ -34,6 +37,11 @@ use crate::world::Published;
 /// From the call of [`Serving::stop`] to the last socket closed (CONTRACT: within 3 s in all, so that something is left for the rest of the program).
 pub const STOP_TIMEOUT: Duration = Duration::from_millis(2_500);
 
+/// Everything but UDP (TCP, checks, the admin listener) runs at a lower priority, so many steps of `nice`: under contention a UDP thread gets three
+/// times what one of these does (weights 1,024 and 335), so that a flood of TCP connections does not starve it. Without contention it makes no
+/// difference.
+pub const BESIDE_UDP: u8 = 5;
+
 impl Listeners {
     /// Starts answering from `published`, counting in `registry`, with the usual TCP [`Limits`]. Fails only when threads cannot be started.
     pub fn start(self, published: Arc<Published>, registry: Registry, runtime: &tokio::runtime::Handle) -> io::Result<Serving> {
@@ -43,11 +51,8 @@ impl Listeners {
     /// The same with other limits.
     pub fn start_with(self, published: Arc<Published>, registry: Registry, runtime: &tokio::runtime::Handle, limits: Limits) -> io::Result<Serving> {
         let addresses = self.addresses();
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stop_tcp, stopping) = watch::channel(false);
-        let (alive, finished) = mpsc::channel(1);
         // From here on a failure drops `serving`, which stops what has been started.
-        let mut serving = Serving { addresses, stop, stop_tcp, threads: Vec::new(), finished, tcp: None };
+        let mut serving = Serving { addresses, stop: Arc::default(), threads: Vec::new(), tcp: tcp::Running::default() };
         let (tcp, udp) = self.into_sockets();
         let (notices, to_log) = mpsc::channel(guard::NOTICES);
         runtime.spawn(guard::log(to_log));
@@ -57,7 +62,7 @@ impl Listeners {
             let stop = serving.stop.clone();
             serving.threads.push(std::thread::Builder::new().name(format!("udp-{at}")).spawn(move || worker.run(&stop))?);
         }
-        serving.tcp = Some(tcp::start(tcp, tcp::Context { published, registry, limits, stopping, alive }, runtime)?);
+        serving.tcp = tcp::start(tcp, &published, &registry, limits)?;
         Ok(serving)
     }
 }
@@ -67,11 +72,8 @@ impl Listeners {
 pub struct Serving {
     addresses: Vec<SocketAddr>,
     stop: Arc<AtomicBool>,
-    stop_tcp: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
-    /// Closed when the last TCP task is gone.
-    finished: mpsc::Receiver<()>,
-    tcp: Option<tcp::Running>,
+    tcp: tcp::Running,
 }
 
 impl Serving {
@@ -84,20 +86,16 @@ impl Serving {
     /// connections that are still busy are cut off.
     pub async fn stop(mut self) {
         self.signal();
-        let deadline = tokio::time::Instant::now() + STOP_TIMEOUT;
-        let finished = tokio::time::timeout_at(deadline, self.finished.recv()).await.is_ok();
-        if let (false, Some(tcp)) = (finished, &self.tcp) {
-            tcp.abort();
-        }
-        let threads = std::mem::take(&mut self.threads);
+        let mut threads = std::mem::take(&mut self.threads);
+        threads.append(&mut self.tcp.threads);
         let join = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
-        // They look at the flag several times a second; a thread that hangs in the kernel is left behind.
-        let _ = tokio::time::timeout_at(deadline + udp::STOP_POLL, join).await;
+        // UDP threads look at the flag several times a second, TCP threads end in time; one that hangs in the kernel is left behind.
+        let _ = tokio::time::timeout(STOP_TIMEOUT + udp::STOP_POLL, join).await;
     }
 
     fn signal(&self) {
         self.stop.store(true, Relaxed);
-        self.stop_tcp.send_replace(true);
+        self.tcp.stop();
     }
 }
 
