@@ -425,6 +425,12 @@ impl Conversation {
         }
     }
 
+    /// Octets of buffers that it holds.
+    #[cfg(test)]
+    pub(super) fn held_octets(&self) -> usize {
+        self.partial.capacity() + self.pending.capacity()
+    }
+
     /// Gives back what it holds.
     pub(super) fn close(&mut self, desk: &mut Desk) {
         desk.pool.give(&mut self.partial);

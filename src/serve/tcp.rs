@@ -62,7 +62,7 @@ const LAST_LISTENER: usize = usize::MAX - 1;
 #[derive(Debug, Default)]
 pub(super) struct Running {
     stop: Arc<AtomicBool>,
-    wakers: Vec<Waker>,
+    wakers: Vec<Arc<Waker>>,
     pub(super) threads: Vec<JoinHandle<()>>,
 }
 
@@ -96,9 +96,14 @@ pub(super) fn start(
     for (at, listeners) in listeners.into_iter().enumerate() {
         let answerer = Answerer::new(published.clone(), registry);
         let worker = Worker::new(listeners, shared.clone(), Desk::new(answerer, registry.clone(), limits))?;
-        running.wakers.push(Waker::new(worker.poll.registry(), WAKER)?);
-        let stop = running.stop.clone();
-        running.threads.push(std::thread::Builder::new().name(format!("tcp-{at}")).spawn(move || worker.run(&stop))?);
+        let (waker, stop) = (Arc::new(Waker::new(worker.poll.registry(), WAKER)?), running.stop.clone());
+        running.wakers.push(waker.clone());
+        let work = move || {
+            // Kept until the end: what it has said would be gone with it.
+            let _waker = waker;
+            worker.run(&stop);
+        };
+        running.threads.push(std::thread::Builder::new().name(format!("tcp-{at}")).spawn(work)?);
     }
     Ok(running)
 }
@@ -161,8 +166,8 @@ impl Worker {
             free: Vec::new(),
             open: 0,
             timers: Timers::new(),
-            again: Vec::new(),
-            turn: Vec::new(),
+            again: Vec::with_capacity(EVENTS),
+            turn: Vec::with_capacity(EVENTS),
         })
     }
 
@@ -365,8 +370,72 @@ fn keepalive(idle: Duration, open: usize, places: usize) -> u16 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
+    use crate::sys::counting::allocations_in;
+    use crate::world::World;
+
+    const QUERY: &[u8] = b"\0\x1d\x12\x34\0\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01";
+
+    /// One thread's work on a free port, done by whoever calls `turn`.
+    fn worker(limits: Limits) -> (Worker, Registry, std::net::SocketAddr) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (address, registry) = (listener.local_addr().unwrap(), Registry::new());
+        let connections = Connections::new(limits.total, limits.per_client, super::super::new_dice(), registry.clone());
+        let shared = Arc::new(Shared { started: Instant::now(), connections });
+        let answerer = Answerer::new(Arc::new(Published::new(World::default())), &registry);
+        (Worker::new(vec![listener], shared, Desk::new(answerer, registry.clone(), limits)).unwrap(), registry, address)
+    }
+
+    /// Turns until `reached`; how often anything was allocated.
+    fn turn_until(worker: &mut Worker, events: &mut Events, mut reached: impl FnMut(&Worker) -> bool) -> u64 {
+        let end_ns = worker.shared.now_ns() + 10 * SECOND;
+        allocations_in(|| {
+            while !reached(worker) {
+                assert!(worker.shared.now_ns() < end_ns);
+                worker.turn(events, Some(worker.shared.now_ns() + SECOND / 100));
+            }
+        })
+    }
+
+    #[test]
+    fn a_query_allocates_nothing_and_a_quiet_connection_holds_nothing() {
+        let (mut worker, registry, address) = worker(Limits::default());
+        let mut events = Events::with_capacity(EVENTS);
+        let mut clients: Vec<std::net::TcpStream> = (0..8).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        turn_until(&mut worker, &mut events, |worker| worker.open == 8);
+        let mut replies = 0;
+        // Pieces of what every client sends, and how many queries that is; the first time may fill the pool and register the thread with the world.
+        let (one, many) = (&[QUERY][..], QUERY.repeat(100));
+        let (cut, most) = ([&QUERY[..2], &QUERY[2..]], [&many[..700], &many[700..1999], &many[1999..]]);
+        for (round, (pieces, queries)) in [(&cut[..], 1), (&most[..], 100), (one, 1), (&cut[..], 1), (&most[..], 100)].into_iter().enumerate() {
+            let mut allocations = 0;
+            for piece in pieces {
+                for client in &mut clients {
+                    client.write_all(piece).unwrap();
+                }
+                // Every connection has taken its piece when it has nothing left to read.
+                for _ in 0..3 {
+                    let pause_ns = worker.shared.now_ns() + SECOND / 100;
+                    allocations += turn_until(&mut worker, &mut events, |worker| worker.shared.now_ns() > pause_ns);
+                }
+            }
+            replies += 8 * queries;
+            allocations += turn_until(&mut worker, &mut events, |_| registry.totals().tcp.replies() == replies);
+            for client in &mut clients {
+                client.read_exact(&mut vec![0; queries as usize * QUERY.len()]).unwrap();
+            }
+            assert!(round < 2 || allocations == 0, "{allocations} in round {round}");
+            assert!(worker.conversations.iter().flatten().all(|conversation| conversation.held_octets() == 0));
+        }
+        drop(clients);
+        turn_until(&mut worker, &mut events, |worker| worker.open == 0);
+        assert_eq!((registry.totals().tcp_open, worker.again.len(), worker.free.len()), (0, 0, 8));
+    }
 
     #[test]
     fn rfc7828_section_3_3_2_the_timeout_shrinks_with_the_places_that_are_left() {

@@ -178,6 +178,26 @@ fn rfc7766_section_6_2_3_idle_connections_are_closed_in_order() {
     }
 }
 
+/// A client that is still sending when a deadline ends its connection has its replies all the same, however late it reads them.
+#[test]
+fn rfc1122_section_4_2_2_13_a_deadline_takes_no_reply_with_it() {
+    for (limits, beginning) in [("idle = \"300ms\"", &b""[..]), ("message = \"300ms\"", b"\0\x20"), ("lifetime = \"1s\"\nidle = \"20s\"", b"")] {
+        let server = server_with(&format!("{CONFIG}[server.tcp]\n{limits}\n"));
+        let mut stream = connect(server.dns);
+        let all: Vec<u8> = (0..50).flat_map(|id| framed(&query(id))).collect();
+        stream.write_all(&[&all, beginning].concat()).expect("it is taken");
+        let began = std::time::Instant::now();
+        while crate::rate_limit::metric(&server, "meridian_tcp_timed_out_total") == 0 {
+            assert!(began.elapsed() < PATIENCE, "{limits}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stream.write_all(b"\0").expect("still connected");
+        std::thread::sleep(Duration::from_millis(50));
+        (0..50).for_each(|id| assert_answered(&mut stream, id));
+        assert_ended(&mut stream);
+    }
+}
+
 #[test]
 fn rfc9210_section_4_tcp_needs_no_udp_before_it_and_says_the_same() {
     let server = server();

@@ -457,6 +457,30 @@ fn stopping_is_prompt_and_frees_the_ports() {
 }
 
 #[test]
+fn stopping_answers_what_had_arrived() {
+    let mut server = Server::on_loopback();
+    let mut streams: Vec<TcpStream> = (0..50).map(|_| connect(server.address())).collect();
+    assert_answers_on(&mut streams[0]);
+    // Some of the connections have hardly been accepted.
+    streams.iter_mut().for_each(|stream| stream.write_all(&[framed(&query(1)), framed(&query(2))].concat()).unwrap());
+    server.stop();
+    for stream in &mut streams {
+        assert!(is_refusal_of(&query(1), &read_frame(stream).unwrap()));
+        assert!(is_refusal_of(&query(2), &read_frame(stream).unwrap()));
+        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "an end without a reset");
+    }
+}
+
+#[test]
+fn every_connection_is_answered_whichever_thread_it_falls_to() {
+    let server = Server::on_loopback();
+    // Two threads, connections spread by hash: 64 that all fall to one are a chance of 2⁻⁶³.
+    let mut streams: Vec<TcpStream> = (0..64).map(|_| connect(server.address())).collect();
+    (0..3).for_each(|_| streams.iter_mut().for_each(assert_answers_on));
+    assert_eq!(server.registry.totals().tcp.replies(), 192);
+}
+
+#[test]
 fn stopping_does_not_wait_for_a_reader_that_never_reads() {
     let mut server = Server::start(&["127.0.0.1:0"], Limits { write: PATIENCE * 10, ..Limits::default() });
     let mut stream = connect(server.address());
