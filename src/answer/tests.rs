@@ -12,7 +12,7 @@ use crate::dns::{Name, RecordType};
 use crate::policy::model::{SerialSource, ZoneModel};
 use crate::world::{DownZone, ServerOptions, ZoneIndex, ZoneWorld};
 use crate::zone::tree::ZoneTree;
-use crate::zone::{Place, Record, Records, rdata};
+use crate::zone::{Owners, Place, Record, Records, rdata};
 
 /// `owner TTL TYPE data` lines, names relative to the apex.
 fn zone(apex: &str, lines: &str) -> Arc<ZoneWorld> {
@@ -31,7 +31,7 @@ fn zone(apex: &str, lines: &str) -> Arc<ZoneWorld> {
             Record { owner, rtype, ttl, rdata, place: Place::default() }
         })
         .collect();
-    let tree = ZoneTree::build(&origin, &records, &[]).expect("small");
+    let tree = ZoneTree::build(&origin, Owners::group(&origin, records), &[]).expect("small");
     let model = ZoneModel { soa_serial: SerialSource::File, ..ZoneModel::empty(origin) };
     Arc::new(ZoneWorld {
         serial: tree.soa_serial(),

@@ -29,7 +29,7 @@ pub fn check(options: &CheckOptions) -> ExitCode {
         Some((file, origin)) => match Name::parse_absolute(origin) {
             Ok(origin) => {
                 let (zone, problems) = load_master_alone(&OsFiles, file, &origin);
-                let records = zone.records.len();
+                let records = zone.tree.map_or(0, |tree| tree.record_count());
                 (problems, format!("{} as {origin}: {records} records", file.display()))
             }
             Err(error) => {

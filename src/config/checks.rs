@@ -7,7 +7,7 @@ use super::resolve_pool::{DEFAULT_ANSWERS, policies_below};
 use super::source::{Sink, Spot};
 use crate::dns::{Name, RecordType};
 use crate::policy::model::{AllDown, Child, GeoDefault, Policy, PolicyIx, PolicyKind, Pool, PoolIx, Target, ZoneModel};
-use crate::zone::{self, Owners, Place, Records};
+use crate::zone::{self, Owners, Place};
 
 /// How deep policies may nest: far beyond what anyone can follow, and it bounds every walk over the tree.
 pub(super) const MAX_NESTING: usize = 64;
@@ -411,12 +411,11 @@ impl Whole<'_> {
     }
 
     /// Steered names against the static records: same type at the same owner, below a delegation or a DNAME.
-    pub(super) fn static_records(&self, records: &Records, spot_of: impl Fn(Place) -> Spot) {
+    pub(super) fn static_records(&self, owners: &Owners, spot_of: impl Fn(Place) -> Spot) {
         if self.model.steers.is_empty() {
             return;
         }
         let apex = &self.model.name;
-        let owners = Owners::group(apex, records);
         let mut path = zone::Path::new();
         for (at, steer) in self.model.steers.iter().enumerate() {
             let subject = [format!("steer {:?}", steer.name)];

@@ -17,7 +17,7 @@ use super::zone::{self, MasterPart};
 use super::{hash, masters, read};
 use crate::dns::Name;
 use crate::policy::model::{MonitorKind, ZoneModel};
-use crate::zone::Records;
+use crate::zone::tree::ZoneTree;
 
 /// The most zones of one server.
 pub(super) const MAX_ZONES: usize = 50_000;
@@ -53,9 +53,9 @@ pub struct LoadedZone {
     pub declared_in: PathBuf,
     /// `None` when anything it depends on has an error.
     pub model: Option<Arc<ZoneModel>>,
-    /// Static records, the SOA among them. Its serial is a placeholder that `control` replaces when the model's `soa_serial` is `Derived`. Nothing
-    /// once the zone is compiled.
-    pub records: Records,
+    /// Static records, the SOA among them. Its serial is a placeholder that `control` replaces when the model's `soa_serial` is `Derived`. `None`
+    /// when there is no model.
+    pub tree: Option<Arc<ZoneTree>>,
     /// Hash of everything that decides what the zone says: its own texts, the libraries and defaults it uses.
     /// Equal on every machine, whatever folder the files are in.
     pub content: u128,
@@ -359,13 +359,13 @@ fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Problem], taken: 
         name: None,
         declared_in: raw.file.to_path_buf(),
         model: None,
-        records: Records::new(),
+        tree: None,
         content: 0,
         sources: BTreeMap::new(),
         problems: Vec::new(),
     };
     let Some(zone) = &raw.zone else { return empty };
-    let (mut model, mut records) = (None, Records::new());
+    let (mut model, mut tree) = (None, None);
     if let Some(apex) = &zone.name {
         let part = static_part(context, zone, apex, &sink, &mut decisive, taken);
         let assembled = zone::assemble(raw, zone, apex, context.library, &context.settings.defaults, part, &sink);
@@ -375,17 +375,18 @@ fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Problem], taken: 
         if assembled.misses_library {
             context.library_problems.iter().for_each(|problem| sink.add(problem.clone()));
         }
-        (model, records) = (Some(assembled.model), assembled.records);
+        tree = masters::build_tree(&assembled.model, assembled.owners, &raw.file, &sink);
+        model = Some(assembled.model);
     }
     if sink.errors() > 0 {
-        (model, records) = (None, Records::new());
+        (model, tree) = (None, None);
     }
     sources.extend(decisive.iter().cloned());
     let content = content_hash(reader, &decisive, zone.name.as_ref(), &context.settings.defaults);
     LoadedZone {
         name: zone.name.clone(),
         model: model.map(Arc::new),
-        records,
+        tree,
         content,
         sources: reader.sources(sources),
         problems: sorted(sink.into_problems()),

@@ -13,7 +13,8 @@ use super::source::{Located, Sink, Spot};
 use crate::dns::Name;
 use crate::policy::model::{SerialSource, ZoneModel};
 use crate::zone::check::Fault;
-use crate::zone::{self, Records, Ttl, master};
+use crate::zone::tree::ZoneTree;
+use crate::zone::{self, Owners, Records, Ttl, master};
 
 /// A master file to be read for a zone.
 pub(super) struct Wanted<'w> {
@@ -83,10 +84,10 @@ pub(super) fn parse(reader: &Reader<'_>, wanted: &Wanted<'_>, sink: &Sink) -> Pa
 }
 
 /// Checks the static records of a zone. SOA and NS of a TOML zone (`derived`) were asked for where they are written.
-pub(super) fn check(model: &ZoneModel, records: &Records, derived: bool, sink: &Sink) {
+pub(super) fn check(model: &ZoneModel, owners: &Owners, derived: bool, sink: &Sink) {
     // A steered name is there for MX, SRV and NS records to point at.
     let steered = model.steers.iter().filter(|steer| !steer.is_cname).map(|steer| steer.owner.clone()).collect();
-    for fault in zone::check::check(&model.name, records, &steered) {
+    for fault in zone::check::check(&model.name, owners, &steered) {
         if derived && matches!(fault.fault, Fault::NoSoa | Fault::NoApexNs) {
             continue;
         }
@@ -97,6 +98,16 @@ pub(super) fn check(model: &ZoneModel, records: &Records, derived: bool, sink: &
         let file = model.files.get(usize::from(fault.place.file)).cloned().unwrap_or_default();
         sink.add(Problem { severity, file, line: fault.place.line, subject: Vec::new(), text: fault.to_string() });
     }
+}
+
+/// The tree of a zone without errors; it says if there is too much for one.
+pub(super) fn build_tree(model: &ZoneModel, owners: Owners, file: &Path, sink: &Sink) -> Option<Arc<ZoneTree>> {
+    if sink.errors() > 0 {
+        return None;
+    }
+    let steered: Vec<Name> = model.steers.iter().map(|steer| steer.owner.clone()).collect();
+    let tree = ZoneTree::build(&model.name, owners, &steered);
+    tree.map(Arc::new).map_err(|error| sink.error(&Spot { file: file.into(), line: 0 }, &[], error.to_string())).ok()
 }
 
 /// Every zone that is a master file of its own: `[[zones.master]]`, and the `*.zone` of the folder that nobody names.
@@ -131,7 +142,7 @@ pub(super) fn zones(context: &Context<'_>, entries: &[PathBuf], taken: &[PathBuf
             name: None,
             declared_in: reader.shown(path),
             model: None,
-            records: Records::new(),
+            tree: None,
             content: 0,
             sources: BTreeMap::new(),
             problems: vec![problem],
@@ -145,8 +156,11 @@ pub(super) fn alone(reader: &Reader<'_>, wanted: &Wanted<'_>, config: Option<&Pa
     let sink = Sink::default();
     let mut parsed = parse(reader, wanted, &sink);
     let model = ZoneModel { files: std::mem::take(&mut parsed.files), soa_serial: SerialSource::File, ..ZoneModel::empty(wanted.origin.clone()) };
+    let mut tree = None;
     if sink.errors() == 0 {
-        check(&model, &parsed.records, false, &sink);
+        let owners = Owners::group(wanted.origin, std::mem::take(&mut parsed.records));
+        check(&model, &owners, false, &sink);
+        tree = build_tree(&model, owners, &reader.shown(wanted.path), &sink);
     }
     let content = content_hash(reader, &parsed.paths, Some(wanted.origin), &Defaults::default());
     let sources = reader.sources(parsed.paths.into_iter().chain(config.map(Path::to_path_buf)));
@@ -155,7 +169,7 @@ pub(super) fn alone(reader: &Reader<'_>, wanted: &Wanted<'_>, config: Option<&Pa
         name: Some(wanted.origin.clone()),
         declared_in: reader.shown(wanted.path),
         model: sound.then(|| Arc::new(model)),
-        records: if sound { parsed.records } else { Records::new() },
+        tree,
         content,
         sources,
         problems: sorted(sink.into_problems()),

@@ -9,7 +9,7 @@ use super::source::{Located, Sink, Spot};
 use super::{masters, resolve_pool};
 use crate::dns::{Name, RecordType};
 use crate::policy::model::ZoneModel;
-use crate::zone::{Place, Records, Ttl};
+use crate::zone::{Owners, Path as Labels, Place, Record, Records, Ttl};
 
 /// SOA refresh, retry and expire where nothing is said.
 pub(super) const DEFAULT_SOA_TIMES: [u32; 3] = [3600, 900, 1_209_600];
@@ -40,7 +40,7 @@ impl Default for MasterPart {
 pub(super) struct Assembled {
     pub(super) model: ZoneModel,
     /// Static records, the SOA among them. Its serial is a placeholder that `control` replaces when the model's source is `Derived`.
-    pub(super) records: Records,
+    pub(super) owners: Owners,
     /// Files of certificate authorities, and the subject that names each.
     pub(super) ca_files: Vec<(String, Located<PathBuf>)>,
     /// Definitions that the zone uses and that are broken by themselves.
@@ -61,14 +61,20 @@ pub(super) fn assemble(raw: &RawFile, zone: &RawZone, apex: &Name, library: &Lib
     own_records(raw, zone, apex, part_whole, &mut records, sink);
     let mut model = ZoneModel { files, ..ZoneModel::empty(apex.clone()) };
     let mut resolver = Resolver::new(Some(raw), library, base, sink);
-    let ca_files = fill(&mut resolver, &mut model, Some((raw, apex, &records)), errors_before, raw.whole && part_whole);
-    add_static_https(&model, &mut records);
+    let mut owners = Owners::group(apex, records);
+    let ca_files = fill(&mut resolver, &mut model, Some((raw, apex, &owners)), errors_before, raw.whole && part_whole);
+    let https = static_https(&model, &owners);
+    if !https.is_empty() {
+        let mut records = owners.into_records();
+        records.extend(https);
+        owners = Owners::group(apex, records);
+    }
     if part_whole && raw.whole {
-        masters::check(&model, &records, true, sink);
+        masters::check(&model, &owners, true, sink);
     }
     let library_files = resolver.library_files(library);
     let misses_library = resolver.misses_library.get();
-    Assembled { model, records, ca_files, unsound: resolver.unsound, misses_library, library_files }
+    Assembled { model, owners, ca_files, unsound: resolver.unsound, misses_library, library_files }
 }
 
 /// Checks the libraries by themselves: whatever is wrong with their items is said even if no zone uses them.
@@ -83,7 +89,7 @@ pub(super) fn check_library(library: &Library, base: &Defaults, sink: &Sink) {
 fn fill<'a>(
     resolver: &mut Resolver<'a>,
     model: &mut ZoneModel,
-    zone: Option<(&'a RawFile, &Name, &Records)>,
+    zone: Option<(&'a RawFile, &Name, &Owners)>,
     errors_before: usize,
     whole: bool,
 ) -> Vec<(String, Located<PathBuf>)> {
@@ -121,23 +127,31 @@ fn fill<'a>(
     whole.lacking();
     whole.empty_ends();
     whole.sizes();
-    if let Some((_, _, records)) = zone {
+    if let Some((_, _, owners)) = zone {
         whole.unused(resolver, &attached.used);
-        whole.static_records(records, |place| spot_of(model, place));
+        whole.static_records(owners, |place| spot_of(model, place));
     }
     attached.ca_files
 }
 
 /// HTTPS records of steered names that are the same for everybody.
-fn add_static_https(model: &ZoneModel, records: &mut Records) {
+fn static_https(model: &ZoneModel, owners: &Owners) -> Vec<Record> {
+    let mut path = Labels::new();
+    let mut has = |owner: &Name| {
+        path.set(owner.as_wire());
+        owners.find(&path, path.labels()).is_some_and(|owner| owners.rrsets(owner).any(|(rtype, _)| rtype == RecordType::HTTPS))
+    };
+    let mut all = Vec::new();
     for steer in &model.steers {
         let Some(https) = steer.https.as_ref().filter(|https| !https.has_hints) else { continue };
         // One that the files have already was told as an error.
-        if records.iter().any(|record| record.rtype == RecordType::HTTPS && record.owner.eq_ignore_ascii_case(steer.owner.as_wire())) {
+        if has(&steer.owner) {
             continue;
         }
-        records.push(&steer.owner, RecordType::HTTPS, steer.ttl.max, &https.rdata, Place { file: 0, line: https.line });
+        let (owner, place) = (steer.owner.clone(), Place { file: 0, line: https.line });
+        all.push(Record { owner, rtype: RecordType::HTTPS, ttl: steer.ttl.max, rdata: https.rdata.clone(), place });
     }
+    all
 }
 
 fn spot_of(model: &ZoneModel, place: Place) -> Spot {

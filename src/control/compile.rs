@@ -14,8 +14,7 @@ use crate::geo::table::{Facts, Table};
 use crate::policy::model::{Child, MonitorIx, Pool, Steer, Target, ZoneModel};
 use crate::policy::resolve::{self, Class, Client};
 use crate::world::SteeredName;
-use crate::zone::Records;
-use crate::zone::tree::{TooLarge, ZoneTree};
+use crate::zone::tree::ZoneTree;
 
 /// What geography and latency the maps are made from.
 #[derive(Debug)]
@@ -68,8 +67,6 @@ pub struct Root {
 /// Why a zone cannot be compiled.
 #[derive(Debug)]
 pub enum CompileError {
-    /// More data than can be indexed.
-    Tree(TooLarge),
     /// The class map of a steered name.
     Map {
         /// Its owner.
@@ -82,16 +79,9 @@ pub enum CompileError {
 impl std::fmt::Display for CompileError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            CompileError::Tree(error) => write!(f, "{error}"),
             CompileError::Map { name, error } => write!(f, "steered name {name}: {error}"),
         }
     }
-}
-
-/// Makes the tree of one zone.
-pub fn tree(model: &ZoneModel, records: &Records) -> Result<Arc<ZoneTree>, CompileError> {
-    let owners: Vec<Name> = model.steers.iter().map(|steer| steer.owner.clone()).collect();
-    ZoneTree::build(&model.name, records, &owners).map(Arc::new).map_err(CompileError::Tree)
 }
 
 /// Compiles one zone around its tree.

@@ -14,7 +14,6 @@ use crate::geo::latency::{RttProblem, RttTable};
 use crate::geo::table::Table;
 use crate::policy::model::ZoneModel;
 use crate::policy::resolve;
-use crate::zone::Records;
 
 /// A zone as it came from the files.
 #[derive(Clone, Debug)]
@@ -82,7 +81,7 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
     };
     let stale: Vec<Arc<ZoneModel>> = loaded.zones.iter().filter(|zone| is_stale(zone)).filter_map(|zone| zone.model.clone()).collect();
     for mut zone in loaded.zones {
-        let (Some(model), Some(name)) = (&zone.model, &zone.name) else {
+        let (Some(model), Some(name), Some(tree)) = (&zone.model, &zone.name, &zone.tree) else {
             build.bad.push((zone.name, zone.declared_in));
             continue;
         };
@@ -90,7 +89,7 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
         let same = before.filter(|before| before.loaded.content == zone.content);
         let needs_geo = model.steers.iter().any(|steer| resolve::depends_on_client(model, steer.root));
         if let Some(same) = same.filter(|same| !needs_geo || same.geo_hash == build.geo_hash) {
-            zone.records = Records::new();
+            zone.tree = Some(same.parts.tree.clone());
             build.good.push(TakenZone { loaded: zone, kept_why: None, ..same.clone() });
             continue;
         }
@@ -106,7 +105,7 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
             match same {
                 Some(same) => {
                     let why = format!("{} cannot be used; the version before keeps serving", file.display());
-                    zone.records = Records::new();
+                    zone.tree = Some(same.parts.tree.clone());
                     build.good.push(TakenZone { loaded: zone, kept_why: Some(why), ..same.clone() });
                 }
                 None => build.bad.push((zone.name, file)),
@@ -114,13 +113,9 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
             continue;
         }
         let geo_hash = build.geo_hash;
-        let records = std::mem::take(&mut zone.records);
-        let tree = match same {
-            // Only the databases have changed.
-            Some(same) => Ok(same.parts.tree.clone()),
-            None => compile::tree(model, &records),
-        };
-        match tree.and_then(|tree| compile::compile(model, tree, geo, &mut shared)) {
+        // It may be that only the databases have changed.
+        let tree = same.map_or(tree, |same| &same.parts.tree).clone();
+        match compile::compile(model, tree, geo, &mut shared) {
             Ok(parts) => build.good.push(TakenZone { loaded: zone, parts: Arc::new(parts), kept_why: None, geo_hash }),
             Err(error) => {
                 build.problems.push(whole_file(&zone.declared_in, Severity::Error, error.to_string()));

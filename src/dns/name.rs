@@ -70,38 +70,9 @@ impl Name {
 
     /// [`Name::parse`] over octets, for master files that are not UTF-8.
     pub fn parse_octets(text: &[u8], origin: &Name) -> Result<Name, NameError> {
-        match text {
-            b"" => return Err(NameError::Empty),
-            b"@" => return Ok(origin.clone()),
-            b"." => return Ok(Name::root()),
-            _ => {}
-        }
         let mut wire = Vec::with_capacity(text.len() + 2 + origin.wire.len());
-        let mut label_at = 0;
-        wire.push(0);
-        let mut rest = text.iter().copied();
-        let mut absolute = false;
-        while let Some(octet) = rest.next() {
-            absolute = false;
-            let octet = match octet {
-                b'.' => {
-                    close_label(&mut wire, &mut label_at)?;
-                    absolute = true;
-                    continue;
-                }
-                b'\\' => read_escape(&mut rest)?,
-                other => other,
-            };
-            wire.push(octet);
-        }
-        if absolute {
-            // `close_label` left an open empty label, which is the root's.
-            return Self::checked(wire);
-        }
-        close_label(&mut wire, &mut label_at)?;
-        wire.pop();
-        wire.extend_from_slice(&origin.wire);
-        Self::checked(wire)
+        parse_into(text, &origin.wire, &mut wire)?;
+        Ok(Name { wire: wire.into() })
     }
 
     /// Takes octets that must be exactly one uncompressed name.
@@ -162,20 +133,7 @@ impl Name {
 
     /// True for `ancestor` itself and every name below it.
     pub fn is_at_or_below(&self, ancestor: &Name) -> bool {
-        let (own, other) = (&self.wire, &ancestor.wire);
-        if own.len() < other.len() {
-            return false;
-        }
-        let tail_at = own.len() - other.len();
-        own[tail_at..].eq_ignore_ascii_case(other) && self.starts_label_at(tail_at)
-    }
-
-    fn starts_label_at(&self, offset: usize) -> bool {
-        let mut at = 0;
-        while at < offset {
-            at += 1 + usize::from(self.wire[at]);
-        }
-        at == offset
+        is_at_or_below(&self.wire, &ancestor.wire)
     }
 
     /// The same name in lower case (RFC 4343, and the canonical form of RFC 4034 §6.2).
@@ -219,6 +177,19 @@ impl Name {
     }
 }
 
+/// [`Name::is_at_or_below`] over wire forms.
+pub fn is_at_or_below(own: &[u8], ancestor: &[u8]) -> bool {
+    let Some(tail_at) = own.len().checked_sub(ancestor.len()) else { return false };
+    if !own[tail_at..].eq_ignore_ascii_case(ancestor) {
+        return false;
+    }
+    let mut at = 0;
+    while at < tail_at {
+        at += 1 + usize::from(own[at]);
+    }
+    at == tail_at
+}
+
 /// The length of the uncompressed name at the start of `octets`, its root label included; `None` when there is none.
 pub fn wire_len(octets: &[u8]) -> Option<usize> {
     let mut at = 0;
@@ -234,14 +205,60 @@ pub fn wire_len(octets: &[u8]) -> Option<usize> {
     }
 }
 
-fn close_label(wire: &mut Vec<u8>, label_at: &mut usize) -> Result<(), NameError> {
+/// Reads presentation format as [`Name::parse_octets`] does and appends the name's wire form to `out`, which keeps what stands there already; what
+/// was appended when an error was found is to be thrown away. `origin` is a whole name. Without an allocation of its own: zones have millions.
+pub fn parse_into(text: &[u8], origin: &[u8], out: &mut Vec<u8>) -> Result<(), NameError> {
+    let start = out.len();
+    match text {
+        b"" => return Err(NameError::Empty),
+        b"@" => {
+            out.extend_from_slice(origin);
+            return Ok(());
+        }
+        b"." => {
+            out.push(0);
+            return Ok(());
+        }
+        _ => {}
+    }
+    let mut label_at = start;
+    out.push(0);
+    let mut rest = text;
+    let mut absolute = false;
+    while let Some(&octet) = rest.first() {
+        let plain = rest.iter().position(|octet| matches!(octet, b'.' | b'\\')).unwrap_or(rest.len());
+        if plain > 0 {
+            out.extend_from_slice(&rest[..plain]);
+            rest = &rest[plain..];
+            absolute = false;
+        } else if octet == b'.' {
+            close_label(out, start, &mut label_at)?;
+            rest = &rest[1..];
+            absolute = true;
+        } else {
+            let mut octets = rest[1..].iter().copied();
+            out.push(read_escape(&mut octets)?);
+            rest = &rest[rest.len() - octets.len()..];
+            absolute = false;
+        }
+    }
+    if !absolute {
+        close_label(out, start, &mut label_at)?;
+        out.pop();
+        out.extend_from_slice(origin);
+    }
+    // After a final dot `close_label` left an open empty label, which is the root's.
+    if out.len() - start > MAX_NAME_LEN { Err(NameError::NameTooLong) } else { Ok(()) }
+}
+
+fn close_label(wire: &mut Vec<u8>, start: usize, label_at: &mut usize) -> Result<(), NameError> {
     let len = wire.len() - *label_at - 1;
     match len {
         0 => return Err(NameError::EmptyLabel),
         1..=MAX_LABEL_LEN => {}
         _ => return Err(NameError::LabelTooLong),
     }
-    if wire.len() >= MAX_NAME_LEN {
+    if wire.len() - start >= MAX_NAME_LEN {
         return Err(NameError::NameTooLong);
     }
     wire[*label_at] = len as u8;

@@ -9,6 +9,6 @@ pub mod records;
 mod token;
 pub mod tree;
 
-pub use owners::{OwnerId, Owners, Path};
+pub use owners::{Kinds, OwnerId, Owners, Path};
 pub use record::{MAX_TTL, Place, Record, Ttl};
 pub use records::{RecordId, RecordRef, Records};

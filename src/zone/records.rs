@@ -1,6 +1,6 @@
 //! The records of one zone on their way from the files to the tree: end to end in a few large blocks instead of two allocations each.
 //!
-//! A million names with two addresses each take 90 MB here, and the blocks can be freed one by one while the tree is built from them.
+//! A million names with two addresses each take 90 MB here, and the blocks are freed one by one while the tree is built from them.
 
 use super::record::{Place, Record, Ttl};
 use crate::dns::{Name, RecordType};
@@ -16,6 +16,7 @@ pub type RecordId = u32;
 pub struct Records {
     blocks: Vec<Block>,
     len: usize,
+    runs: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -80,23 +81,72 @@ impl Records {
         self.len == 0
     }
 
+    /// How many owners, one that stands in several places counted at each.
+    pub fn runs(&self) -> usize {
+        self.runs
+    }
+
     /// Adds one. `rdata` has at most 65,535 octets.
     pub fn push(&mut self, owner: &Name, rtype: RecordType, ttl: Ttl, rdata: &[u8], place: Place) {
+        self.push_wire(owner.as_wire(), rtype, ttl, rdata, place);
+    }
+
+    /// [`Records::push`] of a name in wire form.
+    pub fn push_wire(&mut self, owner: &[u8], rtype: RecordType, ttl: Ttl, rdata: &[u8], place: Place) {
         if self.blocks.last().is_none_or(|block| block.entries.len() == BLOCK_LEN) {
-            self.blocks.push(Block::default());
+            // The next block is mostly as large as the one before: no copies while it grows, and little room that nobody uses.
+            let room = self.blocks.last_mut().map_or(0, |full| {
+                full.octets.shrink_to_fit();
+                full.octets.len() + full.octets.len() / 16
+            });
+            let entries = if self.blocks.is_empty() { Vec::new() } else { Vec::with_capacity(BLOCK_LEN) };
+            self.blocks.push(Block { octets: Vec::with_capacity(room), entries });
         }
         let Some(block) = self.blocks.last_mut() else { return };
-        let owner = owner.as_wire();
         // The records of a name mostly stand together: its octets are kept once.
         let owner_at = match block.entries.last() {
             Some(last) if block.owner(last) == owner => last.owner_at,
-            _ => append(&mut block.octets, owner),
+            _ => {
+                self.runs += 1;
+                append(&mut block.octets, owner)
+            }
         };
         let rdata_at = append(&mut block.octets, rdata);
         let entry =
             Entry { owner_at, rdata_at, ttl, line: place.line, rdata_len: rdata.len() as u16, rtype, file: place.file, owner_len: owner.len() as u8 };
         block.entries.push(entry);
         self.len += 1;
+    }
+
+    /// Puts the records of a range in order of type, those of one type as they were; false when the range spans blocks.
+    pub(super) fn sort_by_type(&mut self, from: usize, to: usize) -> bool {
+        let Some(block) = self.blocks.get_mut(from / BLOCK_LEN).filter(|_| from < to && from / BLOCK_LEN == (to - 1) / BLOCK_LEN) else {
+            return false;
+        };
+        block.entries[from % BLOCK_LEN..=(to - 1) % BLOCK_LEN].sort_by_key(|entry| entry.rtype);
+        true
+    }
+
+    /// Frees the blocks that lie before a record; those records are no longer there.
+    pub(super) fn forget_before(&mut self, id: RecordId) {
+        let whole = id as usize / BLOCK_LEN;
+        // Only the last one of them can still be there: this is called often.
+        if let Some(block) = whole.checked_sub(1).and_then(|at| self.blocks.get_mut(at)) {
+            *block = Block::default();
+        }
+    }
+
+    /// The record behind the last one that has the very owner of `id` and stands in its block.
+    pub(super) fn run_end(&self, id: RecordId) -> RecordId {
+        let block = &self.blocks[id as usize / BLOCK_LEN];
+        let from = id as usize % BLOCK_LEN;
+        let owner_at = block.entries[from].owner_at;
+        id + block.entries[from..].iter().take_while(|entry| entry.owner_at == owner_at).count() as RecordId
+    }
+
+    /// The type of a record.
+    pub(super) fn rtype(&self, id: RecordId) -> RecordType {
+        self.blocks[id as usize / BLOCK_LEN].entries[id as usize % BLOCK_LEN].rtype
     }
 
     /// One record.

@@ -31,17 +31,38 @@ pub(super) enum Octet {
     Special,
 }
 
-pub(super) fn classify(octet: u8) -> Octet {
-    match octet {
-        b' ' | b'\t' | b'\r' => Octet::Blank,
-        b'\n' => Octet::LineEnd,
-        b'(' | b')' | b';' => Octet::Special,
-        _ => Octet::Word,
+/// By octet. A table, because every octet of a master file is looked at.
+const CLASSES: [Octet; 256] = {
+    let mut classes = [Octet::Word; 256];
+    classes[b' ' as usize] = Octet::Blank;
+    classes[b'\t' as usize] = Octet::Blank;
+    classes[b'\r' as usize] = Octet::Blank;
+    classes[b'\n' as usize] = Octet::LineEnd;
+    classes[b'(' as usize] = Octet::Special;
+    classes[b')' as usize] = Octet::Special;
+    classes[b';' as usize] = Octet::Special;
+    classes
+};
+
+/// True for the octets of a word that need no closer look.
+const PLAIN: [bool; 256] = {
+    let mut plain = [true; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        plain[octet] = matches!(CLASSES[octet], Octet::Word) && octet != b'\\' as usize && octet != b'"' as usize;
+        octet += 1;
     }
+    plain
+};
+
+#[inline]
+pub(super) fn classify(octet: u8) -> Octet {
+    CLASSES[usize::from(octet)]
 }
 
 /// Scans the word that starts at `at`, which must be a [`Octet::Word`]. Returns it and where scanning goes on. With `pairs` a quote that
 /// follows an equals sign belongs to the word (`alpn="h2,h3"`, RFC 9460 §2.1).
+#[inline]
 pub(super) fn scan(text: &[u8], at: usize, pairs: bool) -> Result<(Field<'_>, usize), TokenError> {
     if text[at] == b'"' {
         let end = closing_quote(text, at + 1)?;
@@ -49,6 +70,10 @@ pub(super) fn scan(text: &[u8], at: usize, pairs: bool) -> Result<(Field<'_>, us
     }
     let mut end = at;
     while let Some(&octet) = text.get(end) {
+        if PLAIN[usize::from(octet)] {
+            end += 1;
+            continue;
+        }
         match octet {
             b'\\' => match text.get(end + 1) {
                 None | Some(b'\n' | b'\r') => return Err(TokenError::LoneBackslash),

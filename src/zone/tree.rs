@@ -11,7 +11,7 @@
 mod additional;
 mod build;
 mod heap;
-mod index;
+pub(in crate::zone) mod index;
 
 pub use additional::Extra;
 pub use heap::{Node, Rdatas, Rrset};

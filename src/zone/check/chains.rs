@@ -3,6 +3,7 @@
 use super::index::path_of;
 use super::{Checker, Fault, Severity, target_of};
 use crate::dns::{Name, RecordType};
+use crate::zone::Kinds;
 
 /// Names followed from one record. The engine gives up earlier; a loop that is longer is reported by nobody and harms nobody.
 const MAX_STEPS: usize = 64;
@@ -17,8 +18,8 @@ struct Hop {
 impl Checker<'_> {
     /// Reports each loop once, at the first of its CNAMEs as read, or of its DNAMEs when it has no CNAME.
     pub(super) fn loops(&mut self) {
-        for node in 0..self.index.nodes.len() {
-            if self.index.nodes[node].barrier.is_some() {
+        for node in 0..self.index.len() {
+            if !self.index.has(node, Kinds::CNAME.and(Kinds::DNAME)) || self.index.barrier(node).is_some() {
                 continue;
             }
             let aliases: Vec<_> = self.index.rrsets(node).filter(|(rtype, _)| matches!(*rtype, RecordType::CNAME | RecordType::DNAME)).collect();

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::dns::{Name, RecordType};
-use crate::zone::{OwnerId, Owners, Path, RecordRef, Records};
+use crate::zone::{Kinds, OwnerId, Owners, Path, RecordRef};
 
 /// What hides names from the answers of this zone.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -13,72 +13,62 @@ pub(super) struct Barrier {
     pub(super) is_dname: bool,
 }
 
-/// One owner.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Node {
-    pub(super) has_address: bool,
-    pub(super) has_cname: bool,
-    pub(super) has_ns: bool,
-    has_dname: bool,
-    /// The topmost delegation or DNAME strictly above it.
-    pub(super) barrier: Option<Barrier>,
-}
-
 pub(super) struct Index<'a> {
-    owners: Owners<'a>,
+    pub(super) owners: &'a Owners,
     apex_labels: usize,
-    /// By [`OwnerId`].
-    pub(super) nodes: Vec<Node>,
+    /// The topmost delegation or DNAME strictly above each owner, by [`OwnerId`]; empty when there is none in the zone.
+    barriers: Vec<Option<Barrier>>,
     /// There is a delegation or a DNAME somewhere.
     pub(super) has_barriers: bool,
 }
 
 impl<'a> Index<'a> {
     /// Takes the records that are in the zone.
-    pub(super) fn new(apex: &Name, records: &'a Records) -> Index<'a> {
-        let owners = Owners::group(apex, records);
-        let mut index = Index { nodes: vec![Node::default(); owners.len()], owners, apex_labels: apex.label_count(), has_barriers: false };
-        let mut path = Path::new();
-        for at in 0..index.nodes.len() {
-            let mut node = Node::default();
-            for (rtype, _) in index.owners.rrsets(at as OwnerId) {
-                match rtype {
-                    RecordType::A | RecordType::AAAA => node.has_address = true,
-                    RecordType::CNAME => node.has_cname = true,
-                    RecordType::DNAME => node.has_dname = true,
-                    RecordType::NS => node.has_ns = true,
-                    _ => {}
-                }
-            }
-            path.set(index.owners.name(at as OwnerId));
-            index.has_barriers |= node.has_dname || (node.has_ns && path.labels() > index.apex_labels);
-            index.nodes[at] = node;
-        }
+    pub(super) fn new(apex: &Name, owners: &'a Owners) -> Index<'a> {
+        let apex_labels = apex.label_count();
+        let mut index = Index { owners, apex_labels, barriers: Vec::new(), has_barriers: false };
+        index.has_barriers = (0..index.len()).any(|node| index.has(node, Kinds::DNAME) || index.is_cut(node));
         if index.has_barriers {
-            for at in 0..index.nodes.len() {
-                path.set(index.owners.name(at as OwnerId));
-                index.nodes[at].barrier = index.topmost(&path, path.labels());
-            }
+            let mut path = Path::new();
+            let topmost = |node: usize| {
+                path.set(index.name(node));
+                index.topmost(&path, path.labels())
+            };
+            index.barriers = (0..index.len()).map(topmost).collect();
         }
         index
+    }
+
+    /// How many owners.
+    pub(super) fn len(&self) -> usize {
+        self.owners.len()
+    }
+
+    pub(super) fn has(&self, node: usize, kinds: Kinds) -> bool {
+        self.owners.kinds(node as OwnerId).has(kinds)
+    }
+
+    /// The topmost delegation or DNAME strictly above a node.
+    pub(super) fn barrier(&self, node: usize) -> Option<Barrier> {
+        self.barriers.get(node).copied().flatten()
     }
 
     /// The topmost delegation or DNAME among the ancestors of fewer than `below` labels.
     fn topmost(&self, path: &Path, below: usize) -> Option<Barrier> {
         (self.apex_labels..below).find_map(|labels| {
             let at = self.find(path, labels)?;
-            let is_cut = self.is_cut(at, labels);
-            (is_cut || self.nodes[at].has_dname).then_some(Barrier { node: at, is_dname: !is_cut })
+            let is_cut = self.is_cut(at);
+            (is_cut || self.has(at, Kinds::DNAME)).then_some(Barrier { node: at, is_dname: !is_cut })
         })
     }
 
-    fn is_cut(&self, node: usize, labels: usize) -> bool {
-        self.nodes[node].has_ns && labels > self.apex_labels
+    /// Whether it holds NS records and is not the apex.
+    fn is_cut(&self, node: usize) -> bool {
+        self.has(node, Kinds::NS) && !self.is_apex(node)
     }
 
-    pub(super) fn is_apex(&self, node: usize, path: &mut Path) -> bool {
-        path.set(self.name(node));
-        path.labels() == self.apex_labels
+    pub(super) fn is_apex(&self, node: usize) -> bool {
+        self.owners.labels(node as OwnerId) == self.apex_labels
     }
 
     /// Records that are not in the zone.
@@ -96,7 +86,7 @@ impl<'a> Index<'a> {
     }
 
     /// The types of a node, each with the positions of its records.
-    pub(super) fn rrsets(&self, node: usize) -> impl Iterator<Item = (RecordType, Range<usize>)> {
+    pub(super) fn rrsets(&self, node: usize) -> impl Iterator<Item = (RecordType, Range<usize>)> + use<'a> {
         self.owners.rrsets(node as OwnerId)
     }
 
@@ -121,7 +111,7 @@ impl<'a> Index<'a> {
         }
         self.topmost(path, path.labels()).or_else(|| {
             let at = self.find(path, path.labels())?;
-            self.is_cut(at, path.labels()).then_some(Barrier { node: at, is_dname: false })
+            self.is_cut(at).then_some(Barrier { node: at, is_dname: false })
         })
     }
 }

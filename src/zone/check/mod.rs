@@ -15,7 +15,7 @@ use std::ops::Range;
 pub use fault::{Fault, Severity, ZoneFault};
 use index::{Index, path_of};
 
-use super::{Path, Place, RecordRef, Records, rdata};
+use super::{Kinds, Owners, Path, Place, RecordRef, rdata};
 use crate::dns::name::MAX_NAME_LEN;
 use crate::dns::{Name, RecordType};
 
@@ -33,17 +33,16 @@ const RECORD_OVERHEAD: usize = 2 + 10;
 
 /// Checks the static records of a zone. `steered` are names that exist with addresses although no record stands for them. Errors and warnings
 /// come in the order of their places.
-pub fn check(apex: &Name, records: &Records, steered: &BTreeSet<Name>) -> Vec<ZoneFault> {
+pub fn check(apex: &Name, owners: &Owners, steered: &BTreeSet<Name>) -> Vec<ZoneFault> {
     let mut faults = Faults { list: Vec::new(), more: [0; 2], listed: [0; 2] };
-    let index = Index::new(apex, records);
+    let index = Index::new(apex, owners);
     index.outside().for_each(|record| faults.push(Severity::Error, record, Fault::OutOfZone));
     let steered = steered.iter().map(|name| name.to_lowercase().as_wire().to_vec()).collect();
     let mut checker = Checker { apex, index, steered, glue: HashSet::new(), faults };
     checker.glue = checker.glue_names();
     checker.apex();
-    let mut path = Path::new();
-    for node in 0..checker.index.nodes.len() {
-        checker.owner(node, &mut path);
+    for node in 0..checker.index.len() {
+        checker.owner(node);
     }
     checker.loops();
     checker.faults.finish(apex)
@@ -100,7 +99,7 @@ impl Checker<'_> {
         if !self.index.has_barriers {
             return HashSet::new();
         }
-        let sets = (0..self.index.nodes.len()).filter(|node| self.index.nodes[*node].has_ns).flat_map(|node| self.index.rrsets(node));
+        let sets = (0..self.index.len()).filter(|node| self.index.has(*node, Kinds::NS)).flat_map(|node| self.index.rrsets(node));
         let servers = sets.filter(|(rtype, _)| *rtype == RecordType::NS).flat_map(|(_, range)| range).map(|position| self.index.record(position));
         servers
             .filter_map(target_of)
@@ -120,8 +119,12 @@ impl Checker<'_> {
         }
     }
 
-    fn owner(&mut self, node: usize, path: &mut Path) {
-        let is_apex = self.index.is_apex(node, path);
+    fn owner(&mut self, node: usize) {
+        // Most owners of a large zone: one address of a family is no double, fits any reply and points nowhere.
+        if !self.index.has_barriers && !self.index.has(node, Kinds::MORE) {
+            return;
+        }
+        let is_apex = self.index.is_apex(node);
         let rrsets: Vec<(RecordType, Range<usize>)> = self.index.rrsets(node).collect();
         self.cname(node, &rrsets);
         self.barriers(node, is_apex, &rrsets);
@@ -130,17 +133,17 @@ impl Checker<'_> {
             match rtype {
                 RecordType::SOA if !is_apex => self.faults.push(Severity::Error, first, Fault::SoaBelowApex),
                 RecordType::NS if first.is_wildcard() => self.faults.push(Severity::Warning, first, Fault::WildcardNs),
-                RecordType::DS if is_apex || !self.index.nodes[node].has_ns => {
+                RecordType::DS if is_apex || !self.index.has(node, Kinds::NS) => {
                     self.faults.push(Severity::Warning, first, Fault::DsWithoutDelegation);
                 }
                 RecordType::ANAME => self.faults.push(Severity::Warning, first, Fault::AnameIsData),
                 _ => {}
             }
             self.rrset(rtype, range.clone());
-            if rtype == RecordType::NS && !is_apex && self.index.nodes[node].barrier.is_none() {
+            if rtype == RecordType::NS && !is_apex && self.index.barrier(node).is_none() {
                 self.referral(range.clone());
             }
-            if matches!(rtype, RecordType::NS | RecordType::MX | RecordType::SRV) && self.index.nodes[node].barrier.is_none() {
+            if matches!(rtype, RecordType::NS | RecordType::MX | RecordType::SRV) && self.index.barrier(node).is_none() {
                 for position in range {
                     self.target(self.index.record(position), is_apex);
                 }
@@ -150,7 +153,7 @@ impl Checker<'_> {
 
     /// A CNAME stands alone but for what signs it (RFC 4034 §2, §3, §4; RFC 2535 §2.3.5).
     fn cname(&mut self, node: usize, rrsets: &[(RecordType, Range<usize>)]) {
-        if !self.index.nodes[node].has_cname {
+        if !self.index.has(node, Kinds::CNAME) {
             return;
         }
         let beside = [RecordType::CNAME, RecordType::RRSIG, RecordType::NSEC, RecordType::SIG, RecordType::KEY];
@@ -172,14 +175,14 @@ impl Checker<'_> {
     /// | at a delegation | DNAME | error |
     /// | at or below a delegation | anything else | warning: occluded |
     fn barriers(&mut self, node: usize, is_apex: bool, rrsets: &[(RecordType, Range<usize>)]) {
-        let at = &self.index.nodes[node];
-        let (barrier, is_cut) = (at.barrier, at.has_ns && !is_apex && at.barrier.is_none());
+        let barrier = self.index.barrier(node);
+        let is_cut = self.index.has(node, Kinds::NS) && !is_apex && barrier.is_none();
         if barrier.is_none() && !is_cut {
             return;
         }
         let top = barrier.map_or(node, |barrier| barrier.node);
         let top_owner = || Name::from_wire(self.index.name(top)).unwrap_or_else(|_| Name::root());
-        let is_glue = at.has_address && self.glue.contains(&self.index.name(node).to_ascii_lowercase());
+        let is_glue = self.index.has(node, Kinds::ADDRESS) && self.glue.contains(&self.index.name(node).to_ascii_lowercase());
         for (rtype, range) in rrsets {
             let first = self.index.record(range.start);
             let signs = matches!(*rtype, RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3);
@@ -260,7 +263,7 @@ impl Checker<'_> {
         let Some(target) = target_of(record).filter(|target| !target.is_root() && target.is_at_or_below(self.apex)) else { return };
         let path = path_of(target.as_wire());
         let node = self.index.find(&path, path.labels());
-        let (has_address, has_cname) = node.map_or((false, false), |node| (self.index.nodes[node].has_address, self.index.nodes[node].has_cname));
+        let (has_address, has_cname) = node.map_or((false, false), |node| (self.index.has(node, Kinds::ADDRESS), self.index.has(node, Kinds::CNAME)));
         if has_address || self.steers(&path) {
             return;
         }
@@ -297,7 +300,7 @@ impl Checker<'_> {
 
     /// Whether the wildcard at the closest encloser has addresses or an alias (RFC 4592 §3.3.1).
     fn wildcard_answers(&self, path: &Path) -> bool {
-        self.wildcard(path).is_some_and(|node| self.index.nodes[node].has_address || self.index.nodes[node].has_cname)
+        self.wildcard(path).is_some_and(|node| self.index.has(node, Kinds::ADDRESS.and(Kinds::CNAME)))
     }
 
     /// The wildcard that a name which does not exist is made from.

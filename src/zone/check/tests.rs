@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::zone::Records;
 use crate::zone::master::{self, Source};
 
 const HEAD: &str = "$TTL 300\n@ SOA ns1 host 1 1 1 1 1\n@ NS ns1\nns1 A 192.0.2.1\n";
@@ -13,7 +14,7 @@ fn faults(text: &str, steered: &[&str]) -> Vec<String> {
     assert_eq!(parsed.errors, [], "{text}");
     let steered = steered.iter().map(|name| Name::parse(name, &apex).expect("a name")).collect();
     let show = |fault: ZoneFault| format!("{}:{} {fault}", fault.place.line, if fault.severity == Severity::Error { "E" } else { "W" });
-    check(&apex, &records, &steered).into_iter().map(show).collect()
+    check(&apex, &Owners::group(&apex, records), &steered).into_iter().map(show).collect()
 }
 
 /// Lines are counted from the first one behind [`HEAD`], which is 5.
@@ -146,7 +147,7 @@ fn records_out_of_the_zone_are_told() {
     let owner = Name::parse_absolute("example.net.").expect("a name");
     let mut records = Records::new();
     records.push(&owner, RecordType::A, 1, &[192, 0, 2, 1], Place { file: 0, line: 9 });
-    let found = check(&apex, &records, &BTreeSet::new());
+    let found = check(&apex, &Owners::group(&apex, records), &BTreeSet::new());
     assert!(found.iter().any(|fault| fault.fault == Fault::OutOfZone && fault.place.line == 9));
 }
 

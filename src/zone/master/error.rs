@@ -97,6 +97,11 @@ pub enum MasterFault {
         /// The resolver's reason.
         reason: String,
     },
+    /// The file could not be read to its end.
+    Unreadable {
+        /// The system's reason.
+        reason: String,
+    },
     /// A file that includes itself, directly or not.
     IncludeCycle {
         /// The file.
@@ -156,6 +161,7 @@ impl fmt::Display for MasterFault {
             MasterFault::UnknownDirective { found } => write!(f, "found {found:?}, expected $ORIGIN, $TTL, $INCLUDE or $GENERATE"),
             MasterFault::DirectiveForm { form } => write!(f, "found another form, expected {form}"),
             MasterFault::Include { found, reason } => write!(f, "cannot include {found:?}: {reason}"),
+            MasterFault::Unreadable { reason } => write!(f, "cannot be read to its end: {reason}"),
             MasterFault::IncludeCycle { found } => {
                 write!(f, "found {}, which is being read already, expected a file that does not include itself", found.display())
             }

@@ -7,7 +7,8 @@
 //!                           $INCLUDE ──▶ include(name, from) ─┘  one level deeper, own origin and owner
 //! ```
 //!
-//! This module opens no files: the caller resolves `$INCLUDE` and decides what may be read.
+//! This module opens no files: the caller resolves `$INCLUDE` and decides what may be read. A long file may come in parts ([`parse_stream`]): what
+//! is kept of it is a window that ends where an entry does.
 
 mod error;
 mod generate;
@@ -16,11 +17,12 @@ mod scan;
 use std::path::{Path, PathBuf};
 
 pub use error::{MasterError, MasterFault};
-use scan::{Entry, Head, Scanner};
+use scan::{BYTE_ORDER_MARK, Entry, Head, Scanner, Step};
 
 use super::rdata::{self, Field};
 use super::token::{period, shown, unescape_into};
 use super::{MAX_TTL, Place, Records, Ttl};
+use crate::dns::name::{is_at_or_below, parse_into};
 use crate::dns::{Name, RecordType};
 
 /// How deep files may include files: deeper nesting is a mistake.
@@ -32,10 +34,13 @@ pub const MAX_ERRORS: usize = 100;
 /// The most words of one record: 65,535 empty texts fill one, and every type once fits a bitmap.
 pub const MAX_WORDS: usize = 70_000;
 
+/// How much of a long file is in memory at a time; an entry that is longer makes it grow.
+const WINDOW_LEN: usize = 1 << 18;
+
 /// A master file to read.
 #[derive(Clone, Debug)]
 pub struct Source<'a> {
-    /// Its octets.
+    /// Its octets; with [`parse_stream`] the first of them.
     pub text: &'a [u8],
     /// As the user named it.
     pub file: PathBuf,
@@ -59,8 +64,27 @@ pub struct Parsed {
 /// Resolves an `$INCLUDE`: the name as written and the including file give the file's name and octets, or the reason why not.
 pub type Include<'a> = dyn FnMut(&str, &Path) -> Result<(PathBuf, Vec<u8>), String> + 'a;
 
+/// Gives the next octets of a file: fills the front of what it gets and says how many; 0 at the end. An error in words ends the file.
+pub type More<'a> = dyn FnMut(&mut [u8]) -> Result<usize, String> + 'a;
+
 /// Reads a master file; adds every good record to `records`, in order. Linear in the octets.
 pub fn parse(source: Source<'_>, include: &mut Include<'_>, records: &mut Records) -> Parsed {
+    run(source, include, records, |parser, text, open| {
+        parser.part(text, true, open);
+    })
+}
+
+/// [`parse`] of a file whose octets behind [`Source::text`] come from `more`.
+pub fn parse_stream(source: Source<'_>, more: &mut More<'_>, include: &mut Include<'_>, records: &mut Records) -> Parsed {
+    run(source, include, records, |parser, text, open| parser.stream(text, more, open))
+}
+
+fn run<'a>(
+    source: Source<'a>,
+    include: &'a mut Include<'a>,
+    records: &'a mut Records,
+    read: impl FnOnce(&mut Parser<'_>, &[u8], &mut Open),
+) -> Parsed {
     let Source { text, file, origin, default_ttl, first_file } = source;
     let mut parser = Parser {
         apex: &origin,
@@ -70,23 +94,26 @@ pub fn parse(source: Source<'_>, include: &mut Include<'_>, records: &mut Record
         records,
         files: vec![file],
         errors: Vec::new(),
-        stack: Vec::new(),
+        stack: vec![0],
         includes: 0,
         directive_ttl: None,
         last_ttl: None,
         soa_minimum: None,
+        rdata: Vec::new(),
     };
-    parser.file(text, 0, origin.clone());
+    read(&mut parser, text, &mut Open::new(0, origin.clone()));
     Parsed { files: parser.files, errors: parser.errors }
 }
 
 /// Whose record a line that starts with a blank is.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum LastOwner {
     /// Nobody's: no record stands above.
     None,
     /// That of an owner that was wrong: told once, the lines below it are passed over.
     Bad,
-    Known(Name),
+    /// [`Open::owner`].
+    Known,
 }
 
 /// The state of one file; the zone's is the [`Parser`]'s.
@@ -94,8 +121,21 @@ struct Open {
     /// Index into the parser's files.
     file: usize,
     origin: Name,
-    owner: LastOwner,
+    last_owner: LastOwner,
+    /// Wire form, case as written.
+    owner: Vec<u8>,
+    /// What the owner was read from under this origin: the records of a name mostly stand together. Empty when that does not hold.
+    owner_text: Vec<u8>,
+    /// Of the entry that is being looked at, from 1.
     line: u32,
+    /// Of the next octet to be scanned.
+    next_line: u32,
+}
+
+impl Open {
+    fn new(file: usize, origin: Name) -> Open {
+        Open { file, origin, last_owner: LastOwner::None, owner: Vec::new(), owner_text: Vec::new(), line: 1, next_line: 1 }
+    }
 }
 
 struct Parser<'a> {
@@ -114,30 +154,58 @@ struct Parser<'a> {
     /// The last TTL on a record (RFC 1035 §5.1).
     last_ttl: Option<Ttl>,
     soa_minimum: Option<Ttl>,
+    /// Room for the data of one record.
+    rdata: Vec<u8>,
 }
 
 impl Parser<'_> {
-    fn file(&mut self, text: &[u8], file: usize, origin: Name) {
-        self.stack.push(file);
-        let mut open = Open { file, origin, owner: LastOwner::None, line: 0 };
-        let mut scanner = Scanner::new(text);
+    /// Reads a file in windows.
+    fn stream(&mut self, text: &[u8], more: &mut More<'_>, open: &mut Open) {
+        let mut window = text.to_vec();
+        loop {
+            let held = window.len();
+            // Twice what an unfinished entry has: however long it is, its octets are scanned twice at most.
+            window.resize((2 * held).max(WINDOW_LEN), 0);
+            let (read, trouble) = read_full(more, &mut window[held..]);
+            let is_last = held + read < window.len();
+            window.truncate(held + read);
+            if let Some(reason) = trouble {
+                // What was read last may be half an entry.
+                open.line = open.next_line;
+                return self.complain(open, MasterFault::Unreadable { reason });
+            }
+            let used = self.part(&window, is_last, open);
+            if is_last || self.is_full() {
+                return;
+            }
+            window.drain(..used);
+        }
+    }
+
+    /// Reads a file or a part of one; returns how many octets are done with.
+    fn part(&mut self, text: &[u8], is_last: bool, open: &mut Open) -> usize {
+        // Editors on some systems put a byte order mark in front.
+        let mark = if open.next_line == 1 && text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        let mut scanner = Scanner::new(&text[mark..], open.next_line, is_last);
         let mut entry = Entry::default();
-        while !self.is_full() && scanner.next(&mut entry) {
+        while !self.is_full() && scanner.next(&mut entry) == Step::Entry {
             open.line = entry.line;
             let done = match entry.fault.take() {
                 Some(fault) => {
                     if let Head::Owner(owner) = entry.head {
-                        open.owner = self.owner(owner.text, &open.origin).map_or(LastOwner::Bad, LastOwner::Known);
+                        let _ = self.set_owner(owner.text, open);
                     }
                     Err(fault)
                 }
-                None => self.entry(&entry, &mut open),
+                None => self.entry(&entry, open),
             };
             if let Err(kind) = done {
-                self.complain(&open, kind);
+                self.complain(open, kind);
             }
         }
-        self.stack.pop();
+        let (used, line) = scanner.place();
+        open.next_line = line;
+        mark + used
     }
 
     fn is_full(&self) -> bool {
@@ -155,20 +223,16 @@ impl Parser<'_> {
     fn entry(&mut self, entry: &Entry<'_>, open: &mut Open) -> Result<(), MasterFault> {
         match entry.head {
             Head::Directive(directive) => return self.directive(directive, &entry.words, open),
-            Head::Owner(owner) => {
-                open.owner = LastOwner::Bad;
-                open.owner = LastOwner::Known(self.owner(owner.text, &open.origin)?);
-            }
+            Head::Owner(owner) => self.set_owner(owner.text, open)?,
             Head::SameOwner => {}
         }
-        let place = self.place(open);
-        let owner = match &open.owner {
+        match open.last_owner {
             LastOwner::None => return Err(MasterFault::NoOwner),
             LastOwner::Bad => return Ok(()),
-            LastOwner::Known(owner) => owner,
-        };
+            LastOwner::Known => {}
+        }
         let rtype = entry.rtype.ok_or(MasterFault::NoType)?;
-        self.record(owner, entry.ttl, rtype, &entry.words, &open.origin, place)
+        self.record(open, entry.ttl, rtype, &entry.words)
     }
 
     fn place(&self, open: &Open) -> Place {
@@ -176,26 +240,29 @@ impl Parser<'_> {
         Place { file: self.first_file.saturating_add(open.file as u16), line: open.line }
     }
 
-    fn owner(&self, text: &[u8], origin: &Name) -> Result<Name, MasterFault> {
-        let owner = Name::parse_octets(text, origin).map_err(|error| MasterFault::Name { found: shown(text), error })?;
-        if !owner.is_at_or_below(self.apex) {
+    /// Makes `text` the owner of this record and of those below that give none.
+    fn set_owner(&self, text: &[u8], open: &mut Open) -> Result<(), MasterFault> {
+        if open.last_owner == LastOwner::Known && open.owner_text == text && !text.is_empty() {
+            return Ok(());
+        }
+        open.last_owner = LastOwner::Bad;
+        open.owner.clear();
+        parse_into(text, open.origin.as_wire(), &mut open.owner).map_err(|error| MasterFault::Name { found: shown(text), error })?;
+        if !is_at_or_below(&open.owner, self.apex.as_wire()) {
+            let owner = Name::from_wire(&open.owner).unwrap_or_else(|_| Name::root());
             return Err(MasterFault::OutOfZone { owner, apex: self.apex.clone() });
         }
-        Ok(owner)
+        open.owner_text.clear();
+        open.owner_text.extend_from_slice(text);
+        open.last_owner = LastOwner::Known;
+        Ok(())
     }
 
-    fn record(
-        &mut self,
-        owner: &Name,
-        ttl: Option<Ttl>,
-        rtype: RecordType,
-        words: &[Field<'_>],
-        origin: &Name,
-        place: Place,
-    ) -> Result<(), MasterFault> {
-        let rdata = rdata::parse_fields(rtype, words, origin).map_err(|error| MasterFault::Rdata { rtype, error })?;
+    /// Adds a record of the owner of `open`.
+    fn record(&mut self, open: &Open, ttl: Option<Ttl>, rtype: RecordType, words: &[Field<'_>]) -> Result<(), MasterFault> {
+        rdata::parse_fields_into(rtype, words, &open.origin, &mut self.rdata).map_err(|error| MasterFault::Rdata { rtype, error })?;
         if rtype == RecordType::SOA
-            && let Some(minimum) = rdata.last_chunk::<4>()
+            && let Some(minimum) = self.rdata.last_chunk::<4>()
         {
             self.soa_minimum = Some(u32::from_be_bytes(*minimum).min(MAX_TTL));
         }
@@ -204,7 +271,7 @@ impl Parser<'_> {
         }
         let ttl = self.directive_ttl.filter(|_| ttl.is_none()).or(self.last_ttl).or(self.soa_minimum).or(self.default_ttl);
         let ttl = ttl.ok_or(MasterFault::NoTtl)?;
-        self.records.push(owner, rtype, ttl, &rdata, place);
+        self.records.push_wire(&open.owner, rtype, ttl, &self.rdata, self.place(open));
         Ok(())
     }
 
@@ -214,6 +281,7 @@ impl Parser<'_> {
                 [name] => {
                     open.origin =
                         Name::parse_octets(name.text, &open.origin).map_err(|error| MasterFault::Name { found: shown(name.text), error })?;
+                    open.owner_text.clear();
                     Ok(())
                 }
                 _ => Err(MasterFault::DirectiveForm { form: "$ORIGIN name" }),
@@ -261,7 +329,9 @@ impl Parser<'_> {
                 self.files.len() - 1
             }
         };
-        self.file(&text, file, origin);
+        self.stack.push(file);
+        self.part(&text, true, &mut Open::new(file, origin));
+        self.stack.pop();
         Ok(())
     }
 
@@ -277,22 +347,37 @@ impl Parser<'_> {
             scan::read_head(word, &mut ttl, &mut rtype)?;
             used += 1;
         }
-        let (rtype, place) = (rtype.ok_or(FORM)?, self.place(open));
+        let rtype = rtype.ok_or(FORM)?;
+        let mut one = Open { line: open.line, ..Open::new(open.file, open.origin.clone()) };
         for at in range.values() {
-            let one = generate::expand(owner.text, at).and_then(|text| {
+            let done = generate::expand(owner.text, at).and_then(|text| {
                 let words = generate::expand_all(&rest[used..], at)?;
                 let words: Vec<Field<'_>> = words.iter().map(|(text, quoted)| Field { text, quoted: *quoted }).collect();
-                let owner = self.owner(&text, &open.origin)?;
-                self.record(&owner, ttl, rtype, &words, &open.origin, place)?;
-                Ok(owner)
+                self.set_owner(&text, &mut one)?;
+                self.record(&one, ttl, rtype, &words)
             });
-            match one {
-                Ok(owner) => open.owner = LastOwner::Known(owner),
-                Err(fault) => return Err(MasterFault::Generated { at, fault: Box::new(fault) }),
+            if let Err(fault) = done {
+                return Err(MasterFault::Generated { at, fault: Box::new(fault) });
             }
+            // Only owners that got their record are those of the lines below.
+            open.owner.clone_from(&one.owner);
+            (open.last_owner, open.owner_text) = (LastOwner::Known, Vec::new());
         }
         Ok(())
     }
+}
+
+/// Fills `room` as far as there is something; an error in words.
+fn read_full(more: &mut More<'_>, room: &mut [u8]) -> (usize, Option<String>) {
+    let mut at = 0;
+    while at < room.len() {
+        match more(&mut room[at..]) {
+            Ok(0) => break,
+            Ok(read) => at += read.min(room.len() - at),
+            Err(reason) => return (at, Some(reason)),
+        }
+    }
+    (at, None)
 }
 
 fn read_ttl(text: &[u8]) -> Result<Ttl, MasterFault> {

@@ -80,7 +80,7 @@ pub(super) fn read_head(word: &Field<'_>, ttl: &mut Option<Ttl>, rtype: &mut Opt
         *ttl = Some(read_ttl(text)?);
         return Ok(());
     }
-    if text.eq_ignore_ascii_case(b"IN") || text.eq_ignore_ascii_case(b"CLASS1") {
+    if text == b"IN" || text.eq_ignore_ascii_case(b"IN") || text.eq_ignore_ascii_case(b"CLASS1") {
         return Ok(());
     }
     *rtype = match text {
@@ -100,34 +100,58 @@ pub(super) fn read_head(word: &Field<'_>, ttl: &mut Option<Ttl>, rtype: &mut Opt
     Err(if other_class { MasterFault::Class { found: shown(text) } } else { MasterFault::UnknownType { found: shown(text) } })
 }
 
-/// Walks the octets of one file.
+/// Walks the octets of one file, or a part of one that begins where an entry does.
 pub(super) struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
     line: u32,
+    /// Nothing follows.
+    is_last: bool,
 }
 
+/// What a scanner came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// An entry that is not empty.
+    Entry,
+    /// The part ends, perhaps in the middle of an entry, which starts at [`Scanner::place`].
+    More,
+    /// The file ends.
+    End,
+}
+
+/// Editors on some systems put a byte order mark in front.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 impl<'a> Scanner<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Scanner<'a> {
-        // Editors on some systems put a byte order mark in front.
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        Scanner { text, at: 0, line: 1 }
+    /// `line` is that of the first octet, from 1.
+    pub(super) fn new(text: &'a [u8], line: u32, is_last: bool) -> Scanner<'a> {
+        Scanner { text, at: 0, line, is_last }
     }
 
-    /// Fills `entry` with the next one that is not empty; false at the end of the file.
-    pub(super) fn next(&mut self, entry: &mut Entry<'a>) -> bool {
+    /// Where it stands: octets that are done with, and the line.
+    pub(super) fn place(&self) -> (usize, u32) {
+        (self.at, self.line)
+    }
+
+    /// Fills `entry` with the next one that is not empty.
+    pub(super) fn next(&mut self, entry: &mut Entry<'a>) -> Step {
         while self.at < self.text.len() {
+            let before = self.place();
             entry.start(self.line);
-            self.entry(entry);
+            if !self.entry(entry) && !self.is_last {
+                (self.at, self.line) = before;
+                return Step::More;
+            }
             if !entry.is_empty() {
-                return true;
+                return Step::Entry;
             }
         }
-        false
+        if self.is_last { Step::End } else { Step::More }
     }
 
-    /// Scans up to and including the line feed that ends the entry.
-    fn entry(&mut self, entry: &mut Entry<'a>) {
+    /// Scans up to and including the line feed that ends the entry; false when the octets end first.
+    fn entry(&mut self, entry: &mut Entry<'a>) -> bool {
         let mut depth = 0u32;
         let mut first = self.text.get(self.at).is_some_and(|&octet| token::classify(octet) != Octet::Blank);
         while let Some(&octet) = self.text.get(self.at) {
@@ -137,7 +161,7 @@ impl<'a> Scanner<'a> {
                     self.at += 1;
                     self.line += 1;
                     if depth == 0 {
-                        return;
+                        return true;
                     }
                 }
                 Octet::Special => {
@@ -165,6 +189,7 @@ impl<'a> Scanner<'a> {
         if depth > 0 {
             entry.fail(MasterFault::UnclosedParenthesis);
         }
+        false
     }
 
     /// Up to the line feed, which stays.

@@ -7,15 +7,16 @@ use super::additional::has_targets;
 use super::heap::{Heap, NewNode, NewRrset};
 use super::index::Index;
 use super::{Links, NO_NODE, NO_STEER, Negative, NodeId, TooLarge, ZoneTree, compressible, hash_name};
+use crate::dns::name::MAX_NAME_LEN;
 use crate::dns::{Name, RecordType};
-use crate::zone::{OwnerId, Owners, Path, Records, rdata};
+use crate::zone::{Kinds, OwnerId, Owners, Path, rdata};
 
 impl ZoneTree {
-    /// Builds the tree of `apex` from records inside the zone and the owners of steered names (index in the slice = index in the model).
-    /// Records that `zone::check` objects to are not looked for here; an RRset takes the smallest TTL among its records (RFC 2181 §5.2).
-    pub fn build(apex: &Name, records: &Records, steered: &[Name]) -> Result<ZoneTree, TooLarge> {
+    /// Builds the tree of `apex` from records inside the zone and the owners of steered names (index in the slice = index in the model). The
+    /// records are freed on the way. Those that `zone::check` objects to are not looked for here; an RRset takes the smallest TTL among its
+    /// records (RFC 2181 §5.2).
+    pub fn build(apex: &Name, mut owners: Owners, steered: &[Name]) -> Result<ZoneTree, TooLarge> {
         let apex = apex.to_lowercase();
-        let owners = Owners::group(&apex, records);
         let plan = Plan::of(&apex, &owners, steered);
         let tree = ZoneTree {
             apex,
@@ -30,8 +31,11 @@ impl ZoneTree {
             negative: Negative::default(),
         };
         let mut builder = Builder { tree, path: Path::new(), block: Vec::new(), data: Vec::new(), linked: Vec::new(), with_targets: Vec::new() };
-        for owner in (0..owners.len() as OwnerId).filter(|owner| plan.exists(&owners, *owner)) {
-            builder.owner(&owners, owner, &plan)?;
+        for owner in 0..owners.len() as OwnerId {
+            if plan.exists(&owners, owner) {
+                owners.forget_before(owner);
+                builder.owner(&owners, owner, &plan)?;
+            }
         }
         for name in &plan.bare {
             builder.bare(name, &plan)?;
@@ -54,7 +58,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(apex: &Name, owners: &Owners<'_>, steered: &[Name]) -> Plan {
+    fn of(apex: &Name, owners: &Owners, steered: &[Name]) -> Plan {
         let mut path = Path::new();
         let mut plan = Plan {
             apex_labels: apex.label_count(),
@@ -67,15 +71,16 @@ impl Plan {
         path.set(apex.as_wire());
         plan.bare_from(&path, plan.apex_labels, owners, &mut seen);
         for owner in 0..owners.len() as OwnerId {
-            if !plan.exists(owners, owner) {
+            let kinds = owners.kinds(owner);
+            let is_barrier = kinds.has(Kinds::DNAME) || kinds.has(Kinds::NS) && owners.labels(owner) != plan.apex_labels;
+            let is_deep = owners.labels(owner) > plan.apex_labels + 1;
+            if !(is_barrier || is_deep || kinds.has(Kinds::WILDCARD)) || !plan.exists(owners, owner) {
                 continue;
             }
             path.set(owners.name(owner));
             plan.bare_from(&path, path.labels().saturating_sub(1), owners, &mut seen);
             plan.note(&path, path.labels());
-            let is_apex = path.labels() == plan.apex_labels;
-            let is_barrier = |rtype| rtype == RecordType::DNAME || (rtype == RecordType::NS && !is_apex);
-            if owners.rrsets(owner).any(|(rtype, _)| is_barrier(rtype)) {
+            if is_barrier {
                 plan.barriers.insert(path.whole().1);
             }
         }
@@ -89,16 +94,13 @@ impl Plan {
     }
 
     /// False for names that are there for NSEC3 alone: they do not exist for questions (RFC 5155 §7.2.8).
-    fn exists(&self, owners: &Owners<'_>, owner: OwnerId) -> bool {
+    fn exists(&self, owners: &Owners, owner: OwnerId) -> bool {
         let signs = |rtype| matches!(rtype, RecordType::NSEC3 | RecordType::RRSIG);
-        let mut types = owners.rrsets(owner).map(|(rtype, _)| rtype);
-        !types.any(|rtype| rtype == RecordType::NSEC3)
-            || owners.name(owner).len() == self.apex_len
-            || owners.rrsets(owner).any(|(rtype, _)| !signs(rtype))
+        !owners.kinds(owner).has(Kinds::NSEC3) || owners.name(owner).len() == self.apex_len || owners.rrsets(owner).any(|(rtype, _)| !signs(rtype))
     }
 
     /// Adds the name of `labels` and those above it up to the apex, as far as nobody owns them.
-    fn bare_from(&mut self, path: &Path, labels: usize, owners: &Owners<'_>, seen: &mut HashSet<Vec<u8>>) {
+    fn bare_from(&mut self, path: &Path, labels: usize, owners: &Owners, seen: &mut HashSet<Vec<u8>>) {
         for labels in (self.apex_labels..=labels).rev() {
             if owners.find(path, labels).is_some_and(|owner| self.exists(owners, owner)) || !seen.insert(path.suffix(labels).0.to_vec()) {
                 return;
@@ -115,9 +117,14 @@ impl Plan {
         }
     }
 
+    /// False when no name of the zone needs links but for what [`Plan::linked`] holds.
+    fn has_barriers(&self) -> bool {
+        !self.barriers.is_empty()
+    }
+
     fn is_linked(&self, path: &Path) -> bool {
         let is_below = || (self.apex_labels..path.labels()).any(|labels| self.barriers.contains(&path.suffix(labels).1));
-        self.linked.contains(&path.whole().1) || (!self.barriers.is_empty() && is_below())
+        self.linked.contains(&path.whole().1) || (self.has_barriers() && is_below())
     }
 }
 
@@ -133,30 +140,42 @@ struct Builder {
 }
 
 impl Builder {
-    fn owner(&mut self, owners: &Owners<'_>, owner: OwnerId, plan: &Plan) -> Result<(), TooLarge> {
-        self.path.set(owners.name(owner));
-        let is_apex = self.path.labels() == plan.apex_labels;
-        let has = |wanted: RecordType| owners.rrsets(owner).any(|(rtype, _)| rtype == wanted);
-        let types = owners.rrsets(owner).count();
-        let node = self.begin(types, has(RecordType::NS) && !is_apex, has(RecordType::DNAME), plan)?;
-        if owners.rrsets(owner).any(|(rtype, _)| has_targets(rtype)) {
+    fn owner(&mut self, owners: &Owners, owner: OwnerId, plan: &Plan) -> Result<(), TooLarge> {
+        let (kinds, hash, labels) = (owners.kinds(owner), owners.hash(owner), owners.labels(owner));
+        let mut name = [0; MAX_NAME_LEN];
+        let name = lower_into(owners.name(owner), &mut name);
+        let is_linked = if plan.has_barriers() {
+            self.path.set(name);
+            plan.is_linked(&self.path)
+        } else {
+            plan.linked.contains(&hash)
+        };
+        let is_cut = kinds.has(Kinds::NS) && labels != plan.apex_labels;
+        let node = NewNode { name, labels: labels as u8, is_cut, has_dname: kinds.has(Kinds::DNAME), is_linked };
+        let node = self.begin(node, hash, owners.rrsets(owner).count())?;
+        if kinds.has(Kinds::MORE) && owners.rrsets(owner).any(|(rtype, _)| has_targets(rtype)) {
             self.with_targets.push(node);
         }
         for (rtype, range) in owners.rrsets(owner) {
-            self.rrset(owners, rtype, range)?;
+            if range.len() == 1 && is_address(rtype) {
+                self.tree.records += 1;
+                let record = owners.record(range.start);
+                self.tree.heap.push_one(rtype, record.ttl, record.rdata);
+            } else {
+                self.rrset(owners, name, rtype, range)?;
+            }
         }
         Ok(())
     }
 
     fn bare(&mut self, name: &[u8], plan: &Plan) -> Result<(), TooLarge> {
         self.path.set(name);
-        self.begin(0, false, false, plan).map(|_| ())
+        let (labels, hash) = (self.path.labels() as u8, self.path.whole().1);
+        self.begin(NewNode { name, labels, is_cut: false, has_dname: false, is_linked: plan.is_linked(&self.path) }, hash, 0).map(|_| ())
     }
 
-    fn begin(&mut self, types: usize, is_cut: bool, has_dname: bool, plan: &Plan) -> Result<NodeId, TooLarge> {
-        let (name, hash) = self.path.whole();
-        let is_linked = plan.is_linked(&self.path);
-        let node = NewNode { name, labels: self.path.labels() as u8, is_cut, has_dname, is_linked };
+    fn begin(&mut self, node: NewNode<'_>, hash: u64, types: usize) -> Result<NodeId, TooLarge> {
+        let is_linked = node.is_linked;
         let id = self.tree.heap.push_node(node, types)?;
         self.tree.index.insert(hash, id);
         self.tree.nodes += 1;
@@ -166,7 +185,8 @@ impl Builder {
         Ok(id)
     }
 
-    fn rrset(&mut self, owners: &Owners<'_>, rtype: RecordType, range: Range<usize>) -> Result<(), TooLarge> {
+    /// `owner` is in lower case.
+    fn rrset(&mut self, owners: &Owners, owner: &[u8], rtype: RecordType, range: Range<usize>) -> Result<(), TooLarge> {
         let mut rdatas: Vec<&[u8]> = Vec::with_capacity(range.len());
         let mut seen = HashSet::new();
         for position in range.clone() {
@@ -178,7 +198,6 @@ impl Builder {
         let ttl = range.map(|position| owners.record(position).ttl).min().unwrap_or(0);
         self.block.clear();
         self.data.clear();
-        let owner = self.path.whole().0;
         let is_compressed = lay_out(owner, rtype, ttl, &rdatas, &mut self.block);
         if is_compressed {
             for rdata in &rdatas {
@@ -237,6 +256,19 @@ impl ZoneTree {
         let wildcard = [b"\x01*", path.whole().0].concat();
         self.probe(hash_name(&wildcard), &wildcard).unwrap_or(NO_NODE)
     }
+}
+
+fn is_address(rtype: RecordType) -> bool {
+    matches!(rtype, RecordType::A | RecordType::AAAA)
+}
+
+/// `name` in lower case, in the front of `room`.
+fn lower_into<'r>(name: &[u8], room: &'r mut [u8; MAX_NAME_LEN]) -> &'r [u8] {
+    let len = name.len().min(MAX_NAME_LEN);
+    room[..len].copy_from_slice(&name[..len]);
+    // Length octets are at most 63, below 'A'.
+    room[..len].make_ascii_lowercase();
+    &room[..len]
 }
 
 /// Lays out an RRset as it answers a question for its own owner; true when names in its data are compressed.

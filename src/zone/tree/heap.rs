@@ -147,6 +147,19 @@ impl Heap {
         Ok(())
     }
 
+    /// [`Heap::push_rrset`] of one record without names in its data, which has at most 65,535 octets: the most of what there is.
+    pub(super) fn push_one(&mut self, rtype: RecordType, ttl: Ttl, rdata: &[u8]) {
+        let [type_high, type_low] = rtype.0.to_be_bytes();
+        let [ttl_0, ttl_1, ttl_2, ttl_3] = ttl.to_be_bytes();
+        let [len_high, len_low] = (rdata.len() as u16).to_be_bytes();
+        let [block_0, block_1, block_2, flags] = ((RECORD_HEAD_LEN + 2 + rdata.len()) as u32).to_le_bytes();
+        let head = [type_low, type_high, 1, 0, ttl_3, ttl_2, ttl_1, ttl_0, block_0, block_1, block_2, flags];
+        let record = [0xc0, 12, type_high, type_low, 0, 1, ttl_0, ttl_1, ttl_2, ttl_3, len_high, len_low];
+        self.octets.extend_from_slice(&head);
+        self.octets.extend_from_slice(&record);
+        self.octets.extend_from_slice(rdata);
+    }
+
     /// Sets the links of a node that was written with room for them.
     pub(super) fn set_links(&mut self, id: NodeId, links: Links) {
         let at = id as usize * ALIGN + FIXED_LEN;

@@ -13,14 +13,14 @@ const SLOTS_PER_HUNDRED: usize = 125;
 const FREE: u64 = u64::MAX;
 
 /// A fixed number of nodes by hash.
-#[derive(Debug)]
-pub(super) struct Index {
+#[derive(Clone, Debug)]
+pub(in crate::zone) struct Index {
     slots: Box<[u64]>,
 }
 
 impl Index {
     /// Room for `nodes`.
-    pub(super) fn with_room(nodes: usize) -> Index {
+    pub(in crate::zone) fn with_room(nodes: usize) -> Index {
         // One slot stays free, so that every search ends.
         let slots = nodes + nodes / 100 * (SLOTS_PER_HUNDRED - 100) + nodes % 100 * (SLOTS_PER_HUNDRED - 100) / 100 + 1;
         Index { slots: vec![FREE; slots].into() }
@@ -32,7 +32,7 @@ impl Index {
     }
 
     /// Adds a node that is not there. Panics when there is no room.
-    pub(super) fn insert(&mut self, hash: u64, node: NodeId) {
+    pub(in crate::zone) fn insert(&mut self, hash: u64, node: NodeId) {
         let mut at = self.start(hash);
         while self.slots[at] != FREE {
             at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
@@ -42,19 +42,19 @@ impl Index {
 
     /// Asks for the cache line that a search for this hash begins with.
     #[inline]
-    pub(super) fn prefetch(&self, hash: u64) {
+    pub(in crate::zone) fn prefetch(&self, hash: u64) {
         self.slots.get(self.start(hash)).into_iter().for_each(prefetch);
     }
 
     /// The first node that a search for this hash would look at.
     #[inline]
-    pub(super) fn candidate(&self, hash: u64) -> Option<NodeId> {
+    pub(in crate::zone) fn candidate(&self, hash: u64) -> Option<NodeId> {
         self.find(hash, |_| true)
     }
 
     /// The node of this hash that `is_it`.
     #[inline]
-    pub(super) fn find(&self, hash: u64, is_it: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+    pub(in crate::zone) fn find(&self, hash: u64, is_it: impl Fn(NodeId) -> bool) -> Option<NodeId> {
         let mut at = self.start(hash);
         loop {
             let slot = *self.slots.get(at)?;
