@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::admin::Explainer;
-use crate::config::{OsFiles, Problem, load};
+use crate::config::{OsFiles, Problem, Severity, load_settings_alone};
 use crate::control::api::Refusal;
 use crate::control::explain::{BadQuestion, Explanation, Wanted, explain};
 use crate::control::load::{Previous, build, read_geo};
@@ -21,9 +21,10 @@ pub(super) struct Running {
 impl Explainer for Running {
     fn explain(&self, name: &str, rtype: &str, client: &str) -> Result<serde_json::Value, Refusal> {
         let wanted = Wanted::parse(name, rtype, client).map_err(|error| invalid(&error))?;
-        let Some(settings) = load(&OsFiles, &self.config).settings else {
+        let (settings, problems) = load_settings_alone(&OsFiles, &self.config);
+        if problems.iter().any(|problem| problem.severity == Severity::Error) {
             return Err(Refusal::Invalid { field: "config".into(), detail: "the configuration file has errors; see meridian check".into() });
-        };
+        }
         let (geo, _) = read_geo(&OsFiles, &settings);
         let explanation = self.world.with_world(|world| explain(world, &geo, &wanted, unix_now(), seed()));
         let text = explanation.to_string();

@@ -55,6 +55,7 @@ pub fn runtime() -> std::io::Result<Runtime> {
 /// Serves until SIGTERM or SIGINT. 0 after a clean stop, 1 when it could not start.
 pub fn run(options: &RunOptions) -> ExitCode {
     start_logging();
+    crate::sys::return_large_blocks();
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -86,6 +87,7 @@ fn start_logging() {
 
 async fn serve(options: &RunOptions) -> ExitCode {
     let mut build = load::build(&OsFiles, &options.config, &Previous::default());
+    crate::sys::return_free_memory();
     for problem in &build.problems {
         eprintln!("{problem}");
     }

@@ -1,26 +1,27 @@
 //! From `meridian.toml` to checked zones: reads every file once, reports every problem of all of them.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::{Files, MAX_TOML_LEN, io_words, lexical};
+use super::known::{Known, KnownZone, TomlParts};
 use super::problem::{Problem, Severity};
 use super::raw::{Defaults, RawFile, RawZone};
+use super::reader::Reader;
 use super::resolve::Library;
 use super::resolve_pool::LIBRARY;
 use super::settings::{self, Settings};
 use super::source::{Located, Sink, Spot};
 use super::zone::{self, MasterPart};
-use super::{hash, masters, read};
+use super::{hash, masters, parallel, read};
 use crate::dns::Name;
-use crate::policy::model::{MonitorKind, ZoneModel};
+use crate::policy::model::{MonitorKind, Region, ZoneModel};
 use crate::zone::tree::ZoneTree;
 
 /// The most zones of one server.
-pub(super) const MAX_ZONES: usize = 50_000;
+pub(super) const MAX_ZONES: usize = 500_000;
 /// The most problems of one file that are listed; a file of another kind altogether would fill the screen.
 pub(super) const MAX_PROBLEMS_PER_FILE: usize = 1000;
 
@@ -30,11 +31,22 @@ pub struct Loaded {
     /// `None` when `meridian.toml` has an error or cannot be read.
     pub settings: Option<Settings>,
     /// Every zone that a file declares, in name order; those without a name last.
-    pub zones: Vec<LoadedZone>,
+    pub zones: Vec<Arc<LoadedZone>>,
     /// All problems of all files, by file and line.
     pub problems: Vec<Problem>,
     /// The zone folder could not be listed, so that `zones` says nothing about what is gone.
     pub zones_unlisted: bool,
+    /// For the next load.
+    pub known: Known,
+}
+
+/// A file that loading a zone takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneSource {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// [`TextHash::of`](super::TextHash::of) what it held.
+    pub hash: u128,
 }
 
 impl Loaded {
@@ -59,62 +71,58 @@ pub struct LoadedZone {
     /// Hash of everything that decides what the zone says: its own texts, the libraries and defaults it uses.
     /// Equal on every machine, whatever folder the files are in.
     pub content: u128,
-    /// Every text that loading it again takes, under the path it was read from: `meridian.toml` and all libraries too.
-    pub sources: BTreeMap<PathBuf, Arc<[u8]>>,
+    /// Every file that loading it again takes, in order: `meridian.toml` and all libraries too.
+    pub sources: Vec<ZoneSource>,
     /// Its own problems, and those of others that keep it from being taken. All of them are in [`Loaded::problems`] too.
     pub problems: Vec<Problem>,
 }
 
 impl LoadedZone {
+    /// A zone of which nothing is known yet.
+    pub(super) fn nothing(name: Option<Name>, declared_in: PathBuf) -> LoadedZone {
+        LoadedZone { name, declared_in, model: None, tree: None, content: 0, sources: Vec::new(), problems: Vec::new() }
+    }
+
     /// Why it was not taken: the first error.
     pub fn why(&self) -> Option<String> {
         self.problems.iter().find(|problem| problem.severity == Severity::Error).map(Problem::to_string)
     }
 }
 
-/// Reads files once and keeps their texts.
-pub(super) struct Reader<'f> {
-    files: &'f dyn Files,
-    /// The folder of `meridian.toml`: what is below it is named relative to it.
-    base: PathBuf,
-    texts: RefCell<BTreeMap<PathBuf, Arc<[u8]>>>,
+/// A TOML file of the zone folder.
+#[derive(Clone)]
+enum Toml {
+    /// It declares a zone and is as it was.
+    Known(KnownZone),
+    Read(Arc<RawFile>, Vec<Problem>),
 }
 
-impl<'f> Reader<'f> {
-    fn new(files: &'f dyn Files, base: &Path) -> Reader<'f> {
-        Reader { files, base: base.to_path_buf(), texts: RefCell::default() }
+impl Toml {
+    fn read(reader: &Reader<'_>, path: &Path) -> Toml {
+        let (raw, problems) = load_toml(reader, path);
+        Toml::Read(Arc::new(raw), problems)
     }
 
-    /// The path as the user names it.
-    pub(super) fn shown(&self, path: &Path) -> PathBuf {
-        let below = path.strip_prefix(&self.base).unwrap_or(path);
-        if below.as_os_str().is_empty() { path.to_path_buf() } else { below.to_path_buf() }
-    }
-
-    /// The content of a file; the error in words.
-    pub(super) fn read(&self, path: &Path) -> Result<Arc<[u8]>, String> {
-        if let Some(text) = self.texts.borrow().get(path) {
-            return Ok(text.clone());
+    fn regions(&self) -> &BTreeMap<String, Located<Region>> {
+        static NONE: BTreeMap<String, Located<Region>> = BTreeMap::new();
+        match self {
+            Toml::Known(known) => known.toml.as_ref().map_or(&NONE, |parts| &parts.regions),
+            Toml::Read(raw, _) => &raw.regions,
         }
-        let text: Arc<[u8]> = self.files.read(path).map_err(|error| io_words(&error))?.into();
-        self.texts.borrow_mut().insert(path.to_path_buf(), text.clone());
-        Ok(text)
     }
 
-    /// The texts of those paths that were read.
-    pub(super) fn sources(&self, paths: impl IntoIterator<Item = PathBuf>) -> BTreeMap<PathBuf, Arc<[u8]>> {
-        let texts = self.texts.borrow();
-        paths.into_iter().filter_map(|path| texts.get(&path).map(|text| (path, text.clone()))).collect()
-    }
-
-    /// The path without links; a path that does not exist is its own.
-    pub(super) fn canonical(&self, path: &Path) -> PathBuf {
-        self.files.canonical(path).unwrap_or_else(|_| path.to_path_buf())
+    fn is_library(&self) -> bool {
+        matches!(self, Toml::Read(raw, _) if raw.zone.is_none())
     }
 }
 
 /// Loads everything that `config_path` leads to. Never fails as a whole: what could not be taken is said in the problems.
 pub fn load(files: &dyn Files, config_path: &Path) -> Loaded {
+    load_again(files, config_path, &Known::default())
+}
+
+/// [`load`], but what `known`, of an earlier load, tells of files that are as they were is not made again.
+pub fn load_again(files: &dyn Files, config_path: &Path, known: &Known) -> Loaded {
     let config_path = lexical(config_path);
     let base = config_path.parent().unwrap_or(Path::new("")).to_path_buf();
     let reader = Reader::new(files, &base);
@@ -124,33 +132,55 @@ pub fn load(files: &dyn Files, config_path: &Path) -> Loaded {
     let entries = list_zones(&reader, &settings, &mut report);
     let zones_unlisted = entries.is_none();
     let entries = entries.unwrap_or_default();
-    let toml: Vec<(RawFile, Vec<Problem>)> = entries.iter().filter(|path| has_extension(path, "toml")).map(|path| load_toml(&reader, path)).collect();
-    report.extend(toml.iter().flat_map(|(_, problems)| problems.iter().cloned()));
+    let paths: Vec<&PathBuf> = entries.iter().filter(|path| has_extension(path, "toml")).collect();
+    let mut toml = parallel::map(&paths, |path| known.toml(&reader, path).map_or_else(|| Toml::read(&reader, path), Toml::Known));
 
     let conflicts = Sink::default();
     agree_on_regions(&toml, &conflicts);
-    let (zone_files, library_files): (Vec<_>, Vec<_>) = toml.into_iter().partition(|(raw, _)| raw.zone.is_some());
-    let (library, library_problems) = make_library(library_files, &settings.defaults, &mut report);
     let region_problems = conflicts.into_problems();
+    let library_files = toml.iter().filter(|file| file.is_library()).filter_map(|file| match file {
+        Toml::Read(raw, problems) => Some((RawFile::clone(raw), problems.clone())),
+        Toml::Known(_) => None,
+    });
+    let (library, library_problems) = make_library(library_files.collect(), &settings.defaults, &mut report);
+    let is_sound = settings_sound && region_problems.is_empty() && library_problems.is_empty();
+    let hash = is_sound.then(|| context_hash(&reader, &settings, &library));
+    if !known.holds_in(hash) {
+        let again: Vec<(&PathBuf, &Toml)> = paths.iter().copied().zip(&toml).collect();
+        toml = parallel::map(&again, |(path, file)| match file {
+            Toml::Known(_) => Toml::read(&reader, path),
+            Toml::Read(..) => Toml::clone(file),
+        });
+    }
+    report.extend(toml.iter().flat_map(|file| if let Toml::Read(_, problems) = file { problems.as_slice() } else { &[] }).cloned());
     report.extend(region_problems.iter().cloned());
 
-    let context =
-        Context { reader: &reader, settings: &settings, library: &library, library_problems: &library_problems, region_problems: &region_problems };
-    let mut taken = Vec::new();
-    let mut zones: Vec<LoadedZone> = zone_files.iter().map(|(raw, problems)| toml_zone(&context, raw, problems, &mut taken)).collect();
-    zones.extend(masters::zones(&context, &entries, &taken, &config_path));
+    let context = Context {
+        reader: &reader,
+        settings: &settings,
+        known,
+        library: &library,
+        library_problems: &library_problems,
+        region_problems: &region_problems,
+    };
+    toml.retain(|file| !file.is_library());
+    let mut made = parallel::map(&toml, |file| match file {
+        Toml::Known(known) => known.clone(),
+        Toml::Read(raw, problems) => toml_zone(&context, raw, problems),
+    });
+    drop(toml);
+    let taken: Vec<PathBuf> = made.iter().filter_map(|zone| zone.toml.as_ref()?.master.clone()).collect();
+    made.extend(masters::zones(&context, &entries, &taken, &config_path));
+    let known = if settings_sound { Known::new(hash, &made, reader.reads()) } else { known.clone() };
+    let mut zones: Vec<Arc<LoadedZone>> = made.into_iter().map(|made| made.zone).collect();
     if !settings_sound {
         // Defaults may be missing or wrong; who takes a zone must know.
-        let first: Vec<Problem> = report
-            .iter()
-            .filter(|problem| problem.severity == Severity::Error && problem.file == reader.shown(&config_path))
-            .take(1)
-            .cloned()
-            .collect();
-        zones.iter_mut().for_each(|zone| {
+        let shown = reader.shown(&config_path);
+        let first = report.iter().find(|problem| problem.severity == Severity::Error && problem.file == shown).cloned();
+        for zone in zones.iter_mut().map(Arc::make_mut) {
             zone.model = None;
-            zone.problems.extend(first.iter().cloned());
-        });
+            zone.problems.extend(first.clone());
+        }
     }
     let mut zones = unique(zones);
     agree_on_hosts(&mut zones);
@@ -161,7 +191,18 @@ pub fn load(files: &dyn Files, config_path: &Path) -> Loaded {
         zones.truncate(MAX_ZONES);
     }
     report.extend(zones.iter().flat_map(|zone| zone.problems.iter().cloned()));
-    Loaded { settings: settings_sound.then_some(settings), zones, problems: sorted(report), zones_unlisted }
+    Loaded { settings: settings_sound.then_some(settings), zones, problems: sorted(report), zones_unlisted, known }
+}
+
+/// What TOML zones depend on beside their own files.
+fn context_hash(reader: &Reader<'_>, settings: &Settings, library: &Library) -> u128 {
+    let mut hash = hash::Fnv128::default();
+    hash.part(format!("{:?} {:?} {:?}", settings.defaults, settings.file, settings.zones_dir).as_bytes());
+    for file in &library.files {
+        hash.part(file.path.as_os_str().as_encoded_bytes());
+        hash.part(&reader.seen(&file.path).map_or(0, |seen| seen.hash).to_be_bytes());
+    }
+    hash.finish()
 }
 
 /// Reads `meridian.toml` by itself: what clients of a running server need. Keys with a problem have their defaults.
@@ -178,7 +219,7 @@ pub fn load_master_alone(files: &dyn Files, file: &Path, origin: &Name) -> (Load
     let reader = Reader::new(files, Path::new(""));
     let file = lexical(file);
     let wanted = masters::Wanted { path: &file, origin: &origin.to_lowercase(), default_ttl: None, first_file: 0, within: &[], named_by: None };
-    let zone = masters::alone(&reader, &wanted, None);
+    let zone = Arc::unwrap_or_clone(masters::alone(&reader, &wanted, None).zone);
     let problems = zone.problems.clone();
     (zone, problems)
 }
@@ -187,6 +228,7 @@ pub fn load_master_alone(files: &dyn Files, file: &Path, origin: &Name) -> (Load
 pub(super) struct Context<'c> {
     pub(super) reader: &'c Reader<'c>,
     pub(super) settings: &'c Settings,
+    pub(super) known: &'c Known,
     library: &'c Library,
     library_problems: &'c [Problem],
     region_problems: &'c [Problem],
@@ -220,20 +262,21 @@ fn toml_text(reader: &Reader<'_>, path: &Path, shown: &Path, sink: &Sink) -> Opt
         );
         return None;
     }
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => Some(text.to_string()),
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(text),
         Err(error) => {
-            let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
+            let bytes = error.as_bytes();
+            let line = bytes[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
             sink.error(&at(line), &[], "not TOML: the text is not UTF-8");
             // The rest may still be looked at.
-            Some(String::from_utf8_lossy(&bytes).into_owned())
+            Some(String::from_utf8_lossy(bytes).into_owned())
         }
     }
 }
 
 /// Files of the zone folder, dotfiles left out; `None` when it cannot be listed.
 fn list_zones(reader: &Reader<'_>, settings: &Settings, report: &mut Vec<Problem>) -> Option<Vec<PathBuf>> {
-    match reader.files.list(&settings.zones_dir) {
+    match reader.list(&settings.zones_dir) {
         Ok(all) => {
             let hidden = |path: &Path| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
             Some(all.into_iter().filter(|path| !hidden(path)).collect())
@@ -295,9 +338,9 @@ fn stem_name(path: &Path) -> Option<Name> {
 }
 
 /// The same region declared twice, in whatever files, is the same: operators address regions across zones.
-fn agree_on_regions(all: &[(RawFile, Vec<Problem>)], sink: &Sink) {
-    let mut first: BTreeMap<&str, &Located<crate::policy::model::Region>> = BTreeMap::new();
-    for (name, region) in all.iter().flat_map(|(raw, _)| &raw.regions) {
+fn agree_on_regions(all: &[Toml], sink: &Sink) {
+    let mut first: BTreeMap<&str, &Located<Region>> = BTreeMap::new();
+    for (name, region) in all.iter().flat_map(Toml::regions) {
         let known = first.entry(name).or_insert(region);
         if known.value != region.value {
             let subject = [format!("region {name:?}")];
@@ -343,8 +386,8 @@ fn make_library(files: Vec<(RawFile, Vec<Problem>)>, base: &Defaults, report: &m
     (library, blocking)
 }
 
-/// Makes one TOML zone. Master files that it takes its static part from are added to `taken`.
-fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Problem], taken: &mut Vec<PathBuf>) -> LoadedZone {
+/// Makes one TOML zone.
+fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Problem]) -> KnownZone {
     let reader = context.reader;
     let sink = Sink::default();
     problems.iter().for_each(|problem| sink.add(problem.clone()));
@@ -352,22 +395,13 @@ fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Problem], taken: 
         context.library_problems.iter().for_each(|problem| sink.add(problem.clone()));
     }
     context.region_problems.iter().filter(|problem| problem.file == *raw.file).for_each(|problem| sink.add(problem.clone()));
-    let mut sources: Vec<PathBuf> = vec![context.settings.file.clone(), raw.path.clone()];
-    sources.extend(context.library.files.iter().map(|file| file.path.clone()));
     let mut decisive: Vec<PathBuf> = vec![raw.path.clone()];
-    let empty = LoadedZone {
-        name: None,
-        declared_in: raw.file.to_path_buf(),
-        model: None,
-        tree: None,
-        content: 0,
-        sources: BTreeMap::new(),
-        problems: Vec::new(),
-    };
-    let Some(zone) = &raw.zone else { return empty };
-    let (mut model, mut tree) = (None, None);
+    let empty = LoadedZone::nothing(None, raw.file.to_path_buf());
+    let Some(zone) = &raw.zone else { return KnownZone::unknown(empty) };
+    let (mut model, mut tree, mut master) = (None, None, None);
     if let Some(apex) = &zone.name {
-        let part = static_part(context, zone, apex, &sink, &mut decisive, taken);
+        let part = static_part(context, zone, apex, &sink, &mut decisive);
+        master = zone.file.as_ref().map(|file| reader.canonical(&file.value));
         let assembled = zone::assemble(raw, zone, apex, context.library, &context.settings.defaults, part, &sink);
         read_ca_files(reader, &assembled.ca_files, &sink, &mut decisive);
         decisive.extend(assembled.library_files);
@@ -381,23 +415,20 @@ fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Problem], taken: 
     if sink.errors() > 0 {
         (model, tree) = (None, None);
     }
-    sources.extend(decisive.iter().cloned());
+    let all = [&context.settings.file, &raw.path].into_iter().chain(context.library.files.iter().map(|file| &file.path)).chain(&decisive);
+    let sources = masters::sources(reader, all.map(PathBuf::as_path));
     let content = content_hash(reader, &decisive, zone.name.as_ref(), &context.settings.defaults);
-    LoadedZone {
-        name: zone.name.clone(),
-        model: model.map(Arc::new),
-        tree,
-        content,
-        sources: reader.sources(sources),
-        problems: sorted(sink.into_problems()),
-        ..empty
-    }
+    let zone =
+        LoadedZone { name: zone.name.clone(), model: model.map(Arc::new), tree, content, sources, problems: sorted(sink.into_problems()), ..empty };
+    let toml = Some(TomlParts { regions: Arc::new(raw.regions.clone()), master });
+    let mut made = KnownZone::new(reader, zone, &raw.path, decisive);
+    made.toml = toml;
+    made
 }
 
 /// The static part from `[zone] file`.
-fn static_part(context: &Context<'_>, zone: &RawZone, apex: &Name, sink: &Sink, decisive: &mut Vec<PathBuf>, taken: &mut Vec<PathBuf>) -> MasterPart {
+fn static_part(context: &Context<'_>, zone: &RawZone, apex: &Name, sink: &Sink, decisive: &mut Vec<PathBuf>) -> MasterPart {
     let Some(file) = &zone.file else { return MasterPart::default() };
-    taken.push(context.reader.canonical(&file.value));
     let within = std::slice::from_ref(&context.settings.zones_dir);
     let subject = ["zone".to_string(), "file".to_string()];
     let wanted = masters::Wanted {
@@ -418,7 +449,7 @@ fn read_ca_files(reader: &Reader<'_>, all: &[(String, Located<PathBuf>)], sink: 
     for (monitor, ca) in all {
         let subject = [monitor.clone(), "ca".to_string()];
         let shown = reader.shown(&ca.value);
-        match reader.read(&ca.value) {
+        match reader.read_shared(&ca.value) {
             Ok(text) if text.windows(27).any(|part| part == b"-----BEGIN CERTIFICATE-----") => decisive.push(ca.value.clone()),
             Ok(_) => sink.error(&ca.at, &subject, format!("found no certificate in {}, expected a PEM file", shown.display())),
             Err(words) => sink.error(&ca.at, &subject, format!("{} cannot be read: {words}", shown.display())),
@@ -443,28 +474,28 @@ pub(super) fn content_hash(reader: &Reader<'_>, decisive: &[PathBuf], name: Opti
     let mut words = String::new();
     let _ = write!(words, "{defaults:?}");
     hash.part(words.as_bytes());
-    let texts = reader.texts.borrow();
     let mut paths: Vec<&PathBuf> = decisive.iter().collect();
     paths.sort();
     paths.dedup();
     for path in paths {
         hash.part(reader.shown(path).as_os_str().as_encoded_bytes());
-        hash.part(texts.get(path).map_or(&[][..], |text| text));
+        hash.part(&reader.seen(path).map_or(0, |seen| seen.hash).to_be_bytes());
     }
     hash.finish()
 }
 
 /// Two files that declare the same zone: neither is taken, and one entry says so.
-fn unique(mut zones: Vec<LoadedZone>) -> Vec<LoadedZone> {
+fn unique(mut zones: Vec<Arc<LoadedZone>>) -> Vec<Arc<LoadedZone>> {
     zones.sort_by(|a, b| (a.name.is_none(), &a.name, &a.declared_in).cmp(&(b.name.is_none(), &b.name, &b.declared_in)));
-    let mut all: Vec<LoadedZone> = Vec::new();
+    let mut all: Vec<Arc<LoadedZone>> = Vec::new();
     for zone in zones {
         match all.last_mut().filter(|last| zone.name.is_some() && last.name == zone.name) {
             Some(first) => {
                 let name = zone.name.as_ref().map(Name::to_string).unwrap_or_default();
                 let text = format!("the zone {name} is declared in {} already; expected one file", first.declared_in.display());
-                first.problems.extend(zone.problems);
-                first.problems.push(Problem { severity: Severity::Error, file: zone.declared_in, line: 0, subject: Vec::new(), text });
+                let first = Arc::make_mut(first);
+                first.problems.extend(zone.problems.iter().cloned());
+                first.problems.push(Problem { severity: Severity::Error, file: zone.declared_in.clone(), line: 0, subject: Vec::new(), text });
                 first.model = None;
             }
             None => all.push(zone),
@@ -474,7 +505,7 @@ fn unique(mut zones: Vec<LoadedZone>) -> Vec<LoadedZone> {
 }
 
 /// A library's pool has one health for all zones: a host that its monitor takes from steered names must be the same everywhere.
-fn agree_on_hosts(zones: &mut [LoadedZone]) {
+fn agree_on_hosts(zones: &mut [Arc<LoadedZone>]) {
     let prefix = format!("{LIBRARY}/");
     let mut first: BTreeMap<(Arc<str>, String), (String, usize)> = BTreeMap::new();
     let mut clashes = Vec::new();
@@ -496,7 +527,7 @@ fn agree_on_hosts(zones: &mut [LoadedZone]) {
         }
     }
     for (at, text) in clashes {
-        let zone = &mut zones[at];
+        let zone = Arc::make_mut(&mut zones[at]);
         zone.model = None;
         let problem = Problem { severity: Severity::Error, file: zone.declared_in.clone(), line: 0, subject: Vec::new(), text };
         if !zone.problems.contains(&problem) {

@@ -2,14 +2,18 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::lexical;
-use super::load::{Context, LoadedZone, Reader, content_hash, has_extension, sorted};
+use super::known::KnownZone;
+use super::load::{Context, LoadedZone, ZoneSource, content_hash, has_extension, sorted};
+use super::parallel;
 use super::problem::{Problem, Severity};
 use super::raw::Defaults;
-use super::source::{Located, Sink, Spot};
+use super::reader::Reader;
+use super::source::{Sink, Spot};
 use crate::dns::Name;
 use crate::policy::model::{SerialSource, ZoneModel};
 use crate::zone::check::Fault;
@@ -45,8 +49,8 @@ pub(super) struct Parsed {
 /// Reads a master file and what it includes.
 pub(super) fn parse(reader: &Reader<'_>, wanted: &Wanted<'_>, sink: &Sink) -> Parsed {
     let shown = reader.shown(wanted.path);
-    let text = match reader.read(wanted.path) {
-        Ok(text) => text,
+    let mut parts = match reader.open(wanted.path) {
+        Ok(parts) => parts,
         Err(words) => {
             match wanted.named_by {
                 Some((at, subject)) => sink.error(at, subject, format!("{} cannot be read: {words}", shown.display())),
@@ -56,25 +60,27 @@ pub(super) fn parse(reader: &Reader<'_>, wanted: &Wanted<'_>, sink: &Sink) -> Pa
         }
     };
     let own_folder = wanted.path.parent().unwrap_or(Path::new("")).to_path_buf();
-    let roots: Vec<PathBuf> = wanted.within.iter().chain([&own_folder]).map(|folder| reader.canonical(folder)).collect();
+    let roots = std::cell::OnceCell::<Vec<PathBuf>>::new();
+    let roots = || roots.get_or_init(|| wanted.within.iter().chain([&own_folder]).map(|folder| reader.canonical(folder)).collect());
     // The parser knows files by the names we give it; relative names start from where they were really read.
     let places = RefCell::new(BTreeMap::from([(shown.clone(), wanted.path.to_path_buf())]));
     let mut include = |name: &str, from: &Path| -> Result<(PathBuf, Vec<u8>), String> {
         let folder = places.borrow().get(from).and_then(|path| path.parent()).unwrap_or(Path::new("")).to_path_buf();
         let path = lexical(&folder.join(name));
         let canonical = reader.canonical(&path);
-        if !roots.iter().any(|root| canonical.starts_with(root)) {
+        if !roots().iter().any(|root| canonical.starts_with(root)) {
             return Err("it is outside the zone folder, and files are included from there only".into());
         }
-        let text = reader.read(&path)?;
+        let text = reader.read_shared(&path)?;
         let shown = reader.shown(&path);
         places.borrow_mut().insert(shown.clone(), path);
         Ok((shown, text.to_vec()))
     };
     let mut records = Records::new();
     let source =
-        master::Source { text: &text, file: shown, origin: wanted.origin.clone(), default_ttl: wanted.default_ttl, first_file: wanted.first_file };
-    let parsed = master::parse(source, &mut include, &mut records);
+        master::Source { text: &[], file: shown, origin: wanted.origin.clone(), default_ttl: wanted.default_ttl, first_file: wanted.first_file };
+    let parsed = master::parse_stream(source, &mut |room| parts.read(room), &mut include, &mut records);
+    parts.finish();
     let whole = parsed.errors.is_empty();
     for error in parsed.errors {
         sink.error(&Spot { file: error.file.as_path().into(), line: error.line }, &[], error.kind.to_string());
@@ -110,49 +116,60 @@ pub(super) fn build_tree(model: &ZoneModel, owners: Owners, file: &Path, sink: &
     tree.map(Arc::new).map_err(|error| sink.error(&Spot { file: file.into(), line: 0 }, &[], error.to_string())).ok()
 }
 
-/// Every zone that is a master file of its own: `[[zones.master]]`, and the `*.zone` of the folder that nobody names.
-pub(super) fn zones(context: &Context<'_>, entries: &[PathBuf], taken: &[PathBuf], config: &Path) -> Vec<LoadedZone> {
+/// Every zone that is a master file of its own: `[[zones.master]]`, and the `*.zone` of the folder that nobody names (`taken`, without links).
+pub(super) fn zones(context: &Context<'_>, entries: &[PathBuf], taken: &[PathBuf], config: &Path) -> Vec<KnownZone> {
     let (reader, settings) = (context.reader, context.settings);
-    let within = std::slice::from_ref(&settings.zones_dir);
     let config_shown: Arc<Path> = reader.shown(config).into();
-    let mut named: Vec<PathBuf> = taken.to_vec();
-    let mut all = Vec::new();
-    for master in &settings.masters {
-        named.push(reader.canonical(&master.file));
-        let at = Located { at: Spot { file: config_shown.clone(), line: master.line }, value: () };
-        let subject = ["zones".to_string(), format!("master {}", master.origin)];
-        let wanted =
-            Wanted { path: &master.file, origin: &master.origin, default_ttl: None, first_file: 0, within, named_by: Some((&at.at, &subject)) };
-        all.push(alone(reader, &wanted, Some(config)));
-    }
-    for path in entries.iter().filter(|path| has_extension(path, "zone") && !named.contains(&reader.canonical(path))) {
-        let origin = path.file_stem().and_then(|stem| stem.to_str()).map(Name::parse_absolute);
-        let text = match origin {
-            Some(Ok(origin)) => {
-                let wanted = Wanted { path, origin: &origin.to_lowercase(), default_ttl: None, first_file: 0, within, named_by: None };
-                all.push(alone(reader, &wanted, Some(config)));
-                continue;
-            }
-            Some(Err(error)) => format!("the file's name gives no zone: {error}"),
-            None => "the file's name gives no zone: it is not UTF-8".to_string(),
+    let named: HashSet<PathBuf> = taken.iter().cloned().chain(settings.masters.iter().map(|master| reader.canonical(&master.file))).collect();
+    let is_named = |path: &Path| !named.is_empty() && named.contains(&reader.canonical(path));
+    let mut jobs: Vec<Job> = settings
+        .masters
+        .iter()
+        .map(|master| Job { path: master.file.clone(), origin: Ok(master.origin.to_lowercase()), line: Some(master.line) })
+        .collect();
+    for path in entries.iter().filter(|path| has_extension(path, "zone") && !is_named(path)) {
+        let origin = match path.file_stem().and_then(|stem| stem.to_str()).map(Name::parse_absolute) {
+            Some(Ok(origin)) => Ok(origin.to_lowercase()),
+            Some(Err(error)) => Err(format!("the file's name gives no zone: {error}")),
+            None => Err("the file's name gives no zone: it is not UTF-8".to_string()),
         };
-        let hint = "; rename it, or give its origin in [[zones.master]]";
-        let problem = Problem { severity: Severity::Error, file: reader.shown(path), line: 0, subject: Vec::new(), text: text + hint };
-        all.push(LoadedZone {
-            name: None,
-            declared_in: reader.shown(path),
-            model: None,
-            tree: None,
-            content: 0,
-            sources: BTreeMap::new(),
-            problems: vec![problem],
-        });
+        jobs.push(Job { path: path.clone(), origin, line: None });
     }
-    all
+    parallel::map(&jobs, |job| job.run(context, config, &config_shown))
+}
+
+/// One zone to be loaded, or why its file is none.
+struct Job {
+    path: PathBuf,
+    origin: Result<Name, String>,
+    /// Of the `[[zones.master]]` that names it.
+    line: Option<u32>,
+}
+
+impl Job {
+    fn run(&self, context: &Context<'_>, config: &Path, config_shown: &Arc<Path>) -> KnownZone {
+        let reader = context.reader;
+        let origin = match &self.origin {
+            Ok(origin) => origin,
+            Err(text) => {
+                let text = format!("{text}; rename it, or give its origin in [[zones.master]]");
+                let problem = Problem { severity: Severity::Error, file: reader.shown(&self.path), line: 0, subject: Vec::new(), text };
+                return KnownZone::unknown(LoadedZone { problems: vec![problem], ..LoadedZone::nothing(None, reader.shown(&self.path)) });
+            }
+        };
+        if let Some(known) = context.known.master(reader, &self.path, origin) {
+            return known;
+        }
+        let within = std::slice::from_ref(&context.settings.zones_dir);
+        let at = Spot { file: config_shown.clone(), line: self.line.unwrap_or_default() };
+        let subject = ["zones".to_string(), format!("master {origin}")];
+        let named_by = self.line.map(|_| (&at, &subject[..]));
+        alone(reader, &Wanted { path: &self.path, origin, default_ttl: None, first_file: 0, within, named_by }, Some(config))
+    }
 }
 
 /// One zone that is a master file and nothing else.
-pub(super) fn alone(reader: &Reader<'_>, wanted: &Wanted<'_>, config: Option<&Path>) -> LoadedZone {
+pub(super) fn alone(reader: &Reader<'_>, wanted: &Wanted<'_>, config: Option<&Path>) -> KnownZone {
     let sink = Sink::default();
     let mut parsed = parse(reader, wanted, &sink);
     let model = ZoneModel { files: std::mem::take(&mut parsed.files), soa_serial: SerialSource::File, ..ZoneModel::empty(wanted.origin.clone()) };
@@ -163,15 +180,24 @@ pub(super) fn alone(reader: &Reader<'_>, wanted: &Wanted<'_>, config: Option<&Pa
         tree = build_tree(&model, owners, &reader.shown(wanted.path), &sink);
     }
     let content = content_hash(reader, &parsed.paths, Some(wanted.origin), &Defaults::default());
-    let sources = reader.sources(parsed.paths.into_iter().chain(config.map(Path::to_path_buf)));
+    let sources = sources(reader, parsed.paths.iter().map(PathBuf::as_path).chain(config));
     let sound = sink.errors() == 0;
-    LoadedZone {
-        name: Some(wanted.origin.clone()),
-        declared_in: reader.shown(wanted.path),
+    let zone = LoadedZone {
         model: sound.then(|| Arc::new(model)),
         tree,
         content,
         sources,
         problems: sorted(sink.into_problems()),
-    }
+        ..LoadedZone::nothing(Some(wanted.origin.clone()), reader.shown(wanted.path))
+    };
+    KnownZone::new(reader, zone, wanted.path, parsed.paths)
+}
+
+/// What loading a zone again takes.
+pub(super) fn sources<'p>(reader: &Reader<'_>, paths: impl IntoIterator<Item = &'p Path>) -> Vec<ZoneSource> {
+    let mut all: Vec<ZoneSource> =
+        paths.into_iter().filter_map(|path| Some(ZoneSource { path: path.to_path_buf(), hash: reader.seen(path)?.hash })).collect();
+    all.sort_by(|a, b| a.path.cmp(&b.path));
+    all.dedup();
+    all
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::compile::{self, GeoSources, SharedMaps, ZoneParts};
 use super::server::{self, Wanted};
-use crate::config::{self, Files, LoadedZone, MemoryFiles, OsFiles, Problem, Settings, Severity};
+use crate::config::{self, Files, Known, LoadedZone, MemoryFiles, OsFiles, Problem, Settings, Severity};
 use crate::dns::Name;
 use crate::geo::classmap::Clip;
 use crate::geo::latency::{RttProblem, RttTable};
@@ -19,7 +19,7 @@ use crate::policy::resolve;
 #[derive(Clone, Debug)]
 pub struct TakenZone {
     /// Texts it was made from, and their hash.
-    pub loaded: LoadedZone,
+    pub loaded: Arc<LoadedZone>,
     /// Compiled.
     pub parts: Arc<ZoneParts>,
     /// Why this is an older version than the files; `None` when it is what they say.
@@ -43,6 +43,8 @@ pub struct Build {
     pub degraded: Vec<String>,
     /// Changes when a database or the latency table does.
     pub geo_hash: u64,
+    /// What the files were, for the next build.
+    pub known: Arc<Known>,
     /// Secrets for DNS cookies.
     pub(super) cookies: Wanted,
     /// The zone folder could not be listed: zones that are not there may be anything but removed.
@@ -63,12 +65,14 @@ impl Build {
 pub struct Previous {
     /// By apex.
     pub zones: HashMap<Name, TakenZone>,
+    /// What the files were.
+    pub known: Arc<Known>,
 }
 
 /// Reads and compiles. Zones whose texts and databases are what they were are taken over from `previous`.
 pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Build {
-    let loaded = config::load(files, config_path);
-    let mut build = Build { problems: loaded.problems, zones_unlisted: loaded.zones_unlisted, ..Build::default() };
+    let loaded = config::load_again(files, config_path, &previous.known);
+    let mut build = Build { problems: loaded.problems, zones_unlisted: loaded.zones_unlisted, known: Arc::new(loaded.known), ..Build::default() };
     let Some(settings) = loaded.settings else { return build };
     build.cookies = server::read_secrets(files, &settings, &mut build);
     let mut sources: Option<GeoSources> = None;
@@ -80,16 +84,15 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
         before.is_none_or(|before| before.loaded.content != zone.content || before.geo_hash != geo_hash)
     };
     let stale: Vec<Arc<ZoneModel>> = loaded.zones.iter().filter(|zone| is_stale(zone)).filter_map(|zone| zone.model.clone()).collect();
-    for mut zone in loaded.zones {
+    for zone in loaded.zones {
         let (Some(model), Some(name), Some(tree)) = (&zone.model, &zone.name, &zone.tree) else {
-            build.bad.push((zone.name, zone.declared_in));
+            build.bad.push((zone.name.clone(), zone.declared_in.clone()));
             continue;
         };
         let before = previous.zones.get(name);
         let same = before.filter(|before| before.loaded.content == zone.content);
         let needs_geo = model.steers.iter().any(|steer| resolve::depends_on_client(model, steer.root));
         if let Some(same) = same.filter(|same| !needs_geo || same.geo_hash == build.geo_hash) {
-            zone.tree = Some(same.parts.tree.clone());
             build.good.push(TakenZone { loaded: zone, kept_why: None, ..same.clone() });
             continue;
         }
@@ -105,10 +108,9 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
             match same {
                 Some(same) => {
                     let why = format!("{} cannot be used; the version before keeps serving", file.display());
-                    zone.tree = Some(same.parts.tree.clone());
                     build.good.push(TakenZone { loaded: zone, kept_why: Some(why), ..same.clone() });
                 }
-                None => build.bad.push((zone.name, file)),
+                None => build.bad.push((zone.name.clone(), file)),
             }
             continue;
         }
@@ -119,7 +121,7 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
             Ok(parts) => build.good.push(TakenZone { loaded: zone, parts: Arc::new(parts), kept_why: None, geo_hash }),
             Err(error) => {
                 build.problems.push(whole_file(&zone.declared_in, Severity::Error, error.to_string()));
-                build.bad.push((zone.name, zone.declared_in));
+                build.bad.push((zone.name.clone(), zone.declared_in.clone()));
             }
         }
     }
@@ -134,7 +136,8 @@ fn find_emptied(files: &dyn Files, previous: &Previous, build: &mut Build) {
         let known = build.good.iter().any(|zone| zone.loaded.name.as_ref() == Some(name))
             || build.bad.iter().any(|(bad, file)| bad.as_ref() == Some(name) || *file == before.loaded.declared_in);
         let declared_in = &before.loaded.declared_in;
-        let is_there = before.loaded.sources.keys().any(|path| path.file_name() == declared_in.file_name() && files.canonical(path).is_ok());
+        let is_there =
+            before.loaded.sources.iter().any(|source| source.path.file_name() == declared_in.file_name() && files.canonical(&source.path).is_ok());
         if !known && is_there {
             let text = format!("declares no zone, but declared {name} before; remove the file if the zone is to go");
             build.problems.push(whole_file(declared_in, Severity::Error, text));

@@ -8,6 +8,7 @@ pub mod compile;
 pub mod explain;
 pub mod handle;
 mod holds;
+mod keeper;
 pub mod load;
 mod maps;
 mod overlays;

@@ -23,6 +23,15 @@ const PRIORITY: u8 = 19;
 /// The name of the thread.
 pub(super) const NAME: &str = "reaper";
 
+/// Left behind a reload: when its turn comes, small blocks go back to the system too. Large ones do so by themselves.
+pub(super) struct Tidy;
+
+impl Drop for Tidy {
+    fn drop(&mut self) {
+        crate::sys::return_free_memory();
+    }
+}
+
 /// Something to free.
 enum Retired {
     /// As soon as nobody else holds it.

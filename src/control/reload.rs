@@ -171,15 +171,32 @@ pub(super) fn move_serial(writer: &mut Writer, name: &Name) {
     }
     zone.serial = zone.serial.saturating_add(1).max(unix_now() as u32);
     zone.serial_content = content;
-    writer.keep_zone(name, false);
+    writer.keep_serial(name);
 }
 
-/// Keeps in the event log what a reload came to: what every zone stands for now, and the databases.
+/// The most zones of one entry in the event log, which has a limit of its own.
+const MAX_LOGGED_ZONES: usize = 200;
+
+/// Keeps in the event log what a reload came to: what became of every zone that is not as before and what it stands for now, and the databases.
 pub(super) fn log(writer: &Writer, report: &ReloadReport) {
-    let contents: Vec<_> = writer.zones.iter().map(|(name, zone)| (name.to_string(), zone.serial_content.clone(), zone.serial)).collect();
+    if writer.store.absent().is_some() {
+        return;
+    }
+    let moved: Vec<&ZoneReload> = report.zones.iter().filter(|zone| zone.outcome != "unchanged").collect();
+    let listed = &moved[..moved.len().min(MAX_LOGGED_ZONES)];
+    let contents: Vec<_> = listed
+        .iter()
+        .filter_map(|zone| {
+            let state = writer.zones.get(&Name::parse_absolute(&zone.zone).ok()?)?;
+            Some((&zone.zone, &state.serial_content, state.serial))
+        })
+        .collect();
     writer.log_event(
         "reload",
-        serde_json::json!({ "zones": report.zones, "failed": report.failed, "contents": contents, "geo": format!("{:016x}", writer.geo_hash) }),
+        serde_json::json!({
+            "zones": listed, "more": moved.len() - listed.len(), "unchanged": report.zones.len() - moved.len(), "failed": report.failed,
+            "contents": contents, "geo": format!("{:016x}", writer.geo_hash),
+        }),
     );
 }
 

@@ -16,13 +16,14 @@ use super::api::{Applied, NewOverlay, Observation, Overlay, Refusal, ReloadRepor
 use super::checks::{self, Checks};
 use super::compile::ZoneParts;
 use super::handle::{Ends, Event};
+use super::keeper::Keeper;
 use super::load::{self, Build, Previous};
 use super::overlays::{self, Effects};
-use super::reaper::Reaper;
+use super::reaper::{Reaper, Tidy};
 use super::server::Jar;
 use super::state::{Dirt, Surroundings, ZoneState};
 use super::{reload, status};
-use crate::config::{self, OsFiles, Settings};
+use crate::config::{self, Known, OsFiles, Settings};
 use crate::dns::Name;
 use crate::store::{Saved, Serial, Store};
 use crate::telemetry::Registry;
@@ -90,7 +91,7 @@ pub struct Writer {
     pub(super) overlays: BTreeMap<u64, Overlay>,
     pub(super) effects: Effects,
     next_overlay_id: u64,
-    /// Serials of the last run, until their zone turns up.
+    /// Serials as they are kept.
     pub(super) serials: BTreeMap<String, Serial>,
     saved_holds: Vec<String>,
     /// A write of `saved_holds` is under way.
@@ -99,6 +100,9 @@ pub struct Writer {
     registry: Registry,
     pub(super) geo_hash: u64,
     pub(super) degraded: Vec<String>,
+    /// What the files were.
+    known: Arc<Known>,
+    keeper: Keeper,
     store_trouble: Option<String>,
     pub(super) dirty: BTreeMap<Name, Dirt>,
     /// Zones came or went, or what holds for all of them changed.
@@ -124,6 +128,7 @@ impl Writer {
     /// Publishes the first world and returns the writer, ready to [`Writer::run`]. Call on a tokio runtime.
     pub fn start(start: Start) -> Writer {
         let (done_sender, done) = mpsc::unbounded_channel();
+        let keeper = Keeper::start(start.store.clone(), start.saved.versions, done_sender.clone());
         let mut writer = Writer {
             ends: start.ends,
             config_path: start.config_path,
@@ -143,6 +148,8 @@ impl Writer {
             registry: start.registry,
             geo_hash: 0,
             degraded: start.degraded,
+            known: Arc::default(),
+            keeper,
             store_trouble: None,
             dirty: BTreeMap::new(),
             index_dirty: true,
@@ -295,10 +302,11 @@ impl Writer {
         }
         self.reloading = true;
         let zones = self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect();
-        let previous = Previous { zones };
+        let previous = Previous { zones, known: self.known.clone() };
         let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
         tokio::task::spawn_blocking(move || {
             let build = Box::new(load::build(&OsFiles, &config_path, &previous));
+            drop(previous);
             let _ = done.send(Done::Built { build, zone, all_or_nothing, reply });
         });
     }
@@ -347,6 +355,7 @@ impl Writer {
             }
             Done::Built { build, zone, all_or_nothing, reply } => {
                 self.reloading = false;
+                self.reaper.other(Tidy);
                 let report = self.take_build(*build, zone, all_or_nothing);
                 self.reload_replies.push((reply, report));
                 if let Some((zone, all_or_nothing, reply)) = self.reloads_waiting.pop_front() {
@@ -369,6 +378,7 @@ impl Writer {
     /// Takes in a build; see [`reload::take`] for what that means zone by zone.
     fn take_build(&mut self, build: Build, zone: Option<String>, all_or_nothing: bool) -> ReloadReport {
         let first = self.generation == 0;
+        self.reaper.other(std::mem::replace(&mut self.known, build.known.clone()));
         let report = reload::take(self, build, zone.as_deref(), all_or_nothing);
         if first {
             for zone in self.zones.values_mut() {
@@ -388,7 +398,10 @@ impl Writer {
             dirt.pools.extend(0..zone.model().pools.len());
         }
         for name in std::mem::take(&mut self.fresh) {
-            self.keep_zone(&name, true);
+            self.keep_serial(&name);
+            if let Some(zone) = self.zones.get(&name).filter(|zone| zone.kept_why.is_none()) {
+                self.keeper.keep(&zone.taken.loaded);
+            }
         }
         self.index_dirty = true;
         reload::log(self, &report);
@@ -488,19 +501,17 @@ impl Writer {
         });
     }
 
-    /// Keeps a zone's serial and texts for the next start, in the background.
-    pub(super) fn keep_zone(&self, name: &Name, with_texts: bool) {
+    /// Keeps a zone's serial for the next start, in the background.
+    pub(super) fn keep_serial(&mut self, name: &Name) {
         let (Some(zone), None) = (self.zones.get(name), self.store.absent()) else { return };
         let serial = Serial { serial: zone.serial, content: zone.serial_content.clone() };
-        let texts = (with_texts && zone.kept_why.is_none()).then(|| zone.taken.loaded.sources.clone());
-        let (store, done, name) = (self.store.clone(), self.done_sender.clone(), name.to_string());
+        let name = name.to_string();
+        if self.serials.insert(name.clone(), serial.clone()).as_ref() == Some(&serial) {
+            return;
+        }
+        let (store, done) = (self.store.clone(), self.done_sender.clone());
         tokio::spawn(async move {
-            let mut kept = store.put_serial(&name, serial).await;
-            if let (Ok(()), Some(texts)) = (&kept, texts) {
-                let texts = texts.iter().map(|(path, octets)| (path.clone(), octets.to_vec())).collect();
-                kept = store.put_zone_version(&name, &texts).await;
-            }
-            if let Err(error) = kept {
+            if let Err(error) = store.put_serial(&name, serial).await {
                 let _ = done.send(Done::Trouble(error.to_string()));
             }
         });
@@ -580,6 +591,7 @@ impl Writer {
         if holds != self.saved_holds {
             let _ = self.store.put_holds(&holds).await;
         }
+        self.keeper.finish().await;
         self.store.close().await;
         if let Some(reply) = reply {
             let _ = reply.send(());

@@ -12,6 +12,7 @@
 
 mod rows;
 mod schema;
+mod texts;
 mod thread;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::control::api::Overlay;
 use crate::health;
+use texts::Text;
+pub use texts::ZoneFiles;
 use thread::{Job, Reply};
 
 /// Jobs that wait at most; whoever brings more waits. Each is small, and one transaction takes up to all of them.
@@ -54,11 +57,20 @@ pub struct Saved {
     pub serials: BTreeMap<String, Serial>,
     /// Names whose failback is held, in order.
     pub holds: Vec<String>,
+    /// What the kept version of each zone says, as a hash.
+    pub versions: BTreeMap<String, String>,
 }
 
 impl Default for Saved {
     fn default() -> Saved {
-        Saved { overlays: Vec::new(), next_overlay_id: 1, verdicts: Vec::new(), serials: BTreeMap::new(), holds: Vec::new() }
+        Saved {
+            overlays: Vec::new(),
+            next_overlay_id: 1,
+            verdicts: Vec::new(),
+            serials: BTreeMap::new(),
+            holds: Vec::new(),
+            versions: BTreeMap::new(),
+        }
     }
 }
 
@@ -145,6 +157,11 @@ pub enum StoreError {
         /// As asked.
         id: u64,
     },
+    /// A file is no longer what was loaded from it.
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is more than the store takes.
     TooLarge {
         /// What.
@@ -174,6 +191,7 @@ impl std::fmt::Display for StoreError {
             StoreError::Failed { detail } => write!(f, "the state store failed: {detail}; nothing was kept"),
             StoreError::Absent { why } => write!(f, "nothing can be kept: {why}"),
             StoreError::NoOverlay { id } => write!(f, "found no open overlay {id} in the state store"),
+            StoreError::Changed { path } => write!(f, "{}: it changed since it was loaded, so it is not kept as a last good version", path.display()),
             StoreError::TooLarge { what, found, limit } => write!(f, "{what}: found {found} octets, expected at most {limit}"),
             StoreError::Closed => f.write_str("the state store is closed; nothing was kept"),
         }
@@ -188,8 +206,8 @@ pub struct Store(Backend);
 
 #[derive(Clone, Debug)]
 enum Backend {
-    /// A file, behind its thread.
-    File(mpsc::Sender<Job>),
+    /// A file, behind its thread; large texts are in the folder.
+    File(mpsc::Sender<Job>, Arc<Path>),
     /// Nothing, and why.
     None(Arc<str>),
 }
@@ -201,8 +219,14 @@ impl Store {
         let connection = schema::open(path)?;
         let saved = rows::read_saved(&connection).map_err(|error| schema::explain(path, error))?;
         schema::keep_log(&connection, false).map_err(|error| schema::explain(path, error))?;
-        let jobs = thread::start(connection).map_err(|error| StoreError::Open { path: path.to_owned(), detail: error.to_string() })?;
-        Ok((Store(Backend::File(jobs)), saved))
+        let folder = texts::folder_of(path);
+        if folder.exists() {
+            let named = rows::text_files(&connection).map_err(|error| schema::explain(path, error))?;
+            texts::clean(&folder, &named, true);
+        }
+        let jobs =
+            thread::start(connection, folder.clone()).map_err(|error| StoreError::Open { path: path.to_owned(), detail: error.to_string() })?;
+        Ok((Store(Backend::File(jobs, folder.into())), saved))
     }
 
     /// A store that keeps nothing and answers every write with [`StoreError::Absent`] and `why`. Reads find nothing.
@@ -213,7 +237,7 @@ impl Store {
     /// Why nothing is kept, if so.
     pub fn absent(&self) -> Option<&str> {
         match &self.0 {
-            Backend::File(_) => None,
+            Backend::File(..) => None,
             Backend::None(why) => Some(why),
         }
     }
@@ -247,17 +271,40 @@ impl Store {
         if found > MAX_ZONE_VERSION_BYTES {
             return Err(StoreError::TooLarge { what: "texts of a zone", found, limit: MAX_ZONE_VERSION_BYTES });
         }
-        let (zone, sources) = (zone.to_owned(), sources.clone());
-        self.run(|reply| Job::PutZoneVersion(zone, sources, reply)).await
+        let sources = sources.iter().map(|(path, octets)| (path.clone(), Text::Row(octets.clone()))).collect();
+        let (zone, content) = (zone.to_owned(), String::new());
+        self.run(|reply| Job::PutZoneVersion { zone, content, sources, reply }).await
+    }
+
+    /// Keeps the files of zones as their last good versions, in place of those before; the result of each. Files that changed meanwhile are not kept.
+    pub async fn keep_zones(&self, zones: Vec<ZoneFiles>) -> Vec<Result<(), StoreError>> {
+        let Backend::File(_, folder) = &self.0 else { return Vec::new() };
+        let folder = folder.clone();
+        let gather = move || -> Vec<_> { zones.into_iter().map(|zone| (texts::gather(&folder, &zone), zone)).collect() };
+        let gathered = tokio::task::spawn_blocking(gather).await.unwrap_or_default();
+        // All are queued before any is waited for, so that they share a transaction.
+        let jobs = gathered.into_iter().map(|(sources, ZoneFiles { zone, content, .. })| {
+            let store = self.clone();
+            tokio::spawn(async move {
+                let sources = sources?;
+                store.run(|reply| Job::PutZoneVersion { zone, content, sources, reply }).await
+            })
+        });
+        let mut results = Vec::new();
+        for job in jobs.collect::<Vec<_>>() {
+            results.push(job.await.unwrap_or(Err(StoreError::Closed)));
+        }
+        results
     }
 
     /// The texts of a zone's last good version.
     pub async fn zone_version(&self, zone: &str) -> Result<Option<BTreeMap<PathBuf, Vec<u8>>>, StoreError> {
-        if self.absent().is_some() {
-            return Ok(None);
-        }
-        let zone = zone.to_owned();
-        self.run(|reply| Job::ZoneVersion(zone, reply)).await
+        let Backend::File(_, folder) = &self.0 else { return Ok(None) };
+        let (name, folder) = (zone.to_owned(), folder.clone());
+        let Some(texts) = self.run(|reply| Job::ZoneVersion(name, reply)).await? else { return Ok(None) };
+        let read = move || texts.into_iter().map(|(path, text)| Some((path, texts::read(&folder, text)?))).collect();
+        let texts: Option<BTreeMap<PathBuf, Vec<u8>>> = tokio::task::spawn_blocking(read).await.unwrap_or_default();
+        texts.map(Some).ok_or_else(|| StoreError::Failed { detail: format!("the kept texts of {zone} are not what they were") })
     }
 
     /// Replaces the list of names whose failback is held.
@@ -287,7 +334,7 @@ impl Store {
     /// Finishes what is queued and closes the file; later calls fail with [`StoreError::Closed`].
     pub async fn close(&self) {
         let (reply, done) = oneshot::channel();
-        if let Backend::File(jobs) = &self.0
+        if let Backend::File(jobs, _) = &self.0
             && jobs.send(Job::Close(reply)).await.is_ok()
         {
             let _ = done.await;
@@ -297,7 +344,7 @@ impl Store {
     async fn run<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
         match &self.0 {
             Backend::None(why) => Err(StoreError::Absent { why: why.to_string() }),
-            Backend::File(jobs) => {
+            Backend::File(jobs, _) => {
                 let (reply, answer) = oneshot::channel();
                 jobs.send(job(reply)).await.map_err(|_| StoreError::Closed)?;
                 answer.await.unwrap_or(Err(StoreError::Closed))

@@ -1,12 +1,13 @@
 //! Rows in, values out, and back. Every function runs inside the transaction of its caller.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Row, params, types::Type};
 
+use super::texts::Text;
 use super::{LoggedEvent, MAX_ENDED_OVERLAYS, MAX_EVENT_LOG_AGE_SECS, MAX_VERDICT_AGE_SECS, Saved, Serial, Verdict};
 use crate::control::api::Overlay;
 use crate::health::State;
@@ -35,6 +36,7 @@ pub(super) fn read_saved(connection: &Connection) -> rusqlite::Result<Saved> {
         verdicts,
         serials: serials.into_iter().collect(),
         holds: all(connection, "SELECT name FROM holds ORDER BY name", |row| row.get(0))?,
+        versions: all(connection, "SELECT zone, content FROM zone_versions", |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect(),
     })
 }
 
@@ -91,32 +93,47 @@ pub(super) fn put_holds(connection: &Connection, holds: &[String]) -> rusqlite::
     Ok(())
 }
 
-/// Replaces the texts of a zone; those that did not change are not written again.
-pub(super) fn put_zone_version(connection: &Connection, zone: &str, sources: &BTreeMap<PathBuf, Vec<u8>>) -> rusqlite::Result<()> {
+/// Replaces the texts of a zone, which say `content`; those that did not change are not written again.
+pub(super) fn put_zone_version(connection: &Connection, zone: &str, content: &str, sources: &BTreeMap<PathBuf, Text>) -> rusqlite::Result<()> {
     for path in zone_paths(connection, zone)? {
         if !sources.contains_key(Path::new(OsStr::from_bytes(&path))) {
             connection.execute("DELETE FROM zone_files WHERE zone = ?1 AND path = ?2", params![zone, path])?;
         }
     }
     let mut put = connection.prepare_cached(
-        "INSERT INTO zone_files VALUES (?1, ?2, ?3)
-         ON CONFLICT (zone, path) DO UPDATE SET content = excluded.content WHERE content IS NOT excluded.content",
+        "INSERT INTO zone_files (zone, path, content, file) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (zone, path) DO UPDATE SET content = excluded.content, file = excluded.file
+         WHERE content IS NOT excluded.content OR file IS NOT excluded.file",
     )?;
-    for (path, content) in sources {
-        put.execute(params![zone, path.as_os_str().as_bytes(), content])?;
+    for (path, text) in sources {
+        let (octets, file) = match text {
+            Text::Row(octets) => (octets.as_slice(), None),
+            Text::File(name) => (&[][..], Some(name)),
+        };
+        put.execute(params![zone, path.as_os_str().as_bytes(), octets, file])?;
     }
+    connection.prepare_cached("INSERT OR REPLACE INTO zone_versions VALUES (?1, ?2)")?.execute(params![zone, content])?;
     Ok(())
 }
 
-pub(super) fn zone_version(connection: &Connection, zone: &str) -> rusqlite::Result<Option<BTreeMap<PathBuf, Vec<u8>>>> {
-    let mut statement = connection.prepare_cached("SELECT path, content FROM zone_files WHERE zone = ?1")?;
+pub(super) fn zone_version(connection: &Connection, zone: &str) -> rusqlite::Result<Option<BTreeMap<PathBuf, Text>>> {
+    let mut statement = connection.prepare_cached("SELECT path, content, file FROM zone_files WHERE zone = ?1")?;
     let mut rows = statement.query([zone])?;
     let mut sources = BTreeMap::new();
     while let Some(row) = rows.next()? {
         let path: Vec<u8> = row.get(0)?;
-        sources.insert(PathBuf::from(OsStr::from_bytes(&path)), row.get(1)?);
+        let text = match row.get(2)? {
+            Some(name) => Text::File(name),
+            None => Text::Row(row.get(1)?),
+        };
+        sources.insert(PathBuf::from(OsStr::from_bytes(&path)), text);
     }
     Ok(if sources.is_empty() { None } else { Some(sources) })
+}
+
+/// The files that rows name.
+pub(super) fn text_files(connection: &Connection) -> rusqlite::Result<HashSet<String>> {
+    Ok(all(connection, "SELECT file FROM zone_files WHERE file IS NOT NULL", |row| row.get(0))?.into_iter().collect())
 }
 
 fn zone_paths(connection: &Connection, zone: &str) -> rusqlite::Result<Vec<Vec<u8>>> {

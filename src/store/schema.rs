@@ -17,7 +17,8 @@ const BUSY_WAIT: Duration = Duration::from_millis(500);
 const APPLICATION_ID: i32 = 0x4d52_444e;
 
 /// Each step takes the schema from its index to the next; steps are only ever added. Each runs in one transaction with the version's change.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     INSERT INTO meta VALUES ('next_overlay_id', 1);
     CREATE TABLE overlays (
@@ -32,7 +33,12 @@ const STEPS: &[&str] = &["
     CREATE TABLE holds (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
     CREATE TABLE zone_files (zone TEXT NOT NULL, path BLOB NOT NULL, content BLOB NOT NULL, PRIMARY KEY (zone, path)) STRICT;
     CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kind TEXT NOT NULL, json TEXT NOT NULL) STRICT;
-"];
+",
+    "
+    ALTER TABLE zone_files ADD COLUMN file TEXT;
+    CREATE TABLE zone_versions (zone TEXT PRIMARY KEY, content TEXT NOT NULL) STRICT, WITHOUT ROWID;
+",
+];
 
 /// The schema this program writes.
 pub(super) const VERSION: u32 = STEPS.len() as u32;

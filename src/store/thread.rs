@@ -2,12 +2,13 @@
 //! other), commits with one sync, and only then replies.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::texts::{self, Text};
 use super::{LoggedEvent, MAX_EVENT_LOG_BYTES, QUEUE_LEN, Serial, StoreError, Verdict, rows};
 use crate::control::api::Overlay;
 
@@ -21,8 +22,8 @@ pub(super) enum Job {
     EndOverlay { id: u64, how: String, by: String, at: u64, reply: Reply<()> },
     PutVerdicts(Vec<Verdict>, Reply<()>),
     PutSerial(String, Serial, Reply<()>),
-    PutZoneVersion(String, BTreeMap<PathBuf, Vec<u8>>, Reply<()>),
-    ZoneVersion(String, Reply<Option<BTreeMap<PathBuf, Vec<u8>>>>),
+    PutZoneVersion { zone: String, content: String, sources: BTreeMap<PathBuf, Text>, reply: Reply<()> },
+    ZoneVersion(String, Reply<Option<BTreeMap<PathBuf, Text>>>),
     PutHolds(Vec<String>, Reply<()>),
     AppendEvent { kind: String, json: String, reply: Reply<u64> },
     Events { after: u64, limit: usize, reply: Reply<Vec<LoggedEvent>> },
@@ -32,14 +33,14 @@ pub(super) enum Job {
 /// A reply that waits for the commit; it is told why the commit did not come about.
 type Pending = Box<dyn FnOnce(Option<&StoreError>)>;
 
-/// Starts the thread; it ends when every handle is gone, or with [`Job::Close`].
-pub(super) fn start(connection: Connection) -> std::io::Result<mpsc::Sender<Job>> {
+/// Starts the thread; it ends when every handle is gone, or with [`Job::Close`]. Large texts are in `folder`.
+pub(super) fn start(connection: Connection, folder: PathBuf) -> std::io::Result<mpsc::Sender<Job>> {
     let (sender, queue) = mpsc::channel(QUEUE_LEN);
-    std::thread::Builder::new().name("store".into()).spawn(move || work(connection, queue))?;
+    std::thread::Builder::new().name("store".into()).spawn(move || work(connection, &folder, queue))?;
     Ok(sender)
 }
 
-fn work(connection: Connection, mut queue: mpsc::Receiver<Job>) {
+fn work(connection: Connection, folder: &Path, mut queue: mpsc::Receiver<Job>) {
     let mut log = LogSize { limit: MAX_EVENT_LOG_BYTES, ..LogSize::default() };
     let mut batch = Vec::new();
     loop {
@@ -49,7 +50,7 @@ fn work(connection: Connection, mut queue: mpsc::Receiver<Job>) {
         let close = batch.iter().position(|job| matches!(job, Job::Close(_)));
         let last = close.map(|at| batch.split_off(at));
         if !batch.is_empty() {
-            run_batch(&connection, &mut log, std::mem::take(&mut batch));
+            run_batch(&connection, folder, &mut log, std::mem::take(&mut batch));
         }
         if let Some(mut rest) = last {
             queue.close();
@@ -64,16 +65,17 @@ fn work(connection: Connection, mut queue: mpsc::Receiver<Job>) {
 }
 
 /// One transaction for all; replies after its end.
-fn run_batch(connection: &Connection, log: &mut LogSize, batch: Vec<Job>) {
+fn run_batch(connection: &Connection, folder: &Path, log: &mut LogSize, batch: Vec<Job>) {
     if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
         let error = failed(error);
         batch.into_iter().for_each(|job| refuse(job, &error));
         return;
     }
     let before = *log;
+    let has_texts = batch.iter().any(|job| matches!(job, Job::PutZoneVersion { .. })) && folder.exists();
     let mut pending: Vec<Pending> = Vec::with_capacity(batch.len());
     for job in batch {
-        run_job(connection, log, job, &mut pending);
+        run_job(connection, folder, log, job, &mut pending);
     }
     let error = if connection.is_autocommit() { Some(taken_back()) } else { connection.execute_batch("COMMIT").map_err(failed).err() };
     if error.is_some() {
@@ -81,6 +83,9 @@ fn run_batch(connection: &Connection, log: &mut LogSize, batch: Vec<Job>) {
         if !connection.is_autocommit() {
             let _ = connection.execute_batch("ROLLBACK");
         }
+    }
+    if has_texts && let Ok(named) = rows::text_files(connection) {
+        texts::clean(folder, &named, false);
     }
     for reply in pending {
         reply(error.as_ref());
@@ -92,7 +97,7 @@ fn taken_back() -> StoreError {
     StoreError::Failed { detail: "a write beside this one failed and took it along".into() }
 }
 
-fn run_job(connection: &Connection, log: &mut LogSize, job: Job, pending: &mut Vec<Pending>) {
+fn run_job(connection: &Connection, folder: &Path, log: &mut LogSize, job: Job, pending: &mut Vec<Pending>) {
     match job {
         Job::PutOverlay(overlay, reply) => {
             let open = |kept| if kept { Ok(()) } else { Err(StoreError::NoOverlay { id: overlay.id }) };
@@ -106,8 +111,10 @@ fn run_job(connection: &Connection, log: &mut LogSize, job: Job, pending: &mut V
         }
         Job::PutVerdicts(verdicts, reply) => hold(pending, reply, step(connection, || rows::put_verdicts(connection, &verdicts))),
         Job::PutSerial(zone, serial, reply) => hold(pending, reply, step(connection, || rows::put_serial(connection, &zone, &serial))),
-        Job::PutZoneVersion(zone, sources, reply) => {
-            hold(pending, reply, step(connection, || rows::put_zone_version(connection, &zone, &sources)));
+        Job::PutZoneVersion { zone, content, sources, reply } => {
+            let settled = texts::settle(folder, &sources).map_err(|error| StoreError::Failed { detail: error.to_string() });
+            let put = || step(connection, || rows::put_zone_version(connection, &zone, &content, &sources));
+            hold(pending, reply, settled.and_then(|()| put()));
         }
         Job::ZoneVersion(zone, reply) => hold(pending, reply, step(connection, || rows::zone_version(connection, &zone))),
         Job::PutHolds(holds, reply) => hold(pending, reply, step(connection, || rows::put_holds(connection, &holds))),
@@ -130,7 +137,7 @@ fn refuse(job: Job, error: &StoreError) {
         | Job::EndOverlay { reply, .. }
         | Job::PutVerdicts(_, reply)
         | Job::PutSerial(_, _, reply)
-        | Job::PutZoneVersion(_, _, reply)
+        | Job::PutZoneVersion { reply, .. }
         | Job::PutHolds(_, reply) => send(reply, error),
         Job::ZoneVersion(_, reply) => send(reply, error),
         Job::AppendEvent { reply, .. } => send(reply, error),
@@ -245,7 +252,7 @@ mod tests {
             Job::EndOverlay { id: 9, how: "reverted".into(), by: "me".into(), at: 1, reply: first },
             Job::PutSerial("example.com.".into(), serial.clone(), second),
         ];
-        run_batch(&connection, &mut LogSize::default(), batch);
+        run_batch(&connection, folder.path(), &mut LogSize::default(), batch);
         assert_eq!(first_reply.try_recv(), Ok(Err(StoreError::NoOverlay { id: 9 })));
         assert_eq!(second_reply.try_recv(), Ok(Ok(())));
         assert_eq!(rows::read_saved(&connection).expect("read").serials["example.com."], serial);
@@ -259,14 +266,15 @@ mod tests {
         let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("pages");
         connection.pragma_update(None, "max_page_count", pages).expect("limit");
         let (reply, mut answer) = oneshot::channel();
-        let sources = BTreeMap::from([(PathBuf::from("a"), vec![b'x'; 100_000])]);
-        run_batch(&connection, &mut LogSize::default(), vec![Job::PutZoneVersion("z.".into(), sources, reply)]);
+        let sources = BTreeMap::from([(PathBuf::from("a"), Text::Row(vec![b'x'; 100_000]))]);
+        let job = Job::PutZoneVersion { zone: "z.".into(), content: "c".into(), sources, reply };
+        run_batch(&connection, folder.path(), &mut LogSize::default(), vec![job]);
         let error = answer.try_recv().expect("answered").expect_err("full").to_string();
         assert!(error.contains("full"), "{error}");
         assert_eq!(rows::zone_version(&connection, "z.").expect("read"), None);
         connection.pragma_update(None, "max_page_count", 1_000_000).expect("limit");
         let (reply, mut answer) = oneshot::channel();
-        run_batch(&connection, &mut LogSize::default(), vec![Job::PutHolds(vec!["a".into()], reply)]);
+        run_batch(&connection, folder.path(), &mut LogSize::default(), vec![Job::PutHolds(vec!["a".into()], reply)]);
         assert_eq!(answer.try_recv(), Ok(Ok(())));
     }
 }

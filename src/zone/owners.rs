@@ -286,6 +286,11 @@ impl Owners {
         self.records
     }
 
+    /// Records, and octets of owners and data.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.records.len(), self.records.octets())
+    }
+
     /// Records that are not in the zone, as read.
     pub fn outside(&self) -> impl Iterator<Item = RecordRef<'_>> {
         self.outside.iter().map(|id| self.records.get(*id))

@@ -81,6 +81,11 @@ impl Records {
         self.len == 0
     }
 
+    /// Octets of owners and data.
+    pub(super) fn octets(&self) -> usize {
+        self.blocks.iter().map(|block| block.octets.len()).sum()
+    }
+
     /// How many owners, one that stands in several places counted at each.
     pub fn runs(&self) -> usize {
         self.runs

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use meridian::config::{EcsClip, Loaded, LoadedZone, MemoryFiles, OsFiles, Threads, load, load_master_alone};
+use meridian::config::{EcsClip, Loaded, LoadedZone, MemoryFiles, OsFiles, TextHash, Threads, load, load_master_alone};
 use meridian::dns::{Name, RecordType};
 use meridian::policy::model::{AllDown, Child, Failback, GeoCode, GeoDefault, MinHealthy, MonitorKind, PolicyKind, SerialSource, TtlRange};
 use proptest::prelude::*;
@@ -109,11 +109,13 @@ fn the_sample_loads_without_problems() {
     let MonitorKind::Https { check, ca: None } = &model.monitors[0].kind else { panic!("{:?}", model.monitors[0].kind) };
     assert_eq!((check.host.as_str(), check.body.as_deref(), model.monitors[0].port), ("app.example.com", Some("ready"), 443));
 
-    let soa = zone.records.iter().find(|record| record.rtype == RecordType::SOA).expect("SOA");
+    let tree = zone.tree.as_ref().expect("a tree");
+    let soa = tree.soa().expect("SOA");
     assert_eq!(soa.ttl, 60);
-    assert_eq!(meridian::zone::rdata::to_text(RecordType::SOA, soa.rdata), "ns1.example.com. hostmaster.example.com. 0 3600 900 1209600 60");
-    let srv = zone.records.iter().find(|record| record.rtype == RecordType::SRV).expect("SRV");
-    assert_eq!((srv.ttl, srv.place.line), (60, 11));
+    let rdata = tree.rdatas(&soa).next().expect("a record");
+    assert_eq!(meridian::zone::rdata::to_text(RecordType::SOA, rdata), "ns1.example.com. hostmaster.example.com. 0 3600 900 1209600 60");
+    let srv = tree.node_at(b"\x04_sip\x04_tcp\x07example\x03com\0").and_then(|node| tree.rrset(node, RecordType::SRV)).expect("SRV");
+    assert_eq!(srv.ttl, 60);
     assert_eq!(model.soa_serial, SerialSource::Derived);
 }
 
@@ -133,12 +135,12 @@ fn every_key_reaches_its_place_and_defaults_cascade() {
     let names: Vec<String> = loaded.zones.iter().filter_map(|zone| zone.name.as_ref()).map(ToString::to_string).collect();
     assert_eq!(names, ["example.com.", "example.net.", "example.org."]);
     let net = zone(&loaded, "example.net");
-    let (net, records) = (net.model.as_ref().expect("taken"), &net.records);
-    assert_eq!((records.len(), net.soa_serial), (4, SerialSource::File));
+    let (net, tree) = (net.model.as_ref().expect("taken"), net.tree.as_ref().expect("taken"));
+    assert_eq!((tree.record_count(), net.soa_serial), (4, SerialSource::File));
     assert_eq!(net.files, [Path::new("elsewhere/db.example.net"), Path::new("elsewhere/more/hosts.inc")]);
 
     let model = zone(&loaded, "example.com").model.as_ref().expect("taken");
-    assert_eq!((zone(&loaded, "example.com").records.len(), model.soa_serial), (4, SerialSource::Derived));
+    assert_eq!((zone(&loaded, "example.com").tree.as_ref().expect("taken").record_count(), model.soa_serial), (4, SerialSource::Derived));
     assert_eq!(model.files, [Path::new("zones/example.com.toml"), Path::new("zones/example.com.static.zone")]);
     let pools: Vec<&str> = model.pools.iter().map(|pool| &*pool.id).collect();
     assert_eq!(pools, ["example.com/a", "example.com/text", "example.com/cdn", "library/shared"], "own pools first, then library pools in use");
@@ -196,9 +198,12 @@ fn what_is_not_said_has_its_default() {
 
 #[test]
 fn kept_texts_load_to_the_same_zone() {
-    let loaded = load(&files_of(&data("good/everything")), Path::new("meridian.toml"));
+    let files = files_of(&data("good/everything"));
+    let loaded = load(&files, Path::new("meridian.toml"));
     for zone in &loaded.zones {
-        let again = load(&MemoryFiles(zone.sources.clone()), Path::new("meridian.toml"));
+        let texts = zone.sources.iter().map(|source| (source.path.clone(), files.0[&source.path].clone()));
+        assert!(zone.sources.iter().all(|source| source.hash == TextHash::of(&files.0[&source.path])));
+        let again = load(&MemoryFiles(texts.collect()), Path::new("meridian.toml"));
         let same = again.zones.iter().find(|other| other.name == zone.name).expect("the zone");
         assert_eq!(same.content, zone.content);
         assert_eq!(format!("{:?}", same.model), format!("{:?}", zone.model));

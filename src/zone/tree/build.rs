@@ -20,7 +20,7 @@ impl ZoneTree {
         let plan = Plan::of(&apex, &owners, steered);
         let tree = ZoneTree {
             apex,
-            heap: Heap::default(),
+            heap: Heap::with_room(Heap::about(&owners, plan.bare.len())),
             index: Index::with_room(owners.len() + plan.bare.len()),
             nodes: 0,
             records: 0,

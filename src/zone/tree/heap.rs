@@ -11,7 +11,8 @@
 
 use super::{Links, NO_NODE, NO_STEER, NodeId, TooLarge};
 use crate::dns::RecordType;
-use crate::sys::prefetch;
+use crate::sys::{prefer_large_pages, prefetch};
+use crate::zone::Owners;
 use crate::zone::record::Ttl;
 
 const ALIGN: usize = 4;
@@ -109,6 +110,19 @@ pub(super) struct Heap {
 }
 
 impl Heap {
+    /// About what the heap of these owners and of `bare` other names will have: more would be virtual, less would be copied.
+    pub(super) fn about(owners: &Owners, bare: usize) -> usize {
+        let (records, octets) = owners.size();
+        octets + (owners.len() + bare) * (FIXED_LEN + ALIGN) + records * (HEAD_LEN + RECORD_HEAD_LEN + 2)
+    }
+
+    /// Room for about this much, in large pages.
+    pub(super) fn with_room(octets: usize) -> Heap {
+        let mut heap = Heap { octets: Vec::with_capacity(octets) };
+        prefer_large_pages(&mut heap.octets);
+        heap
+    }
+
     /// Begins a node of `types` RRsets, which [`Heap::push_rrset`] adds in order of type.
     pub(super) fn push_node(&mut self, node: NewNode<'_>, types: usize) -> Result<NodeId, TooLarge> {
         self.octets.resize(self.octets.len().next_multiple_of(ALIGN), 0);

@@ -4,7 +4,7 @@
 //! so the two checks are independent, and a wrong node is looked at once in four thousand million probes.
 
 use super::NodeId;
-use crate::sys::prefetch;
+use crate::sys::{prefer_large_pages, prefetch};
 
 /// Slots per hundred nodes: linear probing at 80 % looks at three slots of a line for a name that is there and at a dozen for one that is not.
 const SLOTS_PER_HUNDRED: usize = 125;
@@ -23,7 +23,10 @@ impl Index {
     pub(in crate::zone) fn with_room(nodes: usize) -> Index {
         // One slot stays free, so that every search ends.
         let slots = nodes + nodes / 100 * (SLOTS_PER_HUNDRED - 100) + nodes % 100 * (SLOTS_PER_HUNDRED - 100) / 100 + 1;
-        Index { slots: vec![FREE; slots].into() }
+        let mut room = Vec::with_capacity(slots);
+        prefer_large_pages(&mut room);
+        room.resize(slots, FREE);
+        Index { slots: room.into() }
     }
 
     /// The slot that a search starts at: the upper half of the hash, spread over all slots (Lemire, ACM TOMACS 2019).

@@ -1,0 +1,111 @@
+//! What one load keeps for the next: zones of files that are as they were are neither read nor parsed nor compiled again.
+//!
+//! ```text
+//! the zone's files       libraries, defaults, folders      the zone
+//! as they were           as they were, or a master file    taken as it is: the same tree, the same model
+//! as they were           others                            made again, from files that are read again
+//! one is another         any                               made again
+//! had an error           any                               made again: what it missed may be there now
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::load::{LoadedZone, ZoneSource};
+use super::reader::{Reader, Seen};
+use super::source::Located;
+use crate::dns::Name;
+use crate::policy::model::Region;
+
+/// The zones of one load, for the next.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Hash of what TOML zones depend on beside their own files; `None` when something was wrong with it.
+    context: Option<u128>,
+    /// By the file that declares them.
+    zones: HashMap<PathBuf, Vec<KnownZone>>,
+    /// Files whose octets were looked at.
+    reads: usize,
+}
+
+/// A zone and what it was made from.
+#[derive(Clone, Debug)]
+pub(super) struct KnownZone {
+    pub(super) zone: Arc<LoadedZone>,
+    /// The file that declares it, where it was read.
+    path: PathBuf,
+    /// All files that decide what it says; empty when it must be made again.
+    files: Vec<(PathBuf, Seen)>,
+    /// Of a TOML file.
+    pub(super) toml: Option<TomlParts>,
+}
+
+/// What others need of a TOML file that declares a zone.
+#[derive(Clone, Debug)]
+pub(super) struct TomlParts {
+    pub(super) regions: Arc<BTreeMap<String, Located<Region>>>,
+    /// The master file that it takes its static part from, without links.
+    pub(super) master: Option<PathBuf>,
+}
+
+impl KnownZone {
+    /// A zone that was made from `files`; known to the next load if it has no error.
+    pub(super) fn new(reader: &Reader<'_>, zone: LoadedZone, path: &Path, files: Vec<PathBuf>) -> KnownZone {
+        let seen: Vec<(PathBuf, Seen)> = files.iter().filter_map(|path| Some((path.clone(), reader.seen(path)?))).collect();
+        let is_whole = zone.tree.is_some() && seen.len() == files.len();
+        KnownZone { zone: Arc::new(zone), path: path.to_path_buf(), files: if is_whole { seen } else { Vec::new() }, toml: None }
+    }
+
+    /// One that the next load makes again.
+    pub(super) fn unknown(zone: LoadedZone) -> KnownZone {
+        KnownZone { zone: Arc::new(zone), path: PathBuf::new(), files: Vec::new(), toml: None }
+    }
+
+    /// The zone if its files are as they were, with what is known of them now.
+    fn again(&self, reader: &Reader<'_>) -> Option<KnownZone> {
+        if self.files.is_empty() || !self.files.iter().all(|(path, seen)| reader.is_as(path, seen)) {
+            return None;
+        }
+        let files = self.files.iter().filter_map(|(path, _)| Some((path.clone(), reader.seen(path)?))).collect();
+        let mut zone = self.zone.clone();
+        // `meridian.toml` may be another.
+        let now = |source: &ZoneSource| reader.seen(&source.path).map_or(source.hash, |seen| seen.hash);
+        if zone.sources.iter().any(|source| now(source) != source.hash) {
+            Arc::make_mut(&mut zone).sources.iter_mut().for_each(|source| source.hash = now(source));
+        }
+        Some(KnownZone { zone, files, ..self.clone() })
+    }
+}
+
+impl Known {
+    /// Keeps the zones of a load.
+    pub(super) fn new(context: Option<u128>, zones: &[KnownZone], reads: usize) -> Known {
+        let mut known = Known { context, zones: HashMap::with_capacity(zones.len()), reads };
+        for zone in zones.iter().filter(|zone| !zone.files.is_empty() && (zone.toml.is_none() || context.is_some())) {
+            known.zones.entry(zone.path.clone()).or_default().push(zone.clone());
+        }
+        known
+    }
+
+    /// How many files the load read; files that were only looked at are not among them.
+    pub fn reads(&self) -> usize {
+        self.reads
+    }
+
+    /// The zone of a master file, if that is as it was.
+    pub(super) fn master(&self, reader: &Reader<'_>, path: &Path, origin: &Name) -> Option<KnownZone> {
+        let mut known = self.zones.get(path)?.iter();
+        known.find(|known| known.toml.is_none() && known.zone.name.as_ref() == Some(origin))?.again(reader)
+    }
+
+    /// The zone of a TOML file, if that is as it was; it holds as long as [`Known::holds_in`] does.
+    pub(super) fn toml(&self, reader: &Reader<'_>, path: &Path) -> Option<KnownZone> {
+        self.zones.get(path)?.iter().find(|known| known.toml.is_some())?.again(reader)
+    }
+
+    /// True when what TOML zones depend on beside their own files is as it was.
+    pub(super) fn holds_in(&self, context: Option<u128>) -> bool {
+        context.is_some() && context == self.context
+    }
+}

@@ -1,0 +1,66 @@
+//! Keeps last good versions in the background: one after the other, each zone's newest, and none that is kept already.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::writer::Done;
+use crate::config::LoadedZone;
+use crate::store::{Store, StoreError, ZoneFiles};
+
+/// Zones that share a transaction. Their small texts are in memory meanwhile.
+const MAX_BATCH: usize = 256;
+
+/// Hands zones to the store.
+pub(super) struct Keeper {
+    queue: Option<mpsc::UnboundedSender<ZoneFiles>>,
+    task: JoinHandle<()>,
+}
+
+impl Keeper {
+    /// `versions`: what the last run kept, as a hash by zone.
+    pub(super) fn start(store: Store, versions: BTreeMap<String, String>, done: mpsc::UnboundedSender<Done>) -> Keeper {
+        let (sender, queue) = mpsc::unbounded_channel();
+        let queue_end = (store.absent().is_none()).then_some(sender);
+        Keeper { queue: queue_end, task: tokio::spawn(run(store, versions, done, queue)) }
+    }
+
+    /// Keeps the files of a zone that was taken.
+    pub(super) fn keep(&self, zone: &LoadedZone) {
+        let (Some(queue), Some(name)) = (&self.queue, &zone.name) else { return };
+        let files = zone.sources.iter().map(|source| (source.path.clone(), source.hash)).collect();
+        let _ = queue.send(ZoneFiles { zone: name.to_string(), content: format!("{:032x}", zone.content), files });
+    }
+
+    /// Waits until everything is kept.
+    pub(super) async fn finish(&mut self) {
+        self.queue = None;
+        let _ = (&mut self.task).await;
+    }
+}
+
+async fn run(store: Store, mut kept: BTreeMap<String, String>, done: mpsc::UnboundedSender<Done>, mut queue: mpsc::UnboundedReceiver<ZoneFiles>) {
+    let mut batch = Vec::new();
+    while queue.recv_many(&mut batch, MAX_BATCH).await > 0 {
+        // The newest of each zone counts.
+        let newest: BTreeMap<String, ZoneFiles> = batch.drain(..).map(|files| (files.zone.clone(), files)).collect();
+        let wanted: Vec<ZoneFiles> = newest.into_values().filter(|files| kept.get(&files.zone) != Some(&files.content)).collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        let names: Vec<(String, String)> = wanted.iter().map(|files| (files.zone.clone(), files.content.clone())).collect();
+        for ((zone, content), result) in names.into_iter().zip(store.keep_zones(wanted).await) {
+            match result {
+                Ok(()) => {
+                    kept.insert(zone, content);
+                }
+                // The reload that takes the change keeps it.
+                Err(error @ StoreError::Changed { .. }) => tracing::info!(target: "meridian::store", zone, "{error}"),
+                Err(error) => {
+                    let _ = done.send(Done::Trouble(error.to_string()));
+                }
+            }
+        }
+    }
+}
