@@ -9,7 +9,7 @@ use super::files::{Files, MAX_TOML_LEN, io_words, lexical};
 use super::known::{Known, KnownZone, TomlParts};
 use super::problem::{Problem, Severity};
 use super::raw::{Defaults, RawFile, RawZone};
-use super::reader::Reader;
+use super::reader::{Reader, Texts};
 use super::resolve::Library;
 use super::resolve_pool::LIBRARY;
 use super::settings::{self, Settings};
@@ -38,6 +38,8 @@ pub struct Loaded {
     pub zones_unlisted: bool,
     /// For the next load.
     pub known: Known,
+    /// Of the files that were read.
+    pub texts: Texts,
 }
 
 /// A file that loading a zone takes.
@@ -191,7 +193,7 @@ pub fn load_again(files: &dyn Files, config_path: &Path, known: &Known) -> Loade
         zones.truncate(MAX_ZONES);
     }
     report.extend(zones.iter().flat_map(|zone| zone.problems.iter().cloned()));
-    Loaded { settings: settings_sound.then_some(settings), zones, problems: sorted(report), zones_unlisted, known }
+    Loaded { settings: settings_sound.then_some(settings), zones, problems: sorted(report), zones_unlisted, known, texts: reader.into_texts() }
 }
 
 /// What TOML zones depend on beside their own files.

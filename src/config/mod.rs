@@ -38,6 +38,7 @@ pub use known::Known;
 pub use limits::TcpLimits;
 pub use load::{Loaded, LoadedZone, ZoneSource, load, load_again, load_master_alone, load_settings_alone};
 pub use problem::{Problem, Severity};
+pub use reader::Texts;
 pub use settings::{EcsClip, MasterFile, Settings, Threads};
 pub use suggest::{did_you_mean, nearest};
 pub use values::{duration_words, parse_duration};

@@ -12,6 +12,14 @@ use super::hash::TextHash;
 /// How much of a file is read at a time when only its hash is wanted.
 const PART_LEN: usize = 1 << 16;
 
+/// Texts of the files that a load read, as far as they are remembered, by path.
+pub type Texts = HashMap<PathBuf, Arc<[u8]>>;
+
+/// Texts up to this length are remembered until they are kept for the next start; longer ones are read again for that.
+const MAX_TEXT_LEN: usize = 64 << 10;
+/// All of them together: many small zones, at the first start of all, are read again.
+const MAX_TEXTS_LEN: usize = 64 << 20;
+
 /// A file as it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
@@ -28,13 +36,22 @@ pub(super) struct Reader<'f> {
     /// What more than one zone may ask for, by path.
     shared: Mutex<BTreeMap<PathBuf, Arc<[u8]>>>,
     seen: Mutex<HashMap<PathBuf, Seen>>,
+    /// And their octets together.
+    texts: Mutex<(Texts, usize)>,
     /// Files whose octets were looked at.
     reads: AtomicUsize,
 }
 
 impl<'f> Reader<'f> {
     pub(super) fn new(files: &'f dyn Files, base: &Path) -> Reader<'f> {
-        Reader { files, base: base.to_path_buf(), shared: Mutex::default(), seen: Mutex::default(), reads: AtomicUsize::new(0) }
+        Reader {
+            files,
+            base: base.to_path_buf(),
+            shared: Mutex::default(),
+            seen: Mutex::default(),
+            texts: Mutex::default(),
+            reads: AtomicUsize::new(0),
+        }
     }
 
     /// The path as the user names it.
@@ -48,7 +65,7 @@ impl<'f> Reader<'f> {
         let mut text = Vec::new();
         let mut part = self.open(path)?;
         part.octets.read_to_end(&mut text).map_err(|error| io_words(&error))?;
-        part.hash.add(&text);
+        part.take(&text);
         part.finish();
         Ok(text)
     }
@@ -67,7 +84,7 @@ impl<'f> Reader<'f> {
     pub(super) fn open<'r>(&'r self, path: &'r Path) -> Result<Parts<'r>, String> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         let opened = self.files.open(path).map_err(|error| io_words(&error))?;
-        Ok(Parts { reader: self, path, octets: opened.octets, stamp: opened.stamp, hash: TextHash::default() })
+        Ok(Parts { reader: self, path, octets: opened.octets, stamp: opened.stamp, hash: TextHash::default(), text: Some(Vec::new()) })
     }
 
     /// The hash of a file that this load has looked at.
@@ -108,6 +125,11 @@ impl<'f> Reader<'f> {
         self.files.list(dir)
     }
 
+    /// What is remembered of the texts of this load.
+    pub(super) fn into_texts(self) -> Texts {
+        self.texts.into_inner().unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// How many files were read, not only looked at.
     pub(super) fn reads(&self) -> usize {
         self.reads.load(Ordering::Relaxed)
@@ -121,6 +143,8 @@ pub(super) struct Parts<'r> {
     octets: Box<dyn Read + 'r>,
     stamp: Option<Stamp>,
     hash: TextHash,
+    /// What was read; `None` when it is too much to be remembered.
+    text: Option<Vec<u8>>,
 }
 
 impl Parts<'_> {
@@ -129,12 +153,20 @@ impl Parts<'_> {
         loop {
             match self.octets.read(room) {
                 Ok(len) => {
-                    self.hash.add(&room[..len]);
+                    self.take(&room[..len]);
                     return Ok(len);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(io_words(&error)),
             }
+        }
+    }
+
+    fn take(&mut self, octets: &[u8]) {
+        self.hash.add(octets);
+        match &mut self.text {
+            Some(text) if text.len() + octets.len() <= MAX_TEXT_LEN => text.extend_from_slice(octets),
+            text => *text = None,
         }
     }
 
@@ -144,6 +176,13 @@ impl Parts<'_> {
         let stamp = self.stamp.filter(|before| self.reader.files.stamp(self.path) == Some(*before));
         let now = Seen { hash: self.hash.finish(), stamp };
         lock(&self.reader.seen).insert(self.path.to_path_buf(), now);
+        if let Some(text) = self.text {
+            let mut texts = lock(&self.reader.texts);
+            if texts.1 + text.len() <= MAX_TEXTS_LEN {
+                texts.1 += text.len();
+                texts.0.insert(self.path.to_path_buf(), text.into());
+            }
+        }
         now
     }
 }

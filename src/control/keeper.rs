@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::writer::Done;
-use crate::config::LoadedZone;
-use crate::store::{Store, StoreError, ZoneFiles};
+use crate::config::{LoadedZone, Texts, ZoneSource};
+use crate::store::{Store, StoreError, ZoneFile, ZoneFiles};
 
 /// Zones that share a transaction. Their small texts are in memory meanwhile.
 const MAX_BATCH: usize = 256;
@@ -26,10 +26,11 @@ impl Keeper {
         Keeper { queue: queue_end, task: tokio::spawn(run(store, versions, done, queue)) }
     }
 
-    /// Keeps the files of a zone that was taken.
-    pub(super) fn keep(&self, zone: &LoadedZone) {
+    /// Keeps the files of a zone that was taken; `texts` are those that need not be read again.
+    pub(super) fn keep(&self, zone: &LoadedZone, texts: &Texts) {
         let (Some(queue), Some(name)) = (&self.queue, &zone.name) else { return };
-        let files = zone.sources.iter().map(|source| (source.path.clone(), source.hash)).collect();
+        let file = |source: &ZoneSource| ZoneFile { path: source.path.clone(), hash: source.hash, text: texts.get(&source.path).cloned() };
+        let files = zone.sources.iter().map(file).collect();
         let _ = queue.send(ZoneFiles { zone: name.to_string(), content: format!("{:032x}", zone.content), files });
     }
 

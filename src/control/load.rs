@@ -45,6 +45,8 @@ pub struct Build {
     pub geo_hash: u64,
     /// What the files were, for the next build.
     pub known: Arc<Known>,
+    /// Of the files that were read, until they are kept.
+    pub(super) texts: config::Texts,
     /// Secrets for DNS cookies.
     pub(super) cookies: Wanted,
     /// The zone folder could not be listed: zones that are not there may be anything but removed.
@@ -72,7 +74,13 @@ pub struct Previous {
 /// Reads and compiles. Zones whose texts and databases are what they were are taken over from `previous`.
 pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Build {
     let loaded = config::load_again(files, config_path, &previous.known);
-    let mut build = Build { problems: loaded.problems, zones_unlisted: loaded.zones_unlisted, known: Arc::new(loaded.known), ..Build::default() };
+    let mut build = Build {
+        problems: loaded.problems,
+        zones_unlisted: loaded.zones_unlisted,
+        known: Arc::new(loaded.known),
+        texts: loaded.texts,
+        ..Build::default()
+    };
     let Some(settings) = loaded.settings else { return build };
     build.cookies = server::read_secrets(files, &settings, &mut build);
     let mut sources: Option<GeoSources> = None;

@@ -376,9 +376,10 @@ impl Writer {
     }
 
     /// Takes in a build; see [`reload::take`] for what that means zone by zone.
-    fn take_build(&mut self, build: Build, zone: Option<String>, all_or_nothing: bool) -> ReloadReport {
+    fn take_build(&mut self, mut build: Build, zone: Option<String>, all_or_nothing: bool) -> ReloadReport {
         let first = self.generation == 0;
         self.reaper.other(std::mem::replace(&mut self.known, build.known.clone()));
+        let texts = std::mem::take(&mut build.texts);
         let report = reload::take(self, build, zone.as_deref(), all_or_nothing);
         if first {
             for zone in self.zones.values_mut() {
@@ -400,7 +401,7 @@ impl Writer {
         for name in std::mem::take(&mut self.fresh) {
             self.keep_serial(&name);
             if let Some(zone) = self.zones.get(&name).filter(|zone| zone.kept_why.is_none()) {
-                self.keeper.keep(&zone.taken.loaded);
+                self.keeper.keep(&zone.taken.loaded, &texts);
             }
         }
         self.index_dirty = true;

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::control::api::Overlay;
 use crate::health;
 use texts::Text;
-pub use texts::ZoneFiles;
+pub use texts::{ZoneFile, ZoneFiles};
 use thread::{Job, Reply};
 
 /// Jobs that wait at most; whoever brings more waits. Each is small, and one transaction takes up to all of them.

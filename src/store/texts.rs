@@ -11,6 +11,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{MAX_ZONE_VERSION_BYTES, StoreError};
 use crate::config::TextHash;
@@ -29,8 +30,19 @@ pub struct ZoneFiles {
     pub zone: String,
     /// Hash of what it says; a start compares it with what it loads.
     pub content: String,
-    /// Its files, each with the hash of what was loaded from it.
-    pub files: Vec<(PathBuf, u128)>,
+    /// Its files.
+    pub files: Vec<ZoneFile>,
+}
+
+/// A file of a zone.
+#[derive(Clone, Debug)]
+pub struct ZoneFile {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// Hash of what was loaded from it.
+    pub hash: u128,
+    /// What was loaded from it, if that is still at hand.
+    pub text: Option<Arc<[u8]>>,
 }
 
 /// A text as it is kept.
@@ -53,7 +65,12 @@ pub(super) fn folder_of(state: &Path) -> PathBuf {
 pub(super) fn gather(folder: &Path, files: &ZoneFiles) -> Result<BTreeMap<PathBuf, Text>, StoreError> {
     let mut texts = BTreeMap::new();
     let mut found = 0;
-    for (path, hash) in &files.files {
+    for ZoneFile { path, hash, text } in &files.files {
+        if let Some(text) = text.as_ref().filter(|text| TextHash::of(text) == *hash) {
+            found += text.len();
+            texts.insert(path.clone(), Text::Row(text.to_vec()));
+            continue;
+        }
         let failed = |error: io::Error| StoreError::Failed { detail: format!("{}: {error}", path.display()) };
         let mut input = File::open(path).map_err(failed)?;
         let len = input.metadata().map_err(failed)?.len() as usize;

@@ -302,3 +302,63 @@ fn survive(text: &[u8]) {
     }
     assert!(parsed.errors.len() <= MAX_ERRORS + 1);
 }
+
+/// What comes in parts reads as the whole does, wherever it is cut: lines, problems, parentheses, quotes, includes.
+#[test]
+fn parts_read_as_the_whole() {
+    let long = format!("a TXT ({} ) ; {}\nb A 192.0.2.1\n", "\n \"x y\" ".repeat(40_000), "c".repeat(100_000));
+    let texts = [
+        "",
+        "\u{feff}$TTL 1\n@ A 192.0.2.1",
+        "a 1 A 192.0.2.1\r\n\t2 A 192.0.2.2\n\n  ; nothing\nb (\n 3 ) ( A\n 192.0.2.3 ; (\n)\nc A 192.0.2.4\n",
+        "a TXT \"open\nb TXT x\\\nc TXT \"a\\\"b\"\n d A 1\n) A 192.0.2.1\n$ORIGIN x\na A 192.0.2.1\n$INCLUDE more\n A 192.0.2.3\ne (",
+        "$GENERATE 1-3 h$ A 192.0.2.$\n A 192.0.2.9\n$ORIGIN y.\nh3 A 192.0.2.1\n",
+        &long,
+    ];
+    for text in texts {
+        let read = |part: Option<usize>| {
+            let origin = Name::parse_absolute("example.com.").expect("a name");
+            let mut include = |_: &str, _: &Path| Ok((PathBuf::from("more"), b"i A 192.0.2.7\n".to_vec()));
+            let mut records = Records::new();
+            let source = |text| Source { text, file: "z".into(), origin, default_ttl: Some(300), first_file: 0 };
+            let parsed = match part {
+                None => parse(source(text.as_bytes()), &mut include, &mut records),
+                Some(len) => {
+                    let (first, mut rest) = text.as_bytes().split_at(text.len().min(len / 2));
+                    let mut more = |room: &mut [u8]| {
+                        let now = rest.len().min(len).min(room.len());
+                        room[..now].copy_from_slice(&rest[..now]);
+                        rest = &rest[now..];
+                        Ok(now)
+                    };
+                    parse_stream(source(first), &mut more, &mut include, &mut records)
+                }
+            };
+            (format!("{parsed:?}"), records.iter().map(|record| format!("{record:?}")).collect::<Vec<_>>())
+        };
+        let whole = read(None);
+        for part in [1, 2, 7, 4096, WINDOW_LEN - 1, WINDOW_LEN, 10 * WINDOW_LEN] {
+            assert!(read(Some(part)) == whole, "in parts of {part}: {}", &text[..text.len().min(200)]);
+        }
+    }
+}
+
+/// Windows end anywhere: a file of several of them, with every kind of entry at their borders.
+#[test]
+fn windows_end_anywhere() {
+    let text: String = (0..40_000).map(|n| format!("h{n} {} TXT ( \"{}\"\n ) ; x\n  A 192.0.2.1\n", n % 9, "q".repeat(n % 23))).collect();
+    let origin = Name::parse_absolute("example.com.").expect("a name");
+    let none = |_: &str, _: &Path| Err("none".to_string());
+    let source = |text| Source { text, file: "z".into(), origin: origin.clone(), default_ttl: None, first_file: 0 };
+    let (mut whole, mut parts) = (Records::new(), Records::new());
+    parse(source(text.as_bytes()), &mut none.clone(), &mut whole);
+    let mut rest = text.as_bytes();
+    let mut more = |room: &mut [u8]| std::io::Read::read(&mut rest, room).map_err(|error| error.to_string());
+    let parsed = parse_stream(source(b""), &mut more, &mut none.clone(), &mut parts);
+    assert_eq!(parsed.errors, []);
+    assert_eq!(parts.len(), 80_000);
+    assert!(whole.iter().zip(parts.iter()).all(|(a, b)| (a.owner, a.rtype, a.ttl, a.rdata, a.place) == (b.owner, b.rtype, b.ttl, b.rdata, b.place)));
+    let mut failing = |_: &mut [u8]| Err("input/output error".to_string());
+    let parsed = parse_stream(source(b"a 1 A 192.0.2.1\n"), &mut failing, &mut none.clone(), &mut Records::new());
+    assert_eq!(parsed.errors.iter().map(ToString::to_string).collect::<Vec<_>>(), ["z:1: cannot be read to its end: input/output error"]);
+}
