@@ -13,13 +13,13 @@ mod batch;
 #[cfg(test)]
 pub(crate) mod counting;
 mod filter;
-mod prefetch;
 mod memory;
+mod prefetch;
 mod slab;
 mod socket;
 
 pub use batch::{Batch, Message, Sent, Wait};
 pub use filter::{Buffered, Instruction, attach_filter, attach_steering, buffered, detach_filter, detach_steering};
-pub use prefetch::prefetch;
 pub use memory::{prefer_large_pages, return_free_memory, return_large_blocks};
+pub use prefetch::prefetch;
 pub use socket::{ReadySet, ignore_path_mtu, lower_priority, open_file_limit, receive_buffer, receive_destination, set_receive_buffer};

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::records::{RecordId, RecordRef, Records};
-use super::tree::index::Index;
 use super::tree::hash_name;
+use super::tree::index::Index;
 use crate::dns::name::{MAX_LABELS, MAX_NAME_LEN};
 use crate::dns::{Name, RecordType};
 
@@ -54,6 +54,13 @@ impl Path {
         let from = if labels == 0 { self.len - 1 } else { usize::from(self.starts[self.labels - labels]) };
         let suffix = &self.lower[from..self.len];
         (suffix, hash_name(suffix))
+    }
+
+    /// True when it is at or below the other one.
+    pub fn ends_in(&self, other: &Path) -> bool {
+        let from =
+            if other.labels == 0 { self.len - 1 } else { self.labels.checked_sub(other.labels).map_or(self.len, |at| usize::from(self.starts[at])) };
+        self.lower[from..self.len] == other.lower[..other.len]
     }
 
     /// The whole name and its hash.
@@ -164,7 +171,7 @@ impl Owners {
         while (id as usize) < self.records.len() {
             let end = self.records.run_end(id);
             path.set(self.records.get(id).owner);
-            let is_inside = path.suffix(apex_path.labels()) == apex_path.whole();
+            let is_inside = path.ends_in(&apex_path);
             let owner = if is_inside { self.find_or_add(&path, id) } else { OUTSIDE };
             // The owners so far stand one behind the other; a run goes on behind the border of a block.
             let follows = owner as usize + 1 == self.owners.len();

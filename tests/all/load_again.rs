@@ -143,7 +143,7 @@ fn a_large_zone_outlives_its_file_and_is_kept_once() {
     let www = |server: &Meridian| addresses(&server.ask("www.big.example.", RecordType::A)).iter().map(ToString::to_string).collect::<String>();
     let kept = |server: &Meridian| {
         let folder = fs::read_dir(server.path().join("state/meridian.db-zones"));
-        folder.map_or_else(|_| Vec::new(), |all| all.filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?)).collect::<Vec<_>>())
+        folder.map_or_else(|_| Vec::new(), |all| all.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect::<Vec<_>>())
     };
     let until_kept = |server: &Meridian, other: &[String]| {
         let began = Instant::now();
