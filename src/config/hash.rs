@@ -84,7 +84,7 @@ impl TextHash {
 
     #[inline]
     fn step(&mut self, octets: &[u8; Self::STEP]) {
-        let word = |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|n| octets[8 * at + n]));
+        let word = |at: usize| octets.get(8 * at..8 * at + 8).and_then(<[u8]>::first_chunk).map_or(0, |word| u64::from_le_bytes(*word));
         let [a, b] = self.lanes;
         self.lanes = [fold(a ^ word(0), Self::KEYS[2] ^ word(1)), fold(b ^ word(2), Self::KEYS[3] ^ word(3))];
     }

@@ -8,6 +8,7 @@
 //! had an error           any                               made again: what it missed may be there now
 //! ```
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use crate::policy::model::Region;
 pub struct Known {
     /// Hash of what TOML zones depend on beside their own files; `None` when something was wrong with it.
     context: Option<u128>,
+    /// `$INCLUDE` may reach into it.
+    zones_dir: PathBuf,
     /// By the file that declares them.
     zones: HashMap<PathBuf, Vec<KnownZone>>,
     /// Files whose octets were looked at.
@@ -80,8 +83,8 @@ impl KnownZone {
 
 impl Known {
     /// Keeps the zones of a load.
-    pub(super) fn new(context: Option<u128>, zones: &[KnownZone], reads: usize) -> Known {
-        let mut known = Known { context, zones: HashMap::with_capacity(zones.len()), reads };
+    pub(super) fn new(context: Option<u128>, zones_dir: &Path, zones: &[KnownZone], reads: usize) -> Known {
+        let mut known = Known { context, zones_dir: zones_dir.to_path_buf(), zones: HashMap::with_capacity(zones.len()), reads };
         for zone in zones.iter().filter(|zone| !zone.files.is_empty() && (zone.toml.is_none() || context.is_some())) {
             known.zones.entry(zone.path.clone()).or_default().push(zone.clone());
         }
@@ -102,6 +105,11 @@ impl Known {
     /// The zone of a TOML file, if that is as it was; it holds as long as [`Known::holds_in`] does.
     pub(super) fn toml(&self, reader: &Reader<'_>, path: &Path) -> Option<KnownZone> {
         self.zones.get(path)?.iter().find(|known| known.toml.is_some())?.again(reader)
+    }
+
+    /// Itself, unless the zone folder is another: then nothing is known.
+    pub(super) fn of_folder(&self, zones_dir: &Path) -> Cow<'_, Known> {
+        if self.zones_dir == zones_dir { Cow::Borrowed(self) } else { Cow::Owned(Known::default()) }
     }
 
     /// True when what TOML zones depend on beside their own files is as it was.

@@ -131,6 +131,7 @@ pub fn load_again(files: &dyn Files, config_path: &Path, known: &Known) -> Loade
     let mut report = Vec::new();
 
     let (settings, settings_sound) = load_settings(&reader, &config_path, &mut report);
+    let known = &*known.of_folder(&settings.zones_dir);
     let entries = list_zones(&reader, &settings, &mut report);
     let zones_unlisted = entries.is_none();
     let entries = entries.unwrap_or_default();
@@ -173,7 +174,7 @@ pub fn load_again(files: &dyn Files, config_path: &Path, known: &Known) -> Loade
     drop(toml);
     let taken: Vec<PathBuf> = made.iter().filter_map(|zone| zone.toml.as_ref()?.master.clone()).collect();
     made.extend(masters::zones(&context, &entries, &taken, &config_path));
-    let known = if settings_sound { Known::new(hash, &made, reader.reads()) } else { known.clone() };
+    let known = if settings_sound { Known::new(hash, &settings.zones_dir, &made, reader.reads()) } else { known.clone() };
     let mut zones: Vec<Arc<LoadedZone>> = made.into_iter().map(|made| made.zone).collect();
     if !settings_sound {
         // Defaults may be missing or wrong; who takes a zone must know.

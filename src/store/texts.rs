@@ -89,6 +89,10 @@ pub(super) fn gather(folder: &Path, files: &ZoneFiles) -> Result<BTreeMap<PathBu
             (Text::File(name), copied)
         };
         if copied != *hash {
+            if let Text::File(name) = text {
+                // Should that fail, the next start does it.
+                let _ = fs::remove_file(folder.join(name).with_extension(NEW));
+            }
             return Err(StoreError::Changed { path: path.clone() });
         }
         texts.insert(path.clone(), text);
