@@ -1,0 +1,247 @@
+//! Meridian beside other servers, on this machine: what `scripts/compare.sh` runs. One core serves, another asks; the servers of a workload take turns,
+//! round by round, and medians count. See `docs/performance.md`.
+#![allow(missing_docs, clippy::expect_used)]
+
+mod data;
+mod load;
+mod servers;
+
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use clap::Parser;
+use meridian::sys::{Batch, Wait};
+
+use data::{Data, Geo, Questions, WORKLOADS, Workload, names_zone};
+use load::{Outcome, Target};
+use servers::{Kind, SERVERS, Server};
+
+/// Compares Meridian with other servers on loopback.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Workloads, separated by commas: static, nxdomain, geo, weighted, sticky, million, million-nxdomain.
+    #[arg(long, value_delimiter = ',', default_value = "static,nxdomain,geo,weighted,sticky")]
+    workloads: Vec<String>,
+    /// Servers, separated by commas: echo, meridian, gdnsd, knot, nsd, bind. Those that are not installed are left out.
+    #[arg(long, value_delimiter = ',', default_value = "echo,meridian,gdnsd,knot,nsd,bind")]
+    servers: Vec<String>,
+    /// Turns of each server.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of a turn.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Also ask at half of what each server reached, for times to answer.
+    #[arg(long)]
+    latency: bool,
+    /// Also ask with dnsperf (static data only).
+    #[arg(long)]
+    dnsperf: bool,
+    /// What cargo adds.
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// What cargo bench runs without a word: nothing.
+    #[arg(hide = true)]
+    words: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match options.words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["echo", port] => echo(port.parse().expect("a port")),
+        ["run"] => run(&options),
+        _ => {
+            eprintln!("compare: use scripts/compare.sh, or `cargo bench --bench compare -- run --help`");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Sends back what comes, as a response: with the same system calls as Meridian.
+fn echo(port: u16) -> ExitCode {
+    let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], port))).expect("a free port");
+    let mut batch = Batch::new(32, 4096, 4096);
+    loop {
+        let received = batch.receive(&socket, Wait::Blocking).unwrap_or(0);
+        for at in 0..received {
+            let (message, reply) = batch.slot(at);
+            let len = message.octets.len();
+            reply[..len].copy_from_slice(message.octets);
+            reply[2] |= 0x80;
+            batch.set_reply(at, len);
+        }
+        batch.send(&socket);
+    }
+}
+
+/// One turn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    per_s: f64,
+    cpu_us: f64,
+    user_us: f64,
+    lost: u64,
+    wrong: u64,
+}
+
+struct Competitor {
+    name: &'static str,
+    kind: Kind,
+    server: Server,
+    start_s: f64,
+    memory_mb: f64,
+    turns: Vec<Turn>,
+    latency: Vec<[f64; 3]>,
+    dnsperf: Option<f64>,
+}
+
+fn run(options: &Options) -> ExitCode {
+    let workloads: Vec<(&str, Workload)> = WORKLOADS.into_iter().filter(|(name, _)| options.workloads.iter().any(|wanted| wanted == name)).collect();
+    let chosen: Vec<(&'static str, Kind)> = SERVERS
+        .into_iter()
+        .filter(|(name, _, program)| options.servers.iter().any(|wanted| wanted == name) && is_installed(name, program))
+        .map(|(name, kind, _)| (name, kind))
+        .collect();
+    let needs_geo = workloads.iter().any(|(_, workload)| workload.data() == Data::Geo);
+    let geo = needs_geo.then(Geo::load);
+    let dir = std::env::temp_dir().join(format!("meridian-compare-{}", std::process::id()));
+    let mut port = 15_300;
+    for (name, workload) in workloads {
+        let questions = Questions::of(workload, geo.as_ref());
+        let work = dir.join(name);
+        fs::create_dir_all(&work).expect("a folder for the servers");
+        let zone = work.join("names.zone");
+        if let Data::Names(names) = workload.data() {
+            fs::write(&zone, names_zone(names)).expect("room for a zone");
+        }
+        let geo = geo.as_ref().filter(|_| workload.data() == Data::Geo);
+        let mut competitors = Vec::new();
+        for (server, kind) in &chosen {
+            let is_ours = matches!(kind, Kind::Echo | Kind::Meridian);
+            if !kind.can_serve(workload.data()) || !workload.is_common() && !is_ours {
+                continue;
+            }
+            port += 1;
+            eprintln!("{name}: starting {server}");
+            match enter(server, *kind, &work.join(server), port, &zone, geo, &questions) {
+                Ok(competitor) => competitors.push(competitor),
+                Err(error) => eprintln!("{name}: {server} is left out: {error}"),
+            }
+        }
+        for round in 1..=options.rounds {
+            eprintln!("{name}: round {round} of {}", options.rounds);
+            competitors.iter_mut().for_each(|competitor| take_turn(competitor, &questions, options));
+        }
+        if options.dnsperf && workload.data() != Data::Geo {
+            let file = work.join("questions");
+            fs::write(&file, &questions.text).expect("room for the questions");
+            competitors.iter_mut().filter(|c| c.kind != Kind::Echo).for_each(|c| c.dnsperf = dnsperf(c.server.address, &file, options.seconds));
+        }
+        table(name, &competitors, options);
+    }
+    let _ = fs::remove_dir_all(&dir);
+    ExitCode::SUCCESS
+}
+
+fn is_installed(name: &str, program: &str) -> bool {
+    let found =
+        program.is_empty() || ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"].iter().any(|dir| Path::new(dir).join(program).exists());
+    if !found {
+        eprintln!("{name} is not installed and left out");
+    }
+    found
+}
+
+fn enter(
+    name: &'static str,
+    kind: Kind,
+    dir: &Path,
+    port: u16,
+    zone: &Path,
+    geo: Option<&Geo>,
+    questions: &Questions,
+) -> std::io::Result<Competitor> {
+    let mut server = Server::start(kind, dir, port, zone, geo)?;
+    let is_up = |server| load::is_up(Target { server, questions, is_echo: kind == Kind::Echo });
+    let start_s = server.wait(is_up).map_err(|error| {
+        let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        std::io::Error::other(format!("{error}; it said: {}", lines[lines.len().saturating_sub(6)..].join("\n  ")))
+    })?;
+    let memory_mb = server.memory_mb();
+    Ok(Competitor { name, kind, server, start_s: start_s.as_secs_f64(), memory_mb, turns: Vec::new(), latency: Vec::new(), dnsperf: None })
+}
+
+fn take_turn(competitor: &mut Competitor, questions: &Questions, options: &Options) {
+    let target = Target { server: competitor.server.address, questions, is_echo: competitor.kind == Kind::Echo };
+    load::run(target, None, Duration::from_millis(200));
+    let before = competitor.server.cpu();
+    let outcome = load::run(target, None, Duration::from_secs_f64(options.seconds));
+    let after = competitor.server.cpu();
+    let answered = outcome.answered.max(1) as f64;
+    let cpu_us = (after.all_ns - before.all_ns) as f64 / 1e3 / answered;
+    let user_share = (after.user_ticks - before.user_ticks) as f64 / (after.ticks - before.ticks).max(1) as f64;
+    competitor.turns.push(Turn { per_s: outcome.per_s(), cpu_us, user_us: cpu_us * user_share, lost: outcome.lost, wrong: outcome.wrong });
+    if options.latency {
+        let outcome: Outcome = load::run(target, Some(outcome.per_s() / 2.0), Duration::from_secs_f64(options.seconds));
+        competitor.latency.push([0.5, 0.99, 0.999].map(|share| outcome.within(share)));
+    }
+}
+
+/// Queries per second that dnsperf counts.
+fn dnsperf(server: SocketAddr, questions: &Path, seconds: f64) -> Option<f64> {
+    let done = Command::new("dnsperf")
+        .args(["-s", "127.0.0.1", "-p", &server.port().to_string(), "-l", &format!("{}", seconds.ceil()), "-c", "8", "-q", "192", "-d"])
+        .arg(questions)
+        .output()
+        .ok()?;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    said.lines().find_map(|line| line.trim().strip_prefix("Queries per second:"))?.trim().parse().ok()
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn table(name: &str, competitors: &[Competitor], options: &Options) {
+    println!("\n### {name}: {} rounds of {} s, medians\n", options.rounds, options.seconds);
+    println!(
+        "| server | answers/s | least..most | of echo | CPU µs per answer | outside the kernel µs | lost | wrong | start s | memory MB |{}{}",
+        if options.latency { " p50/p99/p99.9 µs at half load |" } else { "" },
+        if options.dnsperf { " dnsperf/s |" } else { "" }
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|{}{}", if options.latency { "---|" } else { "" }, if options.dnsperf { "---|" } else { "" });
+    let rate_of = |competitor: &Competitor| median(competitor.turns.iter().map(|turn| turn.per_s));
+    let echo = competitors.iter().find(|competitor| competitor.kind == Kind::Echo).map(rate_of);
+    for competitor in competitors {
+        let turns = &competitor.turns;
+        let rate = rate_of(competitor);
+        let (least, most) = turns.iter().fold((f64::MAX, 0.0f64), |(least, most), turn| (least.min(turn.per_s), most.max(turn.per_s)));
+        print!(
+            "| {} | {rate:.0} | {:.0}k..{:.0}k | {} | {:.2} | {:.2} | {} | {} | {:.2} | {:.1} |",
+            competitor.name,
+            least / 1e3,
+            most / 1e3,
+            echo.map_or("–".into(), |echo| format!("{:.2}", rate / echo)),
+            median(turns.iter().map(|turn| turn.cpu_us)),
+            median(turns.iter().map(|turn| turn.user_us)),
+            turns.iter().map(|turn| turn.lost).sum::<u64>(),
+            turns.iter().map(|turn| turn.wrong).sum::<u64>(),
+            competitor.start_s,
+            competitor.memory_mb,
+        );
+        if options.latency {
+            let at = |place: usize| median(competitor.latency.iter().map(|times| times[place]));
+            print!(" {:.0}/{:.0}/{:.0} |", at(0), at(1), at(2));
+        }
+        if options.dnsperf {
+            print!(" {} |", competitor.dnsperf.map_or("–".into(), |rate| format!("{rate:.0}")));
+        }
+        println!();
+    }
+}

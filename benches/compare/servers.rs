@@ -1,0 +1,302 @@
+//! The servers, their configurations, and what they cost. All serve one zone on a loopback port from one core and one worker.
+
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::data::{Data, GEO_NAMES, Geo, REGIONS, ZONE, addresses, text_of, zone_head};
+
+/// Who is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Sets QR and sends back: what the kernel alone costs.
+    Echo,
+    Meridian,
+    Gdnsd,
+    Knot,
+    Nsd,
+    Bind,
+}
+
+/// Servers by the name that the command line knows them by, and the program that must be installed.
+pub(crate) const SERVERS: [(&str, Kind, &str); 6] = [
+    ("echo", Kind::Echo, ""),
+    ("meridian", Kind::Meridian, ""),
+    ("gdnsd", Kind::Gdnsd, "gdnsd"),
+    ("knot", Kind::Knot, "knotd"),
+    ("nsd", Kind::Nsd, "nsd"),
+    ("bind", Kind::Bind, "named"),
+];
+
+impl Kind {
+    /// NSD and BIND answer nothing by client subnet.
+    pub(crate) fn can_serve(self, data: Data) -> bool {
+        data != Data::Geo || !matches!(self, Kind::Nsd | Kind::Bind)
+    }
+}
+
+/// The core that servers run on.
+const SERVER_CORE: &str = "0";
+
+/// What a server may take to load.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A server that runs; ends with this value.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    child: Child,
+    started: Instant,
+}
+
+/// Processor time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cpu {
+    /// Nanoseconds, exact.
+    pub(crate) all_ns: u64,
+    /// Ticks of 10 ms, in user code and in all.
+    pub(crate) user_ticks: u64,
+    pub(crate) ticks: u64,
+}
+
+impl Server {
+    /// Starts a server in `dir`, which is its own.
+    pub(crate) fn start(kind: Kind, dir: &Path, port: u16, zone: &Path, geo: Option<&Geo>) -> io::Result<Server> {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        fs::create_dir_all(dir)?;
+        let dir = dir.canonicalize()?;
+        let command = match kind {
+            Kind::Echo => vec![std::env::current_exe()?.display().to_string(), "echo".into(), port.to_string()],
+            Kind::Meridian => meridian(&dir, port, zone, geo)?,
+            Kind::Gdnsd => gdnsd(&dir, port, zone, geo)?,
+            Kind::Knot => knot(&dir, port, zone, geo)?,
+            Kind::Nsd => nsd(&dir, port, zone)?,
+            Kind::Bind => bind(&dir, port, zone)?,
+        };
+        let log = fs::File::create(dir.join("log"))?;
+        let child = Command::new("taskset")
+            .args(["-c", SERVER_CORE])
+            .args(&command)
+            .current_dir(&dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        Ok(Server { address, child, started: Instant::now() })
+    }
+
+    /// Waits until it answers; how long that took.
+    pub(crate) fn wait(&mut self, is_up: impl Fn(SocketAddr) -> bool) -> io::Result<Duration> {
+        while self.started.elapsed() < START_LIMIT {
+            if is_up(self.address) {
+                return Ok(self.started.elapsed());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!("it ended: {status}")));
+            }
+            pause(Duration::from_millis(5));
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+
+    /// It and its children.
+    fn processes(&self) -> Vec<u32> {
+        let mut all = vec![self.child.id()];
+        let mut at = 0;
+        while let Some(process) = all.get(at) {
+            let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+            all.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+            at += 1;
+        }
+        all
+    }
+
+    pub(crate) fn cpu(&self) -> Cpu {
+        let mut cpu = Cpu::default();
+        for process in self.processes() {
+            for task in fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten() {
+                let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+                cpu.all_ns += schedstat.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
+                let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                // Behind the name, which may hold anything: state is the first field, user and system time the 12th and 13th.
+                let fields: Vec<u64> =
+                    stat.rsplit(')').next().unwrap_or_default().split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
+                if let (Some(user), Some(system)) = (fields.get(11), fields.get(12)) {
+                    cpu.user_ticks += user;
+                    cpu.ticks += user + system;
+                }
+            }
+        }
+        cpu
+    }
+
+    /// Its share of memory, MB.
+    pub(crate) fn memory_mb(&self) -> f64 {
+        let of = |process: u32| {
+            let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_default();
+            line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0)
+        };
+        self.processes().into_iter().map(of).sum::<f64>() / 1000.0
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for process in self.processes() {
+            let _ = Command::new("kill").arg(process.to_string()).stderr(Stdio::null()).status();
+        }
+        let asked = Instant::now();
+        while asked.elapsed() < Duration::from_secs(5) {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            pause(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "nothing tells when another process is ready")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+fn words(line: String) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+fn geo_file(dir: &Path, geo: &Geo) -> io::Result<PathBuf> {
+    let path = dir.join("geo.mmdb");
+    fs::write(&path, &geo.database)?;
+    Ok(path)
+}
+
+fn meridian(dir: &Path, port: u16, zone: &Path, geo: Option<&Geo>) -> io::Result<Vec<String>> {
+    let zones = dir.join("zones");
+    fs::create_dir_all(&zones)?;
+    let mut config = format!("[server]\nlisten = [\"127.0.0.1:{port}\"]\nthreads = 1\n[zones]\ndir = \"zones\"\n");
+    write!(config, "[admin]\nlisten = \"127.0.0.1:{}\"\n[state]\npath = \"state.db\"\n", port + 20_000).expect("a string");
+    match geo {
+        Some(geo) => {
+            geo_file(dir, geo)?;
+            config.push_str("[geo]\ndatabases = [\"geo.mmdb\"]\n");
+            fs::write(zones.join(format!("{ZONE}.toml")), geo.meridian_zone())?;
+        }
+        None => drop(fs::copy(zone, zones.join(format!("{ZONE}.zone")))?),
+    }
+    fs::write(dir.join("meridian.toml"), config)?;
+    Ok(vec![env!("CARGO_BIN_EXE_meridian").into(), "run".into(), "--config".into(), dir.join("meridian.toml").display().to_string()])
+}
+
+fn gdnsd(dir: &Path, port: u16, zone: &Path, geo: Option<&Geo>) -> io::Result<Vec<String>> {
+    let etc = dir.join("etc");
+    fs::create_dir_all(etc.join("zones"))?;
+    fs::create_dir_all(dir.join("run"))?;
+    fs::create_dir_all(dir.join("state"))?;
+    let mut config = format!("options => {{ listen => [ 127.0.0.1:{port} ], udp_threads = 1, tcp_threads = 1, zones_strict_data = false\n");
+    writeln!(config, "  run_dir = {0}/run, state_dir = {0}/state }}", dir.display()).expect("a string");
+    let served = etc.join("zones").join(ZONE);
+    match geo {
+        None => drop(fs::copy(zone, served)?),
+        Some(geo) => {
+            let mut text = zone_head();
+            (0..GEO_NAMES).for_each(|n| writeln!(text, "app{n:02} 60 DYNA geoip!app").expect("a string"));
+            fs::write(served, text)?;
+            let regions: Vec<String> = (0..REGIONS).map(|region| format!("r{region}")).collect();
+            writeln!(
+                config,
+                "plugins => {{ geoip => {{ maps => {{ m => {{ geoip2_db => {}, datacenters => [{}], map => {{",
+                geo_file(dir, geo)?.display(),
+                regions.join(",")
+            )
+            .expect("a string");
+            let mut open = None;
+            for (continent, country, region) in geo.places() {
+                if open != Some(continent) {
+                    writeln!(config, "{}{} => {{", if open.is_some() { "}\n" } else { "" }, text_of(continent)).expect("a string");
+                    open = Some(continent);
+                }
+                writeln!(config, "  {} => [r{region}],", text_of(country)).expect("a string");
+            }
+            config.push_str("}\n}}}, resources => { app => { map => m, service_types => up, dcmap => {\n");
+            for region in 0..REGIONS {
+                let (v4, v6) = addresses(region);
+                writeln!(config, "r{region} => {{ addrs_v4 => {v4}, addrs_v6 => {v6} }},").expect("a string");
+            }
+            config.push_str("}}}}}\n");
+        }
+    }
+    fs::write(etc.join("config"), config)?;
+    Ok(words(format!("gdnsd -c {} start", etc.display())))
+}
+
+fn knot(dir: &Path, port: u16, zone: &Path, geo: Option<&Geo>) -> io::Result<Vec<String>> {
+    let mut config = format!(
+        "server:\n  rundir: {0}\n  listen: 127.0.0.1@{port}\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n  edns-client-subnet: on\n\
+         database:\n  storage: {0}\nlog:\n  - target: stderr\n    any: warning\n",
+        dir.display()
+    );
+    let mut module = "";
+    let mut served = zone.to_path_buf();
+    if let Some(geo) = geo {
+        writeln!(
+            config,
+            "mod-geoip:\n  - id: g\n    config-file: {}/geo.conf\n    ttl: 60\n    mode: geodb\n    geodb-file: {}\n    geodb-key: country/iso_code",
+            dir.display(),
+            geo_file(dir, geo)?.display()
+        )
+        .expect("a string");
+        let mut views = String::new();
+        let mut text = zone_head();
+        for n in 0..GEO_NAMES {
+            let (v4, v6) = addresses(0);
+            writeln!(text, "app{n:02} 60 A {v4}\napp{n:02} 60 AAAA {v6}").expect("a string");
+            writeln!(views, "app{n:02}.{ZONE}:").expect("a string");
+            for (_, country, region) in geo.places() {
+                let (v4, v6) = addresses(region);
+                writeln!(views, "  - geo: \"{}\"\n    A: {v4}\n    AAAA: {v6}", text_of(country)).expect("a string");
+            }
+        }
+        fs::write(dir.join("geo.conf"), views)?;
+        served = dir.join("zone");
+        fs::write(&served, text)?;
+        module = "    module: mod-geoip/g\n";
+    }
+    write!(
+        config,
+        "template:\n  - id: default\n    zonefile-sync: -1\n    zonefile-load: whole\n    journal-content: none\nzone:\n  - domain: {ZONE}\n    file: {}\n{module}",
+        served.display()
+    )
+    .expect("a string");
+    fs::write(dir.join("knot.conf"), config)?;
+    Ok(words(format!("knotd -c {}/knot.conf", dir.display())))
+}
+
+fn nsd(dir: &Path, port: u16, zone: &Path) -> io::Result<Vec<String>> {
+    let config = format!(
+        "server:\n  ip-address: 127.0.0.1@{port}\n  port: {port}\n  server-count: 1\n  username: \"\"\n  chroot: \"\"\n  zonesdir: \"{0}\"\n  database: \"\"\n  \
+         pidfile: \"{0}/nsd.pid\"\n  xfrdfile: \"{0}/xfrd.state\"\n  zonelistfile: \"{0}/zone.list\"\n  xfrdir: \"{0}\"\n  logfile: \"{0}/nsd.log\"\n  \
+         minimal-responses: yes\n  rrl-ratelimit: 0\nremote-control:\n  control-enable: no\nzone:\n  name: {ZONE}\n  zonefile: {1}\n",
+        dir.display(),
+        zone.display()
+    );
+    fs::write(dir.join("nsd.conf"), config)?;
+    Ok(words(format!("nsd -d -c {}/nsd.conf", dir.display())))
+}
+
+fn bind(dir: &Path, port: u16, zone: &Path) -> io::Result<Vec<String>> {
+    let config = format!(
+        "options {{ directory \"{0}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion no; minimal-responses yes;\n  \
+         pid-file \"{0}/named.pid\"; session-keyfile \"{0}/session.key\"; dnssec-validation no; empty-zones-enable no; querylog no; notify no; }};\n\
+         controls {{ }};\nzone \"{ZONE}\" {{ type primary; file \"{1}\"; }};\n",
+        dir.display(),
+        zone.display()
+    );
+    fs::write(dir.join("named.conf"), config)?;
+    Ok(words(format!("named -4 -n 1 -f -c {}/named.conf", dir.display())))
+}
