@@ -25,8 +25,8 @@ use workloads::Queries;
 const ANSWERS: usize = 4096;
 const BATCH: usize = 32;
 
-/// What a kind may cost beyond its budget, in per cent: compilers differ a little from release to release.
-const TOLERANCE_PERCENT: u64 = 3;
+/// What a kind may cost beyond its budget, in per cent: compilers differ a little from release to release, and C libraries from processor to processor.
+const TOLERANCE_PERCENT: u64 = 5;
 
 const BUDGET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
 

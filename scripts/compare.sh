@@ -4,7 +4,7 @@
 # COMPARE_INSTALL=0 leaves out what is not there. Core 0 serves, core 1 asks; everything stays on loopback and ends by itself.
 set -eu
 cd "$(dirname "$0")/.."
-[ "${COMPARE_INSTALL:-1}" = 0 ] || scripts/install.sh gdnsd knot nsd bind9 dnsperf tor-geoipdb util-linux
+[ "${COMPARE_INSTALL:-1}" = 0 ] || scripts/install.sh gdnsd knot knot-module-geoip nsd bind9 dnsperf tor-geoipdb util-linux
 binary=$(cargo bench --locked --bench compare --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*compare-[^"]*\)".*/\1/p' | tail -n 1)
 asking_core=$(($(nproc) > 1 ? 1 : 0))
 exec taskset -c "$asking_core" "$binary" run "$@"

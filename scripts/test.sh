@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 # cc and libc: SQLite and ring are compiled in. dig, kdig, named-checkzone: clients and checkers nobody here wrote. tor-geoipdb: real address
 # ranges. mmdb-bin: reads the databases we build. curl, python3: the README's own commands. procps: kill. unbound: a resolver in front of us;
 # iproute2, util-linux: the network of its own that it runs in. nsd, knot, bind9: what our answers are compared with; tests start them on loopback.
-packages="gcc libc6-dev ca-certificates bind9-dnsutils bind9-utils knot-dnsutils tor-geoipdb mmdb-bin curl python3 procps unbound iproute2 util-linux nsd knot bind9"
+# valgrind: counts the instructions of an answer.
+packages="gcc libc6-dev ca-certificates bind9-dnsutils bind9-utils knot-dnsutils tor-geoipdb mmdb-bin curl python3 procps unbound iproute2 util-linux nsd knot bind9 valgrind"
 
 # shellcheck disable=SC2086 # a list of words on purpose
 scripts/install.sh $packages
@@ -22,6 +23,8 @@ echo "== lints"
 cargo clippy --locked --all-targets --quiet -- -D warnings
 echo "== tests"
 cargo test --locked --quiet
+echo "== instructions per answer"
+cargo bench --locked --quiet --bench instructions
 echo "== documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 echo "all passed"

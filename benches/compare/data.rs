@@ -127,7 +127,7 @@ impl Geo {
             }
         }
         let built = build::build(&[Input { name: "tor-geoipdb", bytes: text.as_bytes() }], &mut |_| {}).expect("tor-geoipdb's ranges");
-        let about = writer::About { database_type: "Meridian-Country".into(), description: "tor-geoipdb".into(), build_unix_s: 0 };
+        let about = writer::About { database_type: "Meridian-Country".into(), description: "tor-geoipdb".into(), build_unix_s: 1_760_000_000 };
         let database = writer::write(&built.table, &about).expect("small enough");
         Geo { table: built.table, database, regions }
     }
