@@ -1,6 +1,6 @@
 //! Reading and compiling everything that the files say: what start, reload and `check` have in common. Blocking; runs on a worker thread.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -140,13 +140,16 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
 
 /// A file that declared a zone, is still there and declares nothing any more was cut off or emptied: its zone is bad, not gone.
 fn find_emptied(files: &dyn Files, previous: &Previous, build: &mut Build) {
+    let good = build.good.iter().filter_map(|zone| zone.loaded.name.clone());
+    let known: HashSet<Name> = good.chain(build.bad.iter().filter_map(|(name, _)| name.clone())).collect();
+    let bad_files: HashSet<PathBuf> = build.bad.iter().map(|(_, file)| file.clone()).collect();
     for (name, before) in &previous.zones {
-        let known = build.good.iter().any(|zone| zone.loaded.name.as_ref() == Some(name))
-            || build.bad.iter().any(|(bad, file)| bad.as_ref() == Some(name) || *file == before.loaded.declared_in);
         let declared_in = &before.loaded.declared_in;
-        let is_there =
-            before.loaded.sources.iter().any(|source| source.path.file_name() == declared_in.file_name() && files.canonical(&source.path).is_ok());
-        if !known && is_there {
+        if known.contains(name) || bad_files.contains(declared_in) {
+            continue;
+        }
+        let mut own_files = before.loaded.sources.iter().filter(|source| source.path.file_name() == declared_in.file_name());
+        if own_files.any(|source| files.canonical(&source.path).is_ok()) {
             let text = format!("declares no zone, but declared {name} before; remove the file if the zone is to go");
             build.problems.push(whole_file(declared_in, Severity::Error, text));
             build.bad.push((Some(name.clone()), declared_in.clone()));

@@ -126,6 +126,17 @@ impl Name {
         (first > 0).then(|| Name { wire: self.wire[first + 1..].into() })
     }
 
+    /// Where the labels begin, from the left, and how many there are.
+    fn label_starts(&self) -> ([u8; MAX_LABELS], usize) {
+        let (mut starts, mut labels, mut at) = ([0; MAX_LABELS], 0, 0);
+        while let Some(len) = self.wire.get(at).copied().filter(|len| *len > 0) {
+            starts[labels] = at as u8;
+            labels += 1;
+            at += 1 + usize::from(len);
+        }
+        (starts, labels)
+    }
+
     /// True when the first label is a lone asterisk (RFC 4592 §2.1.1).
     pub fn is_wildcard(&self) -> bool {
         self.wire.starts_with(b"\x01*")
@@ -344,8 +355,25 @@ impl PartialOrd for Name {
 impl Ord for Name {
     /// Canonical order (RFC 4034 §6.1): by label from the right, lower case.
     fn cmp(&self, other: &Name) -> std::cmp::Ordering {
-        let lower = |name: &Name| -> Vec<Vec<u8>> { name.labels().map(<[u8]>::to_ascii_lowercase).collect() };
-        lower(self).iter().rev().cmp(lower(other).iter().rev())
+        let (own, others) = (self.label_starts(), other.label_starts());
+        let from_right = |name: &'_ Name, (starts, labels): &([u8; MAX_LABELS], usize), depth: usize| -> Option<(usize, usize)> {
+            let start = usize::from(*starts.get(labels.checked_sub(depth)?)?);
+            Some((start + 1, start + 1 + usize::from(name.wire[start])))
+        };
+        for depth in 1.. {
+            let order = match (from_right(self, &own, depth), from_right(other, &others, depth)) {
+                (None, None) => return std::cmp::Ordering::Equal,
+                (Some((a, a_end)), Some((b, b_end))) => {
+                    let lower = |octet: &u8| octet.to_ascii_lowercase();
+                    self.wire[a..a_end].iter().map(lower).cmp(other.wire[b..b_end].iter().map(lower))
+                }
+                (a, b) => a.is_some().cmp(&b.is_some()),
+            };
+            if order.is_ne() {
+                return order;
+            }
+        }
+        std::cmp::Ordering::Equal
     }
 }
 
@@ -403,6 +431,15 @@ mod tests {
         assert_eq!(longest.as_wire().len(), 255);
         assert!(longest.child(b"x").is_err());
         assert_eq!(name(&"a.".repeat(127)).label_count(), MAX_LABELS);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn rfc4034_section_6_1_order_is_that_of_reversed_lower_case_labels(a in "([a-cA-C]{1,3}\\.){0,5}", b in "([a-cA-C]{1,3}\\.){0,5}") {
+            let key = |text: &str| text.to_lowercase().split_terminator('.').rev().map(str::to_owned).collect::<Vec<_>>();
+            let of = |text: &str| name(if text.is_empty() { "." } else { text });
+            proptest::prop_assert_eq!(of(&a).cmp(&of(&b)), key(&a).cmp(&key(&b)));
+        }
     }
 
     #[test]
