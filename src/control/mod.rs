@@ -21,6 +21,8 @@ pub mod writer;
 
 #[cfg(test)]
 mod allocations;
+#[cfg(test)]
+mod flips;
 
 pub use handle::Handle;
 pub use writer::unix_now;

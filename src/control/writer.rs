@@ -36,6 +36,8 @@ const MAX_BURST: usize = 512;
 /// The shortest time between two worlds that nobody waits for: the first change is published at once, those that follow it closely become one
 /// world. So a change of health waits at most so long, and the timer's millisecond; an operator's change does not wait.
 const PUBLISH_GAP: Duration = Duration::from_millis(5);
+/// Reading and compiling files go after everything else: steps down from the usual priority.
+const RELOAD_PRIORITY: u8 = 15;
 /// Ticks between writes of verdicts.
 const VERDICT_TICKS: u64 = 5;
 
@@ -245,7 +247,7 @@ impl Writer {
         }
     }
 
-    fn observe(&mut self, observation: &Observation, reply: oneshot::Sender<Duration>) {
+    pub(super) fn observe(&mut self, observation: &Observation, reply: oneshot::Sender<Duration>) {
         let (now, now_unix) = (self.started.elapsed(), unix_now());
         // Without a reply the prober knows that nobody wants this check any more.
         let Some(observed) = self.checks.observe(observation, now, now_unix) else { return };
@@ -304,11 +306,19 @@ impl Writer {
         let zones = self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect();
         let previous = Previous { zones, known: self.known.clone() };
         let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
-        tokio::task::spawn_blocking(move || {
+        let work = move || {
+            // Where it is not possible all are equal.
+            let _ = crate::sys::lower_priority(RELOAD_PRIORITY);
             let build = Box::new(load::build(&OsFiles, &config_path, &previous));
+            // The zones before may be no longer used; dropping them is work as well.
             drop(previous);
             let _ = done.send(Done::Built { build, zone, all_or_nothing, reply });
-        });
+        };
+        // A thread of its own: its priority cannot be raised again. Without one the reply is dropped, which tells that nothing came of it.
+        if let Err(error) = std::thread::Builder::new().name("reload".into()).spawn(work) {
+            tracing::error!(%error, "no thread can be started for a reload");
+            self.reloading = false;
+        }
     }
 
     /// `zone/policy:NAME`, or `zone/name` for every policy below a steered name.
@@ -520,7 +530,7 @@ impl Writer {
 
     /// Assembles what is dirty and publishes one world that shares everything else with the one before. When nothing is different after all,
     /// the world stays.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let dirty = std::mem::take(&mut self.dirty);
         let registry = self.registry.clone();
         let slot = move |name: &str| registry.assign(name);

@@ -22,4 +22,6 @@ pub use batch::{Batch, Message, Sent, Wait};
 pub use filter::{Buffered, Instruction, attach_filter, attach_steering, buffered, detach_filter, detach_steering};
 pub use memory::{prefer_large_pages, return_free_memory, return_large_blocks};
 pub use prefetch::prefetch;
-pub use socket::{ReadySet, ignore_path_mtu, lower_priority, open_file_limit, receive_buffer, receive_destination, set_receive_buffer};
+pub use socket::{
+    ReadySet, ignore_path_mtu, lower_priority, open_file_limit, receive_buffer, receive_destination, set_receive_buffer, take_short_turns,
+};
