@@ -91,6 +91,8 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
         let before = zone.name.as_ref().and_then(|name| previous.zones.get(name));
         before.is_none_or(|before| before.loaded.content != zone.content || before.geo_hash != geo_hash)
     };
+    // What is wrong with databases that are the same as before has been said.
+    let (no_geo, geo_known) = (GeoSources::empty(), previous.zones.values().any(|zone| zone.geo_hash == geo_hash));
     let stale: Vec<Arc<ZoneModel>> = loaded.zones.iter().filter(|zone| is_stale(zone)).filter_map(|zone| zone.model.clone()).collect();
     for zone in loaded.zones {
         let (Some(model), Some(name), Some(tree)) = (&zone.model, &zone.name, &zone.tree) else {
@@ -104,12 +106,16 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
             build.good.push(TakenZone { loaded: zone, kept_why: None, ..same.clone() });
             continue;
         }
-        // The databases are decoded only when some zone needs compiling.
-        let geo = sources.get_or_insert_with(|| {
-            let geo = decode_geo(&inputs, &settings, &mut build);
-            shared.prepare(stale.iter().flat_map(|model| model.steers.iter().map(|steer| (&**model, steer.root))), &geo);
-            geo
-        });
+        // The databases are decoded only when some zone needs them.
+        let geo = if !needs_geo && geo_known {
+            &no_geo
+        } else {
+            sources.get_or_insert_with(|| {
+                let geo = decode_geo(&inputs, &settings, &mut build);
+                shared.prepare(stale.iter().flat_map(|model| model.steers.iter().map(|steer| (&**model, steer.root))), &geo);
+                geo
+            })
+        };
         // What a zone depends on is part of it: it rather stays as it is than loses the databases it was compiled with.
         if let (true, Some(_), Some(file)) = (needs_geo, before, &build.geo_trouble) {
             let file = file.clone();

@@ -139,12 +139,15 @@ impl ClassMap {
 
     #[inline]
     fn lookup_v6(&self, addr: u128) -> Hit {
-        let (outcome, scope) = match self.v6.lookup((addr >> 64) as u64) {
-            (DEEP, _) => self.lookup_deep(addr),
-            found => found,
+        let (outcome, scope, shared) = match self.v6.lookup((addr >> 64) as u64) {
+            (DEEP, _) => {
+                let (outcome, scope) = self.lookup_deep(addr);
+                (outcome, scope, false)
+            }
+            (outcome, scope) => (outcome, scope, self.v6.is_shared()),
         };
         if outcome != EMBEDDED {
-            return self.hit(outcome, scope, self.v6.is_shared());
+            return self.hit(outcome, scope, shared);
         }
         match space::embedding(addr) {
             Some(block) => {

@@ -97,7 +97,10 @@ impl<'t> ClassMapBuilder<'t> {
             (clients.len() - 1).min(usize::from(MAX_CLASS) + 1) as u16
         };
         let map = self.build(&mut number).ok()?;
-        (map.deep.is_empty() && !map.is_uniform()).then_some(Ground { map, clients })
+        // Private space cuts `::/64`, whatever the classes. Another /64 might be cut for some maps and not for others.
+        let stays_cut = |private: bool| map.deep.iter().any(|(_, outcome)| (outcome & PRIVATE != 0 && *outcome != EMBEDDED) == private);
+        let is_plain = map.deep.is_empty() || map.deep.iter().all(|(start, _)| start >> 64 == 0) && stays_cut(true) && stays_cut(false);
+        (is_plain && !map.is_uniform()).then_some(Ground { map, clients })
     }
 }
 
@@ -125,7 +128,7 @@ impl Ground {
         if classes.windows(2).all(|pair| pair[0] == pair[1]) {
             return Ok(ClassMap::uniform(classes[0]));
         }
-        let outcome = |of: Outcome| if of == EMBEDDED { of } else { classes[usize::from(of & !PRIVATE)] | of & PRIVATE };
+        let outcome = |of: Outcome| if matches!(of, EMBEDDED | DEEP) { of } else { classes[usize::from(of & !PRIVATE)] | of & PRIVATE };
         let mut of_v4 = self.map.v4.outcomes().map(outcome);
         let first = of_v4.next().unwrap_or_default();
         // When IPv4 is all one, so are the blocks that carry it.
@@ -135,8 +138,10 @@ impl Ground {
         let most_shared_v6 = if all_v4.is_some() { usize::MAX } else { most_shared };
         let (Ok(v4) | Err(v4)) = self.map.v4.merged(outcome, most_shared);
         let (Ok(v6) | Err(v6)) = self.map.v6.merged(of_v6, most_shared_v6);
+        let mut deep: Vec<(u128, Outcome)> = self.map.deep.iter().map(|(start, of)| (*start, of_v6(*of))).collect();
+        deep.dedup_by_key(|(_, outcome)| *outcome);
         let classes = if v4.is_shared() || v6.is_shared() { classes } else { Box::default() };
-        Ok(ClassMap { v4, v6, deep: Vec::new(), classes })
+        Ok(ClassMap { v4, v6, deep, classes })
     }
 }
 

@@ -191,6 +191,19 @@ fn check(networks: &[(Prefix, Facts)], nets: &[Prefix]) {
 }
 
 #[test]
+fn maps_of_the_same_networks_share_their_ranges() {
+    let table = Table::from_networks(&data(&[("192.0.0.0/20", 1), ("192.0.8.0/24", 2), ("2001:db8::/32", 3), ("2001:db8:1::/48", 4)]));
+    let ground = ClassMapBuilder::new(&table, &[], None).expect("a builder").ground().expect("ground");
+    let map = ground.build_with(&mut |facts, _| (facts.asn.unwrap_or(0) % 2) as u16, 0).expect("a map");
+    let other = ground.build_with(&mut |facts, _| facts.asn.unwrap_or(0) as u16, 0).expect("a map");
+    assert_eq!(map.shared_bytes().collect::<Vec<_>>(), other.shared_bytes().collect::<Vec<_>>());
+    assert_eq!(map.shared_bytes().count(), 2);
+    for (client, class, scope) in [("192.0.8.1", 0, 24), ("192.0.9.1", 1, 24), ("2001:db8:1::1", 0, 48), ("2001:db8:2::", 1, 47)] {
+        assert_eq!(map.lookup(addr(client)), Hit { class, private: false, scope }, "{client}");
+    }
+}
+
+#[test]
 fn rfc_7871_example_of_a_hole_is_cut_minimally() {
     let table = Table::from_networks(&data(&[("192.0.0.0/20", 1), ("192.0.8.0/24", 2)]));
     let map = ClassMap::build(&table, &[], None, &mut |facts, _| facts.asn.unwrap_or(0) as u16).expect("a map");
