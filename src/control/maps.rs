@@ -72,7 +72,10 @@ impl SharedMaps {
                 let nets = resolve::nets_below(model, *root, geo.rtt.as_ref());
                 let ground = grounds.get(&(shape.fields, nets.clone()));
                 let map = sweep(model, *root, geo, |classify| match ground {
-                    Some(ground) => ground.build(classify),
+                    Some(ground) => match ground.build(classify)? {
+                        Some(map) => Ok(map),
+                        None => ClassMap::build(table, &nets, geo.clip, classify),
+                    },
                     None => ClassMap::build(table, &nets, geo.clip, classify),
                 });
                 made.lock().unwrap_or_else(PoisonError::into_inner).push((shape.clone(), map));

@@ -97,9 +97,9 @@ impl<'t> ClassMapBuilder<'t> {
             (clients.len() - 1).min(usize::from(MAX_CLASS) + 1) as u16
         };
         let map = self.build(&mut number).ok()?;
-        // Private space cuts `::/64`, whatever the classes. Another /64 might be cut for some maps and not for others.
-        let stays_cut = |private: bool| map.deep.iter().any(|(_, outcome)| (outcome & PRIVATE != 0 && *outcome != EMBEDDED) == private);
-        let is_plain = map.deep.is_empty() || map.deep.iter().all(|(start, _)| start >> 64 == 0) && stays_cut(true) && stays_cut(false);
+        // Private space and blocks that carry IPv4 cut some /64, whatever the classes. Another one might be cut for some maps and not for others.
+        let kind = |outcome: Outcome| if outcome == EMBEDDED { EMBEDDED } else { outcome & PRIVATE };
+        let is_plain = map.deep.chunk_by(|a, b| a.0 >> 64 == b.0 >> 64).all(|cut| cut.iter().any(|(_, of)| kind(*of) != kind(cut[0].1)));
         (is_plain && !map.is_uniform()).then_some(Ground { map, clients })
     }
 }
@@ -114,34 +114,40 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// The map that [`ClassMapBuilder::build`] makes of this `classify`, in less time and memory.
-    pub fn build(&self, classify: &mut Classify<'_>) -> Result<ClassMap, ClassMapError> {
+    /// The map that [`ClassMapBuilder::build`] makes of this `classify`, in less time and memory. `None` when all of IPv4 is one: such a map
+    /// is small, and has other borders where IPv6 carries IPv4.
+    pub fn build(&self, classify: &mut Classify<'_>) -> Result<Option<ClassMap>, ClassMapError> {
         self.build_with(classify, MOST_SHARED)
     }
 
     /// A table that would take less than `most_shared` times what sharing takes is not shared.
-    pub(super) fn build_with(&self, classify: &mut Classify<'_>, most_shared: usize) -> Result<ClassMap, ClassMapError> {
+    pub(super) fn build_with(&self, classify: &mut Classify<'_>, most_shared: usize) -> Result<Option<ClassMap>, ClassMapError> {
         let classes: Box<[u16]> = self.clients.iter().map(|(facts, net)| classify(facts, *net)).collect();
         if let Some(class) = classes.iter().find(|class| **class > MAX_CLASS) {
             return Err(ClassMapError::TooManyClasses { class: *class });
         }
         if classes.windows(2).all(|pair| pair[0] == pair[1]) {
-            return Ok(ClassMap::uniform(classes[0]));
+            return Ok(Some(ClassMap::uniform(classes[0])));
         }
         let outcome = |of: Outcome| if matches!(of, EMBEDDED | DEEP) { of } else { classes[usize::from(of & !PRIVATE)] | of & PRIVATE };
         let mut of_v4 = self.map.v4.outcomes().map(outcome);
-        let first = of_v4.next().unwrap_or_default();
-        // When IPv4 is all one, so are the blocks that carry it.
-        let all_v4 = of_v4.all(|of| of == first).then_some(first);
-        let of_v6 = |of: Outcome| all_v4.filter(|_| of == EMBEDDED).unwrap_or_else(|| outcome(of));
-        // Outcomes of a shared table are looked up in `classes`, where EMBEDDED cannot stand for a class: such a table is never shared.
-        let most_shared_v6 = if all_v4.is_some() { usize::MAX } else { most_shared };
+        let first = of_v4.next();
+        if of_v4.all(|of| Some(of) == first) {
+            return Ok(None);
+        }
         let (Ok(v4) | Err(v4)) = self.map.v4.merged(outcome, most_shared);
-        let (Ok(v6) | Err(v6)) = self.map.v6.merged(of_v6, most_shared_v6);
-        let mut deep: Vec<(u128, Outcome)> = self.map.deep.iter().map(|(start, of)| (*start, of_v6(*of))).collect();
-        deep.dedup_by_key(|(_, outcome)| *outcome);
+        let (Ok(v6) | Err(v6)) = self.map.v6.merged(outcome, most_shared);
+        let (mut deep, mut before) = (Vec::with_capacity(self.map.deep.len()), None);
+        for (start, of) in &self.map.deep {
+            // Each /64 begins anew.
+            let here = (start >> 64, outcome(*of));
+            if before != Some(here) {
+                deep.push((*start, here.1));
+            }
+            before = Some(here);
+        }
         let classes = if v4.is_shared() || v6.is_shared() { classes } else { Box::default() };
-        Ok(ClassMap { v4, v6, deep, classes })
+        Ok(Some(ClassMap { v4, v6, deep, classes }))
     }
 }
 
