@@ -54,6 +54,9 @@ fn start(others: usize) -> (Writer, Arc<Published>) {
     let (_, ends) = channel(published.clone());
     let (config_path, store, saved) = ("meridian.toml".into(), Store::none("a test"), Saved::default());
     let build = build(&zones);
+    // What the writer would do in the background is not awaited.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let _here = runtime.enter();
     let mut writer = Writer::start(Start { ends, config_path, build, store, saved, registry: Registry::new(), degraded: Vec::new() });
     for address in ["10.6", "10.10"].iter().flat_map(|net| (0..8).map(move |n| format!("{net}.{}.{}", n / 4, n % 4))) {
         observe(&mut writer, &address, Ok(()));
