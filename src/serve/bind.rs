@@ -65,7 +65,7 @@ impl fmt::Display for Warning {
             Warning::Missing(address) => write!(f, "{address}: this machine has no such address; not listening there"),
             Warning::Covered { address, by } => write!(f, "{address}: already covered by {by}"),
             Warning::SmallBuffer { wanted, given } => {
-                write!(f, "UDP receive buffers: the kernel gave {given} octets, wanted {wanted}; raise net.core.rmem_max, or bursts lose queries")
+                write!(f, "UDP receive buffers: the kernel gave {given} octets, wanted {wanted}; raise {}, or bursts lose queries", sys::BUFFER_LIMIT)
             }
         }
     }
@@ -209,12 +209,11 @@ fn bind_one(listen: SocketAddr, threads: usize) -> Result<(Bound, usize), BindEr
     loop {
         attempts -= 1;
         let (reserved, address) = reserve_tcp(listen).map_err(|error| told(listen, "TCP", error))?;
-        let tcp = match bind_tcp(address, threads) {
+        let tcp = match bind_tcp(reserved, address, threads) {
             Ok(tcp) => tcp,
             Err(error) if attempts > 0 && error.kind() == io::ErrorKind::AddrInUse => continue,
             Err(error) => return Err(told(address, "TCP", error)),
         };
-        drop(reserved);
         match bind_udp(address, threads) {
             Ok((udp, buffer)) => return Ok((Bound { address, tcp, udp }, buffer)),
             Err(error) if attempts > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
@@ -239,19 +238,31 @@ fn reserve_tcp(listen: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
     Ok((socket, address))
 }
 
-/// One listener per thread on the same address; the kernel spreads connections over them by hash.
-fn bind_tcp(address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
-    let listen = |_| {
-        let socket = tcp_socket(address, true)?;
-        // Accepted connections inherit all of these. Replies are written whole; waiting for more to fill a segment would only delay them.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_send_buffer_size(TCP_BUFFER)?;
-        socket.set_recv_buffer_size(TCP_BUFFER)?;
-        socket.set_nonblocking(true)?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    (0..threads).map(listen).collect()
+/// A listener for each thread on the same address. Where the kernel spreads connections over them by hash they are sockets of their own, and `reserved`
+/// is closed; elsewhere they are `reserved`, and whoever comes first accepts.
+fn bind_tcp(reserved: Socket, address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
+    if sys::SPREADS {
+        let listen = |_| listen_tcp(tcp_socket(address, true)?);
+        return (0..threads).map(listen).collect();
+    }
+    share(listen_tcp(reserved)?, threads, TcpListener::try_clone)
+}
+
+fn listen_tcp(socket: Socket) -> io::Result<TcpListener> {
+    // Accepted connections inherit all of these. Replies are written whole; waiting for more to fill a segment would only delay them.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(TCP_BUFFER)?;
+    socket.set_recv_buffer_size(TCP_BUFFER)?;
+    socket.set_nonblocking(true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// One socket for all threads, a handle for each.
+fn share<S>(socket: S, threads: usize, handle: impl Fn(&S) -> io::Result<S>) -> io::Result<Vec<S>> {
+    let mut handles: Vec<S> = (1..threads).map(|_| handle(&socket)).collect::<io::Result<_>>()?;
+    handles.push(socket);
+    Ok(handles)
 }
 
 fn tcp_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
@@ -268,10 +279,15 @@ fn tcp_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// One socket per thread on the same address; the kernel spreads clients over them by hash.
+/// A socket for each thread on the same address: sockets of their own where the kernel spreads clients over them by hash, otherwise the same one.
 fn bind_udp(address: SocketAddr, threads: usize) -> io::Result<(Vec<UdpSocket>, usize)> {
     // Without SO_REUSEPORT first: this fails if anybody else is there, even one who would share.
-    drop(udp_socket(address, false)?);
+    let alone = udp_socket(address, false)?;
+    if !sys::SPREADS {
+        let given = sys::set_receive_buffer(&alone, RECEIVE_BUFFER)?;
+        return Ok((share(alone.into(), threads, UdpSocket::try_clone)?, given));
+    }
+    drop(alone);
     let mut sockets = Vec::with_capacity(threads);
     let mut least = usize::MAX;
     for _ in 0..threads {

@@ -17,8 +17,11 @@ pub fn prefer_large_pages<T>(room: &mut Vec<T>) {
     if end <= from {
         return;
     }
+    #[cfg(target_os = "linux")]
     // SAFETY: the range lies within the one allocation of `room`, which is borrowed; this advice changes how it is backed, never what it holds.
-    unsafe { libc::madvise(from as *mut libc::c_void, end - from, libc::MADV_HUGEPAGE) };
+    unsafe {
+        libc::madvise(from as *mut libc::c_void, end - from, libc::MADV_HUGEPAGE)
+    };
 }
 
 /// Makes large blocks go back to the system when they are freed. Call once, before other threads begin.

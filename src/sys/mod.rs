@@ -1,27 +1,42 @@
-//! Every `unsafe` of the program: batched datagram calls, socket filters, the few socket options that no crate wraps, the limit on open files, and
+//! Every `unsafe` of the program: datagram calls, socket filters, the few socket options that no crate wraps, the limit on open files, and
 //! advice on memory.
 //!
+//! ```text
+//! linux      batched calls (recvmmsg, sendmmsg), SO_REUSEPORT with load balancing, filters in the kernel
+//! portable   one call per datagram, one socket for all threads, no filters: other Unixes, and Linux with --cfg meridian_portable
+//! ```
+//!
+//! Both have the same items, so that nothing above knows which one it stands on; what a system cannot do is an error of the kind `Unsupported`.
 //! Each block carries its proof. Nothing here knows DNS; it moves octets between the kernel and buffers that are made once.
 #![allow(unsafe_code)]
 
-#[cfg(not(target_os = "linux"))]
-compile_error!(
-    "meridian runs on Linux only: it receives and sends datagrams in batches (recvmmsg, sendmmsg) and needs SO_REUSEPORT with load balancing"
-);
+#[cfg(not(unix))]
+compile_error!("meridian runs on Unix systems only; Linux is the one that it is tested and fast on");
 
-mod batch;
 #[cfg(test)]
 pub(crate) mod counting;
-mod filter;
+mod datagram;
 mod memory;
+mod packet_info;
 mod prefetch;
-mod slab;
 mod socket;
 
-pub use batch::{Batch, Message, Sent, Wait};
-pub use filter::{Buffered, Instruction, attach_filter, attach_steering, buffered, detach_filter, detach_steering};
+#[cfg(all(target_os = "linux", not(meridian_portable)))]
+mod linux;
+#[cfg(all(target_os = "linux", not(meridian_portable)))]
+use linux as system;
+
+#[cfg(not(all(target_os = "linux", not(meridian_portable))))]
+mod portable;
+#[cfg(not(all(target_os = "linux", not(meridian_portable))))]
+use portable as system;
+
+pub use datagram::{Message, Sent, Wait};
 pub use memory::{prefer_large_pages, return_free_memory, return_large_blocks};
+pub use packet_info::receive_destination;
 pub use prefetch::prefetch;
-pub use socket::{
-    ReadySet, ignore_path_mtu, lower_priority, open_file_limit, receive_buffer, receive_destination, set_receive_buffer, take_short_turns,
+pub use socket::{Buffered, ReadySet, open_file_limit, receive_buffer};
+pub use system::{
+    BUFFER_LIMIT, Batch, Instruction, SPREADS, attach_filter, attach_steering, buffered, detach_filter, detach_steering, ignore_path_mtu,
+    lower_priority, set_receive_buffer, take_short_turns,
 };

@@ -5,6 +5,9 @@ use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
+/// What the system makes of a receive buffer that is asked for.
+const BOOKKEEPING: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
+
 /// Sets an option whose value is an `int`.
 pub(super) fn set(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as it is borrowed; the value is an `int` that lives through the call, with its true size.
@@ -12,79 +15,24 @@ pub(super) fn set(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, v
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes the kernel tell with each datagram which address it was sent to: needed on sockets bound to the wildcard address.
-pub fn receive_destination(socket: &impl AsFd, v6: bool) -> io::Result<()> {
-    match v6 {
-        false => set(socket.as_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
-        true => set(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
-    }
+/// How full a socket's receive buffer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Buffered {
+    /// Octets of kernel memory that received data takes. Up to a quarter of `room` may have been read already: the kernel gives it back in portions.
+    pub queued: u32,
+    /// The most that it may take.
+    pub room: u32,
+    /// Datagrams dropped since the socket was made, for lack of room or by its filter; modulo 2³².
+    pub dropped: u32,
 }
 
-/// Sends without the don't-fragment bit and without believing path MTUs learnt from ICMP: a forged "fragmentation needed" must not make us send
-/// small fragments, in whose company forged ones could be slipped into a resolver's cache.
-pub fn ignore_path_mtu(socket: &impl AsFd, v6: bool) -> io::Result<()> {
-    match v6 {
-        false => set(socket.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT),
-        true => set(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT),
-    }
-}
-
-/// Asks for a receive buffer of `octets`, beyond the system's limit where we may, and returns what the kernel gave.
-pub fn set_receive_buffer(socket: &impl AsFd, octets: usize) -> io::Result<usize> {
-    let value = libc::c_int::try_from(octets).unwrap_or(libc::c_int::MAX);
-    if set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, value).is_err() {
-        set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, value)?;
-    }
-    receive_buffer(socket)
-}
-
-/// The size of the receive buffer in the unit that it is asked in: the kernel doubles what it is asked for, for its own bookkeeping.
+/// The size of the receive buffer in the unit that it is asked in: Linux doubles what it is asked for, for its own bookkeeping.
 pub fn receive_buffer(socket: &impl AsFd) -> io::Result<usize> {
     let mut value: libc::c_int = 0;
     let mut len = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the descriptor is open for as long as it is borrowed; value and length are ours, writable, and `len` is the true size of `value`.
     let failed = unsafe { libc::getsockopt(socket.as_fd().as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, (&raw mut value).cast(), &raw mut len) };
-    if failed == 0 { Ok(usize::try_from(value).unwrap_or(0) / 2) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Lets other threads of the machine go first: `by` steps (1 to 19) down from the usual priority, for the calling thread.
-pub fn lower_priority(by: u8) -> io::Result<()> {
-    // SAFETY: plain numbers go in and out. On Linux 0 means the calling thread; to go down needs no privilege.
-    let failed = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, libc::c_int::from(by.min(19))) };
-    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// What `sched_setattr` takes (linux/sched/types.h, first version).
-#[repr(C)]
-struct Scheduling {
-    size: u32,
-    policy: u32,
-    flags: u64,
-    nice: i32,
-    priority: u32,
-    runtime_ns: u64,
-    deadline_ns: u64,
-    period_ns: u64,
-}
-
-/// Asks for short turns on the processor for the calling thread: since Linux 6.12 a thread with shorter turns that wakes up goes before one that
-/// runs, instead of waiting for the end of its turn (some milliseconds). Its share under contention stays the same. Older kernels ignore it.
-pub fn take_short_turns(turn: Duration) -> io::Result<()> {
-    // SAFETY: plain numbers go in and out; 0 means the calling thread.
-    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
-    let attributes = Scheduling {
-        size: size_of::<Scheduling>() as u32,
-        policy: libc::SCHED_OTHER as u32,
-        flags: 0,
-        nice,
-        priority: 0,
-        runtime_ns: turn.as_nanos() as u64,
-        deadline_ns: 0,
-        period_ns: 0,
-    };
-    // SAFETY: the kernel reads `size` octets of the structure, which lives through the call; 0 means the calling thread.
-    let failed = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
-    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if failed == 0 { Ok(usize::try_from(value).unwrap_or(0) / BOOKKEEPING) } else { Err(io::Error::last_os_error()) }
 }
 
 /// How many files this process may have open.

@@ -4,6 +4,8 @@ use std::io;
 use std::mem::{size_of, size_of_val};
 use std::os::fd::{AsFd, AsRawFd};
 
+use crate::sys::socket::Buffered;
+
 /// One instruction; see `linux/filter.h`.
 pub use libc::sock_filter as Instruction;
 
@@ -12,17 +14,6 @@ const QUEUED: usize = 0;
 const ROOM: usize = 1;
 const DROPPED: usize = 8;
 const MEMINFO_VARS: usize = 9;
-
-/// How full a socket's receive buffer is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Buffered {
-    /// Octets of kernel memory that received data takes. Up to a quarter of `room` may have been read already: the kernel gives it back in portions.
-    pub queued: u32,
-    /// The most that it may take.
-    pub room: u32,
-    /// Datagrams dropped since the socket was made, for lack of room or by its filter; modulo 2³².
-    pub dropped: u32,
-}
 
 /// Drops in the kernel what `program` returns 0 for; replaces an earlier program. It sees a datagram from its UDP header on.
 pub fn attach_filter(socket: &impl AsFd, program: &[Instruction]) -> io::Result<()> {
@@ -56,7 +47,7 @@ fn attach(socket: &impl AsFd, option: libc::c_int, program: &[Instruction]) -> i
 }
 
 fn detach(socket: &impl AsFd, option: libc::c_int) -> io::Result<()> {
-    match super::socket::set(socket.as_fd(), libc::SOL_SOCKET, option, 0) {
+    match crate::sys::socket::set(socket.as_fd(), libc::SOL_SOCKET, option, 0) {
         // There was none.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         result => result,

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! One batch belongs to one thread and may serve several sockets in turn. A reply goes to where its request came from, and, on a socket with
-//! [`receive_destination`](super::receive_destination), leaves from the address that the request was sent to: resolvers drop replies from elsewhere.
+//! [`receive_destination`](crate::sys::receive_destination), leaves from the address that the request was sent to: resolvers drop replies from elsewhere.
 
 use std::io;
 use std::mem::{offset_of, size_of};
@@ -14,26 +14,13 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::null_mut;
 
 use super::slab::Slab;
-
-/// The most that one batch may hold: `UIO_MAXIOV`, what the kernel accepts in one call.
-const MAX_SLOTS: usize = 1024;
-
-/// Buffers of neighbouring slots lie this much further apart than they are long: with a power of two between them all slots would compete
-/// for the same few sets of the first-level cache. Three lines: an odd number reaches every set.
-const SKEW: usize = 3 * LINE;
-
-/// A cache line.
-const LINE: usize = 64;
+use crate::sys::datagram::{MAX_SLOTS, Message, Sent, Wait, stride};
+use crate::sys::packet_info::{CONTROL_LEN, sent_to_many, turn_round};
 
 /// Room for a peer's address: `sockaddr_in6` is the largest that UDP has.
 const NAME_LEN: usize = 32;
 
-/// Room for the larger of the two packet-info messages, header and padding included.
-const CONTROL_LEN: usize = 40;
-
 const _: () = assert!(size_of::<libc::sockaddr_in6>() <= NAME_LEN);
-const _: () = assert!(size_of::<libc::cmsghdr>() == 16 && size_of::<libc::in6_pktinfo>() == 20 && CONTROL_LEN >= 16 + 24);
-
 /// What the kernel reads and writes about one datagram, besides the octets.
 #[repr(C, align(64))]
 struct Slot {
@@ -45,39 +32,6 @@ struct Slot {
 
 // The kernel wants both aligned: `sockaddr_*` to 4 octets, `cmsghdr` to 8.
 const _: () = assert!(offset_of!(Slot, name).is_multiple_of(8) && offset_of!(Slot, control).is_multiple_of(8));
-
-/// How long [`Batch::receive`] waits for the first datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// As long as the socket's read timeout says.
-    Blocking,
-    /// Not at all.
-    Never,
-}
-
-/// One received datagram.
-#[derive(Clone, Copy, Debug)]
-pub struct Message<'a> {
-    /// Its octets, as many as fit.
-    pub octets: &'a [u8],
-    /// Who sent it, as far as the header can be believed.
-    pub source: SocketAddr,
-    /// It was longer than the receive buffer; `octets` is its beginning.
-    pub cut: bool,
-    /// It was sent to a broadcast or multicast address (known only with [`receive_destination`](super::receive_destination)).
-    pub to_many: bool,
-}
-
-/// What became of the replies of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// Handed to the kernel.
-    pub sent: usize,
-    /// Refused by the kernel (no route, no buffers, forbidden by a packet filter, …).
-    pub failed: usize,
-    /// The last refusal, as `errno`; 0 without one.
-    pub errno: i32,
-}
 
 /// Preallocated slots for receiving datagrams and sending replies. Nothing is allocated after creation.
 pub struct Batch {
@@ -101,11 +55,6 @@ impl std::fmt::Debug for Batch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Batch").field("slots", &self.slots.len()).field("received", &self.received).field("queued", &self.queued).finish()
     }
-}
-
-/// Distance between the buffers of neighbouring slots.
-fn stride(len: usize) -> usize {
-    len.next_multiple_of(LINE) + SKEW
 }
 
 impl Batch {
@@ -225,7 +174,7 @@ impl Batch {
         unsafe {
             let from = &(*self.receive.at(at)).msg_hdr;
             let control_len = from.msg_controllen;
-            forget_interface(&mut (&mut (*slot).control)[..control_len.min(CONTROL_LEN)]);
+            turn_round(&mut (&mut (*slot).control)[..control_len.min(CONTROL_LEN)]);
             (*slot).reply.iov_len = len;
             let header = &raw mut (*self.send.at(self.queued)).msg_hdr;
             (*header).msg_name = from.msg_name;
@@ -254,17 +203,7 @@ impl Batch {
                 }
                 _ => {
                     let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
-                    // No room in the send buffer within the socket's write timeout: what is left would only wait as long again.
-                    let lost = match errno {
-                        libc::EINTR => 0,
-                        libc::EAGAIN => self.queued - done,
-                        _ => 1,
-                    };
-                    report.failed += lost;
-                    done += lost;
-                    if lost > 0 {
-                        report.errno = errno;
-                    }
+                    done += report.refused(errno, self.queued - done);
                 }
             }
         }
@@ -287,65 +226,5 @@ fn peer(name: &[u8; NAME_LEN], len: libc::socklen_t) -> SocketAddr {
             SocketAddrV6::new(Ipv6Addr::from(address), port, word(4), word(24)).into()
         }
         _ => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0).into(),
-    }
-}
-
-/// Where in a control area the parts of `in_pktinfo` lie: after the 16 octets of `cmsghdr` (length 8, level 4, type 4).
-const V4_INTERFACE: usize = 16 + offset_of!(libc::in_pktinfo, ipi_ifindex);
-const V4_LOCAL: usize = 16 + offset_of!(libc::in_pktinfo, ipi_spec_dst);
-const V4_DESTINATION: usize = 16 + offset_of!(libc::in_pktinfo, ipi_addr);
-const V6_DESTINATION: usize = 16 + offset_of!(libc::in6_pktinfo, ipi6_addr);
-const V6_INTERFACE: usize = 16 + offset_of!(libc::in6_pktinfo, ipi6_ifindex);
-
-/// The packet info that a control area holds.
-enum Info {
-    None,
-    V4 { local: Ipv4Addr, destination: Ipv4Addr },
-    V6 { destination: Ipv6Addr },
-}
-
-#[inline]
-fn info(control: &[u8]) -> Info {
-    let word = |at: usize| control.get(at..at + 4).and_then(|w| <[u8; 4]>::try_from(w).ok());
-    let number = |at: usize| word(at).map(i32::from_ne_bytes);
-    match (number(8), number(12)) {
-        (Some(libc::IPPROTO_IP), Some(libc::IP_PKTINFO)) => match (word(V4_LOCAL), word(V4_DESTINATION)) {
-            (Some(local), Some(destination)) => Info::V4 { local: local.into(), destination: destination.into() },
-            _ => Info::None,
-        },
-        (Some(libc::IPPROTO_IPV6), Some(libc::IPV6_PKTINFO)) => {
-            match control.get(V6_DESTINATION..V6_DESTINATION + 16).and_then(|a| <[u8; 16]>::try_from(a).ok()) {
-                Some(destination) => Info::V6 { destination: destination.into() },
-                None => Info::None,
-            }
-        }
-        _ => Info::None,
-    }
-}
-
-/// For a unicast datagram the kernel's two ideas of the local address agree; for broadcast and multicast the second is the interface's own.
-#[inline]
-fn sent_to_many(control: &[u8]) -> bool {
-    if control.is_empty() {
-        return false;
-    }
-    match info(control) {
-        Info::None => false,
-        Info::V4 { local, destination } => local != destination,
-        Info::V6 { destination } => destination.is_multicast(),
-    }
-}
-
-/// Turns received packet info into what a reply needs: the same local address, any interface, because the way back need not be the way in;
-/// only link-local addresses mean nothing without theirs.
-#[inline]
-fn forget_interface(control: &mut [u8]) {
-    let at = match info(control) {
-        Info::V4 { local, .. } if !local.is_link_local() => V4_INTERFACE,
-        Info::V6 { destination } if !destination.is_unicast_link_local() => V6_INTERFACE,
-        _ => return,
-    };
-    if let Some(interface) = control.get_mut(at..at + 4) {
-        interface.fill(0);
     }
 }
