@@ -66,3 +66,61 @@ impl Sent {
         lost
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sys::Batch;
+
+    fn socket() -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket
+    }
+
+    #[test]
+    fn a_batch_is_received_and_answered_one_for_one() {
+        let (server, client) = (socket(), socket());
+        client.connect(server.local_addr().unwrap()).unwrap();
+        for octets in [&b""[..], b"a", b"bcd", &[7; 64], &[8; 65]] {
+            client.send(octets).unwrap();
+        }
+        let mut batch = Batch::new(3, 64, 64);
+        let mut seen = Vec::new();
+        while seen.len() < 5 {
+            let received = batch.receive(&server, Wait::Blocking).unwrap();
+            assert_eq!((received, batch.len()), (received.clamp(1, 3), received));
+            for at in 0..received {
+                let (message, reply) = batch.slot(at);
+                assert_eq!((message.source, message.to_many), (client.local_addr().unwrap(), false));
+                let len = message.octets.len();
+                seen.push((len, message.cut));
+                reply[..len].copy_from_slice(message.octets);
+                batch.set_reply(at, len);
+            }
+            assert_eq!(batch.send(&server), Sent { sent: received, failed: 0, errno: 0 });
+        }
+        assert_eq!(seen, [(0, false), (1, false), (3, false), (64, false), (64, true)]);
+        let mut reply = [0; 128];
+        for octets in [&b""[..], b"a", b"bcd", &[7; 64], &[8; 64]] {
+            let len = client.recv(&mut reply).unwrap();
+            assert_eq!(&reply[..len], octets);
+        }
+        assert_eq!(batch.receive(&server, Wait::Never).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn a_refused_reply_costs_itself_and_a_full_buffer_the_rest() {
+        for (errno, lost) in [(libc::EINTR, 0), (libc::EAGAIN, 5), (libc::ENETUNREACH, 1), (libc::ENOBUFS, 1)] {
+            let mut report = Sent { sent: 2, failed: 1, errno: libc::EPERM };
+            assert_eq!(report.refused(errno, 5), lost);
+            assert_eq!(report, Sent { sent: 2, failed: 1 + lost, errno: if lost == 0 { libc::EPERM } else { errno } });
+        }
+    }
+}
