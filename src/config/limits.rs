@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::source::{Table, Value};
+use super::source::Value;
 use super::values::{self, span};
 use crate::world::RateLimit;
 
@@ -72,7 +72,7 @@ pub(super) fn tcp(value: &Value<'_>) -> TcpLimits {
     if let Some(number) = table.take("connections_per_client").and_then(|value| value.integer(CONNECTIONS, "")) {
         limits.per_client = number as usize;
     }
-    limits.queries_per_second = rate(&table, "queries_per_second").unwrap_or(0);
+    limits.queries_per_second = table.take("queries_per_second").and_then(|value| rate_of(&value)).unwrap_or(0);
     for (key, range, into) in [
         ("idle", &WAIT, &mut limits.idle),
         ("message", &WAIT, &mut limits.message),
@@ -91,13 +91,20 @@ pub(super) fn tcp(value: &Value<'_>) -> TcpLimits {
 pub(super) fn rate_limit(value: &Value<'_>) -> Option<RateLimit> {
     let table = value.table(" such as [rate_limit]")?;
     let mut limits = RateLimit::default();
-    let responses = rate(&table, "responses_per_second").unwrap_or(0);
+    let mut is_refused = false;
+    let mut rate = |key| {
+        let value = table.take(key)?;
+        let rate = rate_of(&value);
+        is_refused |= rate.is_none();
+        rate
+    };
+    let responses = rate("responses_per_second").unwrap_or(0);
     limits.responses_per_second = responses;
-    limits.nodata_per_second = rate(&table, "nodata_per_second").unwrap_or(responses);
-    limits.nxdomains_per_second = rate(&table, "nxdomains_per_second").unwrap_or(responses);
-    limits.referrals_per_second = rate(&table, "referrals_per_second").unwrap_or(responses);
-    limits.errors_per_second = rate(&table, "errors_per_second").unwrap_or(responses);
-    limits.queries_per_second = rate(&table, "queries_per_second").unwrap_or(0);
+    limits.nodata_per_second = rate("nodata_per_second").unwrap_or(responses);
+    limits.nxdomains_per_second = rate("nxdomains_per_second").unwrap_or(responses);
+    limits.referrals_per_second = rate("referrals_per_second").unwrap_or(responses);
+    limits.errors_per_second = rate("errors_per_second").unwrap_or(responses);
+    limits.queries_per_second = rate("queries_per_second").unwrap_or(0);
     for (key, range, into) in [("window", WINDOW, &mut limits.window_s), ("slip", SLIP, &mut limits.slip)] {
         if let Some(number) = table.take(key).and_then(|value| value.integer(range, if key == "window" { " s" } else { "" })) {
             *into = number as u32;
@@ -133,13 +140,14 @@ pub(super) fn rate_limit(value: &Value<'_>) -> Option<RateLimit> {
         limits.errors_per_second,
         limits.queries_per_second,
     ];
-    if rates.iter().all(|rate| *rate == 0) {
+    // One that was refused was meant to limit.
+    if rates.iter().all(|rate| *rate == 0) && !is_refused {
         value.warning("no rate is set, so nothing is limited; write responses_per_second = 20, or leave the table out");
     }
     table.finish();
     Some(limits)
 }
 
-fn rate(table: &Table<'_>, key: &'static str) -> Option<u32> {
-    table.take(key).and_then(|value| value.integer(RATE, " per second")).map(|rate| rate as u32)
+fn rate_of(value: &Value<'_>) -> Option<u32> {
+    value.integer(RATE, " per second").map(|rate| rate as u32)
 }

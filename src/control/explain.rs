@@ -210,11 +210,12 @@ fn encode(wanted: &Wanted) -> Option<Vec<u8>> {
     message.to_bytes().ok()
 }
 
-/// One record as `dig` prints it; types that hickory-proto does not know go through our own codec.
+/// One record as `dig` prints it; types that hickory-proto does not know, or prints in another form (RFC 9460 §2.1), go
+/// through our own codec.
 fn present(record: &rr::Record) -> String {
     let rtype = RecordType(u16::from(record.record_type()));
     let data = match (&record.data, record.data.to_bytes()) {
-        (rr::RData::Unknown { .. }, Ok(octets)) => rdata::to_text(rtype, &octets),
+        (rr::RData::Unknown { .. } | rr::RData::SVCB(_) | rr::RData::HTTPS(_), Ok(octets)) => rdata::to_text(rtype, &octets),
         (data, _) => data.to_string(),
     };
     format!("{} {} IN {} {}", record.name, record.ttl, rtype, data)

@@ -102,6 +102,7 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
     writer.degraded.retain(|text| !text.contains("cookie secrets"));
     writer.degraded.extend(writer.cookies.take(build.cookies));
     writer.settings = Some(settings);
+    writer.index_dirty = true;
     report
 }
 

@@ -15,8 +15,8 @@ use crate::config::{Files, Problem, Settings, Severity};
 use crate::dns::cookie::{MAX_SECRETS, SECRET_LEN, Secrets};
 use crate::world::ServerOptions;
 
-/// Permission bits that let everybody on the machine read or write the secrets.
-const FOR_ALL: u32 = 0o007;
+/// Permission bits that let everybody on the machine read the secrets, or the group write them.
+const TOO_OPEN: u32 = 0o037;
 
 /// Which secrets the files ask for.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +48,11 @@ impl Jar {
             Wanted::Shared(secrets) => Some(secrets),
             Wanted::Own => self.own(),
             Wanted::Unusable(why) => {
-                trouble = Some(why);
+                let instead = match self.current {
+                    Some(_) => "those in use before stay",
+                    None => "secrets of this process alone are in use, so servers that share theirs do not accept its cookies",
+                };
+                trouble = Some(format!("{why}; {instead}"));
                 self.current.take().or_else(|| self.own())
             }
         };
@@ -89,7 +93,7 @@ pub(super) fn read_secrets(files: &dyn Files, settings: &Settings, build: &mut B
     match read_file(files, path) {
         Ok(secrets) => Wanted::Shared(secrets),
         Err((line, text)) => {
-            let sentence = format!("{}: cookie secrets: {text}; servers that share them do not accept each other's cookies", path.display());
+            let sentence = format!("{}: cookie secrets: {text}", path.display());
             build.problems.push(Problem { severity: Severity::Error, file: path.to_path_buf(), line, subject: vec!["cookie secrets".into()], text });
             Wanted::Unusable(sentence)
         }
@@ -98,8 +102,8 @@ pub(super) fn read_secrets(files: &dyn Files, settings: &Settings, build: &mut B
 
 fn read_file(files: &dyn Files, path: &Path) -> Result<Secrets, (u32, String)> {
     let octets = files.read(path).map_err(|error| (0, format!("cannot be read: {error}")))?;
-    if let Some(mode) = files.mode(path).filter(|mode| mode & FOR_ALL != 0) {
-        return Err((0, format!("found mode {:04o}, expected no access for others, such as 0600 or 0640", mode & 0o7777)));
+    if let Some(mode) = files.mode(path).filter(|mode| mode & TOO_OPEN != 0) {
+        return Err((0, format!("found mode {:04o}, expected no access for others and only reading for the group: 0600 or 0640", mode & 0o7777)));
     }
     parse(&String::from_utf8_lossy(&octets))
 }
@@ -155,7 +159,7 @@ mod tests {
         let shared = Secrets::new(&[[7; SECRET_LEN]]).expect("one");
         let mut jar = Jar::default();
         assert_eq!((jar.take(Wanted::Shared(shared.clone())), &jar.current), (None, &Some(shared.clone())));
-        assert_eq!((jar.take(Wanted::Unusable("why".into())), &jar.current), (Some("why".into()), &Some(shared)));
+        assert_eq!((jar.take(Wanted::Unusable("why".into())), &jar.current), (Some("why; those in use before stay".into()), &Some(shared)));
         assert_eq!(jar.take(Wanted::Off), None);
         assert_eq!(jar.current, None);
         jar.take(Wanted::Unusable("why".into()));

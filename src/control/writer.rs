@@ -108,7 +108,7 @@ pub struct Writer {
     store_trouble: Option<String>,
     pub(super) dirty: BTreeMap<Name, Dirt>,
     /// Zones came or went, or what holds for all of them changed.
-    index_dirty: bool,
+    pub(super) index_dirty: bool,
     /// As published.
     index: ZoneIndex,
     published: Instant,
@@ -414,7 +414,6 @@ impl Writer {
                 self.keeper.keep(&zone.taken.loaded, &texts);
             }
         }
-        self.index_dirty = true;
         reload::log(self, &report);
         report
     }
