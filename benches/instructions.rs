@@ -43,6 +43,11 @@ fn main() -> ExitCode {
             std::fs::write(BUDGET, lines).expect("the repository can be written");
             ExitCode::SUCCESS
         }
+        // `cargo test --all-targets` comes here without optimisation: other counts, no verdict.
+        _ if cfg!(debug_assertions) => {
+            println!("instructions are counted by `cargo bench --bench instructions`");
+            ExitCode::SUCCESS
+        }
         _ => check(&count_all()),
     }
 }

@@ -14,6 +14,7 @@ mod flood;
 mod fuzz;
 mod geo;
 mod geo_served;
+mod half_open;
 mod load_again;
 mod meridian;
 mod namespace;
