@@ -63,7 +63,7 @@ pub(crate) fn serve(dir: &Path) {
                 Some(("flips", number)) => pace.store(number.parse().expect("a number"), Relaxed),
                 _ => {
                     let start = Instant::now();
-                    let report = handle.reload(None, false).await.expect("a report");
+                    let report = handle.reload(None, false, meridian::control::Who::signal()).await.expect("a report");
                     assert!(!report.failed, "{:?}", report.problems.first());
                     let taken = report.zones.iter().filter(|zone| zone.outcome == "taken").count();
                     println!("reloaded {:.3} {taken}", start.elapsed().as_secs_f64());

@@ -11,10 +11,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Shared};
-use crate::control::unix_now;
+use crate::control::{Role, Who, unix_now};
 
 /// Paths that loopback may ask without a token, to the letter.
 const FREE_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// Id and name of the token in the file.
+const ADMIN_TOKEN: &str = "admin";
 
 /// Whoever made the request, as the listener saw them.
 #[derive(Clone, Copy, Debug)]
@@ -27,18 +30,17 @@ impl Peer {
     }
 }
 
-/// Whom the caller says they are.
-#[derive(Clone, Debug)]
-pub(super) struct Actor(pub(super) String);
-
 /// Lets a request through or answers it.
 pub(super) async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().copied();
     let free = peer.is_some_and(|peer| peer.ip().is_loopback()) && FREE_PATHS.contains(&request.uri().path());
     let checked = if free { Ok(()) } else { authorise(&shared, request.headers()) };
     let mut response = match checked.and_then(|()| actor(request.headers())) {
-        Ok(actor) => {
-            request.extensions_mut().insert(actor);
+        Ok(name) => {
+            // Free paths change nothing: whoever asks them is nobody in particular.
+            let role = if free { Role::Read } else { Role::Admin };
+            let from = peer.map(Peer::ip);
+            request.extensions_mut().insert(Who { name, token: ADMIN_TOKEN.into(), role, zones: None, from });
             next.run(request).await
         }
         Err(problem) => {
@@ -71,10 +73,10 @@ fn authorise(shared: &Shared, headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Who acts: what the header says, else `admin`.
-fn actor(headers: &HeaderMap) -> Result<Actor, Problem> {
-    let Some(value) = headers.get(ACTOR_HEADER) else { return Ok(Actor("admin".into())) };
+fn actor(headers: &HeaderMap) -> Result<String, Problem> {
+    let Some(value) = headers.get(ACTOR_HEADER) else { return Ok(ADMIN_TOKEN.into()) };
     match value.to_str().map(str::trim) {
-        Ok(name) if !name.is_empty() && name.len() <= MAX_ACTOR_LEN => Ok(Actor(name.into())),
+        Ok(name) if !name.is_empty() && name.len() <= MAX_ACTOR_LEN => Ok(name.into()),
         _ => {
             let detail = format!("Meridian-Actor: expected 1 to {MAX_ACTOR_LEN} visible ASCII characters");
             Err(Problem::bad_request("bad-header", detail).field("Meridian-Actor"))

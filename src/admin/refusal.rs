@@ -99,6 +99,7 @@ impl From<Refusal> for Problem {
                 let detail = format!("{detail}; nothing was changed");
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", "the change could not be kept, so it was not made", detail)
             }
+            Refusal::Forbidden { detail } => Problem::new(StatusCode::FORBIDDEN, "forbidden", "the token does not allow this", detail),
             Refusal::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping", "nothing was changed"),
         }
     }

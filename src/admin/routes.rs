@@ -13,9 +13,9 @@ use axum::{Json, Router, middleware};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-use super::guard::{Actor, Peer, guard};
+use super::guard::{Peer, guard};
 use super::{MAX_BODY_LEN, Problem, Shared, metrics};
-use crate::control::api::{Applied, NewOverlay, Overlay, ReloadReport, Status};
+use crate::control::api::{Applied, NewOverlay, Overlay, ReloadReport, Status, Who};
 
 /// All paths.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -82,9 +82,9 @@ impl From<Applied> for AppliedBody {
     }
 }
 
-async fn lay_overlay(State(shared): App, Extension(Actor(actor)): Extension<Actor>, request: Request) -> Result<Response, Problem> {
+async fn lay_overlay(State(shared): App, Extension(who): Extension<Who>, request: Request) -> Result<Response, Problem> {
     let new: NewOverlay = json(&shared, request).await?;
-    let body = AppliedBody::from(shared.handle.overlay(new, actor).await?);
+    let body = AppliedBody::from(shared.handle.overlay(new, who).await?);
     let location = [(LOCATION, format!("/v1/overlays/{}", body.id))];
     Ok((StatusCode::CREATED, location, Json(body)).into_response())
 }
@@ -96,13 +96,9 @@ async fn overlay(State(shared): App, id: Result<Path<String>, PathRejection>) ->
     found.cloned().map(Json).ok_or_else(|| Problem::not_found(&format!("overlay {text}"), Vec::new()))
 }
 
-async fn revert(
-    State(shared): App,
-    Extension(Actor(actor)): Extension<Actor>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<AppliedBody>, Problem> {
+async fn revert(State(shared): App, Extension(who): Extension<Who>, id: Result<Path<String>, PathRejection>) -> Result<Json<AppliedBody>, Problem> {
     let (_, id) = overlay_id(id)?;
-    Ok(Json(shared.handle.revert(id, actor).await?.into()))
+    Ok(Json(shared.handle.revert(id, who).await?.into()))
 }
 
 /// An id as it was written and as a number. Digits alone: `+7` and `0x7` are nobody's id.
@@ -122,9 +118,9 @@ struct ReloadBody {
     all: bool,
 }
 
-async fn reload(State(shared): App, request: Request) -> Result<Json<ReloadReport>, Problem> {
+async fn reload(State(shared): App, Extension(who): Extension<Who>, request: Request) -> Result<Json<ReloadReport>, Problem> {
     let body: ReloadBody = json_or_empty(&shared, request).await?;
-    Ok(Json(shared.handle.reload(body.zone, body.all).await?))
+    Ok(Json(shared.handle.reload(body.zone, body.all, who).await?))
 }
 
 #[derive(Deserialize)]
@@ -138,9 +134,9 @@ struct Generation {
     generation: u64,
 }
 
-async fn failback(State(shared): App, Extension(Actor(actor)): Extension<Actor>, request: Request) -> Result<Json<Generation>, Problem> {
+async fn failback(State(shared): App, Extension(who): Extension<Who>, request: Request) -> Result<Json<Generation>, Problem> {
     let body: FailbackBody = json(&shared, request).await?;
-    Ok(Json(Generation { generation: shared.handle.failback(body.name, actor).await? }))
+    Ok(Json(Generation { generation: shared.handle.failback(body.name, who).await? }))
 }
 
 #[derive(Deserialize)]

@@ -19,6 +19,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::explainer::Running;
 use crate::admin;
 use crate::config::{OsFiles, Settings, Threads};
+use crate::control::Who;
 use crate::control::handle::{Handle, channel};
 use crate::control::load::{self, Build, Previous};
 use crate::control::writer::{Start, Writer};
@@ -253,7 +254,7 @@ impl Service {
 }
 
 async fn reload(handle: &Handle) {
-    match handle.reload(None, false).await {
+    match handle.reload(None, false, Who::signal()).await {
         Ok(report) => {
             report.problems.iter().for_each(|problem| eprintln!("{problem}"));
             for zone in report.zones.iter().filter(|zone| zone.outcome != "unchanged") {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::who::{Role, Who};
 use crate::health::Outcome;
 pub use crate::policy::model::Forced;
 use crate::policy::model::Monitor;
@@ -90,6 +91,11 @@ pub enum Refusal {
     /// The state store could not keep it, so it was not applied.
     Store {
         /// The store's words.
+        detail: String,
+    },
+    /// The token's role or scope does not reach that far.
+    Forbidden {
+        /// What was found, what is expected.
         detail: String,
     },
     /// The program is stopping.

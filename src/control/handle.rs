@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::api::{Applied, CheckSpec, NewOverlay, Observation, Refusal, ReloadReport, Status};
+use super::api::{Applied, CheckSpec, NewOverlay, Observation, Refusal, ReloadReport, Status, Who};
 use crate::world::Published;
 
 /// What `control` consumes; closed: whatever changes the world is one of these.
@@ -14,20 +14,22 @@ pub enum Event {
     /// A check finished. The reply is the time until the next one.
     Observed(Observation, oneshot::Sender<Duration>),
     /// Lay an overlay.
-    Overlay(NewOverlay, String, oneshot::Sender<Result<Applied, Refusal>>),
+    Overlay(NewOverlay, Who, oneshot::Sender<Result<Applied, Refusal>>),
     /// Take an overlay back.
-    Revert(u64, String, oneshot::Sender<Result<Applied, Refusal>>),
+    Revert(u64, Who, oneshot::Sender<Result<Applied, Refusal>>),
     /// Read the files again: one zone, or everything; all or nothing if said so.
     Reload {
         /// `None` for everything.
         zone: Option<String>,
         /// Take all zones or none.
         all_or_nothing: bool,
+        /// Who wants it.
+        who: Who,
         /// What came of it.
         reply: oneshot::Sender<Result<ReloadReport, Refusal>>,
     },
     /// Let a steered name or policy return to its better child.
-    Failback(String, String, oneshot::Sender<Result<u64, Refusal>>),
+    Failback(String, Who, oneshot::Sender<Result<u64, Refusal>>),
     /// Say what is known.
     Status(oneshot::Sender<Status>),
     /// Finish, and say when the last write is on disk.
@@ -98,23 +100,23 @@ impl Handle {
     }
 
     /// Lays an overlay; it is in effect and on disk when this returns.
-    pub async fn overlay(&self, new: NewOverlay, owner: String) -> Result<Applied, Refusal> {
-        self.ask(|reply| Event::Overlay(new, owner, reply)).await
+    pub async fn overlay(&self, new: NewOverlay, who: Who) -> Result<Applied, Refusal> {
+        self.ask(|reply| Event::Overlay(new, who, reply)).await
     }
 
     /// Takes an overlay back; in effect and on disk when this returns.
-    pub async fn revert(&self, id: u64, by: String) -> Result<Applied, Refusal> {
-        self.ask(|reply| Event::Revert(id, by, reply)).await
+    pub async fn revert(&self, id: u64, who: Who) -> Result<Applied, Refusal> {
+        self.ask(|reply| Event::Revert(id, who, reply)).await
     }
 
     /// Reads the files again.
-    pub async fn reload(&self, zone: Option<String>, all_or_nothing: bool) -> Result<ReloadReport, Refusal> {
-        self.ask(|reply| Event::Reload { zone, all_or_nothing, reply }).await
+    pub async fn reload(&self, zone: Option<String>, all_or_nothing: bool, who: Who) -> Result<ReloadReport, Refusal> {
+        self.ask(|reply| Event::Reload { zone, all_or_nothing, who, reply }).await
     }
 
     /// Ends the hold of a `failback = "manual"` (or `after`) on `name` (`zone/name` or `zone/policy:NAME`); returns the generation.
-    pub async fn failback(&self, name: String, by: String) -> Result<u64, Refusal> {
-        self.ask(|reply| Event::Failback(name, by, reply)).await
+    pub async fn failback(&self, name: String, who: Who) -> Result<u64, Refusal> {
+        self.ask(|reply| Event::Failback(name, who, reply)).await
     }
 
     /// Stops the writer after the last write is on disk.

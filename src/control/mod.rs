@@ -3,6 +3,7 @@
 //! [`load`] reads and compiles files, [`writer::Writer`] owns everything mutable and publishes worlds, [`Handle`] is the way in.
 
 pub mod api;
+mod changes;
 mod checks;
 pub mod compile;
 pub mod explain;
@@ -17,6 +18,7 @@ mod reload;
 mod server;
 mod state;
 mod status;
+pub mod who;
 pub mod writer;
 
 #[cfg(test)]
@@ -25,4 +27,5 @@ mod allocations;
 mod flips;
 
 pub use handle::Handle;
+pub use who::{Role, Who};
 pub use writer::unix_now;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 
-use super::api::{Forced, NewOverlay, Overlay, Refusal, Setting};
+use super::api::{Forced, NewOverlay, Overlay, Refusal, Setting, Who};
 use super::compile::ZoneParts;
 use crate::config;
 use crate::dns::{Name, RecordType};
@@ -166,7 +166,7 @@ impl Differing {
 }
 
 /// Checks a request and gives it an id.
-pub(super) fn admit(new: NewOverlay, owner: String, id: u64, now_unix: u64, held: usize, zones: &[&ZoneParts]) -> Result<Overlay, Refusal> {
+pub(super) fn admit(new: NewOverlay, who: &Who, id: u64, now_unix: u64, held: usize, zones: &[&ZoneParts]) -> Result<Overlay, Refusal> {
     let invalid = |field: &str, detail: String| Err(Refusal::Invalid { field: field.into(), detail });
     if held >= MAX_OVERLAYS {
         return invalid("target", format!("{held} overlays are in effect, the limit is {MAX_OVERLAYS}: revert some first"));
@@ -183,7 +183,9 @@ pub(super) fn admit(new: NewOverlay, owner: String, id: u64, now_unix: u64, held
             _ => return invalid("expires", format!("found {text:?}, expected a duration such as \"90s\", \"2h\" or \"1d\", or \"never\"")),
         },
     };
+    who.may_change(&new.target)?;
     find(&new.target, new.set, zones)?;
+    let owner = who.name.clone();
     Ok(Overlay { id, target: new.target, set: new.set, owner, reason: reason.into(), created: now_unix, expires, inactive: None })
 }
 
@@ -308,7 +310,7 @@ pub(super) fn words(refusal: &Refusal) -> String {
         Refusal::NotFound { what, near } if near.is_empty() => format!("{what} does not exist"),
         Refusal::NotFound { what, near } => format!("{what} does not exist (did you mean {}?)", near.join(", ")),
         Refusal::Invalid { field, detail } => format!("{field}: {detail}"),
-        Refusal::Store { detail } => detail.clone(),
+        Refusal::Store { detail } | Refusal::Forbidden { detail } => detail.clone(),
         Refusal::Stopping => "the program is stopping".into(),
     }
 }

@@ -12,18 +12,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{Applied, NewOverlay, Observation, Overlay, Refusal, ReloadReport, Status};
+use super::api::{Applied, Observation, Overlay, Refusal, ReloadReport, Status};
+use super::changes::{OverlayReply, Reload, ReloadReply, StoredChange};
 use super::checks::{self, Checks};
 use super::compile::ZoneParts;
 use super::handle::{Ends, Event};
 use super::keeper::Keeper;
-use super::load::{self, Build, Previous};
-use super::overlays::{self, Effects};
+use super::load::Build;
+use super::overlays::Effects;
 use super::reaper::{Reaper, Tidy};
 use super::server::Jar;
 use super::state::{Dirt, Surroundings, ZoneState};
+use super::who::ITSELF;
 use super::{reload, status};
-use crate::config::{self, Known, OsFiles, Settings};
+use crate::config::{Known, Settings};
 use crate::dns::Name;
 use crate::store::{Saved, Serial, Store};
 use crate::telemetry::Registry;
@@ -36,13 +38,8 @@ const MAX_BURST: usize = 512;
 /// The shortest time between two worlds that nobody waits for: the first change is published at once, those that follow it closely become one
 /// world. So a change of health waits at most so long, and the timer's millisecond; an operator's change does not wait.
 const PUBLISH_GAP: Duration = Duration::from_millis(5);
-/// Reading and compiling files go after everything else: steps down from the usual priority.
-const RELOAD_PRIORITY: u8 = 15;
 /// Ticks between writes of verdicts.
 const VERDICT_TICKS: u64 = 5;
-
-/// What to do when a change cannot be kept: one that a restart would silently undo must not look as if it were made.
-const STORE_ADVICE: &str = "make state.path writable (and restart, if it was not at start), or change the zone file and reload: that needs no state";
 
 /// Everything the writer starts with.
 pub struct Start {
@@ -65,19 +62,10 @@ pub struct Start {
 /// Long work that came back.
 pub(super) enum Done {
     Stored { change: StoredChange, result: Result<(), String> },
-    Built { build: Box<Build>, zone: Option<String>, all_or_nothing: bool, reply: ReloadReply },
+    Built { build: Box<Build>, wanted: Reload },
     HoldsKept(Result<(), String>),
     Trouble(String),
 }
-
-/// A change that is in effect once it is on disk.
-pub(super) enum StoredChange {
-    Lay(Overlay, OverlayReply),
-    Lift(u64, OverlayReply),
-}
-
-type OverlayReply = oneshot::Sender<Result<Applied, Refusal>>;
-type ReloadReply = oneshot::Sender<Result<ReloadReport, Refusal>>;
 
 /// The single writer.
 pub struct Writer {
@@ -92,7 +80,7 @@ pub struct Writer {
     pub(super) checks: Checks,
     pub(super) overlays: BTreeMap<u64, Overlay>,
     pub(super) effects: Effects,
-    next_overlay_id: u64,
+    pub(super) next_overlay_id: u64,
     /// Serials as they are kept.
     pub(super) serials: BTreeMap<String, Serial>,
     saved_holds: Vec<String>,
@@ -103,9 +91,9 @@ pub struct Writer {
     pub(super) geo_hash: u64,
     pub(super) degraded: Vec<String>,
     /// What the files were.
-    known: Arc<Known>,
+    pub(super) known: Arc<Known>,
     keeper: Keeper,
-    store_trouble: Option<String>,
+    pub(super) store_trouble: Option<String>,
     pub(super) dirty: BTreeMap<Name, Dirt>,
     /// Zones came or went, or what holds for all of them changed.
     pub(super) index_dirty: bool,
@@ -116,12 +104,12 @@ pub struct Writer {
     started: Instant,
     started_unix: u64,
     pub(super) reaper: Reaper,
-    replies: Vec<(OverlayReply, Overlay)>,
+    pub(super) replies: Vec<(OverlayReply, Overlay)>,
     pub(super) reload_replies: Vec<(ReloadReply, ReloadReport)>,
-    failback_replies: Vec<oneshot::Sender<Result<u64, Refusal>>>,
-    pub(super) reloads_waiting: VecDeque<(Option<String>, bool, ReloadReply)>,
+    pub(super) failback_replies: Vec<oneshot::Sender<Result<u64, Refusal>>>,
+    pub(super) reloads_waiting: VecDeque<Reload>,
     pub(super) reloading: bool,
-    done_sender: mpsc::UnboundedSender<Done>,
+    pub(super) done_sender: mpsc::UnboundedSender<Done>,
     done: mpsc::UnboundedReceiver<Done>,
     ticks: u64,
 }
@@ -236,10 +224,10 @@ impl Writer {
     fn take(&mut self, event: Event) {
         match event {
             Event::Observed(observation, reply) => self.observe(&observation, reply),
-            Event::Overlay(new, owner, reply) => self.lay(new, owner, reply),
-            Event::Revert(id, by, reply) => self.lift(id, by, reply),
-            Event::Reload { zone, all_or_nothing, reply } => self.reload(zone, all_or_nothing, reply),
-            Event::Failback(name, by, reply) => self.fail_back(&name, &by, reply),
+            Event::Overlay(new, who, reply) => self.lay(new, &who, reply),
+            Event::Revert(id, who, reply) => self.lift(id, &who, reply),
+            Event::Reload { zone, all_or_nothing, who, reply } => self.reload(Reload { zone, all_or_nothing, who, reply }),
+            Event::Failback(name, who, reply) => self.fail_back(&name, &who, reply),
             Event::Status(reply) => {
                 let _ = reply.send(self.status());
             }
@@ -264,112 +252,20 @@ impl Writer {
         }
     }
 
-    fn mark_whole(&mut self, apex: Name) {
+    pub(super) fn mark_whole(&mut self, apex: Name) {
         self.dirty.entry(apex).or_default().whole = true;
-    }
-
-    fn lay(&mut self, new: NewOverlay, owner: String, reply: OverlayReply) {
-        let zones: Vec<&ZoneParts> = self.zones.values().map(|zone| &*zone.taken.parts).collect();
-        let overlay = match overlays::admit(new, owner, self.next_overlay_id, unix_now(), self.overlays.len(), &zones) {
-            Ok(overlay) => overlay,
-            Err(refusal) => {
-                let _ = reply.send(Err(refusal));
-                return;
-            }
-        };
-        self.next_overlay_id += 1;
-        let (store, done) = (self.store.clone(), self.done_sender.clone());
-        tokio::spawn(async move {
-            let result = store.put_overlay(&overlay).await.map_err(|error| error.to_string());
-            let _ = done.send(Done::Stored { change: StoredChange::Lay(overlay, reply), result });
-        });
-    }
-
-    fn lift(&mut self, id: u64, by: String, reply: OverlayReply) {
-        if !self.overlays.contains_key(&id) {
-            let _ = reply.send(Err(no_overlay(id)));
-            return;
-        }
-        let (store, done) = (self.store.clone(), self.done_sender.clone());
-        tokio::spawn(async move {
-            let result = store.end_overlay(id, "reverted", &by, unix_now()).await.map_err(|error| error.to_string());
-            let _ = done.send(Done::Stored { change: StoredChange::Lift(id, reply), result });
-        });
-    }
-
-    fn reload(&mut self, zone: Option<String>, all_or_nothing: bool, reply: ReloadReply) {
-        if self.reloading {
-            self.reloads_waiting.push_back((zone, all_or_nothing, reply));
-            return;
-        }
-        self.reloading = true;
-        let zones = self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect();
-        let previous = Previous { zones, known: self.known.clone() };
-        let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
-        let work = move || {
-            // Where it is not possible all are equal.
-            let _ = crate::sys::lower_priority(RELOAD_PRIORITY);
-            let build = Box::new(load::build(&OsFiles, &config_path, &previous));
-            // The zones before may be no longer used; dropping them is work as well.
-            drop(previous);
-            let _ = done.send(Done::Built { build, zone, all_or_nothing, reply });
-        };
-        // A thread of its own: its priority cannot be raised again. Without one the reply is dropped, which tells that nothing came of it.
-        if let Err(error) = std::thread::Builder::new().name("reload".into()).spawn(work) {
-            tracing::error!(%error, "no thread can be started for a reload");
-            self.reloading = false;
-        }
-    }
-
-    /// `zone/policy:NAME`, or `zone/name` for every policy below a steered name.
-    fn fail_back(&mut self, name: &str, by: &str, reply: oneshot::Sender<Result<u64, Refusal>>) {
-        let (zone, rest) = name.split_once('/').unwrap_or((name, ""));
-        let apex = Name::parse_absolute(zone).map_or_else(|_| Name::root(), |apex| apex.to_lowercase());
-        if !self.zones.get_mut(&apex).is_some_and(|zone| zone.fail_back(rest)) {
-            let candidates: Vec<String> = self.zones.values().flat_map(ZoneState::failback_names).collect();
-            let near = config::nearest(name, candidates.iter().map(String::as_str)).map(str::to_string).into_iter().collect();
-            let _ = reply.send(Err(Refusal::NotFound { what: name.into(), near }));
-            return;
-        }
-        self.log_event("failback", serde_json::json!({ "name": name, "by": by }));
-        self.mark_whole(apex);
-        self.failback_replies.push(reply);
     }
 
     fn take_done(&mut self, done: Done) {
         match done {
-            Done::Stored { change: StoredChange::Lay(_, reply) | StoredChange::Lift(_, reply), result: Err(detail) } => {
-                let _ = reply.send(Err(Refusal::Store { detail: format!("{detail}; {STORE_ADVICE}") }));
-                if self.store.absent().is_none() {
-                    self.store_trouble = Some(detail);
-                }
-            }
-            Done::Stored { change, result: Ok(()) } => {
-                self.store_trouble = None;
-                let (reply, overlay) = match change {
-                    StoredChange::Lay(overlay, reply) => {
-                        self.overlays.insert(overlay.id, overlay.clone());
-                        (reply, overlay)
-                    }
-                    StoredChange::Lift(id, reply) => match self.overlays.remove(&id) {
-                        Some(overlay) => (reply, overlay),
-                        // Ended twice at the same time, or it expired meanwhile.
-                        None => {
-                            let _ = reply.send(Err(no_overlay(id)));
-                            return;
-                        }
-                    },
-                };
-                self.apply_overlays();
-                self.replies.push((reply, overlay));
-            }
-            Done::Built { build, zone, all_or_nothing, reply } => {
+            Done::Stored { change, result } => self.take_stored(change, result),
+            Done::Built { build, wanted } => {
                 self.reloading = false;
                 self.reaper.other(Tidy);
-                let report = self.take_build(*build, zone, all_or_nothing);
-                self.reload_replies.push((reply, report));
-                if let Some((zone, all_or_nothing, reply)) = self.reloads_waiting.pop_front() {
-                    self.reload(zone, all_or_nothing, reply);
+                let report = self.take_build(*build, wanted.zone, wanted.all_or_nothing);
+                self.reload_replies.push((wanted.reply, report));
+                if let Some(next) = self.reloads_waiting.pop_front() {
+                    self.reload(next);
                 }
             }
             Done::HoldsKept(result) => {
@@ -419,7 +315,7 @@ impl Writer {
     }
 
     /// Sums the overlays up again; zones that look different under them become dirty.
-    fn apply_overlays(&mut self) {
+    pub(super) fn apply_overlays(&mut self) {
         let parts: Vec<Arc<ZoneParts>> = self.zones.values().map(|zone| zone.taken.parts.clone()).collect();
         let parts: Vec<&ZoneParts> = parts.iter().map(|parts| &**parts).collect();
         let before = std::mem::replace(&mut self.effects, Effects::of(&mut self.overlays, &parts));
@@ -460,7 +356,7 @@ impl Writer {
         let (store, done) = (self.store.clone(), self.done_sender.clone());
         tokio::spawn(async move {
             for id in expired {
-                if let Err(error) = store.end_overlay(id, "expired", "meridian", now_unix).await {
+                if let Err(error) = store.end_overlay(id, "expired", ITSELF, now_unix).await {
                     let _ = done.send(Done::Trouble(error.to_string()));
                 }
             }
@@ -625,10 +521,6 @@ pub fn world_of_files(build: Build) -> World {
     }
     let down = build.bad.into_iter().filter_map(|(apex, _)| Some(DownZone { apex: apex? })).collect();
     World { generation: 0, server, zones: ZoneIndex::new(zones, down) }
-}
-
-fn no_overlay(id: u64) -> Refusal {
-    Refusal::NotFound { what: format!("overlay {id}"), near: Vec::new() }
 }
 
 async fn at(due: Option<tokio::time::Instant>) {

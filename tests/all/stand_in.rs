@@ -119,8 +119,8 @@ async fn answer_requests(mut ends: Ends, mut kept: Status) {
     while let Some(event) = ends.events.recv().await {
         let mut status = Status { generation: kept.generation + 1, ..kept.clone() };
         match event {
-            Event::Overlay(new, owner, reply) => {
-                let result = lay(&mut status, &mut next, new, owner);
+            Event::Overlay(new, who, reply) => {
+                let result = lay(&mut status, &mut next, new, who.name);
                 kept = status;
                 let _ = reply.send(result);
             }
@@ -133,11 +133,11 @@ async fn answer_requests(mut ends: Ends, mut kept: Status) {
                 kept = status;
                 let _ = reply.send(result);
             }
-            Event::Reload { zone, all_or_nothing, reply } => {
+            Event::Reload { zone, all_or_nothing, reply, .. } => {
                 let _ = reply.send(reload(&status, zone, all_or_nothing));
             }
-            Event::Failback(name, by, reply) => {
-                let known = name == "example.com/www" && !by.is_empty();
+            Event::Failback(name, who, reply) => {
+                let known = name == "example.com/www" && !who.name.is_empty();
                 let refusal = Refusal::NotFound { what: format!("steered name or policy {name:?}"), near: vec!["example.com/www".into()] };
                 let _ = reply.send(if known { Ok(status.generation) } else { Err(refusal) });
             }

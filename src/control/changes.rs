@@ -1,0 +1,146 @@
+//! What operators ask of the single writer: each request is checked, kept on disk, and only then takes effect.
+
+use tokio::sync::oneshot;
+
+use super::api::{Applied, NewOverlay, Overlay, Refusal, ReloadReport, Who};
+use super::compile::ZoneParts;
+use super::load::{self, Previous};
+use super::overlays;
+use super::state::ZoneState;
+use super::writer::{Done, Writer, unix_now};
+use crate::config::{self, OsFiles};
+use crate::dns::Name;
+
+/// Reading and compiling files go after everything else: steps down from the usual priority.
+const RELOAD_PRIORITY: u8 = 15;
+/// What to do when a change cannot be kept: one that a restart would silently undo must not look as if it were made.
+const STORE_ADVICE: &str = "make state.path writable (and restart, if it was not at start), or change the zone file and reload: that needs no state";
+
+/// A change that is in effect once it is on disk.
+pub(super) enum StoredChange {
+    Lay(Overlay, OverlayReply),
+    Lift(u64, OverlayReply),
+}
+
+pub(super) type OverlayReply = oneshot::Sender<Result<Applied, Refusal>>;
+pub(super) type ReloadReply = oneshot::Sender<Result<ReloadReport, Refusal>>;
+
+/// A reload that was asked for.
+pub(super) struct Reload {
+    pub(super) zone: Option<String>,
+    pub(super) all_or_nothing: bool,
+    pub(super) who: Who,
+    pub(super) reply: ReloadReply,
+}
+
+impl Writer {
+    pub(super) fn lay(&mut self, new: NewOverlay, who: &Who, reply: OverlayReply) {
+        let zones: Vec<&ZoneParts> = self.zones.values().map(|zone| &*zone.taken.parts).collect();
+        let overlay = match overlays::admit(new, who, self.next_overlay_id, unix_now(), self.overlays.len(), &zones) {
+            Ok(overlay) => overlay,
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal));
+                return;
+            }
+        };
+        self.next_overlay_id += 1;
+        let (store, done) = (self.store.clone(), self.done_sender.clone());
+        tokio::spawn(async move {
+            let result = store.put_overlay(&overlay).await.map_err(|error| error.to_string());
+            let _ = done.send(Done::Stored { change: StoredChange::Lay(overlay, reply), result });
+        });
+    }
+
+    pub(super) fn lift(&mut self, id: u64, who: &Who, reply: OverlayReply) {
+        let may = self.overlays.get(&id).ok_or_else(|| no_overlay(id)).and_then(|overlay| who.may_change(&overlay.target));
+        if let Err(refusal) = may {
+            let _ = reply.send(Err(refusal));
+            return;
+        }
+        let (store, done, by) = (self.store.clone(), self.done_sender.clone(), who.name.clone());
+        tokio::spawn(async move {
+            let result = store.end_overlay(id, "reverted", &by, unix_now()).await.map_err(|error| error.to_string());
+            let _ = done.send(Done::Stored { change: StoredChange::Lift(id, reply), result });
+        });
+    }
+
+    pub(super) fn reload(&mut self, wanted: Reload) {
+        if let Err(refusal) = wanted.zone.as_deref().map_or_else(|| wanted.who.may_change_all(), |zone| wanted.who.may_change(zone)) {
+            let _ = wanted.reply.send(Err(refusal));
+            return;
+        }
+        if self.reloading {
+            self.reloads_waiting.push_back(wanted);
+            return;
+        }
+        self.reloading = true;
+        let zones = self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect();
+        let previous = Previous { zones, known: self.known.clone() };
+        let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
+        let work = move || {
+            // Where it is not possible all are equal.
+            let _ = crate::sys::lower_priority(RELOAD_PRIORITY);
+            let build = Box::new(load::build(&OsFiles, &config_path, &previous));
+            // The zones before may be no longer used; dropping them is work as well.
+            drop(previous);
+            let _ = done.send(Done::Built { build, wanted });
+        };
+        // A thread of its own: its priority cannot be raised again. Without one the reply is dropped, which tells that nothing came of it.
+        if let Err(error) = std::thread::Builder::new().name("reload".into()).spawn(work) {
+            tracing::error!(%error, "no thread can be started for a reload");
+            self.reloading = false;
+        }
+    }
+
+    /// `zone/policy:NAME`, or `zone/name` for every policy below a steered name.
+    pub(super) fn fail_back(&mut self, name: &str, who: &Who, reply: oneshot::Sender<Result<u64, Refusal>>) {
+        if let Err(refusal) = who.may_change(name) {
+            let _ = reply.send(Err(refusal));
+            return;
+        }
+        let (zone, rest) = name.split_once('/').unwrap_or((name, ""));
+        let apex = Name::parse_absolute(zone).map_or_else(|_| Name::root(), |apex| apex.to_lowercase());
+        if !self.zones.get_mut(&apex).is_some_and(|zone| zone.fail_back(rest)) {
+            let candidates: Vec<String> = self.zones.values().flat_map(ZoneState::failback_names).collect();
+            let near = config::nearest(name, candidates.iter().map(String::as_str)).map(str::to_string).into_iter().collect();
+            let _ = reply.send(Err(Refusal::NotFound { what: name.into(), near }));
+            return;
+        }
+        self.log_event("failback", serde_json::json!({ "name": name, "by": who.name }));
+        self.mark_whole(apex);
+        self.failback_replies.push(reply);
+    }
+
+    /// A change came back from the disk: it takes effect, or it is refused.
+    pub(super) fn take_stored(&mut self, change: StoredChange, result: Result<(), String>) {
+        if let Err(detail) = result {
+            let (StoredChange::Lay(_, reply) | StoredChange::Lift(_, reply)) = change;
+            let _ = reply.send(Err(Refusal::Store { detail: format!("{detail}; {STORE_ADVICE}") }));
+            if self.store.absent().is_none() {
+                self.store_trouble = Some(detail);
+            }
+            return;
+        }
+        self.store_trouble = None;
+        let (reply, overlay) = match change {
+            StoredChange::Lay(overlay, reply) => {
+                self.overlays.insert(overlay.id, overlay.clone());
+                (reply, overlay)
+            }
+            StoredChange::Lift(id, reply) => match self.overlays.remove(&id) {
+                Some(overlay) => (reply, overlay),
+                // Ended twice at the same time, or it expired meanwhile.
+                None => {
+                    let _ = reply.send(Err(no_overlay(id)));
+                    return;
+                }
+            },
+        };
+        self.apply_overlays();
+        self.replies.push((reply, overlay));
+    }
+}
+
+fn no_overlay(id: u64) -> Refusal {
+    Refusal::NotFound { what: format!("overlay {id}"), near: Vec::new() }
+}
