@@ -316,8 +316,8 @@ fn load_toml(reader: &Reader<'_>, path: &Path) -> (RawFile, Vec<Problem>) {
 /// What a broken file was going to be: who keeps its last good version must know which zone it declares, and a zone is no library.
 fn salvage(raw: &mut RawFile, text: &str) {
     let section = |line: &str, name: &str| line.trim_start().strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with(name));
-    raw.has_defaults |= text.lines().any(|line| section(line, "defaults"));
     let at = text.lines().position(|line| section(line, "zone"));
+    raw.has_defaults |= text.lines().any(|line| section(line, "defaults") || at.is_none() && section(line, "safety"));
     // Nothing is left that libraries hold: what else would be named after a zone?
     let is_no_library = !raw.has_defaults && raw.regions.is_empty() && raw.monitors.is_empty() && raw.pools.is_empty() && raw.policies.is_empty();
     let by_file = stem_name(&raw.path).filter(|_| raw.zone.is_some() || at.is_some() || is_no_library);
@@ -370,11 +370,12 @@ fn make_library(files: Vec<(RawFile, Vec<Problem>)>, base: &Defaults, report: &m
             if let Some(first) = &with_defaults {
                 let at = Spot { file: raw.file.clone(), line: 0 };
                 let text =
-                    format!("found [defaults] here and in {}; libraries are seen together, so only one of them can have defaults", first.display());
+                    format!("found [defaults] or [safety] here and in {}; libraries are seen together, so only one of them can have them", first.display());
                 sink.error(&at, &["defaults".into()], text);
             } else {
                 with_defaults = Some(raw.file.to_path_buf());
                 library.defaults = raw.defaults.clone();
+                library.defaults.safety = raw.safety.over(&raw.defaults.safety);
             }
         }
         library.files.push(raw);

@@ -26,6 +26,7 @@ mod reader;
 mod records;
 mod resolve;
 mod resolve_pool;
+mod safety;
 mod settings;
 mod source;
 mod suggest;

@@ -39,6 +39,7 @@ pub(super) struct RawFile {
     pub(super) pools: Vec<Def<PoolKeys>>,
     pub(super) policies: Vec<Def<SteerKeys>>,
     pub(super) steers: Vec<Def<SteerKeys>>,
+    pub(super) safety: SafetyKeys,
     pub(super) defaults: Defaults,
     /// True when `[defaults]` is there.
     pub(super) has_defaults: bool,
@@ -49,12 +50,49 @@ pub(super) struct RawFile {
 pub(super) struct Defaults {
     pub(super) monitor: MonitorKeys,
     pub(super) steer: SteerKeys,
+    pub(super) safety: SafetyKeys,
 }
 
 impl Defaults {
     /// These, and where they say nothing, those of `base`.
     pub(super) fn over(&self, base: &Defaults) -> Defaults {
-        Defaults { monitor: self.monitor.over(&base.monitor), steer: self.steer.over(&base.steer) }
+        Defaults { monitor: self.monitor.over(&base.monitor), steer: self.steer.over(&base.steer), safety: self.safety.over(&base.safety) }
+    }
+}
+
+/// `[safety]` and `[defaults.safety]`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SafetyKeys {
+    pub(super) max_withdrawn: Option<u8>,
+    pub(super) max_changes: Option<(u32, Duration)>,
+    pub(super) last_healthy: Option<bool>,
+    pub(super) min_capacity: Option<u8>,
+    pub(super) confirm_above: Option<u8>,
+    pub(super) drain_guard: Option<Duration>,
+    pub(super) sets: Vec<Located<RawSet>>,
+}
+
+/// One entry of `min_in_rotation`.
+#[derive(Clone, Debug)]
+pub(super) struct RawSet {
+    pub(super) name: String,
+    pub(super) of: Vec<Ref>,
+    pub(super) at_least: MinHealthy,
+}
+
+impl SafetyKeys {
+    pub(super) fn over(&self, base: &SafetyKeys) -> SafetyKeys {
+        let mut sets = self.sets.clone();
+        sets.extend(base.sets.iter().filter(|set| !self.sets.iter().any(|own| own.value.name == set.value.name)).cloned());
+        SafetyKeys {
+            max_withdrawn: self.max_withdrawn.or(base.max_withdrawn),
+            max_changes: self.max_changes.or(base.max_changes),
+            last_healthy: self.last_healthy.or(base.last_healthy),
+            min_capacity: self.min_capacity.or(base.min_capacity),
+            confirm_above: self.confirm_above.or(base.confirm_above),
+            drain_guard: self.drain_guard.or(base.drain_guard),
+            sets,
+        }
     }
 }
 
@@ -154,6 +192,7 @@ pub(super) struct PoolKeys {
     pub(super) monitors: Vec<Ref>,
     pub(super) min_healthy: Option<MinHealthy>,
     pub(super) answers: Option<u8>,
+    pub(super) capacity: Option<u32>,
     pub(super) records: BTreeMap<RecordType, Vec<Vec<u8>>>,
 }
 

@@ -9,7 +9,7 @@ use super::files::lexical;
 use super::raw::{CheckKind, Def, Defaults, MonitorKeys, RawFile, RawZone, SoaKeys, SteerKeys};
 use super::source::{Doc, Located, Sink, Table, Value, or_list};
 use super::values::{self, RESERVED_NAMES, span};
-use super::{read_pool, read_steer, records};
+use super::{read_pool, read_steer, records, safety};
 use crate::dns::Name;
 use crate::policy::model::Region;
 use crate::zone::{MAX_TTL, Ttl};
@@ -63,12 +63,16 @@ pub(super) fn zone_file(file: &Path, path: &Path, text: &str, sink: &Sink) -> Ra
         read_steers(&value)
     });
     let before_defaults = sink.errors();
+    let safety = top.take("safety");
+    let has_safety = safety.is_some();
+    let safety = safety.map(|value| safety::keys(&value, true)).unwrap_or_default();
     let defaults = top.take("defaults");
-    let has_defaults = defaults.is_some();
+    // What a library says of safety holds for every zone.
+    let has_defaults = defaults.is_some() || has_safety && zone.is_none();
     let defaults = defaults.map_or_else(Defaults::default, |value| read_defaults(&value));
     top.finish();
     let whole = !unread && doc.is_whole() && sink.errors() == before_defaults;
-    RawFile { file: file.into(), path: path.to_path_buf(), whole, zone, records, regions, monitors, pools, policies, steers, defaults, has_defaults }
+    RawFile { file: file.into(), path: path.to_path_buf(), whole, zone, records, regions, monitors, pools, policies, steers, safety, defaults, has_defaults }
 }
 
 /// The items of `[kind]`, in the order of the file.
@@ -106,11 +110,12 @@ fn read_steers(section: &Value<'_>) -> Vec<Def<SteerKeys>> {
 
 /// `[defaults]` of any file.
 pub(super) fn read_defaults(value: &Value<'_>) -> Defaults {
-    let Some(table) = value.table(" with monitor and steer") else { return Defaults::default() };
+    let Some(table) = value.table(" with monitor, steer and safety") else { return Defaults::default() };
     let monitor = table.take("monitor").map(|value| monitor_keys(&value, true)).unwrap_or_default();
     let steer = table.take("steer").map(|value| read_steer::steer_keys(&value, read_steer::Place::Defaults)).unwrap_or_default();
+    let safety = table.take("safety").map(|value| safety::keys(&value, false)).unwrap_or_default();
     table.finish();
-    Defaults { monitor, steer }
+    Defaults { monitor, steer, safety }
 }
 
 fn read_zone(value: &Value<'_>) -> RawZone {

@@ -1,6 +1,7 @@
 //! Reads `[pool.NAME]`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::raw::{PoolKeys, RawEndpoint, Ref};
 use super::records;
@@ -16,6 +17,8 @@ pub(super) const MAX_ENDPOINTS: usize = 1000;
 pub(super) const MAX_MONITORS_EACH: usize = 16;
 /// The most addresses in an answer.
 pub(super) const MAX_ANSWERS: i64 = 64;
+/// What a pool can carry: requests per second, megabits, percent of a site; only shares of it are looked at.
+const CAPACITY: RangeInclusive<i64> = 1..=1_000_000_000;
 /// The longest display name of an endpoint.
 const MAX_DISPLAY_CHARS: usize = 100;
 
@@ -57,6 +60,7 @@ pub(super) fn pool_keys(value: &Value<'_>, origin: Option<&Name>) -> PoolKeys {
         keys.min_healthy = Some(MinHealthy::Count(0));
     }
     keys.answers = table.take("answers").and_then(|value| value.integer(1..=MAX_ANSWERS, "")).map(|count| count as u8);
+    keys.capacity = table.take("capacity").and_then(|value| value.integer(CAPACITY, "")).map(|capacity| capacity as u32);
     table.finish();
     keys
 }

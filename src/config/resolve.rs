@@ -56,7 +56,7 @@ impl<T> Copy for Item<'_, T> {}
 
 /// What a name of the one namespace of pools and policies stands for.
 #[derive(Clone, Copy, Debug)]
-enum Named<'a> {
+pub(super) enum Named<'a> {
     Pool(Item<'a, PoolKeys>),
     Policy(Item<'a, SteerKeys>),
 }
@@ -88,11 +88,11 @@ impl Named<'_> {
 #[derive(Debug)]
 pub(super) struct Resolver<'a> {
     pub(super) sink: &'a Sink,
-    children: BTreeMap<&'a str, Named<'a>>,
+    pub(super) children: BTreeMap<&'a str, Named<'a>>,
     pub(super) monitors: BTreeMap<&'a str, Item<'a, MonitorKeys>>,
     pub(super) regions: BTreeMap<&'a str, &'a Located<Region>>,
     /// Of the zone.
-    defaults: Defaults,
+    pub(super) defaults: Defaults,
     /// Of library items.
     pub(super) library_defaults: Defaults,
     /// Names may be missing because a library is broken: then that is not reported.

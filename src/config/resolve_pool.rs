@@ -67,6 +67,7 @@ fn pool(resolver: &Resolver<'_>, item: Item<'_, PoolKeys>, label: &str) -> Pool 
         is_cname: keys.is_cname,
         min_healthy: keys.min_healthy.unwrap_or(MinHealthy::Count(1)),
         answers: keys.answers.unwrap_or(DEFAULT_ANSWERS),
+        capacity: keys.capacity,
         records: keys.records.clone(),
         line: item.def.at.line,
         id,

@@ -6,7 +6,7 @@ use super::checks::{self, Whole};
 use super::raw::{Defaults, RawFile, RawZone};
 use super::resolve::{Library, Resolver};
 use super::source::{Located, Sink, Spot};
-use super::{masters, resolve_pool};
+use super::{masters, resolve_pool, safety};
 use crate::dns::{Name, RecordType};
 use crate::policy::model::ZoneModel;
 use crate::zone::{Owners, Path as Labels, Place, Record, Records, Ttl};
@@ -104,6 +104,8 @@ fn fill<'a>(
     };
     model.regions = resolver.regions.iter().map(|(name, region)| ((*name).to_string(), region.value.clone())).collect();
     model.pools = resolve_pool::pools(resolver, &label);
+    let own = zone.map_or_else(Default::default, |(raw, ..)| raw.safety.clone());
+    model.safety = safety::resolve(resolver, model, &own, &label);
     model.policies = std::mem::take(&mut steering.policies);
     model.steers = std::mem::take(&mut steering.steers);
     let sound = whole && sink.errors() == errors_before && resolver.is_sound();

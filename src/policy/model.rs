@@ -52,6 +52,8 @@ pub struct ZoneModel {
     pub policies: Vec<Policy>,
     /// Steered names, in owner order.
     pub steers: Vec<Steer>,
+    /// What changes at run time may not do.
+    pub safety: Safety,
 }
 
 /// Who decides the SOA's serial.
@@ -133,6 +135,8 @@ pub struct Pool {
     pub min_healthy: MinHealthy,
     /// Most addresses of one family in an answer, 1 to 64.
     pub answers: u8,
+    /// What it can carry, in a unit of the operator's choosing; only shares of it are looked at.
+    pub capacity: Option<u32>,
     /// Further types it answers: type → RRset (rdata in wire form). Never A, AAAA, CNAME.
     pub records: BTreeMap<RecordType, Vec<Vec<u8>>>,
     /// One-based line of its definition.
@@ -440,6 +444,63 @@ pub enum Forced {
     Down,
 }
 
+/// What a change at run time may not do to a zone (`[safety]`). Judged by `control`, before anything is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Safety {
+    /// The most endpoints out of rotation, in percent of all, 0 to 100.
+    pub max_withdrawn: Option<u8>,
+    /// The most withdrawals in a window of time.
+    pub max_changes: Option<(u32, Duration)>,
+    /// No steered name may be left with nothing usable.
+    pub last_healthy: bool,
+    /// What must be left of the capacity that a steered name's pools have, in percent, 0 to 100.
+    pub min_capacity: u8,
+    /// The command line asks when more goes out of rotation at once, in percent of all endpoints, 0 to 100.
+    pub confirm_above: u8,
+    /// How long a drained endpoint is left alone after the last answer that names it has run out.
+    pub drain_guard: Duration,
+    /// Sets of which some must stay in rotation.
+    pub sets: Vec<SafetySet>,
+}
+
+impl Default for Safety {
+    fn default() -> Safety {
+        Safety {
+            max_withdrawn: None,
+            max_changes: None,
+            last_healthy: true,
+            // Two alike, one of which may always be taken out.
+            min_capacity: 50,
+            confirm_above: 50,
+            // Connections that are open, and the resolvers that keep answers longer than they may.
+            drain_guard: Duration::from_secs(60),
+            sets: Vec::new(),
+        }
+    }
+}
+
+/// A set of which some must stay in rotation (`[safety.min_in_rotation]`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SafetySet {
+    /// Its name.
+    pub name: String,
+    /// What is counted, each once; not empty.
+    pub members: Vec<SafetyMember>,
+    /// How many of them, at least 1.
+    pub at_least: MinHealthy,
+}
+
+/// What a set of `[safety.min_in_rotation]` counts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SafetyMember {
+    /// By id: in rotation as long as one of its endpoints is.
+    Pool(Arc<str>),
+    /// By id.
+    Endpoint(Arc<str>),
+    /// By name: in rotation as long as one of its pools, as far as the zone knows them, is.
+    Region(String),
+}
+
 impl ZoneModel {
     /// A zone that says nothing yet.
     pub fn empty(name: Name) -> ZoneModel {
@@ -452,6 +513,7 @@ impl ZoneModel {
             pools: Vec::new(),
             policies: Vec::new(),
             steers: Vec::new(),
+            safety: Safety::default(),
         }
     }
 
