@@ -5,16 +5,16 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use crate::control::api::Refusal;
+use crate::control::api::{Broken, Refusal};
 
 /// A problem as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// `urn:meridian:` and a word for programs: `not-found`, `invalid`, `bad-json`, …
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: Box<str>,
     /// The same for people, one for all problems of this type.
-    pub title: String,
+    pub title: Box<str>,
     /// The HTTP status.
     pub status: u16,
     /// This one: what was found, what was expected.
@@ -25,17 +25,21 @@ pub struct Problem {
     /// Names near the one that was not found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub near: Vec<String>,
+    /// The safety rules that forbid it, each with its numbers.
+    #[serde(default, skip_serializing_if = "<[Broken]>::is_empty")]
+    pub rules: Box<[Broken]>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Problem {
         Problem {
-            kind: format!("urn:meridian:{kind}"),
-            title: title.to_owned(),
+            kind: format!("urn:meridian:{kind}").into(),
+            title: title.into(),
             status: status.as_u16(),
             detail: detail.into(),
             field: None,
             near: Vec::new(),
+            rules: Box::default(),
         }
     }
 
@@ -100,6 +104,11 @@ impl From<Refusal> for Problem {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", "the change could not be kept, so it was not made", detail)
             }
             Refusal::Forbidden { detail } => Problem::new(StatusCode::FORBIDDEN, "forbidden", "the token does not allow this", detail),
+            Refusal::Safety { broken } => {
+                let detail = broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                let title = "a safety rule forbids the change";
+                Problem { rules: broken.into(), ..Problem::new(StatusCode::CONFLICT, "safety", title, format!("{detail}; nothing was changed")) }
+            }
             Refusal::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping", "nothing was changed"),
         }
     }

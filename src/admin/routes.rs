@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::guard::{Peer, guard};
 use super::{MAX_BODY_LEN, Problem, Shared, metrics};
-use crate::control::api::{Applied, NewOverlay, Overlay, ReloadReport, Status, Who};
+use crate::control::api::{Applied, Lift, NewOverlay, Overlay, ReloadReport, Status, Who};
 
 /// All paths.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -84,6 +84,9 @@ impl From<Applied> for AppliedBody {
 
 async fn lay_overlay(State(shared): App, Extension(who): Extension<Who>, request: Request) -> Result<Response, Problem> {
     let new: NewOverlay = json(&shared, request).await?;
+    if new.dry_run {
+        return Ok(Json(shared.handle.foresee(new, who).await?).into_response());
+    }
     let body = AppliedBody::from(shared.handle.overlay(new, who).await?);
     let location = [(LOCATION, format!("/v1/overlays/{}", body.id))];
     Ok((StatusCode::CREATED, location, Json(body)).into_response())
@@ -96,9 +99,18 @@ async fn overlay(State(shared): App, id: Result<Path<String>, PathRejection>) ->
     found.cloned().map(Json).ok_or_else(|| Problem::not_found(&format!("overlay {text}"), Vec::new()))
 }
 
-async fn revert(State(shared): App, Extension(who): Extension<Who>, id: Result<Path<String>, PathRejection>) -> Result<Json<AppliedBody>, Problem> {
+async fn revert(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    id: Result<Path<String>, PathRejection>,
+    query: Result<Query<Lift>, QueryRejection>,
+) -> Result<Response, Problem> {
     let (_, id) = overlay_id(id)?;
-    Ok(Json(shared.handle.revert(id, who).await?.into()))
+    let Query(lift) = query.map_err(|rejection| Problem::bad_request("bad-query", rejection.body_text()))?;
+    if lift.dry_run {
+        return Ok(Json(shared.handle.foresee_revert(id, who).await?).into_response());
+    }
+    Ok(Json(AppliedBody::from(shared.handle.revert(id, lift, who).await?)).into_response())
 }
 
 /// An id as it was written and as a number. Digits alone: `+7` and `0x7` are nobody's id.

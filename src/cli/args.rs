@@ -238,10 +238,15 @@ pub(super) enum OverlayCommand {
         connect: Connect,
     },
     /// Takes one back.
-    #[command(after_help = "Example:\n  meridian overlay revert 7")]
+    #[command(after_help = "Examples:\n  meridian overlay revert 7\n  meridian overlay revert 7 --dry-run")]
     Revert {
         /// As the list shows it.
         id: u64,
+        /// Why; --break-glass needs it.
+        #[arg(long, value_name = "TEXT", required_if_eq("break_glass", "true"))]
+        reason: Option<String>,
+        #[command(flatten)]
+        care: Care,
         #[command(flatten)]
         owner: Owner,
         #[command(flatten)]
@@ -259,9 +264,25 @@ pub(super) struct Lay {
     #[arg(long, value_name = "DURATION", value_parser = expiry)]
     pub(super) expires: Option<String>,
     #[command(flatten)]
+    pub(super) care: Care,
+    #[command(flatten)]
     pub(super) owner: Owner,
     #[command(flatten)]
     pub(super) connect: Connect,
+}
+
+/// What may be withdrawn, and who says so.
+#[derive(Debug, Args)]
+pub(super) struct Care {
+    /// Do not ask before more is withdrawn at once than safety.confirm_above. Without a terminal to ask on, such a change needs it.
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// Go past the safety rules; the reason is recorded.
+    #[arg(long)]
+    pub(super) break_glass: bool,
+    /// Change nothing; show what would happen.
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// Who does it.

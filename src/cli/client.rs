@@ -29,6 +29,8 @@ pub(super) enum CallError {
     Usage(String),
     /// No connection, no token, or not our server.
     Unreachable(String),
+    /// The operator said no.
+    Declined,
     /// The server's own words.
     Refused(Box<Problem>),
 }
@@ -39,6 +41,7 @@ impl CallError {
         match self {
             CallError::Usage(_) => USAGE,
             CallError::Unreachable(_) => UNREACHABLE,
+            CallError::Declined => REFUSED,
             CallError::Refused(problem) => match problem.status {
                 401 | 403 => UNREACHABLE,
                 409 => REFUSED,
@@ -60,6 +63,7 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CallError::Usage(text) | CallError::Unreachable(text) => f.write_str(text),
+            CallError::Declined => f.write_str("nothing was changed"),
             CallError::Refused(problem) => {
                 write!(f, "{}: ", problem.title)?;
                 if let Some(field) = &problem.field {

@@ -8,10 +8,10 @@ use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::args::{Client as Command, ConfigArg, Connect, Lay, OverlayCommand, Owner, State};
+use super::args::{Care, Client as Command, ConfigArg, Connect, Lay, OverlayCommand, Owner, State};
 use super::client::{Call, CallError, Client};
 use super::table::colours;
-use super::{FAILED, print, show};
+use super::{FAILED, confirm, print, show};
 use crate::app;
 use crate::control::api::{Applied, Forced, NewOverlay, Overlay, Setting, Status};
 use crate::control::explain::Wanted;
@@ -70,7 +70,7 @@ async fn one_call(config: &ConfigArg, connect: &Connect, call: Call<'_>, show: i
 }
 
 /// Prints what came of a call; the exit code says the same.
-fn finish(json: bool, reply: Result<Value, CallError>, show: impl FnOnce(&Value) -> Result<String, CallError>) -> ExitCode {
+pub(super) fn finish(json: bool, reply: Result<Value, CallError>, show: impl FnOnce(&Value) -> Result<String, CallError>) -> ExitCode {
     let text = reply.and_then(|reply| if json { Ok(format!("{reply:#}\n")) } else { show(&reply) });
     match text {
         Ok(text) => {
@@ -87,7 +87,7 @@ fn finish(json: bool, reply: Result<Value, CallError>, show: impl FnOnce(&Value)
     }
 }
 
-fn read<T: DeserializeOwned>(reply: &Value) -> Result<T, CallError> {
+pub(super) fn read<T: DeserializeOwned>(reply: &Value) -> Result<T, CallError> {
     T::deserialize(reply).map_err(|error| CallError::Unreachable(format!("the server's reply is of another version: {error}")))
 }
 
@@ -124,9 +124,37 @@ async fn watch(config: &ConfigArg, connect: &Connect, every: Duration) -> ExitCo
 }
 
 async fn lay_overlay(config: &ConfigArg, target: String, set: Setting, lay: Lay) -> ExitCode {
-    let new = NewOverlay { target, set, reason: lay.reason, expires: lay.expires };
-    let call = Call { actor: Some(&lay.owner.name), body: Some(json!(new)), ..Call::new(Method::POST, "/v1/overlays") };
-    one_call(config, &lay.connect, call, |reply| Ok(show::applied(&read::<Applied>(reply)?, "laid", unix_now()))).await
+    let Care { yes, break_glass, dry_run } = lay.care;
+    let new = NewOverlay { target, set, reason: lay.reason, expires: lay.expires, break_glass, dry_run };
+    let call = |body: &NewOverlay| Call { actor: Some(&lay.owner.name), body: Some(json!(body)), ..Call::new(Method::POST, "/v1/overlays") };
+    if dry_run {
+        return one_call(config, &lay.connect, call(&new), |reply| Ok(show::consequences(&read(reply)?))).await;
+    }
+    let withdraws = matches!(set, Setting::State(Forced::Down | Forced::Drain) | Setting::Weight(0));
+    if withdraws && !yes {
+        let first = NewOverlay { dry_run: true, ..new.clone() };
+        if let Err(code) = confirm::ask(config, &lay.connect, call(&first), break_glass).await {
+            return code;
+        }
+    }
+    one_call(config, &lay.connect, call(&new), |reply| Ok(show::applied(&read::<Applied>(reply)?, "laid", unix_now()))).await
+}
+
+async fn revert(config: &ConfigArg, id: u64, reason: Option<String>, care: &Care, owner: &Owner, connect: &Connect) -> ExitCode {
+    let path = format!("/v1/overlays/{id}");
+    let (dry, glass) = ([("dry_run", "true")], ("break_glass", "true"));
+    let call = |query| Call { actor: Some(&owner.name), query, ..Call::new(Method::DELETE, &path) };
+    if care.dry_run {
+        return one_call(config, connect, call(&dry), |reply| Ok(show::consequences(&read(reply)?))).await;
+    }
+    if !care.yes
+        && let Err(code) = confirm::ask(config, connect, call(&dry), care.break_glass).await
+    {
+        return code;
+    }
+    let mut query: Vec<(&str, &str)> = reason.as_deref().map(|reason| ("reason", reason)).into_iter().collect();
+    query.extend(care.break_glass.then_some(glass));
+    one_call(config, connect, call(&query), |reply| Ok(show::applied(&read::<Applied>(reply)?, "reverted", unix_now()))).await
 }
 
 async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
@@ -142,11 +170,7 @@ async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
             let path = format!("/v1/overlays/{id}");
             one_call(config, &connect, Call::new(Method::GET, &path), |reply| Ok(show::overlay(&read(reply)?, unix_now()))).await
         }
-        OverlayCommand::Revert { id, owner, connect } => {
-            let path = format!("/v1/overlays/{id}");
-            let call = Call { actor: Some(&owner.name), ..Call::new(Method::DELETE, &path) };
-            one_call(config, &connect, call, |reply| Ok(show::applied(&read::<Applied>(reply)?, "reverted", unix_now()))).await
-        }
+        OverlayCommand::Revert { id, reason, care, owner, connect } => revert(config, id, reason, &care, &owner, &connect).await,
     }
 }
 

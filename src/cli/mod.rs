@@ -6,11 +6,12 @@
 //! | 1 | failed, or problems found |
 //! | 2 | the command line is wrong |
 //! | 3 | the server is unreachable, or the token is not its own |
-//! | 4 | refused by a safety rule |
+//! | 4 | refused by a safety rule, or not confirmed |
 
 mod args;
 mod client;
 mod commands;
+mod confirm;
 pub mod geo;
 mod show;
 mod table;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::table::{Cell, Table, Tone, clean, paint};
-use crate::control::api::{Applied, EndpointStatus, Forced, Overlay, PoolStatus, ReloadReport, Setting, Status};
+use crate::control::api::{Applied, Consequences, EndpointStatus, Forced, Overlay, PoolStatus, ReloadReport, Setting, Status};
 
 /// Everything that `meridian status` shows. `now` is unix seconds.
 pub(super) fn status(status: &Status, now: u64, colours: bool) -> String {
@@ -116,6 +116,7 @@ pub(super) fn overlay(overlay: &Overlay, now: u64) -> String {
         ("reason", overlay.reason.clone()),
         ("laid", ago(overlay.created, now)),
         ("expires", overlay.expires.map_or("never".to_owned(), |at| until(at, now))),
+        ("past", overlay.broke.join("; ")),
         ("no effect", overlay.inactive.clone().unwrap_or_default()),
     ] {
         if !value.is_empty() {
@@ -142,6 +143,38 @@ pub(super) fn applied(applied: &Applied, done: &str, now: u64) -> String {
     );
     if let Some(why) = &overlay.inactive {
         let _ = writeln!(text, "it has no effect: {}", clean(why));
+    }
+    text
+}
+
+/// What a change would do.
+pub(super) fn consequences(consequences: &Consequences) -> String {
+    let mut text = String::new();
+    for zone in &consequences.zones {
+        let share = zone.withdrawn * 100 / zone.endpoints.max(1);
+        let _ = writeln!(
+            text,
+            "takes {} of {} endpoints of {} out of rotation ({share} %; {} are out already)",
+            zone.withdrawn,
+            zone.endpoints,
+            clean(&zone.zone),
+            zone.out_before
+        );
+    }
+    if consequences.zones.is_empty() {
+        text.push_str("takes nothing out of rotation\n");
+    }
+    if !consequences.pools.is_empty() {
+        let _ = writeln!(text, "pools left with nothing: {}", clean(&consequences.pools.join(", ")));
+    }
+    for name in &consequences.names {
+        let _ = writeln!(text, "{}: {} of {} pools in rotation, {} then", clean(&name.name), name.before, name.pools, name.after);
+    }
+    if consequences.names_count > consequences.names.len() {
+        let _ = writeln!(text, "and {} more names", consequences.names_count - consequences.names.len());
+    }
+    for rule in &consequences.broken {
+        let _ = writeln!(text, "forbidden by {}", clean(&rule.to_string()));
     }
     text
 }

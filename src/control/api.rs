@@ -29,9 +29,29 @@ pub struct Overlay {
     pub created: u64,
     /// Unix seconds; `None` never expires.
     pub expires: Option<u64>,
+    /// The safety rules that it went past with `break_glass`, with the numbers of that moment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broke: Vec<String>,
     /// Why it has no effect at present (its target is gone, …).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inactive: Option<String>,
+}
+
+impl Overlay {
+    /// One that says what it does and nothing else: nobody's, since 1970, for ever.
+    pub fn of(id: u64, target: impl Into<String>, set: Setting) -> Overlay {
+        Overlay {
+            id,
+            target: target.into(),
+            set,
+            owner: String::new(),
+            reason: String::new(),
+            created: 0,
+            expires: None,
+            broke: Vec::new(),
+            inactive: None,
+        }
+    }
 }
 
 /// What an overlay sets. In JSON `{ "weight": 5 }`, `{ "ttl": 20 }`, `{ "state": "drain" }`.
@@ -59,6 +79,116 @@ pub struct NewOverlay {
     /// A duration (`"2h"`, `"90s"`, `"1d"`), `"never"`, or absent for 24 h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+    /// Go past safety rules; the reason says why.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub break_glass: bool,
+    /// Change nothing; say what would happen.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// A request to take an overlay back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lift {
+    /// Go past safety rules.
+    pub break_glass: bool,
+    /// Why; needed with `break_glass`, at most 500 characters.
+    pub reason: Option<String>,
+    /// Change nothing; say what would happen.
+    pub dry_run: bool,
+}
+
+/// What a change would do to what is in rotation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Consequences {
+    /// Ids of the endpoints that would leave rotation; the first hundred.
+    pub withdrawn: Vec<String>,
+    /// How many they are.
+    pub withdrawn_count: usize,
+    /// Ids of the pools of which nothing would be left in rotation.
+    pub pools: Vec<String>,
+    /// The zones that would lose endpoints.
+    pub zones: Vec<ZoneShare>,
+    /// Steered names that would be left with fewer pools; the first hundred.
+    pub names: Vec<NameLeft>,
+    /// How many they are.
+    pub names_count: usize,
+    /// The safety rules that forbid it.
+    pub broken: Vec<Broken>,
+    /// More than `safety.confirm_above` of a zone's endpoints would leave rotation at once.
+    pub confirm: bool,
+}
+
+impl Consequences {
+    pub(super) fn withdraw(&mut self, endpoint: &str, limit: usize) {
+        // A library's endpoint is in several zones.
+        if self.withdrawn.iter().any(|id| id == endpoint) {
+            return;
+        }
+        self.withdrawn_count += 1;
+        if self.withdrawn.len() < limit {
+            self.withdrawn.push(endpoint.into());
+        }
+    }
+
+    pub(super) fn name(&mut self, name: NameLeft, limit: usize) {
+        self.names_count += 1;
+        if self.names.len() < limit {
+            self.names.push(name);
+        }
+    }
+}
+
+/// What a change would do to one zone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ZoneShare {
+    /// Apex with its final dot.
+    pub zone: String,
+    /// All endpoints that it knows.
+    pub endpoints: usize,
+    /// Those that would leave rotation.
+    pub withdrawn: usize,
+    /// Those out of rotation now.
+    pub out_before: usize,
+    /// Those out of rotation afterwards.
+    pub out_after: usize,
+}
+
+/// What a change would leave of a steered name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NameLeft {
+    /// Its owner.
+    pub name: String,
+    /// All pools below it.
+    pub pools: usize,
+    /// Those in rotation now.
+    pub before: usize,
+    /// Those in rotation afterwards.
+    pub after: usize,
+}
+
+/// A safety rule that forbids a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broken {
+    /// `zone/safety:RULE`, or `zone/safety:min_in_rotation/SET`.
+    pub rule: String,
+    /// What there would be: percent for shares, else a count.
+    pub found: u64,
+    /// What the rule asks for, in the same unit.
+    pub limit: u64,
+    /// In a sentence.
+    pub detail: String,
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.rule, self.detail)
+    }
 }
 
 /// What came of an overlay or a revert: in effect when it is returned.
@@ -97,6 +227,11 @@ pub enum Refusal {
     Forbidden {
         /// What was found, what is expected.
         detail: String,
+    },
+    /// Safety rules forbid it.
+    Safety {
+        /// Each with its numbers; at least one.
+        broken: Vec<Broken>,
     },
     /// The program is stopping.
     Stopping,

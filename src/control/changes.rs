@@ -2,10 +2,9 @@
 
 use tokio::sync::oneshot;
 
-use super::api::{Applied, NewOverlay, Overlay, Refusal, ReloadReport, Who};
-use super::compile::ZoneParts;
+use super::api::{Applied, Lift, NewOverlay, Refusal, ReloadReport, Who};
 use super::load::{self, Previous};
-use super::overlays;
+use super::overlays::Change;
 use super::state::ZoneState;
 use super::writer::{Done, Writer, unix_now};
 use crate::config::{self, OsFiles};
@@ -17,9 +16,10 @@ const RELOAD_PRIORITY: u8 = 15;
 const STORE_ADVICE: &str = "make state.path writable (and restart, if it was not at start), or change the zone file and reload: that needs no state";
 
 /// A change that is in effect once it is on disk.
-pub(super) enum StoredChange {
-    Lay(Overlay, OverlayReply),
-    Lift(u64, OverlayReply),
+pub(super) struct StoredChange {
+    /// Where it stands in [`Writer::pending`].
+    pub(super) ticket: u64,
+    pub(super) reply: OverlayReply,
 }
 
 pub(super) type OverlayReply = oneshot::Sender<Result<Applied, Refusal>>;
@@ -35,32 +35,45 @@ pub(super) struct Reload {
 
 impl Writer {
     pub(super) fn lay(&mut self, new: NewOverlay, who: &Who, reply: OverlayReply) {
-        let zones: Vec<&ZoneParts> = self.zones.values().map(|zone| &*zone.taken.parts).collect();
-        let overlay = match overlays::admit(new, who, self.next_overlay_id, unix_now(), self.overlays.len(), &zones) {
-            Ok(overlay) => overlay,
+        let break_glass = new.break_glass;
+        let admitted = self.admit(new, who).and_then(|change| self.within_safety(change, break_glass));
+        let (mut change, broke) = match admitted {
+            Ok(admitted) => admitted,
             Err(refusal) => {
                 let _ = reply.send(Err(refusal));
                 return;
             }
         };
         self.next_overlay_id += 1;
+        let Change::Lay(laid) = &mut change else { return };
+        laid.overlay.broke = broke;
+        let overlay = laid.overlay.clone();
+        let ticket = self.pend(change);
         let (store, done) = (self.store.clone(), self.done_sender.clone());
         tokio::spawn(async move {
             let result = store.put_overlay(&overlay).await.map_err(|error| error.to_string());
-            let _ = done.send(Done::Stored { change: StoredChange::Lay(overlay, reply), result });
+            let _ = done.send(Done::Stored { change: StoredChange { ticket, reply }, result });
         });
     }
 
-    pub(super) fn lift(&mut self, id: u64, who: &Who, reply: OverlayReply) {
-        let may = self.overlays.get(&id).ok_or_else(|| no_overlay(id)).and_then(|overlay| who.may_change(&overlay.target));
-        if let Err(refusal) = may {
-            let _ = reply.send(Err(refusal));
-            return;
+    pub(super) fn lift(&mut self, id: u64, lift: &Lift, who: &Who, reply: OverlayReply) {
+        let may = self.may_lift(id, lift, who).and_then(|change| self.within_safety(change, lift.break_glass));
+        let (change, broke) = match may {
+            Ok(may) => may,
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal));
+                return;
+            }
+        };
+        if !broke.is_empty() {
+            let reason = lift.reason.as_deref().unwrap_or_default();
+            self.log_event("break_glass", serde_json::json!({ "revert": id, "by": who.name, "reason": reason, "broke": broke }));
         }
+        let ticket = self.pend(change);
         let (store, done, by) = (self.store.clone(), self.done_sender.clone(), who.name.clone());
         tokio::spawn(async move {
             let result = store.end_overlay(id, "reverted", &by, unix_now()).await.map_err(|error| error.to_string());
-            let _ = done.send(Done::Stored { change: StoredChange::Lift(id, reply), result });
+            let _ = done.send(Done::Stored { change: StoredChange { ticket, reply }, result });
         });
     }
 
@@ -113,8 +126,9 @@ impl Writer {
 
     /// A change came back from the disk: it takes effect, or it is refused.
     pub(super) fn take_stored(&mut self, change: StoredChange, result: Result<(), String>) {
+        let StoredChange { ticket, reply } = change;
+        let Some(change) = self.pending.remove(&ticket) else { return };
         if let Err(detail) = result {
-            let (StoredChange::Lay(_, reply) | StoredChange::Lift(_, reply)) = change;
             let _ = reply.send(Err(Refusal::Store { detail: format!("{detail}; {STORE_ADVICE}") }));
             if self.store.absent().is_none() {
                 self.store_trouble = Some(detail);
@@ -122,13 +136,14 @@ impl Writer {
             return;
         }
         self.store_trouble = None;
-        let (reply, overlay) = match change {
-            StoredChange::Lay(overlay, reply) => {
-                self.overlays.insert(overlay.id, overlay.clone());
-                (reply, overlay)
+        let overlay = match change {
+            Change::Lay(laid) => {
+                let overlay = laid.overlay.clone();
+                self.book.insert(*laid);
+                overlay
             }
-            StoredChange::Lift(id, reply) => match self.overlays.remove(&id) {
-                Some(overlay) => (reply, overlay),
+            Change::Lift(id) => match self.book.remove(id) {
+                Some(overlay) => overlay,
                 // Ended twice at the same time, or it expired meanwhile.
                 None => {
                     let _ = reply.send(Err(no_overlay(id)));
@@ -141,6 +156,6 @@ impl Writer {
     }
 }
 
-fn no_overlay(id: u64) -> Refusal {
+pub(super) fn no_overlay(id: u64) -> Refusal {
     Refusal::NotFound { what: format!("overlay {id}"), near: Vec::new() }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::api::{Applied, CheckSpec, NewOverlay, Observation, Refusal, ReloadReport, Status, Who};
+use super::api::{Applied, CheckSpec, Consequences, Lift, NewOverlay, Observation, Refusal, ReloadReport, Status, Who};
 use crate::world::Published;
 
 /// What `control` consumes; closed: whatever changes the world is one of these.
@@ -16,7 +16,11 @@ pub enum Event {
     /// Lay an overlay.
     Overlay(NewOverlay, Who, oneshot::Sender<Result<Applied, Refusal>>),
     /// Take an overlay back.
-    Revert(u64, Who, oneshot::Sender<Result<Applied, Refusal>>),
+    Revert(u64, Lift, Who, oneshot::Sender<Result<Applied, Refusal>>),
+    /// Say what laying an overlay would do.
+    Foresee(NewOverlay, Who, oneshot::Sender<Result<Consequences, Refusal>>),
+    /// Say what taking an overlay back would do.
+    ForeseeRevert(u64, Who, oneshot::Sender<Result<Consequences, Refusal>>),
     /// Read the files again: one zone, or everything; all or nothing if said so.
     Reload {
         /// `None` for everything.
@@ -105,8 +109,18 @@ impl Handle {
     }
 
     /// Takes an overlay back; in effect and on disk when this returns.
-    pub async fn revert(&self, id: u64, who: Who) -> Result<Applied, Refusal> {
-        self.ask(|reply| Event::Revert(id, who, reply)).await
+    pub async fn revert(&self, id: u64, lift: Lift, who: Who) -> Result<Applied, Refusal> {
+        self.ask(|reply| Event::Revert(id, lift, who, reply)).await
+    }
+
+    /// Says what laying an overlay would do, and changes nothing.
+    pub async fn foresee(&self, new: NewOverlay, who: Who) -> Result<Consequences, Refusal> {
+        self.ask(|reply| Event::Foresee(new, who, reply)).await
+    }
+
+    /// Says what taking an overlay back would do, and changes nothing.
+    pub async fn foresee_revert(&self, id: u64, who: Who) -> Result<Consequences, Refusal> {
+        self.ask(|reply| Event::ForeseeRevert(id, who, reply)).await
     }
 
     /// Reads the files again.

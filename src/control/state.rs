@@ -8,7 +8,8 @@ use super::checks::Checks;
 use super::compile::ZoneParts;
 use super::holds::{self, Held, Hold};
 use super::load::TakenZone;
-use super::overlays::Effects;
+use super::overlays::{Differing, Effects};
+use super::safety::Proposed;
 use crate::dns::{Name, RecordType};
 use crate::policy::model::{AllDown, Child, Failback, Forced, PolicyIx, PoolIx, Steer, TtlRange, ZoneModel};
 use crate::policy::plan::{self, EndpointView, Pass, Plan, PoolView, Sets, UNSETTLED, View};
@@ -234,10 +235,26 @@ impl ZoneState {
 
     /// What is known of the endpoints of a pool now.
     fn look(&mut self, at: usize, around: &Surroundings<'_>) -> PoolView {
+        let mut seen = self.seen(at, around);
+        let unsettled = seen.forced == Some(Forced::Drain) || seen.endpoints.iter().any(EndpointView::is_unsettled);
+        if self.unsettled[at] && !unsettled {
+            self.settled[at] = around.now_unix;
+        }
+        self.unsettled[at] = unsettled;
+        seen.settled_at = if unsettled { UNSETTLED } else { self.settled[at] };
+        seen.slot = match &self.world {
+            Some(world) if Arc::ptr_eq(&world.model, &self.taken.parts.model) => world.view.pools[at].slot,
+            _ => (around.slot)(&format!("pool {}", self.taken.parts.model.pools[at].id)),
+        };
+        seen
+    }
+
+    /// What checks and operators say of a pool; when it settled and its counter slot are not looked at.
+    fn seen(&self, at: usize, around: &Surroundings<'_>) -> PoolView {
         let pool = &self.taken.parts.model.pools[at];
         let region = pool.region.as_ref().filter(|_| around.effects.forces_any()).map(|region| format!("region:{region}"));
         let forced = around.effects.forced([None, Some(&*pool.id), region.as_deref()]);
-        let endpoints: Vec<EndpointView> = pool
+        let endpoints = pool
             .endpoints
             .iter()
             .zip(&self.taken.parts.checks[at])
@@ -248,17 +265,22 @@ impl ZoneState {
                 EndpointView { state, forced, weight, ramp }
             })
             .collect();
-        let unsettled = forced == Some(Forced::Drain) || endpoints.iter().any(EndpointView::is_unsettled);
-        if self.unsettled[at] && !unsettled {
-            self.settled[at] = around.now_unix;
-        }
-        self.unsettled[at] = unsettled;
-        let settled_at = if unsettled { UNSETTLED } else { self.settled[at] };
-        let slot = match &self.world {
-            Some(world) if Arc::ptr_eq(&world.model, &self.taken.parts.model) => world.view.pools[at].slot,
-            _ => (around.slot)(&format!("pool {}", pool.id)),
+        PoolView { endpoints, forced, ..PoolView::default() }
+    }
+
+    /// What a change of overlays would do to the zone; `recent` are the withdrawals within the window of `max_changes`.
+    pub(super) fn proposed(&self, before: &Surroundings<'_>, after: &Surroundings<'_>, differing: &Differing, recent: usize) -> Proposed {
+        let parts = self.taken.parts.clone();
+        let pools: Vec<usize> = (0..parts.model.pools.len()).filter(|at| differing.touches_pool(&parts.model.pools[*at])).collect();
+        let roots: BTreeSet<usize> = pools.iter().flat_map(|at| self.consulted.roots_of_pool.get(*at).into_iter().flatten()).copied().collect();
+        let view = |around: &Surroundings<'_>| {
+            let mut view = self.view.clone();
+            view.child_weights = around.effects.child_weights(&parts.model);
+            pools.iter().for_each(|at| view.pools.set(*at, Arc::new(self.seen(*at, around))));
+            view
         };
-        PoolView { endpoints, settled_at, forced, slot }
+        let (before, after) = (view(before), view(after));
+        Proposed { parts, before, after, pools, roots: roots.into_iter().collect(), recent }
     }
 
     /// What failback holds now (CONTRACT, `failback`).

@@ -5,25 +5,23 @@
 //!            └─ long work (files, disk) goes to a worker and comes back as Done
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{Applied, Observation, Overlay, Refusal, ReloadReport, Status};
+use super::api::{Applied, Lift, Observation, Overlay, Refusal, ReloadReport, Status};
 use super::changes::{OverlayReply, Reload, ReloadReply, StoredChange};
 use super::checks::{self, Checks};
-use super::compile::ZoneParts;
 use super::handle::{Ends, Event};
 use super::keeper::Keeper;
 use super::load::Build;
-use super::overlays::Effects;
+use super::overlays::{Book, Change, Effects};
 use super::reaper::{Reaper, Tidy};
 use super::server::Jar;
 use super::state::{Dirt, Surroundings, ZoneState};
-use super::who::ITSELF;
 use super::{reload, status};
 use crate::config::{Known, Settings};
 use crate::dns::Name;
@@ -78,8 +76,15 @@ pub struct Writer {
     /// Taken, but not yet kept for the next start.
     pub(super) fresh: Vec<Name>,
     pub(super) checks: Checks,
-    pub(super) overlays: BTreeMap<u64, Overlay>,
+    /// Overlays that are laid.
+    pub(super) book: Book,
+    /// What they come to.
     pub(super) effects: Effects,
+    /// Accepted, but not on disk yet; by ticket.
+    pub(super) pending: BTreeMap<u64, Change>,
+    pub(super) next_ticket: u64,
+    /// By zone: unix seconds of withdrawals, as far back as `max_changes` looks.
+    pub(super) withdrawals: HashMap<Name, VecDeque<u64>>,
     pub(super) next_overlay_id: u64,
     /// Serials as they are kept.
     pub(super) serials: BTreeMap<String, Serial>,
@@ -101,7 +106,7 @@ pub struct Writer {
     index: ZoneIndex,
     published: Instant,
     pub(super) generation: u64,
-    started: Instant,
+    pub(super) started: Instant,
     started_unix: u64,
     pub(super) reaper: Reaper,
     pub(super) replies: Vec<(OverlayReply, Overlay)>,
@@ -128,8 +133,11 @@ impl Writer {
             down: BTreeMap::new(),
             fresh: Vec::new(),
             checks: Checks::default(),
-            overlays: start.saved.overlays.into_iter().map(|overlay| (overlay.id, overlay)).collect(),
+            book: Book::of(start.saved.overlays),
             effects: Effects::default(),
+            pending: BTreeMap::new(),
+            next_ticket: 0,
+            withdrawals: HashMap::new(),
             next_overlay_id: start.saved.next_overlay_id,
             serials: start.saved.serials,
             saved_holds: start.saved.holds,
@@ -225,7 +233,13 @@ impl Writer {
         match event {
             Event::Observed(observation, reply) => self.observe(&observation, reply),
             Event::Overlay(new, who, reply) => self.lay(new, &who, reply),
-            Event::Revert(id, who, reply) => self.lift(id, &who, reply),
+            Event::Revert(id, lift, who, reply) => self.lift(id, &lift, &who, reply),
+            Event::Foresee(new, who, reply) => {
+                let _ = reply.send(self.admit(new, &who).map(|change| self.judge(&[change])));
+            }
+            Event::ForeseeRevert(id, who, reply) => {
+                let _ = reply.send(self.may_lift(id, &Lift::default(), &who).map(|change| self.judge(&[change])));
+            }
             Event::Reload { zone, all_or_nothing, who, reply } => self.reload(Reload { zone, all_or_nothing, who, reply }),
             Event::Failback(name, who, reply) => self.fail_back(&name, &who, reply),
             Event::Status(reply) => {
@@ -295,7 +309,7 @@ impl Writer {
         let (wanted, uses) = checks::wanted_by(self.zones.values().map(|zone| &*zone.taken.parts));
         self.checks.set_wanted(&wanted, uses, self.started.elapsed());
         self.ends.checks.send_replace(Arc::new(wanted));
-        self.apply_overlays();
+        self.find_overlays(first);
         // Geography, checks and neighbours may have changed under any of them. Serials move only now: overlays are a part of what they stand for.
         for name in self.zones.keys().cloned().collect::<Vec<_>>() {
             reload::move_serial(self, &name);
@@ -314,19 +328,6 @@ impl Writer {
         report
     }
 
-    /// Sums the overlays up again; zones that look different under them become dirty.
-    pub(super) fn apply_overlays(&mut self) {
-        let parts: Vec<Arc<ZoneParts>> = self.zones.values().map(|zone| zone.taken.parts.clone()).collect();
-        let parts: Vec<&ZoneParts> = parts.iter().map(|parts| &**parts).collect();
-        let before = std::mem::replace(&mut self.effects, Effects::of(&mut self.overlays, &parts));
-        let differing = self.effects.differing(&before);
-        let touched: Vec<Name> = parts.iter().filter(|zone| differing.touches(&zone.model)).map(|zone| zone.model.name.clone()).collect();
-        for name in touched {
-            reload::move_serial(self, &name);
-            self.mark_whole(name);
-        }
-    }
-
     fn tick(&mut self) {
         self.ticks += 1;
         let (now, now_unix) = (self.started.elapsed(), unix_now());
@@ -340,27 +341,6 @@ impl Writer {
         if self.ticks.is_multiple_of(VERDICT_TICKS) {
             self.keep_verdicts();
         }
-    }
-
-    /// Ends overlays whose time is over: at once for answers, on disk as soon as it takes writes. Should that fail, the next start ends them again.
-    fn expire_overlays(&mut self, now_unix: u64) {
-        let expired: Vec<u64> =
-            self.overlays.extract_if(.., |_, overlay| overlay.expires.is_some_and(|at| at <= now_unix)).map(|(id, _)| id).collect();
-        if expired.is_empty() {
-            return;
-        }
-        self.apply_overlays();
-        if self.store.absent().is_some() {
-            return;
-        }
-        let (store, done) = (self.store.clone(), self.done_sender.clone());
-        tokio::spawn(async move {
-            for id in expired {
-                if let Err(error) = store.end_overlay(id, "expired", ITSELF, now_unix).await {
-                    let _ = done.send(Done::Trouble(error.to_string()));
-                }
-            }
-        });
     }
 
     fn keep_verdicts(&mut self) {
@@ -469,7 +449,7 @@ impl Writer {
             degraded,
             zones: status::zones(&self.zones, &self.down),
             pools: status::pools(&self.zones, &self.checks),
-            overlays: self.overlays.values().cloned().collect(),
+            overlays: self.book.overlays().cloned().collect(),
         }
     }
 
@@ -478,7 +458,7 @@ impl Writer {
         let generation = self.generation;
         for (reply, overlay) in self.replies.drain(..) {
             // The overlay as it stands, with what became of it.
-            let overlay = self.overlays.get(&overlay.id).cloned().unwrap_or(overlay);
+            let overlay = self.book.get(overlay.id).cloned().unwrap_or(overlay);
             let _ = reply.send(Ok(Applied { overlay, generation }));
         }
         for (reply, mut report) in self.reload_replies.drain(..) {

@@ -33,6 +33,7 @@ mod rfc_lookup;
 mod rfc_lookup_dname;
 mod rfc_lookup_wildcard;
 mod rfc_transport;
+mod safety;
 mod scale;
 mod serve;
 mod service;

@@ -195,7 +195,7 @@ fn force_works_on_endpoint_pool_and_region_and_down_beats_drain_beats_up() {
     assert_eq!(serial(&meridian), before, "force never moves the serial");
 
     // Operators have taken everything away: all_down = "all" still answers.
-    let ids = ["region:eu", "region:us"].map(|region| rest.lay(region, state("down")));
+    let ids = ["region:eu", "region:us"].map(|region| rest.force(region, state("down")));
     assert_eq!(at(&meridian, "www"), [ten, eleven], "as if everything were up, since nothing is left");
     assert_eq!(ttl_of(&meridian, "www", A), 20);
     rest.revert(ids[1]);
@@ -334,7 +334,7 @@ fn the_command_line_does_the_same() {
     run(&["ttl", "example.com/www", "25", "--reason", "cli"]);
     run(&["weight", "example.com/fra/192.0.2.11", "0", "--reason", "cli", "--expires", "1h"]);
     run(&["override", "example.com/ber", "down", "--reason", "cli", "--expires", "never"]);
-    run(&["drain", "region:us", "--reason", "cli"]);
+    run(&["drain", "region:us", "--reason", "cli", "--break-glass"]);
     assert_eq!((ttl_of(&meridian, "www", A), at(&meridian, "www")), (25, vec![ip("192.0.2.10")]));
     assert_eq!(at(&meridian, "near"), [ip("192.0.2.20")], "down and draining: the one that answers as if all were up");
     let listed = rest.get("/v1/overlays");

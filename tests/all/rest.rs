@@ -52,6 +52,12 @@ impl Rest {
         laid["id"].as_u64().expect("an id")
     }
 
+    /// Lays one for an hour past whatever safety rule forbids it; returns its id.
+    pub fn force(&self, target: &str, set: Value) -> u64 {
+        let body = json!({ "target": target, "set": set, "reason": "test", "expires": "1h", "break_glass": true });
+        self.post("/v1/overlays", body)["id"].as_u64().expect("an id")
+    }
+
     /// Lays one that is refused; status and problem.
     pub fn refused(&self, target: &str, set: Value) -> (u16, String) {
         let (status, problem) = self.call(Method::POST, "/v1/overlays", Some(json!({ "target": target, "set": set, "reason": "test" })));

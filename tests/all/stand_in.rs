@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use meridian::admin::{Explainer, Limits, Server, Token};
-use meridian::control::api::{Applied, EndpointStatus, NewOverlay, Overlay, PoolStatus, Refusal, ReloadReport, Status, ZoneReload, ZoneStatus};
+use meridian::control::api::{Applied, Consequences, EndpointStatus, NewOverlay, Overlay, PoolStatus, Refusal, ReloadReport, Status, ZoneReload, ZoneStatus};
 use meridian::control::handle::{Ends, Event, channel};
 use meridian::telemetry::Registry;
 use meridian::world::{Published, World};
@@ -124,7 +124,7 @@ async fn answer_requests(mut ends: Ends, mut kept: Status) {
                 kept = status;
                 let _ = reply.send(result);
             }
-            Event::Revert(id, _, reply) => {
+            Event::Revert(id, _, _, reply) => {
                 let at = status.overlays.iter().position(|overlay| overlay.id == id);
                 let result = match at {
                     Some(at) => Ok(Applied { overlay: status.overlays.remove(at), generation: status.generation }),
@@ -142,6 +142,11 @@ async fn answer_requests(mut ends: Ends, mut kept: Status) {
                 let _ = reply.send(if known { Ok(status.generation) } else { Err(refusal) });
             }
             Event::Status(reply) => drop(reply.send(kept.clone())),
+            // Nothing is ever withdrawn here.
+            Event::Foresee(new, _, reply) if new.target == "example.com/fro" => {
+                let _ = reply.send(Err(Refusal::NotFound { what: "pool \"example.com/fro\"".into(), near: vec!["example.com/fra".into()] }));
+            }
+            Event::Foresee(_, _, reply) | Event::ForeseeRevert(_, _, reply) => drop(reply.send(Ok(Consequences::default()))),
             _ => {}
         }
     }
@@ -158,7 +163,7 @@ fn lay(status: &mut Status, next: &mut u64, new: NewOverlay, owner: String) -> R
         _ => {}
     }
     let expires = if new.expires.as_deref() == Some("never") { None } else { Some(1_900_000_000) };
-    let overlay = Overlay { id: *next, target: new.target, set: new.set, owner, reason: new.reason, created: 1_700_000_200, expires, inactive: None };
+    let overlay = Overlay { owner, reason: new.reason, created: 1_700_000_200, expires, ..Overlay::of(*next, new.target, new.set) };
     *next += 1;
     status.overlays.push(overlay.clone());
     Ok(Applied { overlay, generation: status.generation })

@@ -11,14 +11,11 @@ use meridian::store::{MAX_EVENT_BYTES, Saved, Serial, Store, StoreError, Verdict
 
 fn overlay(id: u64) -> Overlay {
     Overlay {
-        id,
-        target: format!("example.com/pool-{id}"),
-        set: Setting::State(Forced::Drain),
         owner: "ada".into(),
         reason: "maintenance \"tonight\"\nsecond line".into(),
         created: 1_700_000_000,
         expires: Some(1_700_086_400),
-        inactive: None,
+        ..Overlay::of(id, format!("example.com/pool-{id}"), Setting::State(Forced::Drain))
     }
 }
 

@@ -216,16 +216,7 @@ fn build() -> Build {
 }
 
 fn overlaid() -> Arc<Published> {
-    let overlay = |id: u64, target: &str, set: Setting| Overlay {
-        id,
-        target: target.into(),
-        set,
-        owner: "fuzz".into(),
-        reason: "fuzz".into(),
-        created: 1,
-        expires: None,
-        inactive: None,
-    };
+    let overlay = |id: u64, target: &str, set: Setting| Overlay::of(id, target, set);
     let overlays = vec![
         overlay(1, "steered.test/eu/192.0.2.1", Setting::State(Forced::Down)),
         overlay(2, "steered.test/us/192.0.2.2", Setting::Weight(0)),

@@ -1,0 +1,36 @@
+//! Asking before much is withdrawn at once.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use super::args::{ConfigArg, Connect};
+use super::client::{Call, CallError, Client};
+use super::commands::{finish, read};
+use super::{REFUSED, show};
+use crate::control::api::Consequences;
+
+/// Asks the server what a change would do (`call` is the change as a dry run), and the operator if it is much. `Err` with the exit code when it must
+/// not be made. What safety rules forbid is left to the server, so that the refusal is its own.
+pub(super) async fn ask(config: &ConfigArg, connect: &Connect, call: Call<'_>, break_glass: bool) -> Result<(), ExitCode> {
+    let reply = async { read::<Consequences>(&Client::new(config, connect)?.call(call).await?) }.await;
+    let consequences = match reply {
+        Ok(consequences) => consequences,
+        Err(error) => return Err(finish(connect.json, Err(error), |_| Ok(String::new()))),
+    };
+    if !consequences.confirm || (!consequences.broken.is_empty() && !break_glass) {
+        return Ok(());
+    }
+    eprint!("{}", show::consequences(&consequences));
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        eprintln!("meridian: that is more than safety.confirm_above, and there is no terminal to ask on: say --yes; nothing was changed");
+        return Err(REFUSED.into());
+    }
+    eprint!("Go on? [y/N] ");
+    let _ = io::stderr().flush();
+    let mut answer = String::new();
+    let _ = io::stdin().read_line(&mut answer);
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(finish(connect.json, Err(CallError::Declined), |_| Ok(String::new())))
+}

@@ -1,0 +1,148 @@
+//! What all overlays in force come to, and what two such sums do not have in common.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::target::{Found, policy_child};
+use crate::control::api::{Forced, Setting};
+use crate::dns::{Name, RecordType};
+use crate::policy::model::{Child, PolicyIx, Pool, TtlRange, ZoneModel};
+use crate::zone::Ttl;
+
+/// What all overlays in effect come to.
+#[derive(Clone, Debug, Default)]
+pub(in crate::control) struct Effects {
+    /// By endpoint id, pool id, or `region:NAME`. The strongest wins.
+    forced: HashMap<Arc<str>, Forced>,
+    /// By endpoint id. The newest wins.
+    weights: HashMap<Arc<str>, u16>,
+    children: HashMap<(Name, String, String), u16>,
+    steered: HashMap<Name, Ttl>,
+    statics: Vec<(Name, Option<RecordType>, Ttl)>,
+}
+
+impl Effects {
+    /// What is not the same in `before`.
+    pub(in crate::control) fn differing(&self, before: &Effects) -> Differing {
+        let mut differing = Differing::default();
+        differing.things.extend(differing_keys(&self.forced, &before.forced));
+        differing.things.extend(differing_keys(&self.weights, &before.weights));
+        differing.zones.extend(differing_keys(&self.children, &before.children).map(|(zone, ..)| zone));
+        differing.owners.extend(differing_keys(&self.steered, &before.steered));
+        if self.statics != before.statics {
+            // Their order counts, so all of them.
+            differing.owners.extend(self.statics.iter().chain(&before.statics).map(|(owner, ..)| owner.clone()));
+        }
+        differing
+    }
+
+    /// Adds one that is newer than those that are in.
+    pub(super) fn add(&mut self, found: &Found, set: Setting) {
+        match (found.clone(), set) {
+            (Found::Thing(id), Setting::State(state)) => {
+                let strongest = self.forced.entry(id).or_insert(state);
+                *strongest = state.max(*strongest);
+            }
+            (Found::Thing(id), Setting::Weight(weight)) => {
+                self.weights.insert(id, weight);
+            }
+            (Found::Child(zone, policy, child), Setting::Weight(weight)) => {
+                self.children.insert((zone, policy, child), weight);
+            }
+            (Found::Steered(owner), Setting::Ttl(ttl)) => {
+                self.steered.insert(owner, ttl);
+            }
+            (Found::Static(owner, rtype), Setting::Ttl(ttl)) => self.statics.push((owner, rtype, ttl)),
+            _ => {}
+        }
+    }
+
+    /// True when anything is forced anywhere.
+    pub(in crate::control) fn forces_any(&self) -> bool {
+        !self.forced.is_empty()
+    }
+
+    /// The strongest of endpoint, pool and region.
+    pub(in crate::control) fn forced(&self, ids: [Option<&str>; 3]) -> Option<Forced> {
+        ids.into_iter().flatten().filter_map(|id| self.forced.get(id)).copied().max()
+    }
+
+    /// Of an endpoint, if it is set.
+    pub(in crate::control) fn weight(&self, endpoint: &str) -> Option<u16> {
+        self.weights.get(endpoint).copied()
+    }
+
+    /// Of the children of the zone's policies, as far as they are set.
+    pub(in crate::control) fn child_weights(&self, model: &ZoneModel) -> BTreeMap<(PolicyIx, Child), u16> {
+        let mut found = BTreeMap::new();
+        for ((_, policy, child), weight) in self.children.iter().filter(|((zone, ..), _)| *zone == model.name) {
+            if let Some(key) = policy_child(model, policy, child) {
+                found.insert(key, *weight);
+            }
+        }
+        found
+    }
+
+    /// Never above what the file says: signed ceilings must hold (DESIGN §7).
+    pub(in crate::control) fn ttl_of_steered(&self, owner: &Name, file: TtlRange) -> TtlRange {
+        match self.steered.get(owner) {
+            Some(ttl) => TtlRange { max: (*ttl).min(file.max), min: file.min.min(*ttl) },
+            None => file,
+        }
+    }
+
+    /// In order of age: a later one replaces an earlier one.
+    pub(in crate::control) fn static_ttls(&self) -> &[(Name, Option<RecordType>, Ttl)] {
+        &self.statics
+    }
+}
+
+fn differing_keys<'a, K: Clone + Eq + Hash, V: PartialEq>(now: &'a HashMap<K, V>, before: &'a HashMap<K, V>) -> impl Iterator<Item = K> + 'a {
+    let gone = before.keys().filter(move |key| !now.contains_key(*key));
+    let other = now.iter().filter(move |(key, value)| before.get(*key) != Some(*value)).map(|(key, _)| key);
+    gone.chain(other).cloned()
+}
+
+/// What two sums of overlays do not have in common.
+#[derive(Debug, Default)]
+pub(in crate::control) struct Differing {
+    /// Endpoint ids, pool ids, `region:NAME`.
+    things: HashSet<Arc<str>>,
+    /// Apexes of zones with policies whose children weigh otherwise.
+    zones: HashSet<Name>,
+    /// Names with other TTLs.
+    owners: HashSet<Name>,
+}
+
+impl Differing {
+    /// One endpoint, pool or region.
+    pub(in crate::control) fn of_thing(id: Arc<str>) -> Differing {
+        Differing { things: [id].into(), ..Differing::default() }
+    }
+
+    /// True when the zone has any of it.
+    pub(in crate::control) fn touches(&self, model: &ZoneModel) -> bool {
+        self.zones.contains(&model.name)
+            || self.owners.iter().any(|owner| owner.is_at_or_below(&model.name))
+            || self.may_touch_pools(model) && model.pools.iter().any(|pool| self.touches_pool(pool))
+    }
+
+    /// Ids begin with their zone, so most zones need not look at their endpoints.
+    fn may_touch_pools(&self, model: &ZoneModel) -> bool {
+        if self.things.is_empty() {
+            return false;
+        }
+        let label = super::zone_text(&model.name);
+        let is_own = |id: &str| id.strip_prefix(&*label).is_some_and(|rest| rest.starts_with('/'));
+        self.things.iter().any(|id| is_own(id) || id.starts_with("region:") || id.starts_with("library/"))
+    }
+
+    /// True when the pool, its region or one of its endpoints is among it.
+    pub(in crate::control) fn touches_pool(&self, pool: &Pool) -> bool {
+        self.things.contains(&*pool.id)
+            || pool.region.as_ref().is_some_and(|region| self.things.contains(&*format!("region:{region}")))
+            || pool.endpoints.iter().any(|endpoint| self.things.contains(&*endpoint.id))
+    }
+}
+
