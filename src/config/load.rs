@@ -369,8 +369,10 @@ fn make_library(files: Vec<(RawFile, Vec<Problem>)>, base: &Defaults, report: &m
         if raw.has_defaults {
             if let Some(first) = &with_defaults {
                 let at = Spot { file: raw.file.clone(), line: 0 };
-                let text =
-                    format!("found [defaults] or [safety] here and in {}; libraries are seen together, so only one of them can have them", first.display());
+                let text = format!(
+                    "found [defaults] or [safety] here and in {}; libraries are seen together, so only one of them can have them",
+                    first.display()
+                );
                 sink.error(&at, &["defaults".into()], text);
             } else {
                 with_defaults = Some(raw.file.to_path_buf());

@@ -72,7 +72,21 @@ pub(super) fn zone_file(file: &Path, path: &Path, text: &str, sink: &Sink) -> Ra
     let defaults = defaults.map_or_else(Defaults::default, |value| read_defaults(&value));
     top.finish();
     let whole = !unread && doc.is_whole() && sink.errors() == before_defaults;
-    RawFile { file: file.into(), path: path.to_path_buf(), whole, zone, records, regions, monitors, pools, policies, steers, safety, defaults, has_defaults }
+    RawFile {
+        file: file.into(),
+        path: path.to_path_buf(),
+        whole,
+        zone,
+        records,
+        regions,
+        monitors,
+        pools,
+        policies,
+        steers,
+        safety,
+        defaults,
+        has_defaults,
+    }
 }
 
 /// The items of `[kind]`, in the order of the file.

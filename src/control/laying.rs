@@ -58,7 +58,8 @@ impl Writer {
         };
         let before = before.as_ref().unwrap_or(&self.effects);
         let after = self.book.effects_after(self.pending.values().chain(changes));
-        let differing = after.differing(before);
+        // What is on its way to the disk is not to be seen yet either.
+        let differing = after.differing(&self.effects).and(before.differing(&self.effects));
         let (now, now_unix) = (self.started.elapsed(), unix_now());
         let around = |effects| Surroundings { checks: &self.checks, effects, now, now_unix, slot: &|_| 0 };
         let (before, after) = (around(before), around(&after));

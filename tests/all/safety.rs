@@ -88,11 +88,9 @@ fn refused(rest: &Rest, target: &str, set: Value, rules: &[(&str, u64, u64)]) ->
 #[test]
 fn the_last_usable_pool_of_a_name_stays_unless_the_glass_is_broken() {
     let (meridian, rest) = serve("");
-    for (target, set) in [
-        ("example.com/spare", drain()),
-        ("example.com/spare", json!({ "state": "down" })),
-        ("example.com/spare/203.0.113.99", drain()),
-    ] {
+    for (target, set) in
+        [("example.com/spare", drain()), ("example.com/spare", json!({ "state": "down" })), ("example.com/spare/203.0.113.99", drain())]
+    {
         let problem = refused(&rest, target, set, &[("last_healthy", 1, 0)]);
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("nothing usable would be left for spare.example.com.")), "{problem}");
     }
@@ -116,7 +114,8 @@ fn the_last_usable_pool_of_a_name_stays_unless_the_glass_is_broken() {
     assert_eq!(rest.get(&format!("/v1/overlays/{id}"))["broke"][0], broke.as_str(), "it stays recorded");
     rest.revert(id);
     rest.revert(eu);
-    let (_, plain) = rest.call(Method::POST, "/v1/overlays", Some(json!({ "target": "region:us", "set": drain(), "reason": "r", "break_glass": true })));
+    let (_, plain) =
+        rest.call(Method::POST, "/v1/overlays", Some(json!({ "target": "region:us", "set": drain(), "reason": "r", "break_glass": true })));
     assert_eq!(plain["overlay"]["broke"], Value::Null, "nothing was broken: {plain}");
 }
 
@@ -125,7 +124,7 @@ fn the_guard_can_be_turned_off_and_never_forbids_what_has_failed_already() {
     let (meridian, rest) = serve("[safety]\nlast_healthy = false\nmax_withdrawn = \"50%\"\n");
     rest.lay("example.com/spare", drain());
     assert_eq!(addresses(&meridian.ask("spare.example.com.", A)).len(), 1, "as if it were up, since nothing is left");
-    rest.lay("region:eu", drain());
+    rest.force("region:eu", drain());
     // 4 of 6 are out; taking them out once more changes nothing.
     rest.force("example.com/iad", json!({ "state": "down" }));
     for target in ["example.com/fra", "example.com/fra/192.0.2.10", "region:eu", "region:us", "example.com/spare"] {
@@ -233,7 +232,11 @@ fn a_revert_that_withdraws_is_judged_too_and_an_expiry_is_not_refused() {
         assert!(began.elapsed() < crate::meridian::PATIENCE);
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    assert!(meridian.log().iter().any(|line| line.contains("what they held up is withdrawn") && line.contains("last_healthy")), "{:#?}", meridian.log());
+    assert!(
+        meridian.log().iter().any(|line| line.contains("what they held up is withdrawn") && line.contains("last_healthy")),
+        "{:#?}",
+        meridian.log()
+    );
 }
 
 #[test]
@@ -248,8 +251,7 @@ fn rules_come_from_meridian_toml_libraries_and_zones() {
         )
     };
     let (a, b) = (zone("a.test", "\"a\", \"shared\", \"other\"", ""), zone("b.test", "\"a\", \"shared\"", "[safety]\nmax_withdrawn = \"50%\"\n"));
-    let meridian =
-        Meridian::start(&[("meridian.toml", &config), ("zones/lib.toml", library), ("zones/a.test.toml", &a), ("zones/b.test.toml", &b)]);
+    let meridian = Meridian::start(&[("meridian.toml", &config), ("zones/lib.toml", library), ("zones/a.test.toml", &a), ("zones/b.test.toml", &b)]);
     let rest = Rest::new(&meridian);
     let rules = |target: &str| {
         let (_, problem) = rest.call(Method::POST, "/v1/overlays", Some(body(target, drain())));
@@ -263,7 +265,10 @@ fn rules_come_from_meridian_toml_libraries_and_zones() {
     let (first, none) = rules("b.test/a");
     assert!(first.is_some() && none.is_empty(), "{none:?}");
     let other = rest.lay("library/other", drain());
-    assert_eq!(rules("library/shared").1, ["a.test/safety:min_in_rotation/shared", "b.test/safety:min_in_rotation/shared", "b.test/safety:max_withdrawn"]);
+    assert_eq!(
+        rules("library/shared").1,
+        ["a.test/safety:min_in_rotation/shared", "b.test/safety:min_in_rotation/shared", "b.test/safety:max_withdrawn"]
+    );
     rest.revert(other);
 }
 
@@ -277,7 +282,11 @@ fn the_command_line_foresees_asks_and_says_4() {
     assert!(err.contains("a safety rule forbids the change") && err.contains("spare.example.com."), "{err}");
     let (code, out, _) = run(&["drain", "region:eu", "--reason", "r", "--dry-run"]);
     assert_eq!(code, 0);
-    for words in ["takes 3 of 6 endpoints of example.com. out of rotation (50 %; 0 are out already)", "example.com/fra, example.com/ber", "www.example.com.: 3 of 3 pools in rotation, 2 then"] {
+    for words in [
+        "takes 3 of 6 endpoints of example.com. out of rotation (50 %; 0 are out already)",
+        "example.com/fra, example.com/ber",
+        "www.example.com.: 3 of 3 pools in rotation, 2 then",
+    ] {
         assert!(out.contains(words), "{out}");
     }
     // Not on a terminal, nobody can be asked.

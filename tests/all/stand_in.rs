@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use meridian::admin::{Explainer, Limits, Server, Token};
-use meridian::control::api::{Applied, Consequences, EndpointStatus, NewOverlay, Overlay, PoolStatus, Refusal, ReloadReport, Status, ZoneReload, ZoneStatus};
+use meridian::control::api::{
+    Applied, Consequences, EndpointStatus, NewOverlay, Overlay, PoolStatus, Refusal, ReloadReport, Status, ZoneReload, ZoneStatus,
+};
 use meridian::control::handle::{Ends, Event, channel};
 use meridian::telemetry::Registry;
 use meridian::world::{Published, World};

@@ -121,6 +121,14 @@ impl Differing {
         Differing { things: [id].into(), ..Differing::default() }
     }
 
+    /// Both.
+    pub(in crate::control) fn and(mut self, other: Differing) -> Differing {
+        self.things.extend(other.things);
+        self.zones.extend(other.zones);
+        self.owners.extend(other.owners);
+        self
+    }
+
     /// True when the zone has any of it.
     pub(in crate::control) fn touches(&self, model: &ZoneModel) -> bool {
         self.zones.contains(&model.name)
@@ -145,4 +153,3 @@ impl Differing {
             || pool.endpoints.iter().any(|endpoint| self.things.contains(&*endpoint.id))
     }
 }
-

@@ -147,4 +147,3 @@ pub(in crate::control) fn zone_text(name: &Name) -> String {
     let text = name.to_string();
     if name.is_root() { text } else { text.trim_end_matches('.').into() }
 }
-
