@@ -13,8 +13,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::hash::TextHash;
 use super::load::{LoadedZone, ZoneSource};
 use super::reader::{Reader, Seen};
+use super::resolve::Library;
+use super::settings::Settings;
 use super::source::Located;
 use crate::dns::Name;
 use crate::policy::model::Region;
@@ -26,10 +29,49 @@ pub struct Known {
     context: Option<u128>,
     /// `$INCLUDE` may reach into it.
     zones_dir: PathBuf,
+    /// The same for a load of one zone alone.
+    around: Option<Arc<Around>>,
     /// By the file that declares them.
-    zones: HashMap<PathBuf, Vec<KnownZone>>,
+    zones: HashMap<Arc<Path>, Arc<Vec<KnownZone>>>,
     /// Files whose octets were looked at.
     reads: usize,
+}
+
+/// What all zones of a load had in common, nothing of it wrong.
+#[derive(Debug)]
+pub(super) struct Around {
+    pub(super) settings: Settings,
+    config: Seen,
+    pub(super) library: Library,
+    /// Of the library's files.
+    library_seen: Vec<Seen>,
+    /// Hash of the names in the zone folder.
+    entries: u128,
+}
+
+impl Around {
+    pub(super) fn new(reader: &Reader<'_>, settings: &Settings, library: Library, entries: &[PathBuf]) -> Option<Around> {
+        let config = reader.seen(&settings.file)?;
+        let library_seen = library.files.iter().map(|file| reader.seen(&file.path)).collect::<Option<Vec<Seen>>>()?;
+        Some(Around { settings: settings.clone(), config, library, library_seen, entries: hash_of_names(entries) })
+    }
+
+    /// True when all of it is as it was; `entries` lists the zone folder.
+    pub(super) fn holds(&self, reader: &Reader<'_>, entries: &[PathBuf]) -> bool {
+        let library = self.library.files.iter().map(|file| &file.path).zip(&self.library_seen);
+        let files = library.chain([(&self.settings.file, &self.config)]);
+        hash_of_names(entries) == self.entries && files.into_iter().all(|(path, seen)| reader.is_as(path, seen))
+    }
+}
+
+fn hash_of_names(entries: &[PathBuf]) -> u128 {
+    let mut hash = TextHash::default();
+    for path in entries {
+        hash.add(path.as_os_str().as_encoded_bytes());
+        // In no path.
+        hash.add(&[0]);
+    }
+    hash.finish()
 }
 
 /// A zone and what it was made from.
@@ -37,7 +79,7 @@ pub struct Known {
 pub(super) struct KnownZone {
     pub(super) zone: Arc<LoadedZone>,
     /// The file that declares it, where it was read.
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// All files that decide what it says; empty when it must be made again.
     files: Vec<(PathBuf, Seen)>,
     /// Of a TOML file.
@@ -84,11 +126,40 @@ impl KnownZone {
 impl Known {
     /// Keeps the zones of a load.
     pub(super) fn new(context: Option<u128>, zones_dir: &Path, zones: &[KnownZone], reads: usize) -> Known {
-        let mut known = Known { context, zones_dir: zones_dir.to_path_buf(), zones: HashMap::with_capacity(zones.len()), reads };
+        let zones_dir = zones_dir.to_path_buf();
+        let mut known = Known { context, zones_dir, around: None, zones: HashMap::with_capacity(zones.len()), reads };
         for zone in zones.iter().filter(|zone| !zone.files.is_empty() && (zone.toml.is_none() || context.is_some())) {
-            known.zones.entry(zone.path.clone()).or_default().push(zone.clone());
+            Arc::make_mut(known.zones.entry(zone.path.as_path().into()).or_default()).push(zone.clone());
         }
         known
+    }
+
+    /// The same with what its zones have in common.
+    pub(super) fn within(self, around: Option<Around>) -> Known {
+        Known { around: around.map(Arc::new), ..self }
+    }
+
+    /// The same with another version of a zone, after a load of that zone alone.
+    pub(super) fn with(&self, zone: KnownZone, reads: usize) -> Known {
+        let mut known = Known { reads, ..self.clone() };
+        let all = Arc::make_mut(known.zones.entry(zone.path.as_path().into()).or_default());
+        all.retain(|other| other.zone.name != zone.zone.name);
+        if !zone.files.is_empty() {
+            all.push(zone);
+        }
+        known
+    }
+
+    /// What all zones have in common, if nothing was wrong with it.
+    pub(super) fn around(&self) -> Option<&Arc<Around>> {
+        self.around.as_ref()
+    }
+
+    /// The zone that is served; `None` when the files were another version, or when several declare it.
+    pub(super) fn served(&self, zone: &LoadedZone) -> Option<&KnownZone> {
+        let mut all = self.zones.values().flat_map(|known| &**known).filter(|known| known.zone.name == zone.name);
+        let known = all.next().filter(|known| known.zone.content == zone.content);
+        known.filter(|_| all.next().is_none())
     }
 
     /// How many files the load read; files that were only looked at are not among them.

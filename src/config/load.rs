@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::{Files, MAX_TOML_LEN, io_words, lexical};
-use super::known::{Known, KnownZone, TomlParts};
+use super::known::{Around, Known, KnownZone, TomlParts};
 use super::problem::{Problem, Severity};
 use super::raw::{Defaults, RawFile, RawZone};
 use super::reader::{Reader, Texts};
@@ -17,7 +17,7 @@ use super::source::{Located, Sink, Spot};
 use super::zone::{self, MasterPart};
 use super::{hash, masters, parallel, read};
 use crate::dns::Name;
-use crate::policy::model::{MonitorKind, Region, ZoneModel};
+use crate::policy::model::{MonitorKind, Pool, Region, ZoneModel};
 use crate::zone::tree::ZoneTree;
 
 /// The most zones of one server.
@@ -175,6 +175,8 @@ pub fn load_again(files: &dyn Files, config_path: &Path, known: &Known) -> Loade
     let taken: Vec<PathBuf> = made.iter().filter_map(|zone| zone.toml.as_ref()?.master.clone()).collect();
     made.extend(masters::zones(&context, &entries, &taken, &config_path));
     let known = if settings_sound { Known::new(hash, &settings.zones_dir, &made, reader.reads()) } else { known.clone() };
+    let around = (is_sound && !zones_unlisted).then(|| Around::new(&reader, &settings, library, &entries)).flatten();
+    let known = known.within(around);
     let mut zones: Vec<Arc<LoadedZone>> = made.into_iter().map(|made| made.zone).collect();
     if !settings_sound {
         // Defaults may be missing or wrong; who takes a zone must know.
@@ -232,9 +234,10 @@ pub(super) struct Context<'c> {
     pub(super) reader: &'c Reader<'c>,
     pub(super) settings: &'c Settings,
     pub(super) known: &'c Known,
-    library: &'c Library,
-    library_problems: &'c [Problem],
-    region_problems: &'c [Problem],
+    pub(super) library: &'c Library,
+    /// What keeps zones that use them from being taken.
+    pub(super) library_problems: &'c [Problem],
+    pub(super) region_problems: &'c [Problem],
 }
 
 fn load_settings(reader: &Reader<'_>, path: &Path, report: &mut Vec<Problem>) -> (Settings, bool) {
@@ -278,7 +281,7 @@ fn toml_text(reader: &Reader<'_>, path: &Path, shown: &Path, sink: &Sink) -> Opt
 }
 
 /// Files of the zone folder, dotfiles left out; `None` when it cannot be listed.
-fn list_zones(reader: &Reader<'_>, settings: &Settings, report: &mut Vec<Problem>) -> Option<Vec<PathBuf>> {
+pub(super) fn list_zones(reader: &Reader<'_>, settings: &Settings, report: &mut Vec<Problem>) -> Option<Vec<PathBuf>> {
     match reader.list(&settings.zones_dir) {
         Ok(all) => {
             let hidden = |path: &Path| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
@@ -302,7 +305,7 @@ pub(super) fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|found| found == extension)
 }
 
-fn load_toml(reader: &Reader<'_>, path: &Path) -> (RawFile, Vec<Problem>) {
+pub(super) fn load_toml(reader: &Reader<'_>, path: &Path) -> (RawFile, Vec<Problem>) {
     let sink = Sink::default();
     let shown = reader.shown(path);
     let text = toml_text(reader, path, &shown, &sink);
@@ -393,7 +396,7 @@ fn make_library(files: Vec<(RawFile, Vec<Problem>)>, base: &Defaults, report: &m
 }
 
 /// Makes one TOML zone.
-fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Problem]) -> KnownZone {
+pub(super) fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Problem]) -> KnownZone {
     let reader = context.reader;
     let sink = Sink::default();
     problems.iter().for_each(|problem| sink.add(problem.clone()));
@@ -512,23 +515,19 @@ fn unique(mut zones: Vec<Arc<LoadedZone>>) -> Vec<Arc<LoadedZone>> {
 
 /// A library's pool has one health for all zones: a host that its monitor takes from steered names must be the same everywhere.
 fn agree_on_hosts(zones: &mut [Arc<LoadedZone>]) {
-    let prefix = format!("{LIBRARY}/");
-    let mut first: BTreeMap<(Arc<str>, String), (String, usize)> = BTreeMap::new();
+    let mut first: BTreeMap<(&str, &str), (&str, usize)> = BTreeMap::new();
     let mut clashes = Vec::new();
-    for (at, model) in zones.iter().enumerate().filter_map(|(at, zone)| Some((at, zone.model.as_ref()?))) {
-        for pool in model.pools.iter().filter(|pool| pool.id.starts_with(&prefix)) {
-            for monitor in pool.endpoints.iter().flat_map(|endpoint| &endpoint.monitors).filter_map(|ix| model.monitors.get(ix.0 as usize)) {
-                let (MonitorKind::Http(check) | MonitorKind::Https { check, .. }) = &monitor.kind else { continue };
-                let (host, other) = first.entry((pool.id.clone(), monitor.name.clone())).or_insert_with(|| (check.host.clone(), at));
-                if *host != check.host {
-                    let text = format!(
-                        "pool {:?} is a library's: its monitor {:?} has no host, and steered names of several zones reach it ({host}, {}); write host = {host:?} \
-                         or the like in the monitor",
-                        pool.name, monitor.name, check.host
-                    );
-                    clashes.push((*other, text.clone()));
-                    clashes.push((at, text));
-                }
+    for (at, model) in zones.iter().enumerate().filter_map(|(at, zone)| Some((at, zone.model.as_deref()?))) {
+        for (pool, monitor, found) in library_hosts(model) {
+            let (host, other) = first.entry((&pool.id, monitor)).or_insert((found, at));
+            if *host != found {
+                let text = format!(
+                    "pool {:?} is a library's: its monitor {monitor:?} has no host, and steered names of several zones reach it ({host}, {found}); write \
+                     host = {host:?} or the like in the monitor",
+                    pool.name
+                );
+                clashes.push((*other, text.clone()));
+                clashes.push((at, text));
             }
         }
     }
@@ -540,6 +539,18 @@ fn agree_on_hosts(zones: &mut [Arc<LoadedZone>]) {
             zone.problems.push(problem);
         }
     }
+}
+
+/// Pools of libraries with each monitor and the host that it asks for.
+pub(super) fn library_hosts(model: &ZoneModel) -> impl Iterator<Item = (&Pool, &str, &str)> {
+    let is_library = |pool: &&Pool| pool.id.strip_prefix(LIBRARY).is_some_and(|rest| rest.starts_with('/'));
+    model.pools.iter().filter(is_library).flat_map(|pool| {
+        let monitors = pool.endpoints.iter().flat_map(|endpoint| &endpoint.monitors).filter_map(|ix| model.monitors.get(ix.0 as usize));
+        monitors.filter_map(move |monitor| match &monitor.kind {
+            MonitorKind::Http(check) | MonitorKind::Https { check, .. } => Some((pool, &*monitor.name, &*check.host)),
+            _ => None,
+        })
+    })
 }
 
 /// By file and line, each problem once, and no file drowns the others.

@@ -138,6 +138,14 @@ pub(super) fn zones(context: &Context<'_>, entries: &[PathBuf], taken: &[PathBuf
     parallel::map(&jobs, |job| job.run(context, config, &config_shown))
 }
 
+/// The zone of a master file of its own that an earlier load found.
+pub(super) fn again(context: &Context<'_>, path: &Path, origin: &Name, config: &Path) -> KnownZone {
+    let mut masters = context.settings.masters.iter();
+    let named = masters.find(|master| master.file == path && master.origin.to_lowercase() == *origin);
+    let job = Job { path: path.to_path_buf(), origin: Ok(origin.clone()), line: named.map(|master| master.line) };
+    job.run(context, config, &context.reader.shown(config).into())
+}
+
 /// One zone to be loaded, or why its file is none.
 struct Job {
     path: PathBuf,

@@ -87,16 +87,32 @@ impl Writer {
             return;
         }
         self.reloading = true;
-        let zones = self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect();
-        let previous = Previous { zones, known: self.known.clone() };
+        let only = wanted.zone.as_deref().and_then(|zone| Name::parse_absolute(zone).ok()).map(|zone| zone.to_lowercase());
+        let alone = only.filter(|only| self.zones.contains_key(only));
+        self.build(wanted, alone);
+    }
+
+    /// Builds on a thread of its own: everything, or one zone alone.
+    pub(super) fn build(&mut self, wanted: Reload, alone: Option<Name>) {
+        let zones = match &alone {
+            Some(name) => self.zones.get_key_value(name).into_iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect(),
+            None => self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect(),
+        };
+        let previous = Previous { zones, known: self.known.clone(), geo: self.geo.clone() };
         let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
         let work = move || {
             // Where it is not possible all are equal.
             let _ = crate::sys::lower_priority(RELOAD_PRIORITY);
-            let build = Box::new(load::build(&OsFiles, &config_path, &previous));
+            let build = match &alone {
+                Some(name) => load::build_alone(&OsFiles, &config_path, &previous, name),
+                None => Some(load::build(&OsFiles, &config_path, &previous)),
+            };
+            let _ = done.send(match build {
+                Some(build) => Done::Built { build: Box::new(build), wanted },
+                None => Done::NotAlone(wanted),
+            });
             // The zones before may be no longer used; dropping them is work as well.
             drop(previous);
-            let _ = done.send(Done::Built { build, wanted });
         };
         // A thread of its own: its priority cannot be raised again. Without one the reply is dropped, which tells that nothing came of it.
         if let Err(error) = std::thread::Builder::new().name("reload".into()).spawn(work) {

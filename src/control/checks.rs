@@ -21,7 +21,7 @@ const RAMP_TTLS: u32 = 4;
 const RAMP_STEPS: f64 = 32.0;
 
 /// What zones want of a check.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Use {
     ramp: Duration,
     users: Vec<User>,

@@ -5,13 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::compile::{self, GeoSources, SharedMaps, ZoneParts};
+use super::compile::{self, GeoSources, ZoneParts};
+use super::geography::{Geography, KnownGeo};
 use super::server::{self, Wanted};
-use crate::config::{self, Files, Known, LoadedZone, MemoryFiles, OsFiles, Problem, Settings, Severity};
+use crate::config::{self, Files, Known, Loaded, LoadedZone, MemoryFiles, OsFiles, Problem, Settings, Severity};
 use crate::dns::Name;
-use crate::geo::classmap::Clip;
-use crate::geo::latency::{RttProblem, RttTable};
-use crate::geo::table::Table;
 use crate::policy::model::ZoneModel;
 use crate::policy::resolve;
 
@@ -47,12 +45,16 @@ pub struct Build {
     pub known: Arc<Known>,
     /// Of the files that were read, until they are kept.
     pub(super) texts: config::Texts,
-    /// Secrets for DNS cookies.
-    pub(super) cookies: Wanted,
+    /// Databases and latency table, for the next build.
+    pub geo: Option<Arc<KnownGeo>>,
+    /// Secrets for DNS cookies; `None`: they were not looked at.
+    pub(super) cookies: Option<Wanted>,
+    /// It holds this zone alone, and nothing that others depend on has changed.
+    pub(super) alone: Option<Name>,
     /// The zone folder could not be listed: zones that are not there may be anything but removed.
     pub zones_unlisted: bool,
     /// The database or latency table that cannot be used, if one cannot.
-    geo_trouble: Option<PathBuf>,
+    pub(super) geo_trouble: Option<PathBuf>,
 }
 
 impl Build {
@@ -69,12 +71,26 @@ pub struct Previous {
     pub zones: HashMap<Name, TakenZone>,
     /// What the files were.
     pub known: Arc<Known>,
+    /// Databases and latency table.
+    pub geo: Option<Arc<KnownGeo>>,
 }
 
 /// Reads and compiles. Zones whose texts and databases are what they were are taken over from `previous`.
 pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Build {
-    let loaded = config::load_again(files, config_path, &previous.known);
+    compile_all(files, config::load_again(files, config_path, &previous.known), previous, None)
+}
+
+/// [`build`] of one zone of `previous` alone. `None` when others have a say in what it is now: then everything has to be built.
+pub fn build_alone(files: &dyn Files, config_path: &Path, previous: &Previous, name: &Name) -> Option<Build> {
+    let served = previous.zones.get(name).filter(|zone| zone.kept_why.is_none())?;
+    let loaded = config::load_named(files, config_path, &previous.known, &served.loaded)?;
+    Some(compile_all(files, loaded, previous, Some(name.clone())))
+}
+
+fn compile_all(files: &dyn Files, loaded: Loaded, previous: &Previous, alone: Option<Name>) -> Build {
+    let is_alone = alone.is_some();
     let mut build = Build {
+        alone,
         problems: loaded.problems,
         zones_unlisted: loaded.zones_unlisted,
         known: Arc::new(loaded.known),
@@ -82,10 +98,11 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
         ..Build::default()
     };
     let Some(settings) = loaded.settings else { return build };
-    build.cookies = server::read_secrets(files, &settings, &mut build);
+    if !is_alone {
+        build.cookies = Some(server::read_secrets(files, &settings, &mut build));
+    }
     let mut sources: Option<GeoSources> = None;
-    let inputs = read_geo_inputs(files, &settings, &mut build);
-    let mut shared = SharedMaps::default();
+    let (mut geography, mut shared) = Geography::look(files, &settings, previous.geo.as_deref(), &mut build);
     let geo_hash = build.geo_hash;
     let is_stale = |zone: &LoadedZone| {
         let before = zone.name.as_ref().and_then(|name| previous.zones.get(name));
@@ -111,9 +128,8 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
             &no_geo
         } else {
             sources.get_or_insert_with(|| {
-                let geo = decode_geo(&inputs, &settings, &mut build);
-                shared.prepare(stale.iter().flat_map(|model| model.steers.iter().map(|steer| (&**model, steer.root))), &geo);
-                geo
+                let roots = stale.iter().flat_map(|model| model.steers.iter().map(|steer| (&**model, steer.root)));
+                geography.sources(roots, &mut shared, &mut build)
             })
         };
         // What a zone depends on is part of it: it rather stays as it is than loses the databases it was compiled with.
@@ -139,7 +155,10 @@ pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Buil
             }
         }
     }
-    find_emptied(files, previous, &mut build);
+    if !is_alone {
+        find_emptied(files, previous, &mut build);
+    }
+    build.geo = geography.known(shared, &build);
     build.settings = Some(settings);
     build
 }
@@ -210,105 +229,6 @@ fn is_geo(path: &Path) -> bool {
     !path.extension().is_some_and(|extension| extension == "toml" || extension == "zone")
 }
 
-/// The databases and the latency table of the settings, for looking something up in them.
-pub fn read_geo(files: &dyn Files, settings: &Settings) -> (GeoSources, Vec<Problem>) {
-    let mut build = Build::default();
-    let inputs = read_geo_inputs(files, settings, &mut build);
-    let sources = decode_geo(&inputs, settings, &mut build);
-    (sources, build.problems)
-}
-
-/// Octets of the databases and text of the latency table.
-struct GeoInputs {
-    databases: Vec<(String, Vec<u8>)>,
-    latency: Option<(PathBuf, Vec<u8>)>,
-}
-
-fn read_geo_inputs(files: &dyn Files, settings: &Settings, build: &mut Build) -> GeoInputs {
-    let mut inputs = GeoInputs { databases: Vec::new(), latency: None };
-    let mut hash = FNV_START;
-    for path in &settings.geo_databases {
-        match files.read(path) {
-            Ok(octets) => {
-                hash = fold_octets(hash, &octets);
-                inputs.databases.push((path.display().to_string(), octets));
-            }
-            Err(error) => {
-                // DNS serves without it, loudly (CONTRACT, Failure at start and reload).
-                let text = format!("geo database cannot be read: {error}; clients it would place belong to the default");
-                build.problems.push(whole_file(path, Severity::Warning, text.clone()));
-                build.degraded.push(format!("{}: {text}", path.display()));
-                build.geo_trouble.get_or_insert_with(|| path.clone());
-                hash = fold_octets(hash, b"missing");
-            }
-        }
-    }
-    if let Some(path) = &settings.latency_table {
-        match files.read(path) {
-            Ok(octets) => {
-                hash = fold_octets(hash, &octets);
-                inputs.latency = Some((path.clone(), octets));
-            }
-            Err(error) => {
-                let text = format!("latency table cannot be read: {error}; latency policies go by distance");
-                build.problems.push(whole_file(path, Severity::Warning, text.clone()));
-                build.degraded.push(format!("{}: {text}", path.display()));
-                build.geo_trouble.get_or_insert_with(|| path.clone());
-            }
-        }
-    }
-    if let Some(clip) = settings.ecs_clip {
-        hash = fold_octets(hash, &[clip.v4, clip.v6]);
-    }
-    build.geo_hash = hash;
-    inputs
-}
-
-fn decode_geo(inputs: &GeoInputs, settings: &Settings, build: &mut Build) -> GeoSources {
-    let mut sources = GeoSources::empty();
-    sources.clip = settings.ecs_clip.map(|clip| Clip { v4: clip.v4, v6: clip.v6 });
-    match Table::read(inputs.databases.iter().map(|(name, octets)| (name.as_str(), octets.as_slice()))) {
-        Ok(table) => sources.table = table,
-        Err(errors) => {
-            for error in errors {
-                build.problems.push(whole_file(Path::new(&error.database), Severity::Error, error.text.clone()));
-                build.degraded.push(format!("{error}; no geo database is used"));
-                build.geo_trouble.get_or_insert_with(|| PathBuf::from(&error.database));
-            }
-        }
-    }
-    if let Some((path, octets)) = &inputs.latency {
-        match RttTable::parse(&String::from_utf8_lossy(octets)) {
-            Ok(rtt) => {
-                build.problems.extend(rtt.warnings().iter().map(|problem| of_table(path, Severity::Warning, problem)));
-                sources.rtt = Some(rtt);
-            }
-            Err(errors) => {
-                build.problems.extend(errors.iter().map(|problem| of_table(path, Severity::Error, problem)));
-                build.geo_trouble.get_or_insert_with(|| path.clone());
-                build.degraded.push(format!("{}: the latency table has errors; latency policies go by distance", path.display()));
-            }
-        }
-    }
-    sources
-}
-
-fn of_table(file: &Path, severity: Severity, problem: &RttProblem) -> Problem {
-    Problem { severity, file: file.to_path_buf(), line: problem.line, subject: vec!["latency table".into()], text: problem.text.clone() }
-}
-
-fn whole_file(file: &Path, severity: Severity, text: String) -> Problem {
+pub(super) fn whole_file(file: &Path, severity: Severity, text: String) -> Problem {
     Problem { severity, file: file.to_path_buf(), line: 0, subject: Vec::new(), text }
-}
-
-const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// Eight octets at a time: databases are large.
-fn fold_octets(mut hash: u64, octets: &[u8]) -> u64 {
-    for chunk in octets.chunks(8) {
-        let mut word = [0u8; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-    }
-    hash ^ octets.len() as u64
 }

@@ -23,6 +23,9 @@ const MAX_THREADS: usize = 16;
 /// Fewer maps than this have tables of their own: what they would share is larger than what it saves.
 const MIN_SHARING: usize = 4;
 
+/// Class maps by shape.
+pub(super) type Shapes = HashMap<Shape, Arc<Shaped>>;
+
 /// The class maps of one build.
 #[derive(Debug, Default)]
 pub struct SharedMaps {
@@ -49,6 +52,26 @@ impl Shaped {
 }
 
 impl SharedMaps {
+    /// Begins with the maps of an earlier build that some zone still uses.
+    pub(super) fn with(shapes: &Shapes) -> SharedMaps {
+        // Shapes may have one map between them.
+        let mut own: HashMap<*const ClassMap, usize> = HashMap::new();
+        shapes.values().for_each(|shaped| *own.entry(Arc::as_ptr(&shaped.map)).or_default() += 1);
+        let is_used = |shaped: &Shaped| Arc::strong_count(&shaped.map) > own.get(&Arc::as_ptr(&shaped.map)).copied().unwrap_or(0);
+        let used = shapes.iter().filter(|(_, shaped)| is_used(shaped));
+        SharedMaps { shaped: used.map(|(shape, shaped)| (shape.clone(), Ok(shaped.clone()))).collect(), ..SharedMaps::default() }
+    }
+
+    /// For the next build.
+    pub(super) fn into_shapes(self) -> Shapes {
+        self.shaped.into_iter().filter_map(|(shape, shaped)| Some((shape, shaped.ok()?))).collect()
+    }
+
+    /// True when the map of any of these policies is not there.
+    pub(super) fn lacks_any<'m>(&self, mut roots: impl Iterator<Item = (&'m ZoneModel, Child)>, geo: &GeoSources) -> bool {
+        roots.any(|(model, root)| resolve::depends_on_client(model, root) && !self.shaped.contains_key(&shape_of(model, root, geo)))
+    }
+
     /// Makes the maps of these policies, those that are not there yet.
     pub(super) fn prepare<'m>(&mut self, roots: impl Iterator<Item = (&'m ZoneModel, Child)>, geo: &GeoSources) {
         let mut missing: HashMap<Shape, (&ZoneModel, Child)> = HashMap::new();

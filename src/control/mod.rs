@@ -7,6 +7,7 @@ mod changes;
 mod checks;
 pub mod compile;
 pub mod explain;
+pub mod geography;
 pub mod handle;
 mod holds;
 mod keeper;

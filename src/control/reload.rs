@@ -75,8 +75,8 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
     }
     // So does one of which so little is left that it could be anything.
     let lost = |name: &Name| writer.zones.get(name).map(|zone| zone.taken.loaded.declared_in.clone()).filter(|file| broken.contains(&**file));
-    let lost: Vec<(Name, PathBuf)> =
-        writer.zones.keys().filter(|name| !present.contains(name)).filter_map(|name| Some((name.clone(), lost(name)?))).collect();
+    let absent = writer.zones.keys().filter(|name| !broken.is_empty() && !present.contains(name));
+    let lost: Vec<(Name, PathBuf)> = absent.filter_map(|name| Some((name.clone(), lost(name)?))).collect();
     for (name, file) in lost {
         present.insert(name.clone());
         if wanted(&name) {
@@ -99,10 +99,12 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
         writer.degraded.retain(|text| !text.contains("geo database") && !text.contains("latency table"));
         writer.degraded.extend(build.degraded);
     }
-    writer.degraded.retain(|text| !text.contains("cookie secrets"));
-    writer.degraded.extend(writer.cookies.take(build.cookies));
+    if let Some(cookies) = build.cookies {
+        writer.degraded.retain(|text| !text.contains("cookie secrets"));
+        writer.degraded.extend(writer.cookies.take(cookies));
+    }
     writer.settings = Some(settings);
-    writer.index_dirty = true;
+    writer.index_dirty |= build.alone.is_none();
     report
 }
 

@@ -328,8 +328,10 @@ impl ZoneState {
     /// Holds as they are kept for the next run: `zone/policy:NAME/child`.
     pub(super) fn holds(&self) -> impl Iterator<Item = String> {
         let model = self.model();
-        let zone = super::overlays::zone_text(&model.name);
-        self.held.keys().map(move |(policy, child)| format!("{zone}/policy:{}/{}", model.policy(*policy).name, model.child_name(*child)))
+        // Asked of every zone at every publication, and mostly there are none.
+        self.held.keys().map(move |(policy, child)| {
+            format!("{}/policy:{}/{}", super::overlays::zone_text(&model.name), model.policy(*policy).name, model.child_name(*child))
+        })
     }
 
     /// Takes up holds of the last run.

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::api::{Applied, Lift, Observation, Overlay, Refusal, ReloadReport, Status};
 use super::changes::{OverlayReply, Reload, ReloadReply, StoredChange};
 use super::checks::{self, Checks};
+use super::geography::KnownGeo;
 use super::handle::{Ends, Event};
 use super::keeper::Keeper;
 use super::load::Build;
@@ -59,8 +60,16 @@ pub struct Start {
 
 /// Long work that came back.
 pub(super) enum Done {
-    Stored { change: StoredChange, result: Result<(), String> },
-    Built { build: Box<Build>, wanted: Reload },
+    Stored {
+        change: StoredChange,
+        result: Result<(), String>,
+    },
+    Built {
+        build: Box<Build>,
+        wanted: Reload,
+    },
+    /// The zone of this reload cannot be built alone.
+    NotAlone(Reload),
     HoldsKept(Result<(), String>),
     Trouble(String),
 }
@@ -97,6 +106,8 @@ pub struct Writer {
     pub(super) degraded: Vec<String>,
     /// What the files were.
     pub(super) known: Arc<Known>,
+    /// What databases and latency table were.
+    pub(super) geo: Option<Arc<KnownGeo>>,
     keeper: Keeper,
     pub(super) store_trouble: Option<String>,
     pub(super) dirty: BTreeMap<Name, Dirt>,
@@ -147,6 +158,7 @@ impl Writer {
             geo_hash: 0,
             degraded: start.degraded,
             known: Arc::default(),
+            geo: None,
             keeper,
             store_trouble: None,
             dirty: BTreeMap::new(),
@@ -282,6 +294,7 @@ impl Writer {
                     self.reload(next);
                 }
             }
+            Done::NotAlone(wanted) => self.build(wanted, None),
             Done::HoldsKept(result) => {
                 self.keeping_holds = false;
                 result.err().into_iter().for_each(|detail| self.take_done(Done::Trouble(detail)));
@@ -299,19 +312,27 @@ impl Writer {
     fn take_build(&mut self, mut build: Build, zone: Option<String>, all_or_nothing: bool) -> ReloadReport {
         let first = self.generation == 0;
         self.reaper.other(std::mem::replace(&mut self.known, build.known.clone()));
+        self.reaper.other(std::mem::replace(&mut self.geo, build.geo.clone()));
         let texts = std::mem::take(&mut build.texts);
+        let alone = build.alone.clone();
+        let wants = |zone: Option<&ZoneState>| checks::wanted_by(zone.into_iter().map(|zone| &*zone.taken.parts));
+        let wanted_before = alone.as_ref().map(|name| wants(self.zones.get(name)));
         let report = reload::take(self, build, zone.as_deref(), all_or_nothing);
         if first {
             for zone in self.zones.values_mut() {
                 zone.restore_holds(&self.saved_holds);
             }
         }
-        let (wanted, uses) = checks::wanted_by(self.zones.values().map(|zone| &*zone.taken.parts));
-        self.checks.set_wanted(&wanted, uses, self.started.elapsed());
-        self.ends.checks.send_replace(Arc::new(wanted));
+        let wanted_now = alone.as_ref().map(|name| wants(self.zones.get(name)));
+        if wanted_now.is_none() || wanted_now != wanted_before {
+            let (wanted, uses) = checks::wanted_by(self.zones.values().map(|zone| &*zone.taken.parts));
+            self.checks.set_wanted(&wanted, uses, self.started.elapsed());
+            self.ends.checks.send_replace(Arc::new(wanted));
+        }
         self.find_overlays(first);
         // Geography, checks and neighbours may have changed under any of them. Serials move only now: overlays are a part of what they stand for.
-        for name in self.zones.keys().cloned().collect::<Vec<_>>() {
+        let touched = alone.as_ref().map_or_else(|| self.zones.keys().cloned().collect(), |name| vec![name.clone()]);
+        for name in touched {
             reload::move_serial(self, &name);
             let Some(zone) = self.zones.get(&name) else { continue };
             let dirt = self.dirty.entry(name).or_default();
@@ -492,7 +513,7 @@ pub fn world_of_files(build: Build) -> World {
     checks.set_wanted(&wanted, uses, Duration::ZERO);
     let around = Surroundings { checks: &checks, effects: &Effects::default(), now: Duration::ZERO, now_unix: unix_now(), slot: &|_| 0 };
     let mut cookies = Jar::default();
-    cookies.take(build.cookies);
+    build.cookies.map(|wanted| cookies.take(wanted));
     let server = build.settings.as_ref().map_or_else(ServerOptions::default, |settings| cookies.options(settings));
     let mut zones = Vec::new();
     for taken in build.good {

@@ -26,6 +26,7 @@ mod probe;
 mod rate_limit;
 mod readme;
 mod reload;
+mod reload_named;
 mod resolve;
 mod rest;
 mod rfc_edns;
