@@ -1,23 +1,26 @@
-//! Who may pass: the token for everything, nothing for health and metrics asked from loopback. Every reply is counted and marked here.
+//! Who may pass: a token for everything, nothing for health and metrics asked from loopback. Every reply is counted and marked here, and every
+//! refusal of a change, and of a stranger, goes into the audit log.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Shared};
+use crate::control::audit::Entry;
+use crate::control::tokens::{Denied, FILE_TOKEN};
 use crate::control::{Role, Who, unix_now};
 
 /// Paths that loopback may ask without a token, to the letter.
 const FREE_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
-
-/// Id and name of the token in the file.
-const ADMIN_TOKEN: &str = "admin";
+/// Characters of a path that the audit log keeps.
+const MAX_KEPT_PATH: usize = 120;
 
 /// Whoever made the request, as the listener saw them.
 #[derive(Clone, Copy, Debug)]
@@ -30,37 +33,90 @@ impl Peer {
     }
 }
 
+/// What a request tries to change, and why, as far as it has been read: the audit log names it if the request is refused.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attempt(Arc<Mutex<(String, Option<String>)>>);
+
+impl Attempt {
+    /// The request is about `target`.
+    pub(super) fn of(&self, target: &str, reason: Option<&str>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (target.into(), reason.map(str::to_owned));
+    }
+
+    fn take(&self) -> (String, Option<String>) {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Lets a request through or answers it.
 pub(super) async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().copied();
-    let free = peer.is_some_and(|peer| peer.ip().is_loopback()) && FREE_PATHS.contains(&request.uri().path());
-    let checked = if free { Ok(()) } else { authorise(&shared, request.headers()) };
-    let mut response = match checked.and_then(|()| actor(request.headers())) {
-        Ok(name) => {
-            // Free paths change nothing: whoever asks them is nobody in particular.
-            let role = if free { Role::Read } else { Role::Admin };
-            let from = peer.map(Peer::ip);
-            request.extensions_mut().insert(Who { name, token: ADMIN_TOKEN.into(), role, zones: None, from });
+    let from = request.extensions().get::<Peer>().map(|peer| peer.ip());
+    let free = from.is_some_and(|from| from.is_loopback()) && FREE_PATHS.contains(&request.uri().path());
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
+    let (action, target) = attempted(request.method(), request.uri().path());
+    let attempt = Attempt::default();
+    attempt.of(&target, None);
+    let checked = identify(&shared, request.headers(), from, free);
+    let who = checked.as_ref().map_or_else(|_| nobody(from), Who::clone);
+    let mut response = match checked {
+        Ok(who) => {
+            request.extensions_mut().insert(who);
+            request.extensions_mut().insert(attempt.clone());
             next.run(request).await
         }
-        Err(problem) => {
-            if problem.status == 401 {
-                refused(&shared, peer);
-            }
-            problem.into_response()
-        }
+        Err(problem) => problem.into_response(),
     };
+    let status = response.status().as_u16();
+    if status == 401 {
+        shared.counts.unauthorised.fetch_add(1, Relaxed);
+    }
+    if status >= 400 && (changes || matches!(status, 401 | 403)) {
+        keep_refusal(&shared, &who, &action, &attempt, response.extensions().get::<Problem>()).await;
+    }
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Some(count) = shared.counts.replies.get(usize::from(response.status().as_u16() / 100)) {
+    if let Some(count) = shared.counts.replies.get(usize::from(status / 100)) {
         count.fetch_add(1, Relaxed);
     }
     response
 }
 
+/// Lets everybody through, at their rate: on a listener for health and metrics alone.
+pub(super) async fn open_guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    let from = request.extensions().get::<Peer>().map(|peer| peer.ip());
+    if let Err(wait) = shared.limiter.known(from, "", Instant::now()) {
+        return Problem::too_many(wait).into_response();
+    }
+    request.extensions_mut().insert(nobody(from));
+    next.run(request).await
+}
+
+/// Whose request it is, if they may make one now.
+fn identify(shared: &Shared, headers: &HeaderMap, from: Option<IpAddr>, free: bool) -> Result<Who, Problem> {
+    if free {
+        // Free paths change nothing: whoever asks them is nobody in particular.
+        let who = Who { name: actor(headers)?.unwrap_or_default(), ..nobody(from) };
+        return shared.limiter.known(from, "", Instant::now()).map(|()| who).map_err(Problem::too_many);
+    }
+    let mut who = match authorise(shared, headers, from) {
+        Ok(who) => who,
+        Err(problem) => return Err(shared.limiter.stranger(from, Instant::now()).err().map_or(problem, Problem::too_many)),
+    };
+    shared.limiter.known(from, &who.token, Instant::now()).map_err(Problem::too_many)?;
+    if let Some(name) = actor(headers)? {
+        who.name = name;
+    }
+    Ok(who)
+}
+
+/// Somebody without a token.
+fn nobody(from: Option<IpAddr>) -> Who {
+    Who { name: String::new(), token: String::new(), role: Role::Read, zones: None, from, reason: None }
+}
+
 /// Exactly one `Authorization: Bearer TOKEN`; nothing else counts, a token in the query least of all.
-fn authorise(shared: &Shared, headers: &HeaderMap) -> Result<(), Problem> {
+fn authorise(shared: &Shared, headers: &HeaderMap, from: Option<IpAddr>) -> Result<Who, Problem> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(Problem::unauthorised("expected one header \"Authorization: Bearer TOKEN\""));
@@ -69,14 +125,26 @@ fn authorise(shared: &Shared, headers: &HeaderMap) -> Result<(), Problem> {
         Some((scheme, offered)) if scheme.eq_ignore_ascii_case(b"bearer ") => offered.trim_ascii(),
         _ => return Err(Problem::unauthorised("Authorization: expected the scheme Bearer")),
     };
-    if shared.token.matches(offered) { Ok(()) } else { Err(Problem::unauthorised("the token is not the one of this server")) }
+    if shared.token.matches(offered) {
+        return Ok(Who { name: FILE_TOKEN.into(), token: FILE_TOKEN.into(), role: Role::Admin, ..nobody(from) });
+    }
+    let now = unix_now();
+    match shared.handle.tokens().look_up(offered, now) {
+        Ok(info) => {
+            shared.handle.tokens().used(&info.id, now, from);
+            Ok(Who { name: info.name, token: info.id, role: info.role, zones: info.zones, from, reason: None })
+        }
+        Err(Denied::Unknown) => Err(Problem::unauthorised("the token is not one of this server")),
+        Err(Denied::Expired) => Err(Problem::unauthorised("the token has expired")),
+        Err(Denied::Revoked) => Err(Problem::unauthorised("the token was revoked")),
+    }
 }
 
-/// Who acts: what the header says, else `admin`.
-fn actor(headers: &HeaderMap) -> Result<String, Problem> {
-    let Some(value) = headers.get(ACTOR_HEADER) else { return Ok(ADMIN_TOKEN.into()) };
+/// Whom the header says acts.
+fn actor(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(ACTOR_HEADER) else { return Ok(None) };
     match value.to_str().map(str::trim) {
-        Ok(name) if !name.is_empty() && name.len() <= MAX_ACTOR_LEN => Ok(name.into()),
+        Ok(name) if !name.is_empty() && name.len() <= MAX_ACTOR_LEN => Ok(Some(name.into())),
         _ => {
             let detail = format!("Meridian-Actor: expected 1 to {MAX_ACTOR_LEN} visible ASCII characters");
             Err(Problem::bad_request("bad-header", detail).field("Meridian-Actor"))
@@ -84,11 +152,50 @@ fn actor(headers: &HeaderMap) -> Result<String, Problem> {
     }
 }
 
-/// Counts a refused request and logs one a second at most.
-fn refused(shared: &Shared, peer: Option<Peer>) {
-    let count = shared.counts.unauthorised.fetch_add(1, Relaxed) + 1;
-    let now = unix_now();
-    if shared.counts.last_logged.swap(now, Relaxed) != now {
-        tracing::warn!(peer = ?peer.map(|peer| peer.0), since_start = count, "admin: request without a valid token");
+/// What a request is about in the words of the audit log, as far as its first line tells: action and target.
+///
+/// ```text
+/// POST   /v1/overlays              overlay.lay       (the body tells)
+/// DELETE /v1/overlays/7            overlay.revert    overlay 7
+/// POST   /v1/overlays/7/promote    overlay.promote   overlay 7
+/// POST   /v1/reload                reload
+/// POST   /v1/failback              failback
+/// POST   /v1/tokens                token.create
+/// DELETE /v1/tokens/ab             token.revoke      token ab
+/// any other                        as it was written
+/// ```
+fn attempted(method: &Method, path: &str) -> (String, String) {
+    let parts: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
+    let kept = |text: &str| text.chars().take(MAX_KEPT_PATH).collect::<String>();
+    let of = |action: &str, target: String| (action.to_owned(), kept(&target));
+    match (method.as_str(), parts.as_slice()) {
+        ("POST", ["v1", "overlays"]) => of("overlay.lay", String::new()),
+        ("DELETE", ["v1", "overlays", id]) => of("overlay.revert", format!("overlay {id}")),
+        ("POST", ["v1", "overlays", id, verb]) => of(&format!("overlay.{}", kept(verb)), format!("overlay {id}")),
+        ("POST", ["v1", verb @ ("reload" | "failback")]) => of(verb, String::new()),
+        ("POST", ["v1", "tokens"]) => of("token.create", String::new()),
+        ("DELETE", ["v1", "tokens", id]) => of("token.revoke", format!("token {id}")),
+        _ => (kept(&format!("{method} {path}")), String::new()),
     }
+}
+
+/// Keeps that a request was refused. Those of strangers are kept as long as they come slowly; then they are counted, and the next one that is
+/// kept tells how many.
+async fn keep_refusal(shared: &Shared, who: &Who, action: &str, attempt: &Attempt, problem: Option<&Problem>) {
+    let mut detail = problem.map_or(String::new(), |problem| problem.detail.clone());
+    let known = !who.token.is_empty() && problem.is_none_or(|problem| problem.status != 429);
+    if !known {
+        if !shared.limiter.may_keep(Instant::now()) {
+            shared.counts.not_kept.fetch_add(1, Relaxed);
+            return;
+        }
+        let missed = shared.counts.not_kept.swap(0, Relaxed);
+        if missed > 0 {
+            detail = format!("{detail}; {missed} more before it were not kept");
+        }
+    }
+    let outcome = problem.map_or("refused", |problem| problem.kind.trim_start_matches("urn:meridian:"));
+    let (target, reason) = attempt.take();
+    let entry = Entry::refused(who, action, &target, unix_now(), outcome, &detail);
+    shared.handle.refused(Entry { reason, ..entry }).await;
 }

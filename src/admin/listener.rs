@@ -15,13 +15,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::guard::Peer;
-use super::{Counts, Explainer, Limits, MAX_TRACES, Shared, Token, routes};
+use super::{Counts, Explainer, Limiter, Limits, MAX_TRACES, Shared, Tls, Token, routes};
 use crate::control::Handle;
+use crate::control::api::Refusal;
 use crate::telemetry::Registry;
 
 /// Octets of head buffered; hyper's smallest is 8 KiB.
@@ -33,12 +37,13 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Pause after a failed accept (no file descriptors left), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A bound admin listener.
+/// A bound listener.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     addr: SocketAddr,
     limits: Limits,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Server {
@@ -46,7 +51,7 @@ impl Server {
     pub async fn bind(addr: SocketAddr) -> io::Result<Server> {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
-        Ok(Server { listener, addr, limits: Limits::default() })
+        Ok(Server { listener, addr, limits: Limits::default(), tls: None })
     }
 
     /// The same with other limits.
@@ -54,25 +59,53 @@ impl Server {
         Server { limits, ..self }
     }
 
+    /// The same over TLS alone.
+    pub fn with_tls(self, tls: Option<Tls>) -> Server {
+        Server { tls: tls.map(Arc::new), ..self }
+    }
+
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Serves until `stop` is done, then lets requests under way finish for a moment.
+    /// Its limits.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Serves everything until `stop` is done, then lets requests under way finish for a moment.
     pub async fn serve(self, handle: Handle, explainer: Arc<dyn Explainer>, registry: Registry, token: Token, stop: impl Future<Output = ()>) {
-        let router = routes::router(Arc::new(Shared {
+        let shared = self.shared(handle, explainer, registry, token);
+        self.run(routes::router(shared), stop).await;
+    }
+
+    /// The same for health and metrics alone, which need no token here.
+    pub async fn serve_metrics(self, handle: Handle, registry: Registry, stop: impl Future<Output = ()>) {
+        let shared = self.shared(handle, Arc::new(NoExplainer), registry, Token::none());
+        self.run(routes::metrics_router(shared), stop).await;
+    }
+
+    fn shared(&self, handle: Handle, explainer: Arc<dyn Explainer>, registry: Registry, token: Token) -> Arc<Shared> {
+        Arc::new(Shared {
             handle,
             explainer,
             registry,
             token,
             limits: self.limits,
             counts: Counts::default(),
+            limiter: Limiter::new(self.limits.requests_per_second),
             traces: Arc::new(Semaphore::new(MAX_TRACES)),
-        }));
+        })
+    }
+
+    async fn run(self, router: Router, stop: impl Future<Output = ()>) {
         let slots = Arc::new(Semaphore::new(self.limits.connections));
         let (stopping, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
+        if let Some(tls) = self.tls.clone() {
+            connections.spawn(async move { tls.watch().await });
+        }
         let mut stop = pin!(stop);
         loop {
             let accept = async {
@@ -84,9 +117,10 @@ impl Server {
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 (accepted, slot) = accept => match accepted {
                     Ok((stream, peer)) => {
-                        let serving = connection(stream, peer, router.clone(), self.limits, stopped.clone());
+                        let (router, limits, stopped) = (router.clone(), self.limits, stopped.clone());
+                        let tls = self.tls.as_ref().map(|tls| tls.current());
                         connections.spawn(async move {
-                            serving.await;
+                            begin(stream, peer, tls, router, limits, stopped).await;
                             drop(slot);
                         });
                     }
@@ -99,14 +133,43 @@ impl Server {
         }
         drop(self.listener);
         let _ = stopping.send(true);
-        let _ = tokio::time::timeout(STOP_GRACE, async { while connections.join_next().await.is_some() {} }).await;
+        // Whoever watches files never ends by themselves.
+        let watching = usize::from(self.tls.is_some());
+        let _ = tokio::time::timeout(STOP_GRACE, async { while connections.len() > watching && connections.join_next().await.is_some() {} }).await;
         connections.shutdown().await;
     }
 }
 
-/// Serves one connection until it is over, too old, or told to stop.
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits, mut stopped: watch::Receiver<bool>) {
+/// Nothing is explained where only metrics are served.
+struct NoExplainer;
+
+impl Explainer for NoExplainer {
+    fn explain(&self, _: &str, _: &str, _: &str) -> Result<serde_json::Value, Refusal> {
+        Err(Refusal::Stopping)
+    }
+}
+
+/// Shakes hands, if it must, within the time for a head.
+async fn begin(stream: TcpStream, peer: SocketAddr, tls: Option<Arc<ServerConfig>>, router: Router, limits: Limits, stopped: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
+    match tls {
+        None => connection(stream, peer, router, limits, stopped).await,
+        Some(config) => match tokio::time::timeout(limits.head, TlsAcceptor::from(config).accept(stream)).await {
+            Ok(Ok(stream)) => connection(stream, peer, router, limits, stopped).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "admin: no TLS"),
+            Err(_) => {}
+        },
+    }
+}
+
+/// Serves one connection until it is over, too old, or told to stop.
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    mut stopped: watch::Receiver<bool>,
+) {
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));

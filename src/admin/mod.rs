@@ -2,17 +2,20 @@
 //! to [`control::Handle`](crate::control::Handle), figures come from [`telemetry::Registry`](crate::telemetry::Registry).
 //!
 //! ```text
-//!   accept (at most so many) ─▶ head (deadline) ─▶ guard: token, or a free path on loopback ─▶ route
+//!   accept (at most so many) ─▶ head (deadline) ─▶ guard: token (or a free path on loopback), rate ─▶ route
 //!      ─▶ body (limit, deadline) ─▶ JSON ─▶ control ─▶ JSON, or a problem (RFC 9457)
 //! ```
 //!
 //! Everything needs the token unless it is one of three paths asked from loopback, so that no way of writing a path gets past the check.
 
+mod access;
 mod guard;
 mod listener;
 mod metrics;
+mod rate;
 mod refusal;
 mod routes;
+mod tls;
 pub mod token;
 
 use std::sync::Arc;
@@ -21,12 +24,15 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use crate::config::REQUESTS_PER_SECOND;
 use crate::control::Handle;
 use crate::control::api::Refusal;
 use crate::telemetry::Registry;
 
 pub use listener::Server;
+use rate::Limiter;
 pub use refusal::Problem;
+pub use tls::{Tls, certificates};
 pub use token::Token;
 
 /// Header in which a caller says who they are; it becomes the owner of overlays. The token alone decides what they may do.
@@ -52,12 +58,14 @@ pub struct Limits {
     pub connection: Duration,
     /// Connections open at once; more wait in the kernel's queue. Operators, a scraper and some automation need a few.
     pub connections: usize,
+    /// Requests a second of each address and token, twice as many in one go; 0 for as many as they like.
+    pub requests_per_second: u32,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
         let seconds = Duration::from_secs;
-        Limits { head: seconds(15), body: seconds(10), connection: seconds(300), connections: 256 }
+        Limits { head: seconds(15), body: seconds(10), connection: seconds(300), connections: 256, requests_per_second: REQUESTS_PER_SECOND }
     }
 }
 
@@ -76,6 +84,7 @@ struct Shared {
     token: Token,
     limits: Limits,
     counts: Counts,
+    limiter: Limiter,
     /// A permit for each trace that may run at once.
     traces: Arc<Semaphore>,
 }
@@ -87,6 +96,6 @@ struct Counts {
     replies: [AtomicU64; 6],
     /// Requests without the right token.
     unauthorised: AtomicU64,
-    /// Unix second of the last log line about one, so that they cannot flood the log.
-    last_logged: AtomicU64,
+    /// Refused requests that the audit log has not been told of, since the last one it was.
+    not_kept: AtomicU64,
 }

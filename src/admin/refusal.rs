@@ -1,6 +1,9 @@
 //! Errors as problem details (RFC 9457): what was wrong, in which field, and what would have been near.
 
-use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -28,6 +31,9 @@ pub struct Problem {
     /// The safety rules that forbid it, each with its numbers.
     #[serde(default, skip_serializing_if = "<[Broken]>::is_empty")]
     pub rules: Box<[Broken]>,
+    /// Seconds after which it is worth another try; also in the header `Retry-After`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<NonZeroU32>,
 }
 
 impl Problem {
@@ -40,6 +46,7 @@ impl Problem {
             field: None,
             near: Vec::new(),
             rules: Box::default(),
+            retry_after: None,
         }
     }
 
@@ -50,6 +57,20 @@ impl Problem {
 
     pub(super) fn unauthorised(detail: &str) -> Problem {
         Problem::new(StatusCode::UNAUTHORIZED, "unauthorised", "the request carries no valid token", detail)
+    }
+
+    pub(super) fn too_many(wait: Duration) -> Problem {
+        let seconds = NonZeroU32::MIN.saturating_add(wait.as_secs() as u32);
+        let detail = format!("expected no more than admin.requests_per_second; try again in {seconds} s");
+        Problem { retry_after: Some(seconds), ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "too many requests", detail) }
+    }
+
+    pub(super) fn invalid(field: &str, detail: String) -> Problem {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "the request contradicts the rules", detail).field(field)
+    }
+
+    pub(super) fn forbidden(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", "the token does not allow this", detail)
     }
 
     pub(super) fn no_such_path(path: &str) -> Problem {
@@ -103,7 +124,7 @@ impl From<Refusal> for Problem {
                 let detail = format!("{detail}; nothing was changed");
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", "the change could not be kept, so it was not made", detail)
             }
-            Refusal::Forbidden { detail } => Problem::new(StatusCode::FORBIDDEN, "forbidden", "the token does not allow this", detail),
+            Refusal::Forbidden { detail } => Problem::forbidden(detail),
             Refusal::Safety { broken } => {
                 let detail = broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                 let title = "a safety rule forbids the change";
@@ -122,6 +143,11 @@ impl IntoResponse for Problem {
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"meridian\""));
         }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.get()));
+        }
+        // The guard tells the audit log.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -13,9 +13,9 @@ use axum::{Json, Router, middleware};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-use super::guard::{Peer, guard};
-use super::{MAX_BODY_LEN, Problem, Shared, metrics};
-use crate::control::api::{Applied, Lift, NewOverlay, Overlay, ReloadReport, Status, Who};
+use super::guard::{Attempt, Peer, guard, open_guard};
+use super::{MAX_BODY_LEN, Problem, Shared, access, metrics};
+use crate::control::api::{Applied, Lift, MAX_REASON_CHARS, NewOverlay, Overlay, ReloadReport, Status, Who};
 
 /// All paths.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -29,6 +29,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/reload", post(reload))
         .route("/v1/failback", post(failback))
         .route("/v1/explain", get(explain))
+        .merge(access::router())
         .fallback(async |uri: Uri| Problem::no_such_path(uri.path()))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| Problem::method_not_allowed(method.as_str(), uri.path()))
         .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
@@ -36,7 +37,20 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-type App = State<Arc<Shared>>;
+/// Health and metrics alone, for whoever can reach the listener.
+pub(super) fn metrics_router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics_text))
+        .fallback(async |uri: Uri| Problem::no_such_path(uri.path()))
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| Problem::method_not_allowed(method.as_str(), uri.path()))
+        .layer(DefaultBodyLimit::max(0))
+        .layer(middleware::from_fn_with_state(shared.clone(), open_guard))
+        .with_state(shared)
+}
+
+pub(super) type App = State<Arc<Shared>>;
 
 /// Ready: a world is published. Degraded is ready: answering well from what there is beats not answering.
 async fn ready(State(shared): App) -> Response {
@@ -46,16 +60,30 @@ async fn ready(State(shared): App) -> Response {
     }
 }
 
-async fn metrics_text(State(shared): App) -> Response {
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&shared, &shared.handle.status().await)).into_response()
+async fn metrics_text(State(shared): App, Extension(who): Extension<Who>) -> Result<Response, Problem> {
+    if who.zones.is_some() {
+        return Err(Problem::forbidden("metrics are of all zones, and this token is confined to some"));
+    }
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&shared, &shared.handle.status().await)).into_response())
 }
 
 /// The status with the counters of this moment.
-async fn status(State(shared): App) -> Json<Status> {
-    let mut status = shared.handle.status().await;
+async fn status(State(shared): App, Extension(who): Extension<Who>) -> Json<Status> {
+    let mut status = visible(&shared, &who).await;
     status.zones.iter_mut().for_each(|zone| zone.queries = shared.registry.slot(zone.slot));
     status.pools.iter_mut().for_each(|pool| pool.queries = shared.registry.slot(pool.slot));
     Json(status)
+}
+
+/// The status, as far as the token's zones reach.
+async fn visible(shared: &Shared, who: &Who) -> Status {
+    let mut status = shared.handle.status().await;
+    if who.zones.is_some() {
+        status.zones.retain(|zone| who.covers(&zone.name));
+        status.pools.retain(|pool| who.covers(&pool.id));
+        status.overlays.retain(|overlay| who.covers(&overlay.target));
+    }
+    status
 }
 
 /// `GET /v1/overlays`.
@@ -64,8 +92,8 @@ struct Overlays {
     overlays: Vec<Overlay>,
 }
 
-async fn overlays(State(shared): App) -> Json<Overlays> {
-    Json(Overlays { overlays: shared.handle.status().await.overlays })
+async fn overlays(State(shared): App, Extension(who): Extension<Who>) -> Json<Overlays> {
+    Json(Overlays { overlays: visible(&shared, &who).await.overlays })
 }
 
 /// The result of laying or reverting: the id first, for whoever reads only that.
@@ -82,8 +110,14 @@ impl From<Applied> for AppliedBody {
     }
 }
 
-async fn lay_overlay(State(shared): App, Extension(who): Extension<Who>, request: Request) -> Result<Response, Problem> {
+async fn lay_overlay(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    Extension(attempt): Extension<Attempt>,
+    request: Request,
+) -> Result<Response, Problem> {
     let new: NewOverlay = json(&shared, request).await?;
+    attempt.of(&new.target, Some(&new.reason));
     if new.dry_run {
         return Ok(Json(shared.handle.foresee(new, who).await?).into_response());
     }
@@ -92,25 +126,58 @@ async fn lay_overlay(State(shared): App, Extension(who): Extension<Who>, request
     Ok((StatusCode::CREATED, location, Json(body)).into_response())
 }
 
-async fn overlay(State(shared): App, id: Result<Path<String>, PathRejection>) -> Result<Json<Overlay>, Problem> {
+async fn overlay(State(shared): App, Extension(who): Extension<Who>, id: Result<Path<String>, PathRejection>) -> Result<Json<Overlay>, Problem> {
     let (text, id) = overlay_id(id)?;
-    let status = shared.handle.status().await;
+    let status = visible(&shared, &who).await;
     let found = status.overlays.iter().find(|overlay| overlay.id == id);
     found.cloned().map(Json).ok_or_else(|| Problem::not_found(&format!("overlay {text}"), Vec::new()))
 }
 
 async fn revert(
     State(shared): App,
-    Extension(who): Extension<Who>,
+    Extension(mut who): Extension<Who>,
+    Extension(attempt): Extension<Attempt>,
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<Lift>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let (_, id) = overlay_id(id)?;
-    let Query(lift) = query.map_err(|rejection| Problem::bad_request("bad-query", rejection.body_text()))?;
+    let (text, id) = overlay_id(id)?;
+    let lift = read_query(query)?;
+    who.reason = reason(lift.reason.clone())?;
+    attempt.of(&format!("overlay {text}"), who.reason.as_deref());
     if lift.dry_run {
         return Ok(Json(shared.handle.foresee_revert(id, who).await?).into_response());
     }
     Ok(Json(AppliedBody::from(shared.handle.revert(id, lift, who).await?)).into_response())
+}
+
+/// `?reason=…` of a `DELETE`, which has no body.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Why {
+    reason: Option<String>,
+}
+
+impl Why {
+    /// The reason, if it is short enough.
+    pub(super) fn checked(self) -> Result<Option<String>, Problem> {
+        reason(self.reason)
+    }
+}
+
+/// A reason that may be left out.
+fn reason(given: Option<String>) -> Result<Option<String>, Problem> {
+    let given = given.map(|reason| reason.trim().to_owned()).filter(|reason| !reason.is_empty());
+    match given.as_ref().map(|reason| reason.chars().count()) {
+        Some(found) if found > MAX_REASON_CHARS => {
+            Err(Problem::invalid("reason", format!("found {found} characters, expected at most {MAX_REASON_CHARS}")))
+        }
+        _ => Ok(given),
+    }
+}
+
+/// The query of a request, or what is wrong with it.
+pub(super) fn read_query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
+    query.map(|Query(query)| query).map_err(|rejection| Problem::bad_request("bad-query", rejection.body_text()))
 }
 
 /// An id as it was written and as a number. Digits alone: `+7` and `0x7` are nobody's id.
@@ -128,10 +195,18 @@ fn overlay_id(id: Result<Path<String>, PathRejection>) -> Result<(String, u64), 
 struct ReloadBody {
     zone: Option<String>,
     all: bool,
+    reason: Option<String>,
 }
 
-async fn reload(State(shared): App, Extension(who): Extension<Who>, request: Request) -> Result<Json<ReloadReport>, Problem> {
+async fn reload(
+    State(shared): App,
+    Extension(mut who): Extension<Who>,
+    Extension(attempt): Extension<Attempt>,
+    request: Request,
+) -> Result<Json<ReloadReport>, Problem> {
     let body: ReloadBody = json_or_empty(&shared, request).await?;
+    attempt.of(body.zone.as_deref().unwrap_or(""), body.reason.as_deref());
+    who.reason = reason(body.reason)?;
     Ok(Json(shared.handle.reload(body.zone, body.all, who).await?))
 }
 
@@ -139,6 +214,7 @@ async fn reload(State(shared): App, Extension(who): Extension<Who>, request: Req
 #[serde(deny_unknown_fields)]
 struct FailbackBody {
     name: String,
+    reason: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -146,8 +222,15 @@ struct Generation {
     generation: u64,
 }
 
-async fn failback(State(shared): App, Extension(who): Extension<Who>, request: Request) -> Result<Json<Generation>, Problem> {
+async fn failback(
+    State(shared): App,
+    Extension(mut who): Extension<Who>,
+    Extension(attempt): Extension<Attempt>,
+    request: Request,
+) -> Result<Json<Generation>, Problem> {
     let body: FailbackBody = json(&shared, request).await?;
+    attempt.of(&body.name, body.reason.as_deref());
+    who.reason = reason(body.reason)?;
     Ok(Json(Generation { generation: shared.handle.failback(body.name, who).await? }))
 }
 
@@ -167,9 +250,13 @@ fn default_type() -> String {
 async fn explain(
     State(shared): App,
     Extension(peer): Extension<Peer>,
+    Extension(who): Extension<Who>,
     query: Result<Query<ExplainQuery>, QueryRejection>,
 ) -> Result<Json<serde_json::Value>, Problem> {
-    let Query(query) = query.map_err(|rejection| Problem::bad_request("bad-query", rejection.body_text()))?;
+    let query = read_query(query)?;
+    if !who.covers_name(&query.name) {
+        return Err(Problem::forbidden(format!("found {:?}, which is in none of the zones of this token", query.name)));
+    }
     let client = query.client.filter(|client| !client.is_empty()).unwrap_or_else(|| peer.ip().to_string());
     // A trace may read databases again: off the runtime's threads, and few at a time.
     let slot = shared.traces.clone().acquire_owned().await;
@@ -190,7 +277,7 @@ async fn json_or_empty<T: DeserializeOwned + Default>(shared: &Shared, request: 
     if bytes.is_empty() { Ok(T::default()) } else { parse(content_type, &bytes) }
 }
 
-async fn json<T: DeserializeOwned>(shared: &Shared, request: Request) -> Result<T, Problem> {
+pub(super) async fn json<T: DeserializeOwned>(shared: &Shared, request: Request) -> Result<T, Problem> {
     let (content_type, bytes) = body(shared, request).await?;
     parse(content_type, &bytes)
 }

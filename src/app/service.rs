@@ -117,8 +117,8 @@ async fn serve(options: &RunOptions) -> ExitCode {
     let (store, saved) = open_store(&settings.state_path);
     fall_back(&mut build, &options.config, &settings, &store, &saved).await;
     let mut degraded = build.degraded.clone();
-    let admin = start_admin(&settings, &mut degraded).await;
-    match start(options, build, store, saved, degraded, listeners, admin) {
+    let doors = open_doors(&settings, &mut degraded).await;
+    match start(options, build, store, saved, degraded, listeners, doors) {
         Ok(service) => service.until_stopped().await,
         Err(error) => {
             eprintln!("meridian: not started: {error}");
@@ -157,29 +157,57 @@ async fn fall_back(build: &mut Build, config: &Path, settings: &Settings, store:
     load::fall_back(build, config, &mut |name| kept.remove(name));
 }
 
-/// The admin listener and its token, if they can be had.
-async fn start_admin(settings: &Settings, degraded: &mut Vec<String>) -> Option<(admin::Server, admin::Token)> {
-    if !settings.admin_enabled {
-        return None;
+/// What serves HTTP, as far as it can be had.
+#[derive(Default)]
+struct Doors {
+    admin: Option<(admin::Server, admin::Token)>,
+    metrics: Option<admin::Server>,
+}
+
+/// The admin listener and its token, and the listener for metrics. What cannot be had is said; DNS serves without it.
+async fn open_doors(settings: &Settings, degraded: &mut Vec<String>) -> Doors {
+    let mut complain = |text: String| {
+        eprintln!("meridian: warning: {text}");
+        degraded.push(text);
+    };
+    let limits = admin::Limits { requests_per_second: settings.admin.requests_per_second, ..admin::Limits::default() };
+    let mut doors = Doors::default();
+    if let Some(addr) = settings.admin.metrics_listen {
+        match admin::Server::bind(addr).await {
+            Ok(server) => doors.metrics = Some(server.with_limits(limits)),
+            Err(error) => complain(format!("metrics listener {addr}: {error}; DNS serves without it")),
+        }
     }
-    let token = match admin::Token::load_or_create(&admin::Token::path_beside(&settings.state_path)) {
-        Ok(token) => token,
+    if !settings.admin_enabled {
+        return doors;
+    }
+    let listen = settings.admin_listen;
+    if !listen.ip().to_canonical().is_loopback() && settings.admin.tls.is_none() {
+        if !settings.admin.plaintext {
+            complain(format!(
+                "admin listener {listen}: not opened: beyond loopback, tokens and changes would travel in clear text; give it admin.tls, or say \
+                 admin.plaintext = true where the network is yours alone; DNS serves without it"
+            ));
+            return doors;
+        }
+        eprintln!("meridian: warning: admin listener {listen}: admin.plaintext is true: tokens and changes travel in clear text beyond this machine");
+    }
+    let tls = match settings.admin.tls.as_ref().map(admin::Tls::load).transpose() {
+        Ok(tls) => tls,
         Err(error) => {
-            let text = format!("no admin token: {error}; the admin listener answers only health and metrics");
-            eprintln!("meridian: warning: {text}");
-            degraded.push(text);
-            admin::Token::none()
+            complain(format!("admin listener {listen}: not opened: admin.tls: {error}; DNS serves without it"));
+            return doors;
         }
     };
-    match admin::Server::bind(settings.admin_listen).await {
-        Ok(server) => Some((server, token)),
-        Err(error) => {
-            let text = format!("admin listener {}: {error}; DNS serves without it", settings.admin_listen);
-            eprintln!("meridian: warning: {text}");
-            degraded.push(text);
-            None
-        }
+    let token = admin::Token::load_or_create(&admin::Token::path_beside(&settings.state_path)).unwrap_or_else(|error| {
+        complain(format!("no admin token: {error}; the admin listener answers only health, metrics, and tokens made before"));
+        admin::Token::none()
+    });
+    match admin::Server::bind(listen).await {
+        Ok(server) => doors.admin = Some((server.with_limits(limits).with_tls(tls), token)),
+        Err(error) => complain(format!("admin listener {listen}: {error}; DNS serves without it")),
     }
+    doors
 }
 
 struct Service {
@@ -199,7 +227,7 @@ fn start(
     saved: Saved,
     degraded: Vec<String>,
     listeners: Listeners,
-    admin: Option<(admin::Server, admin::Token)>,
+    doors: Doors,
 ) -> std::io::Result<Service> {
     let (hangup, terminate, interrupt) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let limits = build.settings.as_ref().map(|settings| settings.tcp).unwrap_or_default();
@@ -211,6 +239,11 @@ fn start(
     let serving = listeners.start_with(published.clone(), registry.clone(), &tokio::runtime::Handle::current(), limits)?;
     let (stop, stopping) = watch::channel(false);
     let mut tasks = vec![tokio::spawn(writer.run()), tokio::spawn(probe::run(handle.clone(), probe::Options::default(), stopped(stopping.clone())))];
+    let Doors { admin, metrics } = doors;
+    if let Some(server) = metrics {
+        eprintln!("meridian: metrics on {}", server.addr());
+        tasks.push(tokio::spawn(server.serve_metrics(handle.clone(), registry.clone(), stopped(stopping.clone()))));
+    }
     let admin_addr = admin.as_ref().map(|(server, _)| server.addr());
     if let Some((server, token)) = admin {
         let explainer = Arc::new(Running { world: published, config: options.config.clone() });

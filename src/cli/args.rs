@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::access_args::{AUDIT_EXAMPLES, AuditArgs, TokenCommand};
 use super::geo::GeoCommand;
 use crate::config;
 
@@ -204,21 +205,33 @@ Ends with 1 if anything was refused; what was refused keeps serving as it was.")
         #[arg(long)]
         all: bool,
         #[command(flatten)]
+        why: Why,
+        #[command(flatten)]
+        owner: Owner,
+        #[command(flatten)]
         connect: Connect,
     },
     /// Lets a failover that is held return to its better child.
     #[command(after_help = "\
 Examples:
   meridian failback example.com/www
-  meridian failback example.com/policy:frankfurt")]
+  meridian failback example.com/policy:frankfurt --reason \"fra is back for good\"")]
     Failback {
         /// zone/name or zone/policy:NAME.
         name: String,
+        #[command(flatten)]
+        why: Why,
         #[command(flatten)]
         owner: Owner,
         #[command(flatten)]
         connect: Connect,
     },
+    /// Shows who changed what, who was refused, and what checks saw.
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Audit(AuditArgs),
+    /// Makes, lists and revokes tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -238,7 +251,7 @@ pub(super) enum OverlayCommand {
         connect: Connect,
     },
     /// Takes one back.
-    #[command(after_help = "Examples:\n  meridian overlay revert 7\n  meridian overlay revert 7 --dry-run")]
+    #[command(after_help = "Examples:\n  meridian overlay revert 7\n  meridian overlay revert 7 --reason \"disk replaced\" --dry-run")]
     Revert {
         /// As the list shows it.
         id: u64,
@@ -285,6 +298,14 @@ pub(super) struct Care {
     pub(super) dry_run: bool,
 }
 
+/// Why, where it may be left out.
+#[derive(Debug, Args)]
+pub(super) struct Why {
+    /// Why, for the audit log.
+    #[arg(id = "why", long = "reason", value_name = "TEXT")]
+    pub(super) text: Option<String>,
+}
+
 /// Who does it.
 #[derive(Debug, Args)]
 pub(super) struct Owner {
@@ -302,6 +323,15 @@ pub(super) struct Connect {
     /// The token; without it, the file admin.token beside the state. Other users of the machine can see arguments: prefer the variable or the file.
     #[arg(long, value_name = "TOKEN", env = "MERIDIAN_TOKEN", hide_env_values = true, help_heading = "Server")]
     pub(super) token: Option<String>,
+    /// Authorities to trust for https, in PEM, besides the system's and the certificate that the configuration names.
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    pub(super) ca: Option<PathBuf>,
+    /// The certificate to show to a server that asks for one, in PEM.
+    #[arg(long, value_name = "FILE", requires = "key", help_heading = "Server")]
+    pub(super) cert: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = "Server")]
+    pub(super) key: Option<PathBuf>,
     /// JSON as the server sends it, instead of a table.
     #[arg(long)]
     pub(super) json: bool,
@@ -330,7 +360,7 @@ fn ttl(text: &str) -> Result<u32, String> {
 }
 
 /// A duration or `never`, checked before it travels.
-fn expiry(text: &str) -> Result<String, String> {
+pub(super) fn expiry(text: &str) -> Result<String, String> {
     let fits = text == "never" || config::parse_duration(text).is_some_and(|duration| !duration.is_zero());
     if fits { Ok(text.to_owned()) } else { Err("expected a duration such as 30m, 2h or 1d, or never".into()) }
 }

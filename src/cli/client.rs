@@ -2,17 +2,19 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Method, Url, redirect};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 
 use super::args::{ConfigArg, Connect};
 use super::{FAILED, REFUSED, UNREACHABLE, USAGE};
-use crate::admin::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Token};
+use crate::admin::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Token, certificates};
 use crate::config;
 
 /// A server that does not take a connection within this is not there.
@@ -85,10 +87,10 @@ pub(super) struct Client {
 impl Client {
     /// Finds server and token as the arguments say.
     pub(super) fn new(config: &ConfigArg, connect: &Connect) -> Result<Client, CallError> {
-        let (listen, token_path) = places(&config.path, connect)?;
+        let Places { listen, token: token_path, certificate } = places(&config.path, connect)?;
         let base = match &connect.server {
             Some(server) => parse_server(server)?,
-            None => parse_server(&reachable(listen).to_string())?,
+            None => parse_server(&format!("{}://{}", if certificate.is_some() { "https" } else { "http" }, reachable(listen)))?,
         };
         let token = match &connect.token {
             Some(token) => Token::given(token.trim()),
@@ -96,7 +98,7 @@ impl Client {
                 CallError::Unreachable(format!("{error}; no token: say --token or MERIDIAN_TOKEN, or --config with the server's configuration"))
             })?,
         };
-        let http = http_client(base.scheme() == "https").map_err(CallError::Unreachable)?;
+        let http = http_client(base.scheme() == "https", connect, certificate.as_deref()).map_err(CallError::Usage)?;
         Ok(Client { http, base, token })
     }
 
@@ -157,9 +159,17 @@ impl<'a> Call<'a> {
     }
 }
 
+/// What the configuration says to clients.
+struct Places {
+    listen: SocketAddr,
+    token: PathBuf,
+    /// Of the listener, if it speaks TLS.
+    certificate: Option<PathBuf>,
+}
+
 /// Where the configuration puts the listener and the token. Without a configuration file the defaults hold; faults elsewhere in it do not matter
 /// to a client.
-fn places(path: &Path, connect: &Connect) -> Result<(SocketAddr, std::path::PathBuf), CallError> {
+fn places(path: &Path, connect: &Connect) -> Result<Places, CallError> {
     if connect.server.is_none() && !path.is_file() {
         let text = format!("{}: no such file; say --config with the server's configuration, or --server", path.display());
         return Err(CallError::Unreachable(text));
@@ -168,7 +178,8 @@ fn places(path: &Path, connect: &Connect) -> Result<(SocketAddr, std::path::Path
     if connect.server.is_none() && !settings.admin_enabled {
         return Err(CallError::Unreachable(format!("{}: admin.enabled is false; there is no listener to talk to", path.display())));
     }
-    Ok((settings.admin_listen, Token::path_beside(&settings.state_path)))
+    let certificate = settings.admin.tls.map(|tls| tls.certificate);
+    Ok(Places { listen: settings.admin_listen, token: Token::path_beside(&settings.state_path), certificate })
 }
 
 /// An address that can be connected to: a listener on every address is on loopback too.
@@ -194,16 +205,29 @@ fn parse_server(server: &str) -> Result<Url, CallError> {
 }
 
 /// No proxy and no redirects: the token goes to the server and nowhere else. Roots are read only where TLS is spoken.
-fn http_client(tls: bool) -> Result<reqwest::Client, String> {
+fn http_client(tls: bool, connect: &Connect, certificate: Option<&Path>) -> Result<reqwest::Client, String> {
     let mut roots = RootCertStore::empty();
     if tls {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if let Some(path) = &connect.ca {
+            roots.add_parsable_certificates(certificates(path)?);
+        }
+        // Whoever can read the server's configuration may trust what it names; one that cannot be read is for the server to complain of.
+        if let Some(certificates) = certificate.and_then(|path| certificates(path).ok()) {
+            roots.add_parsable_certificates(certificates);
+        }
     }
     let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let tls = match (&connect.cert, &connect.key) {
+        (Some(cert), Some(key)) => {
+            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("{}: no private key in PEM: {error}", key.display()))?;
+            tls.with_client_auth_cert(certificates(cert)?, private).map_err(|error| format!("{}: {error}", cert.display()))?
+        }
+        _ => tls.with_no_client_auth(),
+    };
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .no_proxy()

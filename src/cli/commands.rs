@@ -8,7 +8,8 @@ use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::args::{Care, Client as Command, ConfigArg, Connect, Lay, OverlayCommand, Owner, State};
+use super::access;
+use super::args::{Care, Client as Command, ConfigArg, Connect, Lay, OverlayCommand, Owner, State, Why};
 use super::client::{Call, CallError, Client};
 use super::table::colours;
 use super::{FAILED, confirm, print, show};
@@ -58,13 +59,20 @@ async fn dispatch(config: &ConfigArg, command: Command) -> ExitCode {
         }
         Command::Drain { target, lay } => lay_overlay(config, target, Setting::State(Forced::Drain), lay).await,
         Command::Overlay(command) => overlay(config, command).await,
-        Command::Reload { zone, all, connect } => reload(config, zone, all, &connect).await,
-        Command::Failback { name, owner, connect } => failback(config, &name, &owner, &connect).await,
+        Command::Reload { zone, all, why, owner, connect } => reload(config, zone, all, &why, &owner, &connect).await,
+        Command::Failback { name, why, owner, connect } => failback(config, &name, &why, &owner, &connect).await,
+        Command::Audit(args) => access::audit(config, args).await,
+        Command::Token(command) => access::token(config, command).await,
     }
 }
 
 /// One call; prints the reply as JSON or as `show` makes it.
-async fn one_call(config: &ConfigArg, connect: &Connect, call: Call<'_>, show: impl FnOnce(&Value) -> Result<String, CallError>) -> ExitCode {
+pub(super) async fn one_call(
+    config: &ConfigArg,
+    connect: &Connect,
+    call: Call<'_>,
+    show: impl FnOnce(&Value) -> Result<String, CallError>,
+) -> ExitCode {
     let reply = async { Client::new(config, connect)?.call(call).await };
     finish(connect.json, reply.await, show)
 }
@@ -174,20 +182,20 @@ async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
     }
 }
 
-async fn reload(config: &ConfigArg, zone: Option<String>, all: bool, connect: &Connect) -> ExitCode {
-    let mut body = json!({ "all": all });
+async fn reload(config: &ConfigArg, zone: Option<String>, all: bool, why: &Why, owner: &Owner, connect: &Connect) -> ExitCode {
+    let mut body = json!({ "all": all, "reason": why.text });
     if let Some(zone) = zone {
         body["zone"] = zone.into();
     }
-    let call = Call { body: Some(body), ..Call::new(Method::POST, "/v1/reload") };
+    let call = Call { actor: Some(&owner.name), body: Some(body), ..Call::new(Method::POST, "/v1/reload") };
     let reply = async { Client::new(config, connect)?.call(call).await }.await;
     let failed = reply.as_ref().is_ok_and(|report| report["failed"] == true);
     let code = finish(connect.json, reply, |report| Ok(show::reload(&read(report)?, colours())));
     if failed { FAILED.into() } else { code }
 }
 
-async fn failback(config: &ConfigArg, name: &str, owner: &Owner, connect: &Connect) -> ExitCode {
-    let call = Call { actor: Some(&owner.name), body: Some(json!({ "name": name })), ..Call::new(Method::POST, "/v1/failback") };
+async fn failback(config: &ConfigArg, name: &str, why: &Why, owner: &Owner, connect: &Connect) -> ExitCode {
+    let call = Call { actor: Some(&owner.name), body: Some(json!({ "name": name, "reason": why.text })), ..Call::new(Method::POST, "/v1/failback") };
     one_call(config, connect, call, |reply| Ok(format!("{name} is free to fail back; generation {} serves\n", reply["generation"]))).await
 }
 

@@ -8,6 +8,8 @@
 //! | 3 | the server is unreachable, or the token is not its own |
 //! | 4 | refused by a safety rule, or not confirmed |
 
+mod access;
+mod access_args;
 mod args;
 mod client;
 mod commands;

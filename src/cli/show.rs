@@ -209,11 +209,11 @@ fn forced_word(forced: Forced) -> &'static str {
     }
 }
 
-fn ago(at: u64, now: u64) -> String {
+pub(super) fn ago(at: u64, now: u64) -> String {
     format!("{} ago", span(now.saturating_sub(at)))
 }
 
-fn until(at: u64, now: u64) -> String {
+pub(super) fn until(at: u64, now: u64) -> String {
     if at <= now { "now".into() } else { format!("in {}", span(at - now)) }
 }
 

@@ -8,6 +8,7 @@
 //! Loading never stops at a problem and goes to files only through [`Files`]. A zone without an error is taken whole;
 //! one with any error is not, and neither touches the others.
 
+mod admin;
 mod checks;
 mod files;
 mod hash;
@@ -34,6 +35,7 @@ mod suggest;
 mod values;
 mod zone;
 
+pub use admin::{AdminOptions, AdminTls, REQUESTS_PER_SECOND};
 pub use files::{Files, MAX_FILE_LEN, MAX_TOML_LEN, MemoryFiles, Opened, OsFiles, Stamp};
 pub use hash::TextHash;
 pub use known::Known;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::admin::{self, AdminOptions};
 use super::limits::{self, TcpLimits};
 use super::raw::Defaults;
 use super::read;
@@ -96,6 +97,8 @@ pub struct Settings {
     pub admin_listen: SocketAddr,
     /// `admin.enabled`.
     pub admin_enabled: bool,
+    /// The rest of `[admin]`, and `[metrics]`.
+    pub admin: AdminOptions,
     /// `state.path`.
     pub state_path: PathBuf,
     /// `diagnostics.allow`: who may ask `_why.`.
@@ -128,6 +131,7 @@ impl Settings {
             ecs_clip: None,
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT)),
             admin_enabled: true,
+            admin: AdminOptions::default(),
             state_path: folder.join("state/meridian.db"),
             diagnostics_allow: vec![
                 Prefix { addr: Ipv4Addr::new(127, 0, 0, 0).into(), len: 8 },
@@ -169,12 +173,11 @@ pub(super) fn read(shown: &Path, path: &Path, text: &str, sink: &Sink) -> Settin
         table.finish();
     }
     if let Some(table) = section("admin") {
-        if let Some(listen) = table.take("listen").and_then(|value| socket_address(&value)) {
-            settings.admin_listen = listen;
-        }
-        if let Some(enabled) = table.take("enabled").and_then(|value| value.boolean()) {
-            settings.admin_enabled = enabled;
-        }
+        admin::admin(&table, &mut settings);
+        table.finish();
+    }
+    if let Some(table) = section("metrics") {
+        admin::metrics(&table, &mut settings);
         table.finish();
     }
     if let Some(table) = section("state") {
@@ -299,7 +302,7 @@ fn limited<'d>(value: &Value<'d>, what: &str) -> Vec<Value<'d>> {
     items
 }
 
-fn socket_address(value: &Value<'_>) -> Option<SocketAddr> {
+pub(super) fn socket_address(value: &Value<'_>) -> Option<SocketAddr> {
     let what = "an address and a port such as \"127.0.0.1:5300\" or \"[::1]:5300\"";
     let text = value.string(what)?;
     let found = text.parse();

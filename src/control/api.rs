@@ -12,6 +12,9 @@ use crate::health::Outcome;
 pub use crate::policy::model::Forced;
 use crate::policy::model::Monitor;
 
+/// Characters of a reason.
+pub const MAX_REASON_CHARS: usize = 500;
+
 /// A runtime change, laid over the files (DESIGN §6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlay {

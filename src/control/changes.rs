@@ -2,13 +2,18 @@
 
 use tokio::sync::oneshot;
 
+use super::access;
 use super::api::{Applied, Lift, NewOverlay, Refusal, ReloadReport, Who};
+use super::audit::Entry;
+use super::before;
+use super::compile::ZoneParts;
 use super::load::{self, Previous};
 use super::overlays::Change;
 use super::state::ZoneState;
 use super::writer::{Done, Writer, unix_now};
 use crate::config::{self, OsFiles};
 use crate::dns::Name;
+use crate::store::Write;
 
 /// Reading and compiling files go after everything else: steps down from the usual priority.
 const RELOAD_PRIORITY: u8 = 15;
@@ -48,10 +53,20 @@ impl Writer {
         let Change::Lay(laid) = &mut change else { return };
         laid.overlay.broke = broke;
         let overlay = laid.overlay.clone();
+        let zones: Vec<&ZoneParts> = self.zones.values().map(|zone| &*zone.taken.parts).collect();
+        let before = laid.found().map_or(serde_json::Value::Null, |found| before::in_effect(&self.effects, found, overlay.set, &zones));
+        let end = overlay.expires.map_or("never expires".to_owned(), |at| format!("expires {at}"));
+        let entry = Entry {
+            before,
+            after: serde_json::json!(overlay.set),
+            reason: Some(overlay.reason.clone()),
+            detail: Some(format!("overlay {}, {end}{}", overlay.id, went_past(&overlay.broke))),
+            ..self.entry(who, "overlay.lay", &overlay.target)
+        };
         let ticket = self.pend(change);
-        let (store, done) = (self.store.clone(), self.done_sender.clone());
+        let (kept, done) = (self.store.change(vec![Write::put_overlay(&overlay)], vec![entry.clone()]), self.done_sender.clone());
         tokio::spawn(async move {
-            let result = store.put_overlay(&overlay).await.map_err(|error| error.to_string());
+            let result = kept.await.map(|_| access::log(&entry)).map_err(|error| error.to_string());
             let _ = done.send(Done::Stored { change: StoredChange { ticket, reply }, result });
         });
     }
@@ -65,14 +80,17 @@ impl Writer {
                 return;
             }
         };
-        if !broke.is_empty() {
-            let reason = lift.reason.as_deref().unwrap_or_default();
-            self.log_event("break_glass", serde_json::json!({ "revert": id, "by": who.name, "reason": reason, "broke": broke }));
-        }
+        let Some(overlay) = self.book.get(id) else { return };
+        let entry = Entry {
+            before: serde_json::json!(overlay.set),
+            detail: Some(format!("overlay {id}, laid by {}{}", overlay.owner, went_past(&broke))),
+            ..self.entry(who, "overlay.revert", &overlay.target)
+        };
         let ticket = self.pend(change);
-        let (store, done, by) = (self.store.clone(), self.done_sender.clone(), who.name.clone());
+        let end = Write::EndOverlay { id, how: "reverted".into(), by: who.name.clone(), at: unix_now() };
+        let (kept, done) = (self.store.change(vec![end], vec![entry.clone()]), self.done_sender.clone());
         tokio::spawn(async move {
-            let result = store.end_overlay(id, "reverted", &by, unix_now()).await.map_err(|error| error.to_string());
+            let result = kept.await.map(|_| access::log(&entry)).map_err(|error| error.to_string());
             let _ = done.send(Done::Stored { change: StoredChange { ticket, reply }, result });
         });
     }
@@ -135,7 +153,7 @@ impl Writer {
             let _ = reply.send(Err(Refusal::NotFound { what: name.into(), near }));
             return;
         }
-        self.log_event("failback", serde_json::json!({ "name": name, "by": who.name }));
+        self.note(self.entry(who, "failback", name));
         self.mark_whole(apex);
         self.failback_replies.push(reply);
     }
@@ -170,6 +188,11 @@ impl Writer {
         self.apply_overlays();
         self.replies.push((reply, overlay));
     }
+}
+
+/// The safety rules that a change went past, as the end of a sentence.
+pub(super) fn went_past(broke: &[String]) -> String {
+    if broke.is_empty() { String::new() } else { format!("; went past safety: {}", broke.join("; ")) }
 }
 
 pub(super) fn no_overlay(id: u64) -> Refusal {

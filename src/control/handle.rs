@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::api::{Applied, CheckSpec, Consequences, Lift, NewOverlay, Observation, Refusal, ReloadReport, Status, Who};
+use super::audit::{Entry, Page, Query};
+use super::tokens::{CreatedToken, NewToken, TokenInfo, Tokens};
 use crate::world::Published;
 
 /// What `control` consumes; closed: whatever changes the world is one of these.
@@ -34,6 +36,14 @@ pub enum Event {
     },
     /// Let a steered name or policy return to its better child.
     Failback(String, Who, oneshot::Sender<Result<u64, Refusal>>),
+    /// Make a token.
+    CreateToken(NewToken, Who, oneshot::Sender<Result<CreatedToken, Refusal>>),
+    /// Take a token back.
+    RevokeToken(String, Who, oneshot::Sender<Result<TokenInfo, Refusal>>),
+    /// Keep that somebody was refused before their request got here.
+    Refused(Box<Entry>),
+    /// Read the audit log.
+    Audit(Box<Query>, oneshot::Sender<Result<Page, Refusal>>),
     /// Say what is known.
     Status(oneshot::Sender<Status>),
     /// Finish, and say when the last write is on disk.
@@ -49,6 +59,7 @@ pub struct Handle {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) checks: watch::Receiver<Arc<Vec<CheckSpec>>>,
     pub(super) world: Arc<Published>,
+    pub(super) tokens: Arc<Tokens>,
 }
 
 /// The other ends of a [`Handle`]: what the single writer holds, and tests that stand in for it.
@@ -60,14 +71,17 @@ pub struct Ends {
     pub checks: watch::Sender<Arc<Vec<CheckSpec>>>,
     /// Where the world is published.
     pub world: Arc<Published>,
+    /// The tokens; the writer alone changes the set.
+    pub tokens: Arc<Tokens>,
 }
 
 /// A handle and its other ends: no checks, `world`.
 pub fn channel(world: Arc<Published>) -> (Handle, Ends) {
     let (sender, events) = mpsc::channel(EVENT_QUEUE_LEN);
     let (checks_sender, checks) = watch::channel(Arc::default());
-    let handle = Handle { events: sender, checks, world: world.clone() };
-    (handle, Ends { events, checks: checks_sender, world })
+    let tokens = Arc::new(Tokens::default());
+    let handle = Handle { events: sender, checks, world: world.clone(), tokens: tokens.clone() };
+    (handle, Ends { events, checks: checks_sender, world, tokens })
 }
 
 impl Handle {
@@ -131,6 +145,31 @@ impl Handle {
     /// Ends the hold of a `failback = "manual"` (or `after`) on `name` (`zone/name` or `zone/policy:NAME`); returns the generation.
     pub async fn failback(&self, name: String, who: Who) -> Result<u64, Refusal> {
         self.ask(|reply| Event::Failback(name, who, reply)).await
+    }
+
+    /// The tokens, to look offered ones up.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Makes a token; it is in force and on disk when this returns.
+    pub async fn create_token(&self, new: NewToken, who: Who) -> Result<CreatedToken, Refusal> {
+        self.ask(|reply| Event::CreateToken(new, who, reply)).await
+    }
+
+    /// Takes a token back; nothing passes with it once this returns.
+    pub async fn revoke_token(&self, id: String, who: Who) -> Result<TokenInfo, Refusal> {
+        self.ask(|reply| Event::RevokeToken(id, who, reply)).await
+    }
+
+    /// Keeps that somebody was refused.
+    pub async fn refused(&self, entry: Entry) {
+        let _ = self.events.send(Event::Refused(Box::new(entry))).await;
+    }
+
+    /// One page of the audit log; [`Refusal::Store`] when it cannot be read.
+    pub async fn audit(&self, query: Query) -> Result<Page, Refusal> {
+        self.ask(|reply| Event::Audit(Box::new(query), reply)).await
     }
 
     /// Stops the writer after the last write is on disk.

@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
+use super::access;
 use super::api::{Consequences, Forced, Lift, NewOverlay, Overlay, Refusal, Setting, Who};
-use super::changes::no_overlay;
+use super::audit::Entry;
+use super::changes::{no_overlay, went_past};
 use super::compile::ZoneParts;
 use super::overlays::{self, Change, Differing, Effects, Found};
 use super::state::Surroundings;
@@ -15,6 +17,7 @@ use super::writer::{Done, Writer, unix_now};
 use super::{reload, safety};
 use crate::dns::Name;
 use crate::policy::model::ZoneModel;
+use crate::store::Write;
 
 impl Writer {
     fn parts(&self) -> Vec<Arc<ZoneParts>> {
@@ -144,21 +147,27 @@ impl Writer {
         if !consequences.broken.is_empty() {
             let broke: Vec<String> = consequences.broken.iter().map(ToString::to_string).collect();
             tracing::warn!(target: "meridian::control", overlays = ?expired, broke = broke.join("; "), "overlays expired, and what they held up is withdrawn");
-            self.log_event("safety", serde_json::json!({ "cause": "expiry", "overlays": expired, "broke": broke }));
+            let detail = format!("overlays {expired:?} expired, and what they held up is withdrawn{}", went_past(&broke));
+            self.note(Entry { detail: Some(detail), ..self.entry(&Who::itself(), "safety", "") });
         }
         self.note_withdrawal(&consequences);
         let ended: Vec<Overlay> = expired.iter().filter_map(|id| self.book.remove(*id)).collect();
         self.apply_overlays();
-        if self.store.absent().is_some() {
-            return;
-        }
-        let (store, done) = (self.store.clone(), self.done_sender.clone());
-        tokio::spawn(async move {
-            for overlay in ended {
-                if let Err(error) = store.end_overlay(overlay.id, "expired", ITSELF, now_unix).await {
+        for overlay in ended {
+            let entry = self.entry(&Who::itself(), "overlay.expire", &overlay.target);
+            let detail = Some(format!("overlay {}", overlay.id));
+            let entry = Entry { before: serde_json::json!(overlay.set), detail, ..entry };
+            access::log(&entry);
+            if self.store.absent().is_some() {
+                continue;
+            }
+            let end = Write::EndOverlay { id: overlay.id, how: "expired".into(), by: ITSELF.into(), at: now_unix };
+            let (kept, done) = (self.store.change(vec![end], vec![entry]), self.done_sender.clone());
+            tokio::spawn(async move {
+                if let Err(error) = kept.await {
                     let _ = done.send(Done::Trouble(error.to_string()));
                 }
-            }
-        });
+            });
+        }
     }
 }

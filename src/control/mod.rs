@@ -2,7 +2,10 @@
 //!
 //! [`load`] reads and compiles files, [`writer::Writer`] owns everything mutable and publishes worlds, [`Handle`] is the way in.
 
+mod access;
 pub mod api;
+pub mod audit;
+mod before;
 mod changes;
 mod checks;
 pub mod compile;
@@ -21,6 +24,7 @@ mod safety;
 mod server;
 mod state;
 mod status;
+pub mod tokens;
 pub mod who;
 pub mod writer;
 

@@ -16,7 +16,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::api::{ReloadReport, ZoneReload};
+use super::api::{ReloadReport, Who, ZoneReload};
+use super::audit::Entry;
 use super::load::{Build, TakenZone};
 use super::state::ZoneState;
 use super::writer::{Writer, unix_now};
@@ -180,11 +181,8 @@ pub(super) fn move_serial(writer: &mut Writer, name: &Name) {
 /// The most zones of one entry in the event log, which has a limit of its own.
 const MAX_LOGGED_ZONES: usize = 200;
 
-/// Keeps in the event log what a reload came to: what became of every zone that is not as before and what it stands for now, and the databases.
-pub(super) fn log(writer: &Writer, report: &ReloadReport) {
-    if writer.store.absent().is_some() {
-        return;
-    }
+/// Keeps in the audit log what a load came to: what became of every zone that is not as before and what it stands for now, and the databases.
+pub(super) fn log(writer: &Writer, report: &ReloadReport, action: &str, zone: Option<&str>, who: &Who) {
     let moved: Vec<&ZoneReload> = report.zones.iter().filter(|zone| zone.outcome != "unchanged").collect();
     let listed = &moved[..moved.len().min(MAX_LOGGED_ZONES)];
     let contents: Vec<_> = listed
@@ -194,13 +192,13 @@ pub(super) fn log(writer: &Writer, report: &ReloadReport) {
             Some((&zone.zone, &state.serial_content, state.serial))
         })
         .collect();
-    writer.log_event(
-        "reload",
-        serde_json::json!({
-            "zones": listed, "more": moved.len() - listed.len(), "unchanged": report.zones.len() - moved.len(), "failed": report.failed,
-            "contents": contents, "geo": format!("{:016x}", writer.geo_hash),
-        }),
-    );
+    let unchanged = report.zones.len() - moved.len();
+    let after = serde_json::json!({
+        "zones": listed, "more": moved.len() - listed.len(), "unchanged": unchanged, "failed": report.failed,
+        "contents": contents, "geo": format!("{:016x}", writer.geo_hash),
+    });
+    let detail = format!("{} zones are not as before, {unchanged} are{}", moved.len(), if report.failed { "; there were errors" } else { "" });
+    writer.note(Entry { after, detail: Some(detail), ..writer.entry(who, action, zone.unwrap_or("")) });
 }
 
 /// What of the settings only a restart changes.
@@ -210,7 +208,7 @@ fn needs_restart(before: Option<&Settings>, now: &Settings) -> Vec<String> {
         ("server.listen", before.listen != now.listen),
         ("server.threads", before.threads != now.threads),
         ("server.tcp", before.tcp != now.tcp),
-        ("admin", (before.admin_listen, before.admin_enabled) != (now.admin_listen, now.admin_enabled)),
+        ("admin or metrics", (before.admin_listen, before.admin_enabled, &before.admin) != (now.admin_listen, now.admin_enabled, &now.admin)),
         ("state.path", before.state_path != now.state_path),
     ];
     changed

@@ -50,6 +50,8 @@ pub struct Who {
     pub zones: Option<Vec<String>>,
     /// Where the request came from; IPv4 as itself. `None` for the program and for signals.
     pub from: Option<IpAddr>,
+    /// Why, where the request has no place of its own for it.
+    pub reason: Option<String>,
 }
 
 impl Who {
@@ -64,7 +66,7 @@ impl Who {
     }
 
     fn unbound(name: &str) -> Who {
-        Who { name: name.into(), token: String::new(), role: Role::Admin, zones: None, from: None }
+        Who { name: name.into(), token: String::new(), role: Role::Admin, zones: None, from: None, reason: None }
     }
 
     /// Whether it is within the scope to see `target`, an id as in [`Overlay::target`](super::api::Overlay::target) or a zone's name.
@@ -77,6 +79,14 @@ impl Who {
         let name = |text: &str| Name::parse_absolute(text).ok().map(|name| name.to_lowercase());
         let wanted = name(zone);
         wanted.is_some() && zones.iter().any(|zone| name(zone) == wanted)
+    }
+
+    /// Whether it is within the scope to see how a DNS name is answered.
+    pub fn covers_name(&self, name: &str) -> bool {
+        let Some(zones) = &self.zones else { return true };
+        let Ok(name) = Name::parse_absolute(name) else { return false };
+        let name = name.to_lowercase();
+        zones.iter().filter_map(|zone| Name::parse_absolute(zone).ok()).any(|zone| name.is_at_or_below(&zone.to_lowercase()))
     }
 
     /// Fails unless they may change `target`.
@@ -137,6 +147,9 @@ mod tests {
         for target in ["region:eu", "library/sorry", "library/sorry/192.0.2.1", "other.example/fra", "eu.example.com/fra", "com/x", "", "/", "x..y/z"]
         {
             assert!(confined.may_change(target).is_err(), "{target}");
+        }
+        for (name, seen) in [("www.Example.com", true), ("example.com.", true), ("example.org", false), ("badexample.com", false), ("a..b", false)] {
+            assert_eq!(confined.covers_name(name), seen, "{name}");
         }
         assert!(confined.may_change_all().is_err() && Who::signal().may_change_all().is_ok());
         assert!(who(Role::Operate, Some(&["library"])).may_change("library/sorry").is_err(), "a zone of that name is not the library");

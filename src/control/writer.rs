@@ -12,7 +12,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::access::TokenChange;
 use super::api::{Applied, Lift, Observation, Overlay, Refusal, ReloadReport, Status};
+use super::audit::{Entry, Kind};
 use super::changes::{OverlayReply, Reload, ReloadReply, StoredChange};
 use super::checks::{self, Checks};
 use super::geography::KnownGeo;
@@ -23,6 +25,7 @@ use super::overlays::{Book, Change, Effects};
 use super::reaper::{Reaper, Tidy};
 use super::server::Jar;
 use super::state::{Dirt, Surroundings, ZoneState};
+use super::who::Who;
 use super::{reload, status};
 use crate::config::{Known, Settings};
 use crate::dns::Name;
@@ -39,6 +42,8 @@ const MAX_BURST: usize = 512;
 const PUBLISH_GAP: Duration = Duration::from_millis(5);
 /// Ticks between writes of verdicts.
 const VERDICT_TICKS: u64 = 5;
+/// Ticks between writes of the tokens' last use.
+const TOKEN_TICKS: u64 = 60;
 
 /// Everything the writer starts with.
 pub struct Start {
@@ -70,6 +75,10 @@ pub(super) enum Done {
     },
     /// The zone of this reload cannot be built alone.
     NotAlone(Reload),
+    Token {
+        change: TokenChange,
+        result: Result<(), String>,
+    },
     HoldsKept(Result<(), String>),
     Trouble(String),
 }
@@ -178,9 +187,10 @@ impl Writer {
             done,
             ticks: 0,
         };
+        start.saved.tokens.into_iter().for_each(|token| writer.ends.tokens.put(token));
         writer.checks.restore(start.saved.verdicts, unix_now());
         writer.expire_overlays(unix_now());
-        writer.take_build(start.build, None, false);
+        writer.take_build(start.build, None, false, &Who::itself());
         writer.publish();
         writer
     }
@@ -254,6 +264,10 @@ impl Writer {
             }
             Event::Reload { zone, all_or_nothing, who, reply } => self.reload(Reload { zone, all_or_nothing, who, reply }),
             Event::Failback(name, who, reply) => self.fail_back(&name, &who, reply),
+            Event::CreateToken(new, who, reply) => self.create_token(&new, &who, reply),
+            Event::RevokeToken(id, who, reply) => self.revoke_token(&id, &who, reply),
+            Event::Refused(entry) => self.note(Entry { generation: Some(self.generation), ..*entry }),
+            Event::Audit(query, reply) => self.audit(*query, reply),
             Event::Status(reply) => {
                 let _ = reply.send(self.status());
             }
@@ -269,10 +283,14 @@ impl Writer {
         let Some((from, to)) = observed.transition else { return };
         let why = observation.outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
         tracing::info!(target: "meridian::health", check = %status::describe(&observation.spec), from = from.word(), to = to.word(), why, "state changed");
-        self.log_event(
-            "health",
-            serde_json::json!({ "check": status::describe(&observation.spec), "from": from.word(), "to": to.word(), "why": why }),
-        );
+        let entry = Entry {
+            kind: Kind::Health,
+            before: from.word().into(),
+            after: to.word().into(),
+            detail: (!why.is_empty()).then_some(why),
+            ..self.entry(&Who::itself(), "health", &status::describe(&observation.spec))
+        };
+        self.keep_entry(entry);
         for (apex, pool) in self.checks.users(&observation.spec) {
             self.dirty.entry(apex.clone()).or_default().pools.insert(*pool);
         }
@@ -288,13 +306,14 @@ impl Writer {
             Done::Built { build, wanted } => {
                 self.reloading = false;
                 self.reaper.other(Tidy);
-                let report = self.take_build(*build, wanted.zone, wanted.all_or_nothing);
+                let report = self.take_build(*build, wanted.zone, wanted.all_or_nothing, &wanted.who);
                 self.reload_replies.push((wanted.reply, report));
                 if let Some(next) = self.reloads_waiting.pop_front() {
                     self.reload(next);
                 }
             }
             Done::NotAlone(wanted) => self.build(wanted, None),
+            Done::Token { change, result } => self.take_token(change, result),
             Done::HoldsKept(result) => {
                 self.keeping_holds = false;
                 result.err().into_iter().for_each(|detail| self.take_done(Done::Trouble(detail)));
@@ -309,7 +328,7 @@ impl Writer {
     }
 
     /// Takes in a build; see [`reload::take`] for what that means zone by zone.
-    fn take_build(&mut self, mut build: Build, zone: Option<String>, all_or_nothing: bool) -> ReloadReport {
+    fn take_build(&mut self, mut build: Build, zone: Option<String>, all_or_nothing: bool, who: &Who) -> ReloadReport {
         let first = self.generation == 0;
         self.reaper.other(std::mem::replace(&mut self.known, build.known.clone()));
         self.reaper.other(std::mem::replace(&mut self.geo, build.geo.clone()));
@@ -345,7 +364,7 @@ impl Writer {
                 self.keeper.keep(&zone.taken.loaded, &texts);
             }
         }
-        reload::log(self, &report);
+        reload::log(self, &report, if first { "start" } else { "reload" }, zone.as_deref(), who);
         report
     }
 
@@ -361,6 +380,9 @@ impl Writer {
         self.expire_overlays(now_unix);
         if self.ticks.is_multiple_of(VERDICT_TICKS) {
             self.keep_verdicts();
+        }
+        if self.ticks.is_multiple_of(TOKEN_TICKS) {
+            self.keep_token_uses();
         }
     }
 
@@ -392,19 +414,6 @@ impl Writer {
         tokio::spawn(async move {
             let result = store.put_holds(&holds).await.map_err(|error| error.to_string());
             let _ = done.send(Done::HoldsKept(result));
-        });
-    }
-
-    /// Appends to the event log, in the background.
-    pub(super) fn log_event(&self, kind: &'static str, json: serde_json::Value) {
-        if self.store.absent().is_some() {
-            return;
-        }
-        let (store, done) = (self.store.clone(), self.done_sender.clone());
-        tokio::spawn(async move {
-            if let Err(error) = store.append_event(kind, &json.to_string()).await {
-                let _ = done.send(Done::Trouble(error.to_string()));
-            }
         });
     }
 
@@ -494,6 +503,7 @@ impl Writer {
     async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
         let verdicts = self.checks.take_changed();
         let _ = self.store.put_verdicts(verdicts).await;
+        let _ = self.store.change(self.token_writes(), Vec::new()).await;
         let holds: Vec<String> = self.zones.values().flat_map(ZoneState::holds).collect();
         if holds != self.saved_holds {
             let _ = self.store.put_holds(&holds).await;

@@ -10,18 +10,22 @@
 //! several servers can stand behind it later. A store that cannot be opened is replaced by [`Store::none`]: it keeps nothing and says so on
 //! every write, while DNS goes on. Nothing that cannot be read is ever deleted or overwritten.
 
+mod log;
 mod rows;
 mod schema;
 mod texts;
 mod thread;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::api::Overlay;
+use crate::control::audit::{Entry, Page, Query};
+use crate::control::tokens::SavedToken;
 use crate::health;
 use texts::Text;
 pub use texts::{ZoneFile, ZoneFiles};
@@ -29,14 +33,12 @@ use thread::{Job, Reply};
 
 /// Jobs that wait at most; whoever brings more waits. Each is small, and one transaction takes up to all of them.
 pub const QUEUE_LEN: usize = 1024;
-/// Longest text of one event. A zone's texts go into its version, not into the log.
+/// Longest text of one entry of the audit log; a longer one loses its values. A zone's texts go into its version, not into the log.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024;
-/// The event log keeps at most this much text: about 200,000 changes, and a file that is checked within a second at start.
+/// The audit log keeps at most this much text, half of it for what was done: about 100,000 changes, and a file that is checked within a second at start.
 pub const MAX_EVENT_LOG_BYTES: u64 = 64 * 1024 * 1024;
-/// The event log keeps at most this much time: a quarter, the longest that reviews usually look back.
+/// The audit log keeps at most this much time: a quarter, the longest that reviews usually look back.
 pub const MAX_EVENT_LOG_AGE_SECS: u64 = 92 * 24 * 3600;
-/// Most events one read returns, so that a reader pages instead of filling memory.
-pub const MAX_EVENTS_PER_READ: usize = 1000;
 /// Overlays that ended and are still in the file, for whoever looks back; the oldest go first.
 pub const MAX_ENDED_OVERLAYS: u64 = 10_000;
 /// All texts of one zone together; above that the last good version is not kept. Far above any zone that is written by hand.
@@ -59,6 +61,8 @@ pub struct Saved {
     pub holds: Vec<String>,
     /// What the kept version of each zone says, as a hash.
     pub versions: BTreeMap<String, String>,
+    /// In id order, revoked and expired ones included.
+    pub tokens: Vec<SavedToken>,
 }
 
 impl Default for Saved {
@@ -70,6 +74,7 @@ impl Default for Saved {
             serials: BTreeMap::new(),
             holds: Vec::new(),
             versions: BTreeMap::new(),
+            tokens: Vec::new(),
         }
     }
 }
@@ -98,17 +103,41 @@ pub struct Serial {
     pub content: String,
 }
 
-/// One entry of the event log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoggedEvent {
-    /// Counts up, never used again.
-    pub sequence: u64,
-    /// Unix seconds at which it was kept.
-    pub at_unix: u64,
-    /// What kind of event.
-    pub kind: String,
-    /// The event.
-    pub json: String,
+/// One step of a change.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Keeps an open overlay under its id; a second time replaces it. Its `inactive` is derived and not kept.
+    PutOverlay(Box<Overlay>),
+    /// Marks an open overlay as over: `how` is `reverted` or `expired`, `at` unix seconds. Its id stays taken.
+    EndOverlay {
+        /// Which.
+        id: u64,
+        /// How it ended.
+        how: String,
+        /// Who ended it.
+        by: String,
+        /// Unix seconds.
+        at: u64,
+    },
+    /// Keeps a token under its id, in place of the one before.
+    PutToken(Box<SavedToken>),
+    /// Forgets a token.
+    ForgetToken(String),
+}
+
+impl Write {
+    /// [`Write::PutOverlay`] of a copy.
+    pub fn put_overlay(overlay: &Overlay) -> Write {
+        Write::PutOverlay(Box::new(Overlay { inactive: None, ..overlay.clone() }))
+    }
+
+    fn overlay_id(&self) -> Option<u64> {
+        match self {
+            Write::PutOverlay(overlay) => Some(overlay.id),
+            Write::EndOverlay { id, .. } => Some(*id),
+            _ => None,
+        }
+    }
 }
 
 /// Why the store could not do what was asked. Nothing of what was asked is kept then.
@@ -242,16 +271,34 @@ impl Store {
         }
     }
 
-    /// Keeps an open overlay under its id; a second time replaces it. Its `inactive` is derived and not kept.
-    pub async fn put_overlay(&self, overlay: &Overlay) -> Result<(), StoreError> {
-        let overlay = Overlay { inactive: None, ..overlay.clone() };
-        self.run(|reply| Job::PutOverlay(Box::new(overlay), reply)).await
+    /// Makes all of `writes` and appends all of `entries` to the audit log, in one transaction: all of it or nothing. Returns the sequence of the
+    /// last entry, 0 without one. It is queued before this returns, so that what is asked for later comes later; the future ends after the commit.
+    pub fn change(&self, writes: Vec<Write>, entries: Vec<Entry>) -> impl Future<Output = Result<u64, StoreError>> + Send + 'static {
+        let (reply, answer) = oneshot::channel();
+        let queued = match &self.0 {
+            Backend::None(why) => Err(StoreError::Absent { why: why.to_string() }),
+            Backend::File(jobs, _) => Ok((jobs.clone(), jobs.try_send(Job::Change { writes, entries, reply }))),
+        };
+        async move {
+            let (jobs, sent) = queued?;
+            match sent {
+                Ok(()) => {}
+                // So much is waiting that the order no longer matters to anyone.
+                Err(mpsc::error::TrySendError::Full(job)) => jobs.send(job).await.map_err(|_| StoreError::Closed)?,
+                Err(mpsc::error::TrySendError::Closed(_)) => return Err(StoreError::Closed),
+            }
+            answer.await.unwrap_or(Err(StoreError::Closed))
+        }
     }
 
-    /// Marks an open overlay as over: `how` is `reverted` or `expired`, `at` unix seconds. Its id stays taken.
+    /// One overlay, without an entry; see [`Write::PutOverlay`].
+    pub async fn put_overlay(&self, overlay: &Overlay) -> Result<(), StoreError> {
+        self.change(vec![Write::put_overlay(overlay)], Vec::new()).await.map(drop)
+    }
+
+    /// One overlay's end, without an entry; see [`Write::EndOverlay`].
     pub async fn end_overlay(&self, id: u64, how: &str, by: &str, at: u64) -> Result<(), StoreError> {
-        let (how, by) = (how.to_owned(), by.to_owned());
-        self.run(|reply| Job::EndOverlay { id, how, by, at, reply }).await
+        self.change(vec![Write::EndOverlay { id, how: how.to_owned(), by: by.to_owned(), at }], Vec::new()).await.map(drop)
     }
 
     /// Keeps verdicts; those under the same key are replaced, others stay.
@@ -313,22 +360,9 @@ impl Store {
         self.run(|reply| Job::PutHolds(holds, reply)).await
     }
 
-    /// Appends to the event log; returns the event's sequence number. Old events go when the log passes its size or age.
-    pub async fn append_event(&self, kind: &str, json: &str) -> Result<u64, StoreError> {
-        let found = kind.len() + json.len();
-        if found > MAX_EVENT_BYTES {
-            return Err(StoreError::TooLarge { what: "event", found, limit: MAX_EVENT_BYTES });
-        }
-        let (kind, json) = (kind.to_owned(), json.to_owned());
-        self.run(|reply| Job::AppendEvent { kind, json, reply }).await
-    }
-
-    /// Events with a sequence above `after`, oldest first, at most `limit` (and [`MAX_EVENTS_PER_READ`]).
-    pub async fn events(&self, after: u64, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
-        if self.absent().is_some() {
-            return Ok(Vec::new());
-        }
-        self.run(|reply| Job::Events { after, limit: limit.min(MAX_EVENTS_PER_READ), reply }).await
+    /// One page of the audit log.
+    pub async fn audit(&self, query: Query) -> Result<Page, StoreError> {
+        self.run(|reply| Job::Audit(Box::new(query), reply)).await
     }
 
     /// Finishes what is queued and closes the file; later calls fail with [`StoreError::Closed`].

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Row, params, types::Type};
 
 use super::texts::Text;
-use super::{LoggedEvent, MAX_ENDED_OVERLAYS, MAX_EVENT_LOG_AGE_SECS, MAX_VERDICT_AGE_SECS, Saved, Serial, Verdict};
+use super::{MAX_ENDED_OVERLAYS, MAX_VERDICT_AGE_SECS, Saved, Serial, Verdict};
 use crate::control::api::Overlay;
+use crate::control::tokens::SavedToken;
 use crate::health::State;
 
 /// Everything that a start needs.
@@ -37,6 +38,7 @@ pub(super) fn read_saved(connection: &Connection) -> rusqlite::Result<Saved> {
         serials: serials.into_iter().collect(),
         holds: all(connection, "SELECT name FROM holds ORDER BY name", |row| row.get(0))?,
         versions: all(connection, "SELECT zone, content FROM zone_versions", |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect(),
+        tokens: tokens(connection)?,
     })
 }
 
@@ -140,41 +142,27 @@ fn zone_paths(connection: &Connection, zone: &str) -> rusqlite::Result<Vec<Vec<u
     connection.prepare_cached("SELECT path FROM zone_files WHERE zone = ?1")?.query_map([zone], |row| row.get(0))?.collect()
 }
 
-/// Appends an event; returns its sequence.
-pub(super) fn append_event(connection: &Connection, at: u64, kind: &str, json: &str) -> rusqlite::Result<u64> {
-    connection.prepare_cached("INSERT INTO events (at, kind, json) VALUES (?1, ?2, ?3)")?.execute(params![signed(at), kind, json])?;
-    Ok(u64::try_from(connection.last_insert_rowid()).unwrap_or(0))
+pub(super) fn put_token(connection: &Connection, token: &SavedToken) -> rusqlite::Result<()> {
+    let json = serde_json::to_string(&token.info).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    connection.prepare_cached("INSERT OR REPLACE INTO tokens (id, hash, json) VALUES (?1, ?2, ?3)")?.execute(params![
+        token.info.id,
+        token.hash.as_slice(),
+        json
+    ])?;
+    Ok(())
 }
 
-/// Octets that the log holds.
-pub(super) fn event_log_bytes(connection: &Connection) -> rusqlite::Result<u64> {
-    connection.query_row("SELECT coalesce(sum(octet_length(kind) + octet_length(json)), 0) FROM events", [], |row| unsigned(row, 0))
+pub(super) fn forget_token(connection: &Connection, id: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM tokens WHERE id = ?1")?.execute([id])?;
+    Ok(())
 }
 
-/// Drops what is too old, and the oldest tenth of `limit` or more when the log is larger than `limit`. Returns what it holds then.
-pub(super) fn prune_events(connection: &Connection, now: u64, limit: u64) -> rusqlite::Result<u64> {
-    connection.execute("DELETE FROM events WHERE at < ?1", [signed(now.saturating_sub(MAX_EVENT_LOG_AGE_SECS))])?;
-    let held = event_log_bytes(connection)?;
-    if held <= limit {
-        return Ok(held);
-    }
-    let surplus = signed(held - limit + limit / 10);
-    connection.execute(
-        "DELETE FROM events WHERE sequence <= (SELECT sequence FROM
-            (SELECT sequence, sum(octet_length(kind) + octet_length(json)) OVER (ORDER BY sequence) AS running FROM events)
-         WHERE running >= ?1 ORDER BY sequence LIMIT 1)",
-        [surplus],
-    )?;
-    event_log_bytes(connection)
-}
-
-pub(super) fn events(connection: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<LoggedEvent>> {
-    let read = |row: &Row<'_>| Ok(LoggedEvent { sequence: unsigned(row, 0)?, at_unix: unsigned(row, 1)?, kind: row.get(2)?, json: row.get(3)? });
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    connection
-        .prepare_cached("SELECT sequence, at, kind, json FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2")?
-        .query_map(params![signed(after), limit], read)?
-        .collect()
+/// A token that cannot be read opens nothing; it is left as it is.
+fn tokens(connection: &Connection) -> rusqlite::Result<Vec<SavedToken>> {
+    let read = |row: &Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?));
+    let rows = all(connection, "SELECT hash, json FROM tokens ORDER BY id", read)?;
+    let token = |(hash, json): (Vec<u8>, String)| Some(SavedToken { info: serde_json::from_str(&json).ok()?, hash: hash.try_into().ok()? });
+    Ok(rows.into_iter().filter_map(token).collect())
 }
 
 fn all<T>(connection: &Connection, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<Vec<T>> {
@@ -187,11 +175,11 @@ fn state_of(word: &str) -> State {
 }
 
 /// SQLite's integers are signed; ours that come near the limit (times, ids) never pass it in earnest.
-fn signed(value: u64) -> i64 {
+pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
 }

@@ -38,6 +38,17 @@ const STEPS: &[&str] = &[
     ALTER TABLE zone_files ADD COLUMN file TEXT;
     CREATE TABLE zone_versions (zone TEXT PRIMARY KEY, content TEXT NOT NULL) STRICT, WITHOUT ROWID;
 ",
+    // The event log becomes the audit log; what was in it stays, under the kinds there are now.
+    "
+    ALTER TABLE events ADD COLUMN action TEXT NOT NULL DEFAULT '';
+    ALTER TABLE events ADD COLUMN target TEXT NOT NULL DEFAULT '';
+    ALTER TABLE events ADD COLUMN actor TEXT NOT NULL DEFAULT '';
+    ALTER TABLE events ADD COLUMN outcome TEXT NOT NULL DEFAULT '';
+    UPDATE events SET action = kind, actor = 'meridian', outcome = 'done';
+    UPDATE events SET kind = 'change' WHERE kind <> 'health';
+    CREATE INDEX events_by_kind ON events (kind, sequence);
+    CREATE TABLE tokens (id TEXT PRIMARY KEY, hash BLOB NOT NULL, json TEXT NOT NULL) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// The schema this program writes.

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::log::{self, LogSize};
 use super::texts::{self, Text};
-use super::{LoggedEvent, MAX_EVENT_LOG_BYTES, QUEUE_LEN, Serial, StoreError, Verdict, rows};
-use crate::control::api::Overlay;
+use super::{MAX_EVENT_LOG_BYTES, QUEUE_LEN, Serial, StoreError, Verdict, Write, rows};
+use crate::control::audit::{Entry, Page, Query};
 
 /// Where the result of a job goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -18,15 +18,13 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// One thing to do.
 #[derive(Debug)]
 pub(super) enum Job {
-    PutOverlay(Box<Overlay>, Reply<()>),
-    EndOverlay { id: u64, how: String, by: String, at: u64, reply: Reply<()> },
+    Change { writes: Vec<Write>, entries: Vec<Entry>, reply: Reply<u64> },
     PutVerdicts(Vec<Verdict>, Reply<()>),
     PutSerial(String, Serial, Reply<()>),
     PutZoneVersion { zone: String, content: String, sources: BTreeMap<PathBuf, Text>, reply: Reply<()> },
     ZoneVersion(String, Reply<Option<BTreeMap<PathBuf, Text>>>),
     PutHolds(Vec<String>, Reply<()>),
-    AppendEvent { kind: String, json: String, reply: Reply<u64> },
-    Events { after: u64, limit: usize, reply: Reply<Vec<LoggedEvent>> },
+    Audit(Box<Query>, Reply<Page>),
     Close(oneshot::Sender<()>),
 }
 
@@ -41,7 +39,7 @@ pub(super) fn start(connection: Connection, folder: PathBuf) -> std::io::Result<
 }
 
 fn work(connection: Connection, folder: &Path, mut queue: mpsc::Receiver<Job>) {
-    let mut log = LogSize { limit: MAX_EVENT_LOG_BYTES, ..LogSize::default() };
+    let mut log = LogSize::new(MAX_EVENT_LOG_BYTES);
     let mut batch = Vec::new();
     loop {
         if queue.blocking_recv_many(&mut batch, QUEUE_LEN) == 0 {
@@ -99,14 +97,15 @@ fn taken_back() -> StoreError {
 
 fn run_job(connection: &Connection, folder: &Path, log: &mut LogSize, job: Job, pending: &mut Vec<Pending>) {
     match job {
-        Job::PutOverlay(overlay, reply) => {
-            let open = |kept| if kept { Ok(()) } else { Err(StoreError::NoOverlay { id: overlay.id }) };
-            let result = step(connection, || rows::put_overlay(connection, &overlay)).and_then(open);
-            hold(pending, reply, result);
-        }
-        Job::EndOverlay { id, how, by, at, reply } => {
-            let open = |ended| if ended { Ok(()) } else { Err(StoreError::NoOverlay { id }) };
-            let result = step(connection, || rows::end_overlay(connection, id, &how, &by, at)).and_then(open);
+        Job::Change { writes, entries, reply } => {
+            // What is gone is known only inside the step, which must fail as a whole.
+            let mut gone = None;
+            let before = *log;
+            let result = step(connection, || change(connection, log, &writes, &entries, &mut gone));
+            if result.is_err() {
+                *log = before;
+            }
+            let result = gone.map_or(result, |id| Err(StoreError::NoOverlay { id }));
             hold(pending, reply, result);
         }
         Job::PutVerdicts(verdicts, reply) => hold(pending, reply, step(connection, || rows::put_verdicts(connection, &verdicts))),
@@ -118,13 +117,31 @@ fn run_job(connection: &Connection, folder: &Path, log: &mut LogSize, job: Job, 
         }
         Job::ZoneVersion(zone, reply) => hold(pending, reply, step(connection, || rows::zone_version(connection, &zone))),
         Job::PutHolds(holds, reply) => hold(pending, reply, step(connection, || rows::put_holds(connection, &holds))),
-        Job::AppendEvent { kind, json, reply } => {
-            hold(pending, reply, step(connection, || log.append(connection, unix_now(), &kind, &json)));
-        }
-        Job::Events { after, limit, reply } => hold(pending, reply, step(connection, || rows::events(connection, after, limit))),
+        Job::Audit(query, reply) => hold(pending, reply, step(connection, || log::read(connection, &query))),
         // Split off before.
         Job::Close(_) => {}
     }
+}
+
+/// All writes and entries of one change, or none of them. Returns the sequence of the last entry, 0 without one.
+fn change(connection: &Connection, log: &mut LogSize, writes: &[Write], entries: &[Entry], gone: &mut Option<u64>) -> rusqlite::Result<u64> {
+    for write in writes {
+        let kept = match write {
+            Write::PutOverlay(overlay) => rows::put_overlay(connection, overlay)?,
+            Write::EndOverlay { id, how, by, at } => rows::end_overlay(connection, *id, how, by, *at)?,
+            Write::PutToken(token) => rows::put_token(connection, token).map(|()| true)?,
+            Write::ForgetToken(id) => rows::forget_token(connection, id).map(|()| true)?,
+        };
+        if !kept {
+            *gone = write.overlay_id();
+            return Err(rusqlite::Error::QueryReturnedNoRows);
+        }
+    }
+    let mut last = 0;
+    for entry in entries {
+        last = log.append(connection, entry)?;
+    }
+    Ok(last)
 }
 
 /// The transaction could not begin: nothing runs.
@@ -133,15 +150,10 @@ fn refuse(job: Job, error: &StoreError) {
         let _ = reply.send(Err(error.clone()));
     }
     match job {
-        Job::PutOverlay(_, reply)
-        | Job::EndOverlay { reply, .. }
-        | Job::PutVerdicts(_, reply)
-        | Job::PutSerial(_, _, reply)
-        | Job::PutZoneVersion { reply, .. }
-        | Job::PutHolds(_, reply) => send(reply, error),
+        Job::PutVerdicts(_, reply) | Job::PutSerial(_, _, reply) | Job::PutZoneVersion { reply, .. } | Job::PutHolds(_, reply) => send(reply, error),
         Job::ZoneVersion(_, reply) => send(reply, error),
-        Job::AppendEvent { reply, .. } => send(reply, error),
-        Job::Events { reply, .. } => send(reply, error),
+        Job::Change { reply, .. } => send(reply, error),
+        Job::Audit(_, reply) => send(reply, error),
         Job::Close(_) => {}
     }
 }
@@ -172,74 +184,10 @@ fn failed(error: rusqlite::Error) -> StoreError {
     StoreError::Failed { detail: error.to_string() }
 }
 
-/// Appends between two looks at the age of the log.
-const APPENDS_PER_PRUNE: u32 = 1024;
-
-/// What the event log holds, so that its bound costs no reading.
-#[derive(Clone, Copy, Debug, Default)]
-struct LogSize {
-    limit: u64,
-    bytes: Option<u64>,
-    appends: u32,
-}
-
-impl LogSize {
-    fn append(&mut self, connection: &Connection, now: u64, kind: &str, json: &str) -> rusqlite::Result<u64> {
-        let held = match self.bytes {
-            Some(held) if held <= self.limit && self.appends < APPENDS_PER_PRUNE => held,
-            _ => {
-                self.appends = 0;
-                rows::prune_events(connection, now, self.limit)?
-            }
-        };
-        let sequence = rows::append_event(connection, now, kind, json)?;
-        self.bytes = Some(held + (kind.len() + json.len()) as u64);
-        self.appends += 1;
-        Ok(sequence)
-    }
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{MAX_EVENT_LOG_AGE_SECS, schema};
-
-    fn with_log(limit: u64, check: impl FnOnce(&Connection, &mut LogSize)) {
-        let folder = tempfile::tempdir().expect("folder");
-        let connection = schema::open(&folder.path().join("state.db")).expect("open");
-        check(&connection, &mut LogSize { limit, ..LogSize::default() });
-    }
-
-    fn sequences(connection: &Connection) -> Vec<u64> {
-        rows::events(connection, 0, 10_000).expect("events").iter().map(|event| event.sequence).collect()
-    }
-
-    #[test]
-    fn log_drops_its_oldest_events_by_size() {
-        with_log(1000, |connection, log| {
-            for _ in 0..100 {
-                log.append(connection, 1, "k", &"x".repeat(99)).expect("append");
-            }
-            let left = sequences(connection);
-            assert_eq!(left.last(), Some(&100));
-            assert!(left.len() >= 8 && left.len() <= 11, "{left:?}");
-            assert_eq!(left, (101 - left.len() as u64..=100).collect::<Vec<_>>());
-        });
-    }
-
-    #[test]
-    fn log_drops_events_by_age_and_never_uses_a_sequence_again() {
-        with_log(1000, |connection, log| {
-            log.append(connection, 1, "k", "old").expect("append");
-            log.bytes = None;
-            let sequence = log.append(connection, 2 + MAX_EVENT_LOG_AGE_SECS, "k", "new").expect("append");
-            assert_eq!((sequence, sequences(connection)), (2, vec![2]));
-        });
-    }
+    use crate::store::schema;
 
     #[test]
     fn a_failing_job_harms_no_other_in_its_batch() {
@@ -249,10 +197,14 @@ mod tests {
         let (second, mut second_reply) = oneshot::channel();
         let serial = Serial { serial: 7, content: "c".into() };
         let batch = vec![
-            Job::EndOverlay { id: 9, how: "reverted".into(), by: "me".into(), at: 1, reply: first },
+            Job::Change {
+                writes: vec![Write::EndOverlay { id: 9, how: "reverted".into(), by: "me".into(), at: 1 }],
+                entries: Vec::new(),
+                reply: first,
+            },
             Job::PutSerial("example.com.".into(), serial.clone(), second),
         ];
-        run_batch(&connection, folder.path(), &mut LogSize::default(), batch);
+        run_batch(&connection, folder.path(), &mut LogSize::new(1 << 20), batch);
         assert_eq!(first_reply.try_recv(), Ok(Err(StoreError::NoOverlay { id: 9 })));
         assert_eq!(second_reply.try_recv(), Ok(Ok(())));
         assert_eq!(rows::read_saved(&connection).expect("read").serials["example.com."], serial);
@@ -268,13 +220,13 @@ mod tests {
         let (reply, mut answer) = oneshot::channel();
         let sources = BTreeMap::from([(PathBuf::from("a"), Text::Row(vec![b'x'; 100_000]))]);
         let job = Job::PutZoneVersion { zone: "z.".into(), content: "c".into(), sources, reply };
-        run_batch(&connection, folder.path(), &mut LogSize::default(), vec![job]);
+        run_batch(&connection, folder.path(), &mut LogSize::new(1 << 20), vec![job]);
         let error = answer.try_recv().expect("answered").expect_err("full").to_string();
         assert!(error.contains("full"), "{error}");
         assert_eq!(rows::zone_version(&connection, "z.").expect("read"), None);
         connection.pragma_update(None, "max_page_count", 1_000_000).expect("limit");
         let (reply, mut answer) = oneshot::channel();
-        run_batch(&connection, folder.path(), &mut LogSize::default(), vec![Job::PutHolds(vec!["a".into()], reply)]);
+        run_batch(&connection, folder.path(), &mut LogSize::new(1 << 20), vec![Job::PutHolds(vec!["a".into()], reply)]);
         assert_eq!(answer.try_recv(), Ok(Ok(())));
     }
 }

@@ -243,6 +243,7 @@ async fn large_bodies_are_refused() {
     }
     let reply = raw(&server, &chunked).await;
     assert!(reply.starts_with("HTTP/1.1 413 "), "{reply}");
+    assert_eq!(server.refused.lock().expect("entries").iter().filter(|entry| entry.outcome == "too-large").count(), 2);
     // As much as fits is read.
     let (status, _) = call(&server, Method::POST, "/v1/overlays", Some(json!({ "x": "y".repeat(MAX_BODY_LEN - 100) }))).await;
     assert_eq!(status, 422);
@@ -261,6 +262,8 @@ async fn slow_clients_are_cut_off() {
     );
     let reply = raw(&server, head.as_bytes()).await;
     assert!(reply.starts_with("HTTP/1.1 408 "), "a body that does not come: {reply}");
+    let kept = server.refused.lock().expect("entries").pop().expect("an entry");
+    assert_eq!((kept.action.as_str(), kept.outcome.as_str(), kept.actor.as_str()), ("overlay.lay", "too-slow", "admin"));
     let reply = raw(&server, b"GET /v1/status HTTP/1.1\r\nHost: x\r\nAuthor").await;
     assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 408 "), "a head that does not end: {reply}");
     assert_eq!(raw(&server, b"").await, "", "a connection that says nothing");

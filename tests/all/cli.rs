@@ -153,8 +153,8 @@ async fn servers_that_cannot_be_used_end_with_3() {
     let server = format!("--server {}", site.server.addr);
     let step = |rest: &str| format!("status {rest}");
     let lines = [
-        (step(&format!("{server} --token wrong")), "the token is not the one of this server"),
-        (step(&format!("{server} --token {TOKEN}x")), "the token is not the one of this server"),
+        (step(&format!("{server} --token wrong")), "the token is not one of this server"),
+        (step(&format!("{server} --token {TOKEN}x")), "the token is not one of this server"),
         (step("--server 127.0.0.1:1"), "is the server running?"),
         (step("--config missing.toml"), "missing.toml: no such file"),
         (step("--config elsewhere/missing.toml --server 127.0.0.1:1"), "admin.token"),

@@ -3,8 +3,10 @@
 // Tests look at real processes from the outside: there is no event to wait for, so they look again after a while.
 #![allow(clippy::disallowed_methods)]
 
+mod access;
 mod additional;
 mod admin;
+mod admin_tls;
 mod asked;
 mod cli;
 mod config;

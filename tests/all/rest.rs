@@ -20,6 +20,12 @@ impl Rest {
         Rest { runtime, client: http_client(), base: format!("http://{}", meridian.admin), token: meridian.token() }
     }
 
+    /// The same with another token.
+    pub fn with_token(&self, token: &str) -> Rest {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        Rest { runtime, client: http_client(), base: self.base.clone(), token: token.into() }
+    }
+
     /// One call: status and JSON.
     pub fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         self.runtime.block_on(async {

@@ -2,12 +2,13 @@
 //! belong with the real one; these are about HTTP and the command line.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use meridian::admin::{Explainer, Limits, Server, Token};
 use meridian::control::api::{
     Applied, Consequences, EndpointStatus, NewOverlay, Overlay, PoolStatus, Refusal, ReloadReport, Status, ZoneReload, ZoneStatus,
 };
+use meridian::control::audit::Entry;
 use meridian::control::handle::{Ends, Event, channel};
 use meridian::telemetry::Registry;
 use meridian::world::{Published, World};
@@ -20,6 +21,8 @@ pub(crate) const TOKEN: &str = "meridian_test-token-that-is-long-enough";
 pub(crate) struct StandIn {
     pub(crate) addr: SocketAddr,
     pub(crate) registry: Registry,
+    /// What the audit log was told of refusals.
+    pub(crate) refused: Arc<Mutex<Vec<Entry>>>,
     stop: Option<oneshot::Sender<()>>,
     serving: tokio::task::JoinHandle<()>,
 }
@@ -37,11 +40,12 @@ impl StandIn {
         let status = status(&registry);
         let world = World { generation: status.generation, ..World::default() };
         let (handle, ends) = channel(Arc::new(Published::new(world)));
-        tokio::spawn(answer_requests(ends, status));
+        let refused = Arc::default();
+        tokio::spawn(answer_requests(ends, status, Arc::clone(&refused)));
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async { drop(stopped.await) };
         let serving = tokio::spawn(server.serve(handle, Arc::new(Fixed), registry.clone(), token, stopped));
-        StandIn { addr, registry, stop: Some(stop), serving }
+        StandIn { addr, registry, refused, stop: Some(stop), serving }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -116,7 +120,7 @@ fn status(registry: &Registry) -> Status {
     }
 }
 
-async fn answer_requests(mut ends: Ends, mut kept: Status) {
+async fn answer_requests(mut ends: Ends, mut kept: Status, refused: Arc<Mutex<Vec<Entry>>>) {
     let mut next = 1;
     while let Some(event) = ends.events.recv().await {
         let mut status = Status { generation: kept.generation + 1, ..kept.clone() };
@@ -143,6 +147,7 @@ async fn answer_requests(mut ends: Ends, mut kept: Status) {
                 let refusal = Refusal::NotFound { what: format!("steered name or policy {name:?}"), near: vec!["example.com/www".into()] };
                 let _ = reply.send(if known { Ok(status.generation) } else { Err(refusal) });
             }
+            Event::Refused(entry) => refused.lock().expect("entries").push(*entry),
             Event::Status(reply) => drop(reply.send(kept.clone())),
             // Nothing is ever withdrawn here.
             Event::Foresee(new, _, reply) if new.target == "example.com/fro" => {

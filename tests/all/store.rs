@@ -5,9 +5,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use meridian::control::Who;
 use meridian::control::api::{Forced, Overlay, Setting};
+use meridian::control::audit::{Entry, Kind, Query};
 use meridian::health::State;
-use meridian::store::{MAX_EVENT_BYTES, Saved, Serial, Store, StoreError, Verdict};
+use meridian::store::{Saved, Serial, Store, StoreError, Verdict, Write};
 
 fn overlay(id: u64) -> Overlay {
     Overlay {
@@ -104,18 +106,53 @@ async fn verdicts_of_checks_that_are_gone_are_forgotten() {
 }
 
 #[tokio::test]
-async fn events_are_numbered_and_read_in_pages() {
+async fn a_change_and_its_entry_are_kept_together_or_not_at_all() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("meridian.db");
     let (store, _) = open(&path);
-    for number in 1..=5u64 {
-        assert_eq!(store.append_event("overlay", &format!("{{\"n\":{number}}}")).await, Ok(number));
-    }
-    let (store, _) = reopened(store, &path).await;
-    let page: Vec<_> = store.events(2, 2).await.expect("read").into_iter().map(|event| (event.sequence, event.json)).collect();
-    assert_eq!(page, [(3, "{\"n\":3}".to_owned()), (4, "{\"n\":4}".to_owned())]);
-    let large = "x".repeat(MAX_EVENT_BYTES);
-    assert!(matches!(store.append_event("k", &large).await, Err(StoreError::TooLarge { .. })));
+    let entry = |target: &str| Entry::done(&Who::itself(), "overlay.lay", target, 1_700_000_000);
+    let put = |id| Write::put_overlay(&overlay(id));
+    assert_eq!(store.change(vec![put(1), put(2)], vec![entry("a"), entry("b")]).await, Ok(2));
+    let end = Write::EndOverlay { id: 9, how: "reverted".into(), by: "ada".into(), at: 1 };
+    let refused = store.change(vec![put(3), end], vec![entry("never")]).await;
+    assert_eq!(refused, Err(StoreError::NoOverlay { id: 9 }));
+    assert_eq!(store.change(vec![put(4)], vec![entry("c")]).await, Ok(3));
+    let (store, saved) = reopened(store, &path).await;
+    assert_eq!(ids(&saved), [1, 2, 4]);
+    let page = store.audit(Query { cursor: Some(1), oldest_first: true, limit: 10, ..Query::default() }).await.expect("read");
+    assert_eq!(page.entries, [Entry { sequence: 2, ..entry("b") }, Entry { sequence: 3, ..entry("c") }]);
+}
+
+/// The state file as schema 2 left it, with an event of each kind there was.
+#[tokio::test]
+async fn the_event_log_of_an_older_program_becomes_the_audit_log() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("meridian.db");
+    let (store, _) = open(&path);
+    store.put_overlay(&overlay(1)).await.expect("put");
+    store.close().await;
+    let connection = rusqlite::Connection::open(&path).expect("open");
+    let older = "DROP TABLE events; DROP TABLE tokens;
+         CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kind TEXT NOT NULL, json TEXT NOT NULL) STRICT;
+         INSERT INTO events (at, kind, json) VALUES (1700000000, 'health', '{\"to\":\"down\"}'), (1700000001, 'reload', '{\"zones\":[]}'), (1700000002, 'k', 'x');
+         PRAGMA user_version = 2";
+    connection.execute_batch(older).expect("change");
+    drop(connection);
+    let (store, saved) = open(&path);
+    assert_eq!(ids(&saved), [1]);
+    assert_eq!(store.change(Vec::new(), vec![Entry::done(&Who::signal(), "reload", "", 1_700_000_003)]).await, Ok(4));
+    let page = store.audit(Query { limit: 10, ..Query::default() }).await.expect("read");
+    let seen: Vec<_> = page.entries.iter().map(|entry| (entry.sequence, entry.kind, entry.action.as_str(), entry.after.to_string())).collect();
+    let text = |text: &str| text.to_owned();
+    assert_eq!(
+        seen,
+        [
+            (4, Kind::Change, "reload", text("null")),
+            (3, Kind::Change, "k", text("\"x\"")),
+            (2, Kind::Change, "reload", text("{\"zones\":[]}")),
+            (1, Kind::Health, "health", text("{\"to\":\"down\"}")),
+        ]
+    );
 }
 
 #[tokio::test]
@@ -279,9 +316,9 @@ async fn no_store_keeps_nothing_and_says_so() {
     assert_eq!(store.end_overlay(1, "reverted", "ada", 1).await, absent);
     assert_eq!(store.put_verdicts(Vec::new()).await, absent);
     assert_eq!(store.put_holds(&[]).await, absent);
-    assert_eq!(store.append_event("k", "{}").await.map(drop), absent);
+    assert_eq!(store.change(Vec::new(), vec![Entry::done(&Who::itself(), "reload", "", 1)]).await.map(drop), absent);
     assert_eq!(store.zone_version("a.").await, Ok(None));
-    assert_eq!(store.events(0, 10).await, Ok(Vec::new()));
+    assert_eq!(store.audit(Query::default()).await.map(drop), absent, "an unreadable log is no empty one");
     store.close().await;
 }
 

@@ -7,7 +7,7 @@ mod target;
 
 use std::collections::BTreeMap;
 
-use super::api::{NewOverlay, Overlay, Refusal, Who};
+use super::api::{MAX_REASON_CHARS, NewOverlay, Overlay, Refusal, Who};
 use super::compile::ZoneParts;
 use crate::config;
 pub(super) use effects::{Differing, Effects};
@@ -15,8 +15,6 @@ pub(super) use target::{Found, find, zone_text};
 
 /// Overlays that can be in effect at once; more are refused.
 const MAX_OVERLAYS: usize = 100_000;
-/// Characters of a reason.
-const MAX_REASON_CHARS: usize = 500;
 /// How long an overlay lasts when nothing is said.
 const DEFAULT_EXPIRY_S: u64 = 24 * 3600;
 /// The longest expiry other than `never`: ten years.

@@ -1,0 +1,262 @@
+//! `audit` and `token`: what they ask and how they show it.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::access_args::{AuditArgs, Role, TokenCommand};
+use super::args::ConfigArg;
+use super::client::{Call, CallError, Client};
+use super::commands::{finish, one_call, read};
+use super::print;
+use super::show::{ago, until};
+use super::table::{Cell, Table, Tone, clean, colours};
+use crate::control::audit::{DONE, Entry, Kind, Page};
+use crate::control::tokens::{CreatedToken, NewToken, TokenInfo};
+use crate::control::{self, unix_now};
+
+/// How often `--follow` looks.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+
+/// `meridian audit`.
+pub(super) async fn audit(config: &ConfigArg, args: AuditArgs) -> ExitCode {
+    let limit = args.limit.to_string();
+    let mut query = vec![("limit", limit.as_str())];
+    let kind = args.kind.map(|kind| kind.word().to_owned());
+    for (name, value) in [
+        ("since", &args.since),
+        ("until", &args.until),
+        ("actor", &args.actor),
+        ("target", &args.target),
+        ("action", &args.action),
+        ("outcome", &args.outcome),
+        ("kind", &kind),
+    ] {
+        query.extend(value.as_deref().map(|value| (name, value)));
+    }
+    let client = match Client::new(config, &args.connect) {
+        Ok(client) => client,
+        Err(error) => return finish(args.connect.json, Err(error), |_| Ok(String::new())),
+    };
+    let first = client.call(Call { query: &query, ..Call::new(Method::GET, "/v1/audit") }).await;
+    if !args.follow {
+        return finish(args.connect.json, first, |page| {
+            let page: Page = read(page)?;
+            let mut text = table(page.entries.iter().rev(), colours());
+            if page.next.is_some() {
+                let _ = writeln!(text, "there are older ones: --limit, --until");
+            }
+            Ok(if page.entries.is_empty() { "no entries\n".into() } else { text })
+        });
+    }
+    follow(&client, &query, args.connect.json, first).await
+}
+
+/// What there is, and then what comes; one entry a line.
+async fn follow(client: &Client, query: &[(&str, &str)], json: bool, first: Result<Value, CallError>) -> ExitCode {
+    let mut page: Page = match first.and_then(|page| read(&page)) {
+        Ok(page) => page,
+        Err(error) => return finish(json, Err(error), |_| Ok(String::new())),
+    };
+    page.entries.reverse();
+    // 0 is before everything.
+    let mut cursor = 0;
+    loop {
+        for entry in &page.entries {
+            print(&if json { format!("{}\n", json!(entry)) } else { line(entry) });
+            cursor = entry.sequence;
+        }
+        if page.next.is_none() || page.entries.is_empty() {
+            tokio::time::sleep(FOLLOW_EVERY).await;
+        }
+        let after = cursor.to_string();
+        let rest = query.iter().copied().filter(|(name, _)| cursor == 0 || *name != "since");
+        let query: Vec<_> = rest.chain([("order", "oldest"), ("cursor", after.as_str())]).collect();
+        let next = client.call(Call { query: &query, ..Call::new(Method::GET, "/v1/audit") }).await;
+        page = match next.and_then(|page| read(&page)) {
+            Ok(page) => page,
+            Err(error) if error.problem().is_some_and(|problem| problem.status < 500) => return finish(json, Err(error), |_| Ok(String::new())),
+            Err(error) => {
+                eprintln!("meridian: {error}");
+                Page::default()
+            }
+        };
+    }
+}
+
+fn table<'a>(entries: impl Iterator<Item = &'a Entry>, colours: bool) -> String {
+    let mut table = Table::new(&["TIME", "WHO", "FROM", "ACTION", "TARGET", "CHANGE", "OUTCOME", "WHY"]);
+    for entry in entries {
+        table.row(cells(entry));
+    }
+    table.render(colours)
+}
+
+fn line(entry: &Entry) -> String {
+    let mut table = Table::new(&["", "", "", "", "", "", "", ""]);
+    table.row(cells(entry));
+    // Without the empty titles.
+    table.render(false).lines().skip(1).map(|line| format!("{line}\n")).collect()
+}
+
+fn cells(entry: &Entry) -> [Cell; 8] {
+    let change = match (short(&entry.before), short(&entry.after)) {
+        (before, after) if before.is_empty() => after,
+        (before, after) if after.is_empty() => format!("{before} ended"),
+        (before, after) => format!("{before} → {after}"),
+    };
+    let tone = match entry.kind {
+        _ if entry.outcome != DONE => Tone::Bad,
+        Kind::Health => Tone::of(entry.after.as_str().unwrap_or("")),
+        _ => Tone::Good,
+    };
+    let why = [
+        entry.reason.as_deref(),
+        entry.detail.as_deref().filter(|_| entry.outcome != DONE || entry.kind == Kind::Health || entry.action == "reload"),
+    ];
+    [
+        utc(entry.at).into(),
+        (&entry.actor).into(),
+        entry.from.map_or(String::new(), |from| from.to_string()).into(),
+        (&entry.action).into(),
+        (&entry.target).into(),
+        change.into(),
+        Cell::toned(entry.outcome.clone(), tone),
+        why.into_iter().flatten().collect::<Vec<_>>().join("; ").into(),
+    ]
+}
+
+/// A value in a few words: `weight 5`, `drain`, `read, example.com`; nothing for what does not fit a cell.
+fn short(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(members) if members.len() == 1 => {
+            let (name, value) = members.iter().next().map_or(("", &Value::Null), |(name, value)| (name.as_str(), value));
+            match value {
+                Value::String(text) => text.clone(),
+                other => format!("{name} {other}"),
+            }
+        }
+        Value::Object(members) if members.contains_key("role") => {
+            let zones =
+                members["zones"].as_array().map(|zones| zones.iter().filter_map(Value::as_str).map(|zone| format!(", {zone}")).collect::<String>());
+            format!("{}: {}{}", members["name"].as_str().unwrap_or(""), members["role"].as_str().unwrap_or(""), zones.unwrap_or_default())
+        }
+        _ => String::new(),
+    }
+}
+
+/// Unix seconds as date and time, UTC (days to date: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days).
+fn utc(at: u64) -> String {
+    let (days, seconds) = (at / 86_400 + 719_468, at % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let (day, month) = (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// `meridian token`.
+pub(super) async fn token(config: &ConfigArg, command: TokenCommand) -> ExitCode {
+    match command {
+        TokenCommand::Create { name, role, zones, expires, why, owner, connect } => {
+            let role = match role {
+                Role::Read => control::Role::Read,
+                Role::Operate => control::Role::Operate,
+                Role::Admin => control::Role::Admin,
+            };
+            let new = NewToken { name, role, zones: (!zones.is_empty()).then_some(zones), expires, reason: why.text };
+            let call = Call { actor: Some(&owner.name), body: Some(json!(new)), ..Call::new(Method::POST, "/v1/tokens") };
+            one_call(config, &connect, call, |reply| {
+                let made: CreatedToken = read(reply)?;
+                let end = made.info.expires.map_or("never expires".to_owned(), |at| format!("expires {}", until(at, unix_now())));
+                eprintln!("token {} for {} made: {}, {end}; it is shown this once", made.info.id, clean(&made.info.name), reach(&made.info));
+                Ok(format!("{}\n", made.token))
+            })
+            .await
+        }
+        TokenCommand::List { connect } => {
+            one_call(config, &connect, Call::new(Method::GET, "/v1/tokens"), |reply| {
+                let tokens: Vec<TokenInfo> = read(&reply["tokens"])?;
+                Ok(if tokens.is_empty() { "no tokens but the one in admin.token\n".into() } else { list(&tokens, unix_now(), colours()) })
+            })
+            .await
+        }
+        TokenCommand::Revoke { id, why, owner, connect } => {
+            let path = format!("/v1/tokens/{id}");
+            let query: Vec<(&str, &str)> = why.text.as_deref().map(|why| ("reason", why)).into_iter().collect();
+            let call = Call { actor: Some(&owner.name), query: &query, ..Call::new(Method::DELETE, &path) };
+            one_call(config, &connect, call, |reply| {
+                let info: TokenInfo = read(reply)?;
+                Ok(format!("token {} of {} revoked\n", info.id, clean(&info.name)))
+            })
+            .await
+        }
+    }
+}
+
+fn reach(info: &TokenInfo) -> String {
+    format!("{}, {}", info.role.word(), info.zones.as_ref().map_or("all zones".into(), |zones| zones.join(", ")))
+}
+
+fn list(tokens: &[TokenInfo], now: u64, colours: bool) -> String {
+    let mut table = Table::new(&["ID", "NAME", "ROLE", "ZONES", "STATE", "MADE", "BY", "EXPIRES", "LAST USED", "FROM"]);
+    for token in tokens {
+        let state = match token {
+            TokenInfo { revoked: Some(_), .. } => Cell::toned("revoked".into(), Tone::Bad),
+            TokenInfo { expires: Some(at), .. } if *at <= now => Cell::toned("expired".into(), Tone::Warning),
+            _ => Cell::toned("good".into(), Tone::Good),
+        };
+        table.row([
+            (&token.id).into(),
+            (&token.name).into(),
+            token.role.word().into(),
+            token.zones.as_ref().map_or("all".to_owned(), |zones| zones.join(", ")).into(),
+            state,
+            ago(token.created, now).into(),
+            (&token.created_by).into(),
+            token.expires.map_or("never".to_owned(), |at| if at <= now { ago(at, now) } else { until(at, now) }).into(),
+            token.last_used.map_or("never".to_owned(), |at| ago(at, now)).into(),
+            token.last_from.map_or(String::new(), |from| from.to_string()).into(),
+        ]);
+    }
+    table.render(colours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_dates_of_utc() {
+        for (at, text) in [
+            (0, "1970-01-01 00:00:00"),
+            (951_782_399, "2000-02-28 23:59:59"),
+            (951_782_400, "2000-02-29 00:00:00"),
+            (1_709_251_199, "2024-02-29 23:59:59"),
+            (1_795_243_349, "2026-11-21 07:22:29"),
+            (4_107_542_400, "2100-03-01 00:00:00"),
+        ] {
+            assert_eq!(utc(at), text);
+        }
+    }
+
+    #[test]
+    fn values_are_shown_in_a_few_words() {
+        for (value, text) in [
+            (json!({ "weight": 5 }), "weight 5"),
+            (json!({ "state": "drain" }), "drain"),
+            (json!("up"), "up"),
+            (json!({ "name": "ci", "role": "read", "zones": ["a.example"], "expires": null }), "ci: read, a.example"),
+            (json!({ "zones": [], "more": 0 }), ""),
+            (Value::Null, ""),
+        ] {
+            assert_eq!(short(&value), text);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The audit log: who did what, from where, what was before and after, and why; what was refused; what checks saw.
+//!
+//! One log with one order, so that a reader sees the change next to the failure it answered, and one number to go on from. Each [`Kind`] has its
+//! own share of the room ([`store`](crate::store)): neither checks that flap nor strangers at the door push out what people did.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::who::Who;
+
+/// Most entries that one read returns.
+pub const MAX_PAGE: usize = 1000;
+/// Entries of a read that does not say how many.
+pub const DEFAULT_PAGE: usize = 100;
+
+/// What kind of entry; each has its own share of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Something was changed.
+    Change,
+    /// Somebody was refused.
+    Refused,
+    /// A check came to another verdict.
+    Health,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 3] = [Kind::Change, Kind::Refused, Kind::Health];
+
+    /// As in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Change => "change",
+            Kind::Refused => "refused",
+            Kind::Health => "health",
+        }
+    }
+
+    /// The kind of a word; one that a newer program knows counts as a change, which is kept longest.
+    pub fn of(word: &str) -> Kind {
+        Kind::ALL.into_iter().find(|kind| kind.word() == word).unwrap_or(Kind::Change)
+    }
+}
+
+/// One entry of the audit log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Counts up, never used again; 0 until it is kept.
+    pub sequence: u64,
+    /// Unix seconds.
+    pub at: u64,
+    /// What kind.
+    pub kind: Kind,
+    /// What was done or tried: `overlay.lay`, `overlay.revert`, `overlay.expire`, `reload`, `failback`, `token.create`, `token.revoke`, `health`, …
+    pub action: String,
+    /// What it was done to: an overlay's target, a zone, `token ID`, a check; empty where there is no one thing.
+    pub target: String,
+    /// Who: [`Who::name`].
+    pub actor: String,
+    /// Id of the token; empty where none was needed or none was valid.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub token: String,
+    /// Where the request came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
+    /// What held before.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub before: Value,
+    /// What holds now.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub after: Value,
+    /// Why, in the words of whoever did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// `done`, or the last word of the problem's type: `forbidden`, `unauthorised`, `invalid`, …
+    pub outcome: String,
+    /// More about the outcome, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The generation in service when it was decided; what it changes shows in a later one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+}
+
+/// The outcome of what was done.
+pub const DONE: &str = "done";
+
+impl Entry {
+    /// Something that was done. `at` is unix seconds.
+    pub fn done(who: &Who, action: &str, target: &str, at: u64) -> Entry {
+        Entry {
+            sequence: 0,
+            at,
+            kind: Kind::Change,
+            action: action.into(),
+            target: plain_target(target),
+            actor: who.name.clone(),
+            token: who.token.clone(),
+            from: who.from,
+            before: Value::Null,
+            after: Value::Null,
+            reason: None,
+            outcome: DONE.into(),
+            detail: None,
+            generation: None,
+        }
+    }
+
+    /// Something that was refused: `outcome` is the last word of the problem's type, `detail` what the caller was told.
+    pub fn refused(who: &Who, action: &str, target: &str, at: u64, outcome: &str, detail: &str) -> Entry {
+        Entry { kind: Kind::Refused, outcome: outcome.into(), detail: Some(detail.into()), ..Entry::done(who, action, target, at) }
+    }
+}
+
+/// A target as it is looked for: its zone in lower case, without the final dot.
+pub fn plain_target(target: &str) -> String {
+    let (zone, rest) = target.split_at(target.find('/').unwrap_or(target.len()));
+    if zone.contains(':') {
+        return target.into();
+    }
+    format!("{}{rest}", zone.strip_suffix('.').filter(|zone| !zone.is_empty()).unwrap_or(zone).to_ascii_lowercase())
+}
+
+/// Which entries are wanted. What is not said does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Unix seconds, from this on.
+    pub since: Option<u64>,
+    /// Unix seconds, up to this.
+    pub until: Option<u64>,
+    /// Exactly.
+    pub actor: Option<String>,
+    /// Exactly, or anything below it (`example.com` finds `example.com/fra/192.0.2.1`).
+    pub target: Option<String>,
+    /// Exactly, or anything below it (`overlay` finds `overlay.lay`).
+    pub action: Option<String>,
+    /// Exactly.
+    pub outcome: Option<String>,
+    /// Exactly.
+    pub kind: Option<Kind>,
+    /// Targets in these zones only.
+    pub zones: Option<Vec<String>>,
+    /// After (or, newest first, before) the entry of this sequence.
+    pub cursor: Option<u64>,
+    /// Instead of newest first.
+    pub oldest_first: bool,
+    /// At most so many; [`MAX_PAGE`] at most.
+    pub limit: usize,
+}
+
+/// One page of the log.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Page {
+    /// In the order that was asked for.
+    pub entries: Vec<Entry>,
+    /// The cursor of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_kept_in_one_spelling() {
+        for (given, kept) in [
+            ("Example.COM./www/A", "example.com/www/A"),
+            ("example.com", "example.com"),
+            ("region:EU", "region:EU"),
+            (".", "."),
+            ("", ""),
+            ("token ab", "token ab"),
+        ] {
+            assert_eq!(plain_target(given), kept);
+        }
+    }
+}

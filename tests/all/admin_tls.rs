@@ -1,0 +1,146 @@
+//! TLS of the admin listener, where it may listen, and the listener for metrics: against the real program, from outside.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use hickory_proto::rr::RecordType;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+
+use crate::meridian::{Meridian, PATIENCE, addresses};
+use crate::stand_in::http_client;
+
+const ZONE: &str = "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n";
+
+/// A certificate that signs itself, and its key.
+fn self_signed() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).expect("a certificate");
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+fn start(admin: &str, files: &[(&str, &str)]) -> Meridian {
+    let config = format!("[server]\nlisten = [\"127.0.0.1:0\"]\nthreads = 1\n{admin}");
+    let mut all = vec![("meridian.toml", config.as_str()), ("zones/example.com.toml", ZONE)];
+    all.extend_from_slice(files);
+    Meridian::start(&all)
+}
+
+const TLS: &str = "[admin]\nlisten = \"127.0.0.1:0\"\ntls = { certificate = \"tls/a.crt\", key = \"tls/a.key\" }\n";
+
+/// `meridian status` over a URL: exit code and what it said on stderr.
+fn status(server: &Meridian, url: &str, more: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_meridian"))
+        .args(["status", "--server", url])
+        .args(more)
+        .current_dir(server.path())
+        .output()
+        .expect("the program runs");
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn wait(server: &Meridian, what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "{what}: {:#?}", server.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn write(folder: &Path, pair: &(String, String)) {
+    std::fs::write(folder.join("tls/a.crt"), &pair.0).expect("written");
+    std::fs::write(folder.join("tls/a.key"), &pair.1).expect("written");
+}
+
+#[test]
+fn the_listener_speaks_tls_and_takes_new_certificates() {
+    let (first, second) = (self_signed(), self_signed());
+    let server = start(TLS, &[("tls/a.crt", &first.0), ("tls/a.key", &first.1), ("tls/first.crt", &first.0), ("tls/second.crt", &second.0)]);
+    let url = format!("https://{}", server.admin);
+    let with = |ca: &str| status(&server, &url, &["--ca", ca]).0;
+    assert_eq!(status(&server, &url, &[]).0, 0, "the configuration names a certificate to trust");
+    let token = server.token();
+    std::fs::write(server.path().join("none.toml"), "").expect("written");
+    let elsewhere = |ca: &[&str]| status(&server, &url, &[&["--config", "none.toml", "--token", &token], ca].concat());
+    assert_eq!((elsewhere(&[]).0, elsewhere(&["--ca", "tls/first.crt"]).0, elsewhere(&["--ca", "tls/second.crt"]).0), (3, 0, 3));
+    assert_eq!(elsewhere(&["--ca", "tls/a.key"]).0, 2, "no certificate in it");
+    assert_eq!(status(&server, &format!("http://{}", server.admin), &[]).0, 3, "nothing in clear text");
+    // A key that does not belong to the certificate: what was there stays.
+    std::fs::write(server.path().join("tls/a.key"), &second.1).expect("written");
+    wait(&server, "no word of the wrong pair", || server.log().iter().any(|line| line.contains("the certificate before stays in use")));
+    assert_eq!(elsewhere(&["--ca", "tls/first.crt"]).0, 0);
+    write(server.path(), &second);
+    wait(&server, "the new certificate is not used", || elsewhere(&["--ca", "tls/second.crt"]).0 == 0);
+    assert_eq!((elsewhere(&["--ca", "tls/first.crt"]).0, with("tls/second.crt")), (3, 0));
+}
+
+#[test]
+fn clients_show_a_certificate_where_one_is_asked_for() {
+    let pair = self_signed();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA");
+    let mut params = CertificateParams::new(vec!["ada.example".to_owned()]).expect("a name");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().expect("a key");
+    let client = params.signed_by(&key, &authority).expect("a certificate");
+    let admin = TLS.replace(" }", ", client_ca = \"tls/ca.crt\" }");
+    let (ca, cert, key) = (authority.pem(), client.pem(), key.serialize_pem());
+    let files = [("tls/a.crt", pair.0.as_str()), ("tls/a.key", &pair.1), ("tls/ca.crt", &ca), ("tls/ada.crt", &cert), ("tls/ada.key", &key)];
+    let server = start(&admin, &files);
+    let url = format!("https://{}", server.admin);
+    let (code, said) = status(&server, &url, &[]);
+    assert_eq!(code, 3, "{said}");
+    let (code, said) = status(&server, &url, &["--cert", "tls/ada.crt", "--key", "tls/ada.key"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(status(&server, &url, &["--cert", "tls/a.crt", "--key", "tls/a.key"]).0, 3, "of another authority");
+    assert_eq!(
+        status(&server, &url, &["--cert", "tls/ada.crt", "--key", "tls/ada.key", "--token", "wrong"]).0,
+        3,
+        "the token is needed all the same"
+    );
+    assert_eq!(status(&server, &url, &["--cert", "tls/ada.crt"]).0, 2);
+}
+
+#[test]
+fn beyond_loopback_the_listener_opens_only_with_tls_or_when_told_in_so_many_words() {
+    let pair = self_signed();
+    let files = [("tls/a.crt", pair.0.as_str()), ("tls/a.key", pair.1.as_str())];
+    for (admin, opens, said) in [
+        ("[admin]\nlisten = \"0.0.0.0:0\"\n", false, "admin.plaintext = true"),
+        ("[admin]\nlisten = \"[::]:0\"\n", false, "beyond loopback, tokens and changes would travel in clear text"),
+        ("[admin]\nlisten = \"[::ffff:0.0.0.0]:0\"\nplaintext = false\n", false, "not opened"),
+        ("[admin]\nlisten = \"0.0.0.0:0\"\nplaintext = true\n", true, "travel in clear text beyond this machine"),
+        (&TLS.replace("127.0.0.1", "0.0.0.0"), true, ""),
+        (&TLS.replace("a.crt", "missing.crt"), false, "missing.crt"),
+        (&TLS.replace("a.key", "a.crt"), false, "no private key"),
+    ] {
+        let server = start(admin, &files);
+        assert_eq!(server.admin.port() != 0, opens, "{admin}: {:#?}", server.log());
+        assert!(server.log().iter().any(|line| line.contains(said)), "{admin}: {:#?}", server.log());
+        assert_eq!(addresses(&server.ask("ns1.example.com", RecordType::A)).len(), 1, "DNS serves regardless");
+    }
+}
+
+#[test]
+fn metrics_have_a_listener_of_their_own() {
+    for admin in ["[admin]\nlisten = \"127.0.0.1:0\"\n", "[admin]\nenabled = false\n"] {
+        let server = start(&format!("{admin}[metrics]\nlisten = \"127.0.0.1:0\"\n"), &[]);
+        let log = server.log();
+        let line = log.iter().find_map(|line| line.strip_prefix("meridian: metrics on ")).unwrap_or_else(|| panic!("{log:#?}"));
+        let addr: SocketAddr = line.parse().expect("an address");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let call = |method: reqwest::Method, path: &str| {
+            let request = http_client().request(method, format!("http://{addr}{path}")).bearer_auth(if server.admin.port() == 0 {
+                "x".into()
+            } else {
+                server.token()
+            });
+            runtime.block_on(async { request.send().await.expect("a reply").status().as_u16() })
+        };
+        let get = |path: &str| call(reqwest::Method::GET, path);
+        assert_eq!((get("/healthz"), get("/readyz"), get("/metrics")), (200, 200, 200), "{admin}");
+        assert_eq!((get("/v1/status"), get("/"), get("/v1/audit")), (404, 404, 404), "{admin}");
+        assert_eq!((call(reqwest::Method::POST, "/v1/reload"), call(reqwest::Method::POST, "/metrics")), (404, 405), "{admin}");
+    }
+}
