@@ -162,6 +162,7 @@ fn actor(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 /// POST   /v1/failback              failback
 /// POST   /v1/tokens                token.create
 /// DELETE /v1/tokens/ab             token.revoke      token ab
+/// PATCH  /v1/pools/a/b             overlay.lay       (the handler tells)
 /// any other                        as it was written
 /// ```
 fn attempted(method: &Method, path: &str) -> (String, String) {
@@ -175,6 +176,7 @@ fn attempted(method: &Method, path: &str) -> (String, String) {
         ("POST", ["v1", verb @ ("reload" | "failback")]) => of(verb, String::new()),
         ("POST", ["v1", "tokens"]) => of("token.create", String::new()),
         ("DELETE", ["v1", "tokens", id]) => of("token.revoke", format!("token {id}")),
+        ("PATCH", ["v1", "zones" | "policies" | "pools" | "endpoints" | "regions", ..]) => of("overlay.lay", String::new()),
         _ => (kept(&format!("{method} {path}")), String::new()),
     }
 }

@@ -22,7 +22,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::events::MAX_STREAMS;
 use super::guard::Peer;
+use super::idempotency::Kept;
 use super::{Counts, Explainer, Limiter, Limits, MAX_TRACES, Shared, Tls, Token, routes};
 use crate::control::Handle;
 use crate::control::api::Refusal;
@@ -96,6 +98,8 @@ impl Server {
             counts: Counts::default(),
             limiter: Limiter::new(self.limits.requests_per_second),
             traces: Arc::new(Semaphore::new(MAX_TRACES)),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            idempotent: Kept::default(),
         })
     }
 

@@ -9,11 +9,14 @@
 //! Everything needs the token unless it is one of three paths asked from loopback, so that no way of writing a path gets past the check.
 
 mod access;
+mod events;
 mod guard;
+mod idempotency;
 mod listener;
 mod metrics;
 mod rate;
 mod refusal;
+mod resources;
 mod routes;
 mod tls;
 pub mod token;
@@ -87,6 +90,10 @@ struct Shared {
     limiter: Limiter,
     /// A permit for each trace that may run at once.
     traces: Arc<Semaphore>,
+    /// A permit for each stream of events that may run at once.
+    streams: Arc<Semaphore>,
+    /// Replies to requests with an `Idempotency-Key`.
+    idempotent: idempotency::Kept,
 }
 
 /// The listener's own counters.

@@ -73,6 +73,16 @@ impl Problem {
         Problem::new(StatusCode::FORBIDDEN, "forbidden", "the token does not allow this", detail)
     }
 
+    pub(super) fn in_progress() -> Problem {
+        let detail = "a request with this Idempotency-Key is under way: ask again when it is done";
+        Problem::new(StatusCode::CONFLICT, "in-progress", "the same request is being made", detail)
+    }
+
+    pub(super) fn precondition(detail: impl Into<String>) -> Problem {
+        let detail = format!("{}; nothing was changed: read it again", detail.into());
+        Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "it is not as it was when it was read", detail)
+    }
+
     pub(super) fn no_such_path(path: &str) -> Problem {
         let detail = format!("found {path:?}, expected a path that docs/admin.md lists");
         Problem::new(StatusCode::NOT_FOUND, "no-such-path", "there is nothing at this path", detail)
@@ -124,6 +134,7 @@ impl From<Refusal> for Problem {
                 let detail = format!("{detail}; nothing was changed");
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", "the change could not be kept, so it was not made", detail)
             }
+            Refusal::Changed { detail } => Problem::precondition(detail),
             Refusal::Forbidden { detail } => Problem::forbidden(detail),
             Refusal::Safety { broken } => {
                 let detail = broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");

@@ -14,7 +14,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::guard::{Attempt, Peer, guard, open_guard};
-use super::{MAX_BODY_LEN, Problem, Shared, access, metrics};
+use super::idempotency::once;
+use super::{MAX_BODY_LEN, Problem, Shared, access, events, metrics, resources};
 use crate::control::api::{Applied, Lift, MAX_REASON_CHARS, NewOverlay, Overlay, ReloadReport, Status, Who};
 
 /// All paths.
@@ -30,8 +31,11 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/failback", post(failback))
         .route("/v1/explain", get(explain))
         .merge(access::router())
+        .merge(events::router())
+        .merge(resources::router())
         .fallback(async |uri: Uri| Problem::no_such_path(uri.path()))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| Problem::method_not_allowed(method.as_str(), uri.path()))
+        .layer(middleware::from_fn_with_state(shared.clone(), once))
         .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
         .layer(middleware::from_fn_with_state(shared.clone(), guard))
         .with_state(shared)
@@ -76,7 +80,7 @@ async fn status(State(shared): App, Extension(who): Extension<Who>) -> Json<Stat
 }
 
 /// The status, as far as the token's zones reach.
-async fn visible(shared: &Shared, who: &Who) -> Status {
+pub(super) async fn visible(shared: &Shared, who: &Who) -> Status {
     let mut status = shared.handle.status().await;
     if who.zones.is_some() {
         status.zones.retain(|zone| who.covers(&zone.name));
@@ -98,8 +102,8 @@ async fn overlays(State(shared): App, Extension(who): Extension<Who>) -> Json<Ov
 
 /// The result of laying or reverting: the id first, for whoever reads only that.
 #[derive(Serialize)]
-struct AppliedBody {
-    id: u64,
+pub(super) struct AppliedBody {
+    pub(super) id: u64,
     #[serde(flatten)]
     applied: Applied,
 }
@@ -283,7 +287,7 @@ pub(super) async fn json<T: DeserializeOwned>(shared: &Shared, request: Request)
 }
 
 /// Reads the body within limit and deadline.
-async fn body(shared: &Shared, request: Request) -> Result<(HeaderMap, Bytes), Problem> {
+pub(super) async fn body(shared: &Shared, request: Request) -> Result<(HeaderMap, Bytes), Problem> {
     let headers = request.headers().clone();
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|len| len > MAX_BODY_LEN) {

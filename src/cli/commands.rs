@@ -133,7 +133,7 @@ async fn watch(config: &ConfigArg, connect: &Connect, every: Duration) -> ExitCo
 
 async fn lay_overlay(config: &ConfigArg, target: String, set: Setting, lay: Lay) -> ExitCode {
     let Care { yes, break_glass, dry_run } = lay.care;
-    let new = NewOverlay { target, set, reason: lay.reason, expires: lay.expires, break_glass, dry_run };
+    let new = NewOverlay { target, set, reason: lay.reason, expires: lay.expires, break_glass, dry_run, seen: None };
     let call = |body: &NewOverlay| Call { actor: Some(&lay.owner.name), body: Some(json!(body)), ..Call::new(Method::POST, "/v1/overlays") };
     if dry_run {
         return one_call(config, &lay.connect, call(&new), |reply| Ok(show::consequences(&read(reply)?))).await;

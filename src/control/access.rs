@@ -39,6 +39,18 @@ impl Writer {
         });
     }
 
+    /// Tells of entries as they reach the disk.
+    pub(super) fn tell_news(&self) {
+        let Some(mut kept) = self.store.kept() else { return };
+        let news = self.ends.news.clone();
+        tokio::spawn(async move {
+            while kept.changed().await.is_ok() {
+                let sequence = *kept.borrow_and_update();
+                news.send_modify(|news| news.sequence = sequence);
+            }
+        });
+    }
+
     /// One page of the log.
     pub(super) fn audit(&self, query: Query, reply: oneshot::Sender<Result<Page, Refusal>>) {
         let (store, queued) = (self.store.clone(), self.store.change(Vec::new(), Vec::new()));

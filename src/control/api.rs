@@ -88,6 +88,9 @@ pub struct NewOverlay {
     /// Change nothing; say what would happen.
     #[serde(default, skip_serializing_if = "is_false")]
     pub dry_run: bool,
+    /// Change nothing unless this is the setting in effect (`null` for none): what whoever asks has seen.
+    #[serde(skip)]
+    pub seen: Option<serde_json::Value>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -219,6 +222,11 @@ pub enum Refusal {
         /// Name of the JSON field.
         field: String,
         /// What is wrong with it.
+        detail: String,
+    },
+    /// What it depends on is not as the request expects it any more.
+    Changed {
+        /// What was found.
         detail: String,
     },
     /// The state store could not keep it, so it was not applied.

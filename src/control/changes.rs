@@ -1,14 +1,15 @@
 //! What operators ask of the single writer: each request is checked, kept on disk, and only then takes effect.
 
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::access;
-use super::api::{Applied, Lift, NewOverlay, Refusal, ReloadReport, Who};
+use super::api::{Applied, Lift, NewOverlay, Overlay, Refusal, ReloadReport, Who};
 use super::audit::Entry;
 use super::before;
 use super::compile::ZoneParts;
 use super::load::{self, Previous};
-use super::overlays::Change;
+use super::overlays::{Change, Found};
 use super::state::ZoneState;
 use super::writer::{Done, Writer, unix_now};
 use crate::config::{self, OsFiles};
@@ -40,8 +41,9 @@ pub(super) struct Reload {
 
 impl Writer {
     pub(super) fn lay(&mut self, new: NewOverlay, who: &Who, reply: OverlayReply) {
-        let break_glass = new.break_glass;
-        let admitted = self.admit(new, who).and_then(|change| self.within_safety(change, break_glass));
+        let (break_glass, seen) = (new.break_glass, new.seen.clone());
+        let admitted =
+            self.admit(new, who).and_then(|change| self.unchanged(change, seen)).and_then(|change| self.within_safety(change, break_glass));
         let (mut change, broke) = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
@@ -53,8 +55,7 @@ impl Writer {
         let Change::Lay(laid) = &mut change else { return };
         laid.overlay.broke = broke;
         let overlay = laid.overlay.clone();
-        let zones: Vec<&ZoneParts> = self.zones.values().map(|zone| &*zone.taken.parts).collect();
-        let before = laid.found().map_or(serde_json::Value::Null, |found| before::in_effect(&self.effects, found, overlay.set, &zones));
+        let before = self.before(&overlay, laid.found());
         let end = overlay.expires.map_or("never expires".to_owned(), |at| format!("expires {at}"));
         let entry = Entry {
             before,
@@ -69,6 +70,26 @@ impl Writer {
             let result = kept.await.map(|_| access::log(&entry)).map_err(|error| error.to_string());
             let _ = done.send(Done::Stored { change: StoredChange { ticket, reply }, result });
         });
+    }
+
+    /// What is in effect in place of an overlay.
+    fn before(&self, overlay: &Overlay, found: Option<&Found>) -> Value {
+        let zones: Vec<&ZoneParts> = self.zones.values().map(|zone| &*zone.taken.parts).collect();
+        found.map_or(Value::Null, |found| before::in_effect(&self.effects, found, overlay.set, &zones))
+    }
+
+    /// Fails when the setting in effect is another than whoever asks has seen, or is about to be.
+    fn unchanged(&self, change: Change, seen: Option<Value>) -> Result<Change, Refusal> {
+        let (Some(seen), Change::Lay(laid)) = (seen, &change) else { return Ok(change) };
+        let under_way = self.pending.values().any(|other| match other {
+            Change::Lay(other) => other.found() == laid.found(),
+            Change::Lift(id) => self.book.get(*id).is_some_and(|overlay| overlay.target == laid.overlay.target),
+        });
+        let now = self.before(&laid.overlay, laid.found());
+        if now == seen && !under_way {
+            return Ok(change);
+        }
+        Err(Refusal::Changed { detail: format!("{}: found {now}, expected {seen}", laid.overlay.target) })
     }
 
     pub(super) fn lift(&mut self, id: u64, lift: &Lift, who: &Who, reply: OverlayReply) {

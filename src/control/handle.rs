@@ -60,6 +60,16 @@ pub struct Handle {
     pub(super) checks: watch::Receiver<Arc<Vec<CheckSpec>>>,
     pub(super) world: Arc<Published>,
     pub(super) tokens: Arc<Tokens>,
+    pub(super) news: watch::Receiver<News>,
+}
+
+/// What is new: for whoever waits for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Of the last entry of the audit log that this run has kept; 0 for none yet.
+    pub sequence: u64,
+    /// Of the published world.
+    pub generation: u64,
 }
 
 /// The other ends of a [`Handle`]: what the single writer holds, and tests that stand in for it.
@@ -73,6 +83,8 @@ pub struct Ends {
     pub world: Arc<Published>,
     /// The tokens; the writer alone changes the set.
     pub tokens: Arc<Tokens>,
+    /// Where news are told.
+    pub news: watch::Sender<News>,
 }
 
 /// A handle and its other ends: no checks, `world`.
@@ -80,8 +92,9 @@ pub fn channel(world: Arc<Published>) -> (Handle, Ends) {
     let (sender, events) = mpsc::channel(EVENT_QUEUE_LEN);
     let (checks_sender, checks) = watch::channel(Arc::default());
     let tokens = Arc::new(Tokens::default());
-    let handle = Handle { events: sender, checks, world: world.clone(), tokens: tokens.clone() };
-    (handle, Ends { events, checks: checks_sender, world, tokens })
+    let (news_sender, news) = watch::channel(News::default());
+    let handle = Handle { events: sender, checks, world: world.clone(), tokens: tokens.clone(), news };
+    (handle, Ends { events, checks: checks_sender, world, tokens, news: news_sender })
 }
 
 impl Handle {
@@ -150,6 +163,11 @@ impl Handle {
     /// The tokens, to look offered ones up.
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// What is new, to wait for.
+    pub fn news(&self) -> watch::Receiver<News> {
+        self.news.clone()
     }
 
     /// Makes a token; it is in force and on disk when this returns.

@@ -20,6 +20,7 @@ mod maps;
 mod overlays;
 mod reaper;
 mod reload;
+pub mod resources;
 mod safety;
 mod server;
 mod state;

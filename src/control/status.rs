@@ -6,7 +6,7 @@ use super::api::{CheckSpec, CheckTarget, EndpointStatus, PoolStatus, ZoneStatus}
 use super::checks::{Check, Checks};
 use super::state::{ZoneState, health_word};
 use crate::dns::Name;
-use crate::policy::model::{Endpoint, MonitorKind, Target, ZoneModel};
+use crate::policy::model::{Endpoint, Monitor, MonitorKind, Target, ZoneModel};
 use crate::policy::plan::{EndpointView, PoolView};
 
 /// Every zone, in name order.
@@ -103,7 +103,12 @@ pub(super) fn describe(spec: &CheckSpec) -> String {
         CheckTarget::Address(addr) => std::net::SocketAddr::new(*addr, spec.monitor.port).to_string(),
         CheckTarget::Host(host) => format!("{host}:{}", spec.monitor.port),
     };
-    match &spec.monitor.kind {
+    describe_parts(&spec.monitor, &target)
+}
+
+/// The same from a monitor and where it connects to.
+pub(super) fn describe_parts(monitor: &Monitor, target: &str) -> String {
+    match &monitor.kind {
         MonitorKind::Tcp => format!("tcp at {target}"),
         MonitorKind::Http(check) => format!("http://{}{} at {target}", check.host, check.path),
         MonitorKind::Https { check, .. } => format!("https://{}{} at {target}", check.host, check.path),

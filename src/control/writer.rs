@@ -188,6 +188,7 @@ impl Writer {
             ticks: 0,
         };
         start.saved.tokens.into_iter().for_each(|token| writer.ends.tokens.put(token));
+        writer.tell_news();
         writer.checks.restore(start.saved.verdicts, unix_now());
         writer.expire_overlays(unix_now());
         writer.take_build(start.build, None, false, &Who::itself());
@@ -465,6 +466,8 @@ impl Writer {
             zones: self.index.clone(),
         };
         self.reaper.world(self.ends.world.publish(Arc::new(world)));
+        let generation = self.generation;
+        self.ends.news.send_modify(|news| news.generation = generation);
     }
 
     /// What is known at this moment, zone by zone and endpoint by endpoint.

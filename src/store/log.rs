@@ -17,6 +17,7 @@ const SHARES: [(Kind, u64); 3] = [(Kind::Change, 2), (Kind::Refused, 1), (Kind::
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogSize {
     shares: [Share; 3],
+    last: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +32,7 @@ impl LogSize {
     /// A log of at most `limit` octets in all.
     pub(super) fn new(limit: u64) -> LogSize {
         let parts: u64 = SHARES.iter().map(|(_, parts)| parts).sum();
-        LogSize { shares: SHARES.map(|(kind, share)| Share { kind, limit: limit * share / parts, bytes: None, appends: 0 }) }
+        LogSize { shares: SHARES.map(|(kind, share)| Share { kind, limit: limit * share / parts, bytes: None, appends: 0 }), last: 0 }
     }
 
     /// Appends an entry; returns its sequence.
@@ -50,7 +51,13 @@ impl LogSize {
             .execute(params![signed(entry.at), entry.kind.word(), json, entry.action, entry.target, entry.actor, entry.outcome])?;
         share.bytes = Some(held + (entry.kind.word().len() + json.len()) as u64);
         share.appends += 1;
-        Ok(u64::try_from(connection.last_insert_rowid()).unwrap_or(0))
+        self.last = u64::try_from(connection.last_insert_rowid()).unwrap_or(0);
+        Ok(self.last)
+    }
+
+    /// The sequence of the last entry; 0 before the first.
+    pub(super) fn last(&self) -> u64 {
+        self.last
     }
 }
 

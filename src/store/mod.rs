@@ -21,7 +21,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::control::api::Overlay;
 use crate::control::audit::{Entry, Page, Query};
@@ -236,7 +236,7 @@ pub struct Store(Backend);
 #[derive(Clone, Debug)]
 enum Backend {
     /// A file, behind its thread; large texts are in the folder.
-    File(mpsc::Sender<Job>, Arc<Path>),
+    File(mpsc::Sender<Job>, Arc<Path>, watch::Receiver<u64>),
     /// Nothing, and why.
     None(Arc<str>),
 }
@@ -253,9 +253,9 @@ impl Store {
             let named = rows::text_files(&connection).map_err(|error| schema::explain(path, error))?;
             texts::clean(&folder, &named, true);
         }
-        let jobs =
+        let (jobs, kept) =
             thread::start(connection, folder.clone()).map_err(|error| StoreError::Open { path: path.to_owned(), detail: error.to_string() })?;
-        Ok((Store(Backend::File(jobs, folder.into())), saved))
+        Ok((Store(Backend::File(jobs, folder.into(), kept)), saved))
     }
 
     /// A store that keeps nothing and answers every write with [`StoreError::Absent`] and `why`. Reads find nothing.
@@ -277,7 +277,7 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let queued = match &self.0 {
             Backend::None(why) => Err(StoreError::Absent { why: why.to_string() }),
-            Backend::File(jobs, _) => Ok((jobs.clone(), jobs.try_send(Job::Change { writes, entries, reply }))),
+            Backend::File(jobs, ..) => Ok((jobs.clone(), jobs.try_send(Job::Change { writes, entries, reply }))),
         };
         async move {
             let (jobs, sent) = queued?;
@@ -288,6 +288,14 @@ impl Store {
                 Err(mpsc::error::TrySendError::Closed(_)) => return Err(StoreError::Closed),
             }
             answer.await.unwrap_or(Err(StoreError::Closed))
+        }
+    }
+
+    /// The sequence of the last entry of the audit log that is on disk since the start, to wait for more; `None` without a store.
+    pub fn kept(&self) -> Option<watch::Receiver<u64>> {
+        match &self.0 {
+            Backend::File(_, _, kept) => Some(kept.clone()),
+            Backend::None(_) => None,
         }
     }
 
@@ -325,7 +333,7 @@ impl Store {
 
     /// Keeps the files of zones as their last good versions, in place of those before; the result of each. Files that changed meanwhile are not kept.
     pub async fn keep_zones(&self, zones: Vec<ZoneFiles>) -> Vec<Result<(), StoreError>> {
-        let Backend::File(_, folder) = &self.0 else { return Vec::new() };
+        let Backend::File(_, folder, _) = &self.0 else { return Vec::new() };
         let folder = folder.clone();
         let gather = move || -> Vec<_> { zones.into_iter().map(|zone| (texts::gather(&folder, &zone), zone)).collect() };
         let gathered = tokio::task::spawn_blocking(gather).await.unwrap_or_default();
@@ -346,7 +354,7 @@ impl Store {
 
     /// The texts of a zone's last good version.
     pub async fn zone_version(&self, zone: &str) -> Result<Option<BTreeMap<PathBuf, Vec<u8>>>, StoreError> {
-        let Backend::File(_, folder) = &self.0 else { return Ok(None) };
+        let Backend::File(_, folder, _) = &self.0 else { return Ok(None) };
         let (name, folder) = (zone.to_owned(), folder.clone());
         let Some(texts) = self.run(|reply| Job::ZoneVersion(name, reply)).await? else { return Ok(None) };
         let read = move || texts.into_iter().map(|(path, text)| Some((path, texts::read(&folder, text)?))).collect();
@@ -368,7 +376,7 @@ impl Store {
     /// Finishes what is queued and closes the file; later calls fail with [`StoreError::Closed`].
     pub async fn close(&self) {
         let (reply, done) = oneshot::channel();
-        if let Backend::File(jobs, _) = &self.0
+        if let Backend::File(jobs, ..) = &self.0
             && jobs.send(Job::Close(reply)).await.is_ok()
         {
             let _ = done.await;
@@ -378,7 +386,7 @@ impl Store {
     async fn run<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
         match &self.0 {
             Backend::None(why) => Err(StoreError::Absent { why: why.to_string() }),
-            Backend::File(jobs, _) => {
+            Backend::File(jobs, ..) => {
                 let (reply, answer) = oneshot::channel();
                 jobs.send(job(reply)).await.map_err(|_| StoreError::Closed)?;
                 answer.await.unwrap_or(Err(StoreError::Closed))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::log::{self, LogSize};
 use super::texts::{self, Text};
@@ -32,13 +32,14 @@ pub(super) enum Job {
 type Pending = Box<dyn FnOnce(Option<&StoreError>)>;
 
 /// Starts the thread; it ends when every handle is gone, or with [`Job::Close`]. Large texts are in `folder`.
-pub(super) fn start(connection: Connection, folder: PathBuf) -> std::io::Result<mpsc::Sender<Job>> {
+pub(super) fn start(connection: Connection, folder: PathBuf) -> std::io::Result<(mpsc::Sender<Job>, watch::Receiver<u64>)> {
     let (sender, queue) = mpsc::channel(QUEUE_LEN);
-    std::thread::Builder::new().name("store".into()).spawn(move || work(connection, &folder, queue))?;
-    Ok(sender)
+    let (told, kept) = watch::channel(0);
+    std::thread::Builder::new().name("store".into()).spawn(move || work(connection, &folder, queue, &told))?;
+    Ok((sender, kept))
 }
 
-fn work(connection: Connection, folder: &Path, mut queue: mpsc::Receiver<Job>) {
+fn work(connection: Connection, folder: &Path, mut queue: mpsc::Receiver<Job>, told: &watch::Sender<u64>) {
     let mut log = LogSize::new(MAX_EVENT_LOG_BYTES);
     let mut batch = Vec::new();
     loop {
@@ -49,6 +50,7 @@ fn work(connection: Connection, folder: &Path, mut queue: mpsc::Receiver<Job>) {
         let last = close.map(|at| batch.split_off(at));
         if !batch.is_empty() {
             run_batch(&connection, folder, &mut log, std::mem::take(&mut batch));
+            told.send_if_modified(|last| std::mem::replace(last, log.last()) != log.last());
         }
         if let Some(mut rest) = last {
             queue.close();

@@ -30,6 +30,7 @@ mod readme;
 mod reload;
 mod reload_named;
 mod resolve;
+mod resources;
 mod rest;
 mod rfc_edns;
 mod rfc_lookup;

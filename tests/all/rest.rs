@@ -28,8 +28,16 @@ impl Rest {
 
     /// One call: status and JSON.
     pub fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        self.send(method, path, body, None)
+    }
+
+    /// The same with one more header.
+    pub fn send(&self, method: Method, path: &str, body: Option<Value>, header: Option<(&str, &str)>) -> (u16, Value) {
         self.runtime.block_on(async {
             let mut request = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
+            if let Some((name, value)) = header {
+                request = request.header(name, value);
+            }
             if let Some(body) = body {
                 request = request.json(&body);
             }
@@ -37,6 +45,13 @@ impl Rest {
             let status = response.status().as_u16();
             (status, serde_json::from_slice(&response.bytes().await.expect("a body")).unwrap_or(Value::Null))
         })
+    }
+
+    /// The ETag of what is there.
+    pub fn tag(&self, path: &str) -> String {
+        let response = self.client.get(format!("{}{path}", self.base)).bearer_auth(&self.token).send();
+        let response = self.runtime.block_on(response).expect("a reply");
+        response.headers()["etag"].to_str().expect("a tag").to_owned()
     }
 
     pub fn get(&self, path: &str) -> Value {

@@ -1,0 +1,171 @@
+//! `GET /v1/events`: changes, refusals, health transitions and generations as they come, as server-sent events.
+//!
+//! A stream reads the audit log behind a cursor and waits for news when it has caught up. So nothing is held in memory for a slow reader, and
+//! one that comes back says where it was (`Last-Event-ID`) and misses nothing that the log still has.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, Query, State};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::body::Frame;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::routes::{App, read_query};
+use super::{Problem, Shared};
+use crate::control::Who;
+use crate::control::audit::{self, Kind};
+
+/// Streams at once; each holds a connection and a small task.
+pub(super) const MAX_STREAMS: usize = 64;
+/// A line of nothing after so much silence, so that whoever is in between keeps the connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A reader that takes nothing for so long is let go; it can come back to where it was.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A stream ends in order so long before its connection would be cut.
+const BEFORE_CUT: Duration = Duration::from_secs(10);
+/// Entries read at once.
+const PAGE: usize = 100;
+/// Chunks under way to a reader.
+const UNDER_WAY: usize = 16;
+
+/// The path.
+pub(super) fn router() -> Router<Arc<Shared>> {
+    Router::new().route("/v1/events", get(events))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct EventsQuery {
+    kind: Option<Kind>,
+    target: Option<String>,
+    after: Option<u64>,
+}
+
+async fn events(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let query = read_query(query)?;
+    let last = match headers.get("last-event-id") {
+        None => query.after,
+        Some(value) => match value.to_str().ok().and_then(|text| text.trim().parse().ok()) {
+            Some(id) => Some(id),
+            None => return Err(Problem::bad_request("bad-header", "Last-Event-ID: expected the id of an event").field("Last-Event-ID")),
+        },
+    };
+    let Ok(permit) = shared.streams.clone().try_acquire_owned() else { return Err(Problem::too_many(KEEP_ALIVE)) };
+    let (sender, receiver) = mpsc::channel(UNDER_WAY);
+    let filter = audit::Query {
+        kind: query.kind,
+        target: query.target.as_deref().map(audit::plain_target),
+        zones: who.zones,
+        oldest_first: true,
+        limit: PAGE,
+        ..audit::Query::default()
+    };
+    let age = shared.limits.connection.saturating_sub(BEFORE_CUT);
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(age, Stream { shared, filter, sender }.run(last, permit)).await;
+    });
+    Ok(([(CONTENT_TYPE, "text/event-stream")], Body::new(Chunks(receiver))).into_response())
+}
+
+struct Stream {
+    shared: Arc<Shared>,
+    filter: audit::Query,
+    sender: mpsc::Sender<Bytes>,
+}
+
+impl Stream {
+    /// Until the reader is gone or too slow. `None` then.
+    async fn run(self, last: Option<u64>, _permit: OwnedSemaphorePermit) -> Option<()> {
+        let mut news = self.shared.handle.news();
+        self.send("retry: 1000\n\n".into()).await?;
+        let mut cursor = self.begin(last).await?;
+        let mut generation = 0;
+        loop {
+            let now = *news.borrow_and_update();
+            if now.generation != generation {
+                generation = now.generation;
+                self.send(event(None, "generation", &json!({ "generation": generation }))).await?;
+            }
+            loop {
+                let page = self.shared.handle.audit(audit::Query { cursor: Some(cursor), ..self.filter.clone() }).await.unwrap_or_default();
+                for entry in &page.entries {
+                    cursor = entry.sequence;
+                    self.send(event(Some(cursor), entry.kind.word(), entry)).await?;
+                }
+                if page.next.is_none() {
+                    break;
+                }
+            }
+            // Everything up to there was looked at, whatever the filter says.
+            cursor = cursor.max(now.sequence);
+            tokio::select! {
+                changed = news.changed() => changed.ok()?,
+                () = self.sender.closed() => return None,
+                () = tokio::time::sleep(KEEP_ALIVE) => self.send(": nothing new\n\n".into()).await?,
+            }
+        }
+    }
+
+    /// Where to begin: behind what the reader has seen, or now. What the log no longer has is said.
+    async fn begin(&self, last: Option<u64>) -> Option<u64> {
+        let one = |oldest_first| audit::Query { oldest_first, limit: 1, ..audit::Query::default() };
+        let sequence = |page: Option<audit::Page>| page.and_then(|page| page.entries.first().map(|entry| entry.sequence)).unwrap_or(0);
+        let page = match self.shared.handle.audit(one(last.is_some())).await {
+            Ok(page) => page,
+            Err(_) => {
+                self.send(": the audit log cannot be read: generations only\n\n".into()).await?;
+                return Some(0);
+            }
+        };
+        let found = sequence(Some(page));
+        let Some(last) = last else { return Some(found) };
+        if found > last.saturating_add(1) {
+            self.send(event(None, "gap", &json!({ "after": last, "oldest": found }))).await?;
+        }
+        Some(last)
+    }
+
+    async fn send(&self, chunk: Bytes) -> Option<()> {
+        match tokio::time::timeout(PATIENCE, self.sender.send(chunk)).await {
+            Ok(sent) => sent.ok(),
+            Err(_) => {
+                tracing::warn!("admin: a reader of events took nothing for {} s and is let go", PATIENCE.as_secs());
+                None
+            }
+        }
+    }
+}
+
+/// One event in the format of HTML §9.2.6; JSON on one line.
+fn event(id: Option<u64>, name: &str, data: &impl serde::Serialize) -> Bytes {
+    let id = id.map_or(String::new(), |id| format!("id: {id}\n"));
+    format!("{id}event: {name}\ndata: {}\n\n", serde_json::to_string(data).unwrap_or_default()).into()
+}
+
+/// A body that is sent as it comes.
+struct Chunks(mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for Chunks {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.poll_recv(context).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
+}

@@ -1,0 +1,157 @@
+//! `Idempotency-Key`: a change that is sent twice is made once, and the second reply is the first.
+//!
+//! ```text
+//! key of this token     body        reply
+//! not seen              any         made; the reply is kept
+//! seen                  the same    the kept reply, marked Idempotent-Replayed: true
+//! seen, under way       the same    409, in-progress
+//! seen                  another     422, invalid: a key is for one request
+//! ```
+//!
+//! Replies are kept in memory for a day: a restart forgets them. Replies that a retry may change (429, 5xx) are not kept.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::routes::body;
+use super::{Problem, Shared};
+use crate::control::Who;
+
+/// The header.
+const KEY: &str = "idempotency-key";
+/// Characters of a key.
+const MAX_KEY_LEN: usize = 200;
+/// Keys at once; the oldest go first.
+const MAX_KEYS: usize = 1000;
+/// How long a key is remembered.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// Longer replies are not kept; none of those to changes comes near, but reports of reloads of very many zones.
+const MAX_REPLY_LEN: usize = 256 * 1024;
+
+type Id = (String, String);
+
+/// What was asked under each key, and what the reply was.
+#[derive(Default)]
+pub(super) struct Kept(Mutex<HashMap<Id, Slot>>);
+
+struct Slot {
+    at: Instant,
+    asked: Vec<u8>,
+    reply: Option<Reply>,
+}
+
+#[derive(Clone)]
+struct Reply {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.body).into_response();
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}
+
+/// A key that is being used; gives it free unless the reply is kept.
+struct Claim {
+    shared: Arc<Shared>,
+    id: Id,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut kept = self.shared.idempotent.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.get(&self.id).is_some_and(|slot| slot.reply.is_none()) {
+            kept.remove(&self.id);
+        }
+    }
+}
+
+impl Kept {
+    /// Claims a key; `Some` reply if it cannot be had.
+    fn claim(&self, id: &Id, asked: Vec<u8>, now: Instant) -> Option<Response> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, slot| now.saturating_duration_since(slot.at) < REMEMBERED);
+        if let Some(slot) = kept.get(id) {
+            return Some(match &slot.reply {
+                _ if slot.asked != asked => {
+                    Problem::invalid("Idempotency-Key", "found a key that was used for another request, expected a new one".into()).into_response()
+                }
+                None => Problem::in_progress().into_response(),
+                Some(reply) => {
+                    let mut response = reply.clone().into_response();
+                    response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+                    response
+                }
+            });
+        }
+        if kept.len() >= MAX_KEYS
+            && let Some(oldest) = kept.iter().filter(|(_, slot)| slot.reply.is_some()).min_by_key(|(_, slot)| slot.at).map(|(id, _)| id.clone())
+        {
+            kept.remove(&oldest);
+        }
+        kept.insert(id.clone(), Slot { at: now, asked, reply: None });
+        None
+    }
+
+    fn keep(&self, id: &Id, reply: Reply) {
+        if let Some(slot) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(id) {
+            slot.reply = Some(reply);
+        }
+    }
+}
+
+/// Runs behind the guard: whoever asks is known.
+pub(super) async fn once(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let changes = matches!(*request.method(), Method::POST | Method::PATCH | Method::DELETE | Method::PUT);
+    let Some(key) = request.headers().get(KEY).filter(|_| changes).cloned() else { return next.run(request).await };
+    let key = match key.to_str() {
+        Ok(key) if (1..=MAX_KEY_LEN).contains(&key.len()) => key.to_owned(),
+        _ => {
+            let detail = format!("Idempotency-Key: expected 1 to {MAX_KEY_LEN} visible ASCII characters");
+            return Problem::bad_request("bad-header", detail).field("Idempotency-Key").into_response();
+        }
+    };
+    let token = request.extensions().get::<Who>().map_or(String::new(), |who| who.token.clone());
+    let (mut parts, content) = request.into_parts();
+    let read = Request::from_parts(parts.clone(), content);
+    let content = match body(&shared, read).await {
+        Ok((_, content)) => content,
+        Err(problem) => return problem.into_response(),
+    };
+    parts.headers.remove(KEY);
+    let mut asked = ring::digest::Context::new(&ring::digest::SHA256);
+    asked.update(format!("{} {}\n", parts.method, parts.uri).as_bytes());
+    asked.update(&content);
+    let id = (token, key);
+    if let Some(reply) = shared.idempotent.claim(&id, asked.finish().as_ref().to_vec(), Instant::now()) {
+        return reply;
+    }
+    let claim = Claim { shared: shared.clone(), id };
+    let response = next.run(Request::from_parts(parts, Body::from(content))).await;
+    let status = response.status();
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        return response;
+    }
+    let (head, content) = response.into_parts();
+    match to_bytes(content, MAX_REPLY_LEN).await {
+        Ok(content) => {
+            let header = |name: HeaderName| head.headers.get(&name).cloned().map(|value| (name, value));
+            let headers = [CONTENT_TYPE, LOCATION].into_iter().filter_map(header).collect();
+            shared.idempotent.keep(&claim.id, Reply { status, headers, body: content.clone() });
+            Response::from_parts(head, Body::from(content))
+        }
+        Err(_) => Problem::internal("the change was made, but its reply is too long for a request with an Idempotency-Key").into_response(),
+    }
+}

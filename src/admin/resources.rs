@@ -1,0 +1,494 @@
+//! What is served, thing by thing: lists with filters and pages, single things with an ETag, and `PATCH`, which lays an overlay.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, Path, Query, Request, State};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::guard::Attempt;
+use super::routes::{App, AppliedBody, json as read_json, read_query, visible};
+use super::{Problem, Shared};
+use crate::control::api::{Forced, NewOverlay, Setting, Who};
+use crate::control::audit;
+use crate::control::resources::{Snapshot, records, steered};
+
+/// Most items of one page.
+const MAX_PAGE: usize = 1000;
+/// Items of a page when nothing is said.
+const DEFAULT_PAGE: usize = 100;
+/// Health transitions that are told with an endpoint.
+const HISTORY: usize = 100;
+
+/// The paths.
+pub(super) fn router() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/v1/zones", get(zones))
+        .route("/v1/zones/{zone}", get(zone))
+        .route("/v1/zones/{zone}/records", get(record_list))
+        .route("/v1/zones/{zone}/records/{name}/{type}", get(record).patch(patch_record))
+        .route("/v1/zones/{zone}/names", get(name_list))
+        .route("/v1/zones/{zone}/names/{name}", get(name).patch(patch_name))
+        .route("/v1/policies", get(policy_list))
+        .route("/v1/policies/{zone}/{policy}", get(policy))
+        .route("/v1/policies/{zone}/{policy}/children/{child}", patch(patch_child))
+        .route("/v1/pools", get(pool_list))
+        .route("/v1/pools/{zone}/{pool}", get(pool).patch(patch_pool))
+        .route("/v1/endpoints", get(endpoint_list))
+        .route("/v1/endpoints/{zone}/{pool}/{endpoint}", get(endpoint).patch(patch_endpoint))
+        .route("/v1/regions", get(region_list))
+        .route("/v1/regions/{region}", get(region).patch(patch_region))
+        .route("/v1/monitors", get(monitor_list))
+        .route("/v1/health/{zone}/{pool}/{endpoint}", get(health))
+}
+
+/// What all lists take. Filters that a list does not know are errors.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ListQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+    zone: Option<String>,
+    pool: Option<String>,
+    region: Option<String>,
+    state: Option<String>,
+    health: Option<String>,
+    kind: Option<String>,
+    name: Option<String>,
+    #[serde(rename = "type")]
+    rtype: Option<String>,
+    usable: Option<bool>,
+    forced: Option<Forced>,
+}
+
+impl ListQuery {
+    /// Fails if a filter is set that is none of `known`.
+    fn only(&self, known: &[&str]) -> Result<(), Problem> {
+        let set = [
+            ("zone", self.zone.is_some()),
+            ("pool", self.pool.is_some()),
+            ("region", self.region.is_some()),
+            ("state", self.state.is_some()),
+            ("health", self.health.is_some()),
+            ("kind", self.kind.is_some()),
+            ("name", self.name.is_some()),
+            ("type", self.rtype.is_some()),
+            ("usable", self.usable.is_some()),
+            ("forced", self.forced.is_some()),
+        ];
+        match set.iter().find(|(name, is_set)| *is_set && !known.contains(name)) {
+            Some((name, _)) => Err(Problem::invalid(
+                name,
+                format!("this list takes {}, limit and cursor", if known.is_empty() { "no filter".into() } else { known.join(", ") }),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// One page of items in the order of their ids, as `{ name: […], "next": … }`.
+    fn page<T: Serialize>(&self, name: &str, items: &BTreeMap<String, T>, headers: &HeaderMap) -> Result<Response, Problem> {
+        let limit = self.limit.unwrap_or(DEFAULT_PAGE);
+        if !(1..=MAX_PAGE).contains(&limit) {
+            return Err(Problem::invalid("limit", format!("found {limit}, expected 1 to {MAX_PAGE}")));
+        }
+        let after = self.cursor.as_deref().unwrap_or("");
+        let mut rest = items.iter().filter(|(id, _)| after.is_empty() || id.as_str() > after);
+        let page: Vec<(&String, &T)> = rest.by_ref().take(limit).collect();
+        let mut body = json!({ name: page.iter().map(|(_, item)| item).collect::<Vec<_>>() });
+        if rest.next().is_some() {
+            body["next"] = page.last().map_or(Value::Null, |(id, _)| (*id).clone().into());
+        }
+        Ok(with_etag(&body, headers))
+    }
+}
+
+/// True when there is no filter or it is `value`.
+fn is(filter: Option<&str>, value: &str) -> bool {
+    filter.is_none_or(|filter| filter == value)
+}
+
+/// True when there is no zone to look for or `id` is in it.
+fn in_zone(filter: Option<&str>, id: &str) -> bool {
+    filter.is_none_or(|zone| id.split_once('/').is_some_and(|(found, _)| found.eq_ignore_ascii_case(zone.strip_suffix('.').unwrap_or(zone))))
+}
+
+type ListParts = Result<Query<ListQuery>, QueryRejection>;
+
+/// The JSON with its ETag: 64 bits of SHA-256, so that equal things have equal tags on every server. 304 to whoever has it.
+fn with_etag(body: &impl Serialize, headers: &HeaderMap) -> Response {
+    let text = serde_json::to_vec(body).unwrap_or_default();
+    let tag = tag_of(&text);
+    if headers.get(IF_NONE_MATCH).is_some_and(|wanted| names(wanted, &tag)) {
+        return (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response();
+    }
+    ([(ETAG, tag), (CONTENT_TYPE, "application/json".into())], text).into_response()
+}
+
+fn tag_of(text: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text);
+    format!("\"{}\"", data_encoding::HEXLOWER.encode(&digest.as_ref()[..8]))
+}
+
+/// `*`, or a list with the tag in it; weak marks do not matter (RFC 9110 §13.1.2 compares weakly; for §13.1.1 we never send weak ones).
+fn names(header: &HeaderValue, tag: &str) -> bool {
+    let Ok(text) = header.to_str() else { return false };
+    text.trim() == "*" || text.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
+}
+
+async fn zones(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
+    let query = read_query(query)?;
+    query.only(&["state", "name"])?;
+    let status = visible(&shared, &who).await;
+    let zones = status.zones.into_iter().filter(|zone| is(query.state.as_deref(), &zone.state));
+    let zones = zones.filter(|zone| query.name.as_deref().is_none_or(|name| zone.name.contains(name)));
+    query.page("zones", &zones.map(|zone| (zone.name.trim_end_matches('.').to_owned(), zone)).collect(), &headers)
+}
+
+async fn zone(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, Path(name): Path<String>) -> Result<Response, Problem> {
+    let status = visible(&shared, &who).await;
+    let wanted = audit::plain_target(&name);
+    let found = status.zones.iter().find(|zone| zone.name.trim_end_matches('.') == wanted.as_str());
+    let known = || status.zones.iter().map(|zone| zone.name.trim_end_matches('.').to_owned()).collect();
+    found.map(|zone| with_etag(zone, &headers)).ok_or_else(|| missing("zone", &name, known()))
+}
+
+async fn record_list(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    Path(zone): Path<String>,
+    query: ListParts,
+) -> Result<Response, Problem> {
+    let query = read_query(query)?;
+    query.only(&["name", "type"])?;
+    let snapshot = shared.handle.snapshot(who);
+    let zone = snapshot.zone(&zone).ok_or_else(|| missing("zone", &zone, snapshot.names()))?;
+    let found = records(zone, |name, rtype| {
+        is(query.name.as_deref(), name) && query.rtype.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(&rtype.to_string()))
+    });
+    query.page("records", &found, &headers)
+}
+
+async fn name_list(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    Path(zone): Path<String>,
+    query: ListParts,
+) -> Result<Response, Problem> {
+    let query = read_query(query)?;
+    query.only(&[])?;
+    let snapshot = shared.handle.snapshot(who);
+    let zone = snapshot.zone(&zone).ok_or_else(|| missing("zone", &zone, snapshot.names()))?;
+    query.page("names", &steered(zone), &headers)
+}
+
+async fn policy_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
+    let query = read_query(query)?;
+    query.only(&["zone", "kind"])?;
+    let mut found = shared.handle.snapshot(who).policies();
+    found.retain(|id, policy| in_zone(query.zone.as_deref(), id) && is(query.kind.as_deref(), policy.kind));
+    query.page("policies", &found, &headers)
+}
+
+async fn pool_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
+    let query = read_query(query)?;
+    query.only(&["zone", "region", "health"])?;
+    let region = |found: Option<&str>| query.region.as_deref().is_none_or(|region| found == Some(region));
+    let mut found = shared.handle.snapshot(who).pools(|pool| in_zone(query.zone.as_deref(), &pool.id) && region(pool.region.as_deref()));
+    found.retain(|_, pool| is(query.health.as_deref(), pool.health));
+    query.page("pools", &found, &headers)
+}
+
+async fn endpoint_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
+    let query = read_query(query)?;
+    query.only(&["zone", "pool", "region", "state", "usable", "forced"])?;
+    let region = |found: Option<&str>| query.region.as_deref().is_none_or(|region| found == Some(region));
+    let mut found = shared
+        .handle
+        .snapshot(who)
+        .endpoints(|pool, _| in_zone(query.zone.as_deref(), &pool.id) && is(query.pool.as_deref(), &pool.id) && region(pool.region.as_deref()));
+    found.retain(|_, endpoint| {
+        is(query.state.as_deref(), endpoint.state)
+            && query.usable.is_none_or(|usable| usable == endpoint.usable)
+            && query.forced.is_none_or(|forced| Some(forced) == endpoint.forced)
+    });
+    query.page("endpoints", &found, &headers)
+}
+
+async fn region_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
+    let query = read_query(query)?;
+    query.only(&[])?;
+    query.page("regions", &shared.handle.snapshot(who).regions(), &headers)
+}
+
+async fn monitor_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
+    let query = read_query(query)?;
+    query.only(&["zone", "kind"])?;
+    let mut found = shared.handle.snapshot(who).monitors();
+    found.retain(|id, monitor| in_zone(query.zone.as_deref(), id) && is(query.kind.as_deref(), monitor.kind));
+    query.page("monitors", &found, &headers)
+}
+
+/// One thing that can be read and perhaps changed, by what its path says.
+enum Thing {
+    Record(String, String, String),
+    Name(String, String),
+    Policy(String, String),
+    Pool(String, String),
+    Endpoint(String, String, String),
+    Region(String),
+}
+
+impl Thing {
+    /// As it is now.
+    fn read(&self, snapshot: &Snapshot) -> Result<Value, Problem> {
+        match self {
+            Thing::Record(zone, name, rtype) => {
+                let found = snapshot.zone(zone).ok_or_else(|| missing("zone", zone, snapshot.names()))?;
+                let mut sets = records(found, |other, of| other.eq_ignore_ascii_case(name) && of.to_string().eq_ignore_ascii_case(rtype));
+                sets.pop_first().map(|(_, set)| json!(set)).ok_or_else(|| missing("record", &format!("{zone}/{name}/{rtype}"), Vec::new()))
+            }
+            Thing::Name(zone, name) => {
+                let found = snapshot.zone(zone).ok_or_else(|| missing("zone", zone, snapshot.names()))?;
+                pick("steered name", &format!("{}/{}", audit::plain_target(zone), name.to_ascii_lowercase()), &steered(found))
+            }
+            Thing::Policy(zone, policy) => pick("policy", &format!("{}/policy:{policy}", audit::plain_target(zone)), &snapshot.policies()),
+            Thing::Pool(zone, pool) => pick("pool", &format!("{}/{pool}", audit::plain_target(zone)), &snapshot.pools(|_| true)),
+            Thing::Endpoint(zone, pool, endpoint) => {
+                let id = format!("{}/{pool}/{endpoint}", audit::plain_target(zone));
+                pick("endpoint", &id, &snapshot.endpoints(|_, endpoint| *endpoint.id == *id))
+            }
+            Thing::Region(region) => pick("region", &format!("region:{region}"), &snapshot.regions()),
+        }
+    }
+}
+
+fn pick<T: Serialize>(what: &str, id: &str, all: &BTreeMap<String, T>) -> Result<Value, Problem> {
+    all.get(id).map(|found| json!(found)).ok_or_else(|| missing(what, id, all.keys().cloned().collect()))
+}
+
+fn missing(what: &str, name: &str, known: Vec<String>) -> Problem {
+    let near = crate::config::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+    Problem::not_found(&format!("{what} {name}"), near.into_iter().collect())
+}
+
+fn show(shared: &Shared, who: Who, headers: &HeaderMap, thing: &Thing) -> Result<Response, Problem> {
+    Ok(with_etag(&thing.read(&shared.handle.snapshot(who))?, headers))
+}
+
+async fn record(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    Path((zone, name, rtype)): Path<(String, String, String)>,
+) -> Result<Response, Problem> {
+    show(&shared, who, &headers, &Thing::Record(zone, name, rtype))
+}
+
+async fn name(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    Path((zone, name)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    show(&shared, who, &headers, &Thing::Name(zone, name))
+}
+
+async fn policy(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    Path((zone, policy)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    show(&shared, who, &headers, &Thing::Policy(zone, policy))
+}
+
+async fn pool(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    Path((zone, pool)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    show(&shared, who, &headers, &Thing::Pool(zone, pool))
+}
+
+async fn endpoint(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    Path((zone, pool, endpoint)): Path<(String, String, String)>,
+) -> Result<Response, Problem> {
+    show(&shared, who, &headers, &Thing::Endpoint(zone, pool, endpoint))
+}
+
+async fn region(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, Path(region): Path<String>) -> Result<Response, Problem> {
+    show(&shared, who, &headers, &Thing::Region(region))
+}
+
+/// An endpoint with all that its checks say, and what they said before: transitions that the audit log keeps, newest first.
+async fn health(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    Path((zone, pool, endpoint)): Path<(String, String, String)>,
+) -> Result<Json<Value>, Problem> {
+    let id = format!("{}/{pool}/{endpoint}", audit::plain_target(&zone));
+    let snapshot = shared.handle.snapshot(who.clone());
+    let known = || snapshot.endpoints(|_, _| true).into_keys().collect();
+    let checks = snapshot.checks_of(&id).ok_or_else(|| missing("endpoint", &id, known()))?;
+    let status = visible(&shared, &who).await;
+    let now = status.pools.into_iter().flat_map(|pool| pool.endpoints).find(|endpoint| endpoint.id == id);
+    let mut history = Vec::new();
+    for check in &checks {
+        let query = audit::Query { target: Some(check.clone()), kind: Some(audit::Kind::Health), limit: HISTORY, ..audit::Query::default() };
+        history.extend(shared.handle.audit(query).await?.entries);
+    }
+    history.sort_by_key(|entry| std::cmp::Reverse(entry.sequence));
+    history.truncate(HISTORY);
+    let step = |entry: audit::Entry| json!({ "at": entry.at, "check": entry.target, "from": entry.before, "to": entry.after, "why": entry.detail });
+    Ok(Json(json!({ "endpoint": now, "checks": checks, "history": history.into_iter().map(step).collect::<Vec<_>>() })))
+}
+
+/// Body of a `PATCH`: exactly one of the three, and why.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Patch {
+    weight: Option<u16>,
+    ttl: Option<u32>,
+    state: Option<Forced>,
+    reason: String,
+    expires: Option<String>,
+    #[serde(default)]
+    break_glass: bool,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Lays the overlay that a `PATCH` means. With `If-Match`, only if the thing is as it was read; the writer looks once more at what is changed.
+async fn change(
+    shared: &Shared,
+    who: Who,
+    attempt: &Attempt,
+    thing: &Thing,
+    target: String,
+    allowed: &str,
+    request: Request,
+) -> Result<Response, Problem> {
+    let wanted = request.headers().get(IF_MATCH).cloned();
+    let body: Patch = read_json(shared, request).await?;
+    attempt.of(&target, Some(&body.reason));
+    let set = match (body.weight, body.ttl, body.state) {
+        (Some(weight), None, None) => ("weight", Setting::Weight(weight)),
+        (None, Some(ttl), None) => ("ttl", Setting::Ttl(ttl)),
+        (None, None, Some(state)) => ("state", Setting::State(state)),
+        _ => return Err(Problem::invalid("", format!("expected exactly one of weight, ttl and state; this takes {allowed}"))),
+    };
+    if !allowed.split(" or ").any(|allowed| allowed == set.0) {
+        return Err(Problem::invalid(set.0, format!("found {}, expected {allowed}", set.0)));
+    }
+    let mut seen = None;
+    if let Some(wanted) = wanted {
+        let now = thing.read(&shared.handle.snapshot(who.clone()))?;
+        let tag = tag_of(&serde_json::to_vec(&now).unwrap_or_default());
+        if !names(&wanted, &tag) {
+            return Err(Problem::precondition(format!("If-Match: found {wanted:?}, expected {tag}")));
+        }
+        seen = (wanted != "*").then(|| seen_setting(thing, &now, &target, set.0)).flatten();
+    }
+    let new =
+        NewOverlay { target, set: set.1, reason: body.reason, expires: body.expires, break_glass: body.break_glass, dry_run: body.dry_run, seen };
+    if new.dry_run {
+        return Ok(Json(shared.handle.foresee(new, who).await?).into_response());
+    }
+    let body = AppliedBody::from(shared.handle.overlay(new, who).await?);
+    let location = [(LOCATION, format!("/v1/overlays/{}", body.id))];
+    Ok((location, Json(body)).into_response())
+}
+
+/// The setting that is about to change, as it was read; nothing where what was read does not tell it (the state is forced at several levels).
+fn seen_setting(thing: &Thing, now: &Value, target: &str, member: &str) -> Option<Value> {
+    match (thing, member) {
+        (Thing::Policy(..), _) => {
+            let name = target.rsplit('/').next()?;
+            let child = now["children"].as_array()?.iter().find(|child| child["name"] == name)?;
+            Some(json!({ "weight": child["weight"] }))
+        }
+        (_, "weight") => Some(json!({ "weight": now["weight"] })),
+        (Thing::Name(..), "ttl") => Some(json!({ "ttl": now["ttl"]["max"] })),
+        (_, "ttl") => Some(json!({ "ttl": now["ttl"] })),
+        _ => None,
+    }
+}
+
+async fn patch_record(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    Extension(attempt): Extension<Attempt>,
+    Path((zone, name, rtype)): Path<(String, String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let target = format!("{zone}/{name}/{rtype}");
+    change(&shared, who, &attempt, &Thing::Record(zone, name, rtype), target, "ttl", request).await
+}
+
+async fn patch_name(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    Extension(attempt): Extension<Attempt>,
+    Path((zone, name)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let target = format!("{zone}/{name}");
+    change(&shared, who, &attempt, &Thing::Name(zone, name), target, "ttl", request).await
+}
+
+async fn patch_child(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    Extension(attempt): Extension<Attempt>,
+    Path((zone, policy, child)): Path<(String, String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let target = format!("{}/policy:{policy}/{child}", audit::plain_target(&zone));
+    change(&shared, who, &attempt, &Thing::Policy(zone, policy), target, "weight", request).await
+}
+
+async fn patch_pool(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    Extension(attempt): Extension<Attempt>,
+    Path((zone, pool)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let target = format!("{}/{pool}", audit::plain_target(&zone));
+    change(&shared, who, &attempt, &Thing::Pool(zone, pool), target, "state", request).await
+}
+
+async fn patch_endpoint(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    Extension(attempt): Extension<Attempt>,
+    Path((zone, pool, endpoint)): Path<(String, String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let target = format!("{}/{pool}/{endpoint}", audit::plain_target(&zone));
+    change(&shared, who, &attempt, &Thing::Endpoint(zone, pool, endpoint), target, "weight or state", request).await
+}
+
+async fn patch_region(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    Extension(attempt): Extension<Attempt>,
+    Path(region): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let target = format!("region:{region}");
+    change(&shared, who, &attempt, &Thing::Region(region), target, "state", request).await
+}

@@ -1,0 +1,448 @@
+//! What is served, thing by thing, read from the published world: names, policies, pools, endpoints, regions, monitors. Nothing here asks the
+//! writer, so reading costs changes nothing.
+//!
+//! Ids are those that overlays take as targets, so that what is read can be changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::api::Forced;
+use super::overlays::zone_text;
+use super::status::describe_parts;
+use super::{Handle, Who};
+use crate::config::duration_words;
+use crate::dns::RecordType;
+use crate::policy::model::{Child, Endpoint, Failback, Location, Monitor, MonitorKind, Policy, PolicyIx, PolicyKind, Pool, Target, WeightedMode};
+use crate::world::ZoneWorld;
+use crate::zone::rdata;
+
+/// A set of records of one name and type.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RecordSet {
+    /// `zone/name/TYPE`.
+    pub id: String,
+    /// Absolute.
+    pub name: String,
+    /// Mnemonic, or `TYPE65280`.
+    #[serde(rename = "type")]
+    pub rtype: String,
+    /// In effect, seconds.
+    pub ttl: u32,
+    /// The files', seconds.
+    pub file_ttl: u32,
+    /// Presentation format.
+    pub data: Vec<String>,
+}
+
+/// Bounds of a TTL, seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Ttls {
+    /// When all is well.
+    pub max: u32,
+    /// While anything is unsettled.
+    pub min: u32,
+}
+
+/// A steered name.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SteeredResource {
+    /// `zone/name`.
+    pub id: String,
+    /// Absolute.
+    pub name: String,
+    /// Id of the policy, or the pool, that decides.
+    pub root: String,
+    /// Types that it answers.
+    pub types: Vec<String>,
+    /// All its outcomes are CNAMEs.
+    pub cname: bool,
+    /// In effect.
+    pub ttl: Ttls,
+    /// The files'.
+    pub file_ttl: Ttls,
+}
+
+/// A child of a policy.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ChildResource {
+    /// Its name among pools and policies.
+    pub name: String,
+    /// Id of the pool or policy.
+    pub id: String,
+    /// In effect, for a weighted policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    /// The files'.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_weight: Option<u16>,
+    /// Failback holds it back.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+}
+
+/// A policy.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PolicyResource {
+    /// `zone/policy:NAME`.
+    pub id: String,
+    /// As in `[policy.NAME]`, or the steered name that states it.
+    pub name: String,
+    /// True when a steered name states it.
+    pub inline: bool,
+    /// `failover`, `weighted`, `geo`, `proximity`, `latency`, `multivalue`.
+    pub kind: &'static str,
+    /// Of a weighted one: `coherent`, `random`, `sticky`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<&'static str>,
+    /// `auto`, `manual`, or `after 5 min`.
+    pub failback: String,
+    /// In order of first mention.
+    pub children: Vec<ChildResource>,
+}
+
+/// A pool.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PoolResource {
+    /// `zone/pool` or `library/pool`.
+    pub id: String,
+    /// Its region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Latitude and longitude.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<[f64; 2]>,
+    /// `healthy`, `degraded`, `critical`.
+    pub health: &'static str,
+    /// Endpoints that may be handed out.
+    pub usable: usize,
+    /// `min_healthy` as a count.
+    pub needed: usize,
+    /// In order of the file.
+    pub endpoints: Vec<EndpointResource>,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EndpointResource {
+    /// `zone/pool/address`.
+    pub id: String,
+    /// What is handed out.
+    pub target: String,
+    /// Its own name, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Id of its pool.
+    pub pool: String,
+    /// Region of its pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// As checks see it: `unknown`, `up`, `suspect`, `down`, `ramp`.
+    pub state: &'static str,
+    /// What operators force, the strongest of endpoint, pool and region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Forced>,
+    /// May be handed out.
+    pub usable: bool,
+    /// In effect.
+    pub weight: u16,
+    /// The files'.
+    pub file_weight: u16,
+    /// Names of the monitors that check it.
+    pub monitors: Vec<String>,
+}
+
+/// A region.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RegionResource {
+    /// `region:NAME`.
+    pub id: String,
+    /// Latitude and longitude.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<[f64; 2]>,
+    /// Ids of its pools.
+    pub pools: Vec<String>,
+}
+
+/// A monitor.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MonitorResource {
+    /// `zone/monitor:NAME`.
+    pub id: String,
+    /// As in `[monitor.NAME]`.
+    pub name: String,
+    /// `tcp`, `http`, `https`.
+    pub kind: &'static str,
+    /// That is connected to.
+    pub port: u16,
+    /// Of HTTP: path and query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Of HTTP: the name that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Between checks.
+    pub interval: String,
+    /// Between checks while in doubt.
+    pub fast: String,
+    /// A check that takes longer has failed.
+    pub timeout: String,
+    /// Failures in a row until down.
+    pub fall: u8,
+    /// Successes in a row until up.
+    pub rise: u8,
+}
+
+/// The zones of one generation, as far as a token's scope reaches.
+#[derive(Debug)]
+pub struct Snapshot {
+    zones: Vec<Arc<ZoneWorld>>,
+    who: Who,
+}
+
+impl Handle {
+    /// The zones as they are published at this moment, for `who` to look at.
+    pub fn snapshot(&self, who: Who) -> Snapshot {
+        let mut zones: Vec<_> = self.world.with_world(|world| world.zones.iter().cloned().collect());
+        zones.retain(|zone| who.covers(&zone_text(&zone.model.name)));
+        zones.sort_by(|a, b| a.model.name.cmp(&b.model.name));
+        Snapshot { zones, who }
+    }
+}
+
+impl Snapshot {
+    /// A zone by its name, in any spelling.
+    pub fn zone(&self, name: &str) -> Option<&ZoneWorld> {
+        let name = crate::dns::Name::parse_absolute(name).ok()?.to_lowercase();
+        self.zones.iter().find(|zone| zone.model.name == name).map(|zone| &**zone)
+    }
+
+    /// Names of the zones.
+    pub fn names(&self) -> Vec<String> {
+        self.zones.iter().map(|zone| zone_text(&zone.model.name)).collect()
+    }
+
+    /// Pools by id; each once, even if several zones use it. `keep` decides before anything is written down.
+    pub fn pools(&self, keep: impl Fn(&Pool) -> bool) -> BTreeMap<String, PoolResource> {
+        let mut found = BTreeMap::new();
+        for zone in &self.zones {
+            for (at, pool) in zone.model.pools.iter().enumerate() {
+                if self.who.covers(&pool.id) && keep(pool) && !found.contains_key(&*pool.id) {
+                    found.insert(pool.id.to_string(), pool_resource(zone, at, pool));
+                }
+            }
+        }
+        found
+    }
+
+    /// Endpoints by id; `keep` decides before anything is written down.
+    pub fn endpoints(&self, keep: impl Fn(&Pool, &Endpoint) -> bool) -> BTreeMap<String, EndpointResource> {
+        let mut found = BTreeMap::new();
+        for zone in &self.zones {
+            for (at, pool) in zone.model.pools.iter().enumerate().filter(|(_, pool)| self.who.covers(&pool.id)) {
+                for (index, endpoint) in pool.endpoints.iter().enumerate() {
+                    if keep(pool, endpoint) && !found.contains_key(&*endpoint.id) {
+                        found.insert(endpoint.id.to_string(), endpoint_resource(zone, at, pool, index, endpoint));
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// What checks of an endpoint are called in the audit log.
+    pub fn checks_of(&self, endpoint: &str) -> Option<Vec<String>> {
+        self.zones.iter().find_map(|zone| {
+            let all = zone.model.pools.iter().filter(|pool| self.who.covers(&pool.id)).flat_map(|pool| &pool.endpoints);
+            let found = all.into_iter().find(|other| *other.id == *endpoint)?;
+            let words = |monitor: &Monitor| match &found.target {
+                Target::Address(addr) => describe_parts(monitor, &std::net::SocketAddr::new(*addr, monitor.port).to_string()),
+                Target::Cname(name) => describe_parts(monitor, &format!("{}:{}", name.to_string().trim_end_matches('.'), monitor.port)),
+            };
+            Some(found.monitors.iter().filter_map(|ix| zone.model.monitors.get(ix.0 as usize)).map(words).collect())
+        })
+    }
+
+    /// Policies by id.
+    pub fn policies(&self) -> BTreeMap<String, PolicyResource> {
+        let mut found = BTreeMap::new();
+        for zone in &self.zones {
+            for (at, policy) in zone.model.policies.iter().enumerate() {
+                let resource = policy_resource(zone, PolicyIx(at as u32), policy);
+                // A named policy comes before one that a steered name states inline, as for overlays.
+                if !policy.inline || !found.contains_key(&resource.id) {
+                    found.insert(resource.id.clone(), resource);
+                }
+            }
+        }
+        found
+    }
+
+    /// Regions by id.
+    pub fn regions(&self) -> BTreeMap<String, RegionResource> {
+        let mut found: BTreeMap<String, RegionResource> = BTreeMap::new();
+        for zone in &self.zones {
+            for (name, region) in &zone.model.regions {
+                let id = format!("region:{name}");
+                found.entry(id.clone()).or_default().location = region.location.map(place);
+            }
+            for pool in zone.model.pools.iter().filter(|pool| self.who.covers(&pool.id)) {
+                let Some(region) = &pool.region else { continue };
+                let entry = found.entry(format!("region:{region}")).or_default();
+                if !entry.pools.iter().any(|id| **id == *pool.id) {
+                    entry.pools.push(pool.id.to_string());
+                }
+            }
+        }
+        for (id, region) in &mut found {
+            region.id.clone_from(id);
+        }
+        found
+    }
+
+    /// Monitors by id.
+    pub fn monitors(&self) -> BTreeMap<String, MonitorResource> {
+        let all = self.zones.iter().flat_map(|zone| zone.model.monitors.iter().map(move |monitor| monitor_resource(zone, monitor)));
+        all.map(|monitor| (monitor.id.clone(), monitor)).collect()
+    }
+}
+
+/// Record sets of a zone by id; `keep` decides by name and type before anything is written down.
+pub fn records(zone: &ZoneWorld, keep: impl Fn(&str, RecordType) -> bool) -> BTreeMap<String, RecordSet> {
+    let apex = &zone.model.name;
+    let mut found = BTreeMap::new();
+    for name in zone.tree.names() {
+        let Some(node) = zone.tree.node_at(name.as_wire()) else { continue };
+        let relative = name.relative_to(apex);
+        for rrset in zone.tree.rrsets(node).filter(|rrset| keep(&relative, rrset.rtype)) {
+            let id = format!("{}/{relative}/{}", zone_text(apex), rrset.rtype);
+            let data = zone.tree.rdatas(&rrset).map(|octets| rdata::to_text(rrset.rtype, octets)).collect();
+            let ttl = zone.ttls.get(&(node, rrset.rtype)).copied().unwrap_or(rrset.ttl);
+            let set = RecordSet { id: id.clone(), name: name.to_string(), rtype: rrset.rtype.to_string(), ttl, file_ttl: rrset.ttl, data };
+            found.insert(id, set);
+        }
+    }
+    found
+}
+
+/// Steered names of a zone by id.
+pub fn steered(zone: &ZoneWorld) -> BTreeMap<String, SteeredResource> {
+    let model = &zone.model;
+    let each = model.steers.iter().zip(zone.steered.iter()).map(|(steer, compiled)| {
+        let id = format!("{}/{}", zone_text(&model.name), steer.owner.relative_to(&model.name));
+        let plan = zone.steerings.get(compiled.steering as usize).and_then(|steering| steering.plans.first());
+        let ttl = plan.map_or(steer.ttl, |plan| plan.ttl);
+        let resource = SteeredResource {
+            id: id.clone(),
+            name: steer.owner.to_string(),
+            root: child_id(zone, steer.root),
+            types: compiled.types.iter().map(ToString::to_string).collect(),
+            cname: steer.is_cname,
+            ttl: Ttls { max: ttl.max, min: ttl.min },
+            file_ttl: Ttls { max: steer.ttl.max, min: steer.ttl.min },
+        };
+        (id, resource)
+    });
+    each.collect()
+}
+
+fn child_id(zone: &ZoneWorld, child: Child) -> String {
+    match child {
+        Child::Pool(ix) => zone.model.pool(ix).id.to_string(),
+        Child::Policy(ix) => format!("{}/policy:{}", zone_text(&zone.model.name), zone.model.policy(ix).name),
+    }
+}
+
+fn place(location: Location) -> [f64; 2] {
+    [location.lat, location.lon]
+}
+
+fn pool_resource(zone: &ZoneWorld, at: usize, pool: &Pool) -> PoolResource {
+    let endpoints: Vec<_> = pool.endpoints.iter().enumerate().map(|(index, endpoint)| endpoint_resource(zone, at, pool, index, endpoint)).collect();
+    let usable = endpoints.iter().filter(|endpoint| endpoint.usable).count();
+    let needed = pool.min_healthy.needed(pool.endpoints.len());
+    PoolResource {
+        id: pool.id.to_string(),
+        region: pool.region.clone(),
+        location: pool.location.map(place),
+        health: super::state::health_word(usable, pool.endpoints.len(), needed),
+        usable,
+        needed,
+        endpoints,
+    }
+}
+
+fn endpoint_resource(zone: &ZoneWorld, at: usize, pool: &Pool, index: usize, endpoint: &Endpoint) -> EndpointResource {
+    let seen = zone.view.pools.get(at).and_then(|pool| pool.endpoints.get(index));
+    EndpointResource {
+        id: endpoint.id.to_string(),
+        target: match &endpoint.target {
+            Target::Address(addr) => addr.to_string(),
+            Target::Cname(name) => name.to_string(),
+        },
+        name: endpoint.name.clone(),
+        pool: pool.id.to_string(),
+        region: pool.region.clone(),
+        state: seen.map_or("unknown", |seen| seen.state.word()),
+        forced: seen.and_then(|seen| seen.forced),
+        usable: seen.is_some_and(|seen| seen.is_usable()),
+        weight: seen.map_or(endpoint.weight, |seen| seen.weight),
+        file_weight: endpoint.weight,
+        monitors: endpoint.monitors.iter().filter_map(|ix| zone.model.monitors.get(ix.0 as usize)).map(|monitor| monitor.name.clone()).collect(),
+    }
+}
+
+fn policy_resource(zone: &ZoneWorld, ix: PolicyIx, policy: &Policy) -> PolicyResource {
+    let model = &zone.model;
+    let weights: &[(Child, u16)] = if let PolicyKind::Weighted { to, .. } = &policy.kind { to } else { &[] };
+    let child = |child: Child| {
+        let file_weight = weights.iter().find(|(of, _)| *of == child).map(|(_, weight)| *weight);
+        ChildResource {
+            name: model.child_name(child).to_owned(),
+            id: child_id(zone, child),
+            weight: file_weight.map(|weight| zone.view.child_weights.get(&(ix, child)).copied().unwrap_or(weight)),
+            file_weight,
+            held: zone.view.held.contains(&(ix, child)),
+        }
+    };
+    PolicyResource {
+        id: child_id(zone, Child::Policy(ix)),
+        name: policy.name.clone(),
+        inline: policy.inline,
+        kind: policy.kind.word(),
+        mode: match &policy.kind {
+            PolicyKind::Weighted { mode: WeightedMode::Coherent, .. } => Some("coherent"),
+            PolicyKind::Weighted { mode: WeightedMode::Random, .. } => Some("random"),
+            PolicyKind::Weighted { mode: WeightedMode::Sticky { .. }, .. } => Some("sticky"),
+            _ => None,
+        },
+        failback: match policy.failback {
+            Failback::Auto => "auto".into(),
+            Failback::Manual => "manual".into(),
+            Failback::After(wait) => format!("after {}", duration_words(wait)),
+        },
+        children: policy.kind.children().into_iter().map(child).collect(),
+    }
+}
+
+fn monitor_resource(zone: &ZoneWorld, monitor: &Monitor) -> MonitorResource {
+    let (kind, check) = match &monitor.kind {
+        MonitorKind::Tcp => ("tcp", None),
+        MonitorKind::Http(check) => ("http", Some(check)),
+        MonitorKind::Https { check, .. } => ("https", Some(check)),
+    };
+    MonitorResource {
+        id: format!("{}/monitor:{}", zone_text(&zone.model.name), monitor.name),
+        name: monitor.name.clone(),
+        kind,
+        port: monitor.port,
+        path: check.map(|check| check.path.clone()),
+        host: check.map(|check| check.host.clone()),
+        interval: duration_words(monitor.thresholds.interval),
+        fast: duration_words(monitor.thresholds.fast),
+        timeout: duration_words(monitor.timeout),
+        fall: monitor.thresholds.fall,
+        rise: monitor.thresholds.rise,
+    }
+}
