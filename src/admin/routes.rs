@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::guard::{Attempt, Peer, guard, open_guard};
 use super::idempotency::once;
 use super::{MAX_BODY_LEN, Problem, Shared, access, events, metrics, resources};
-use crate::control::api::{Applied, Lift, MAX_REASON_CHARS, NewOverlay, Overlay, ReloadReport, Status, Who};
+use crate::control::api::{Amend, Applied, Difference, Lift, MAX_REASON_CHARS, NewOverlay, Overlay, ReloadReport, Status, Who};
 
 /// All paths.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -26,7 +26,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(metrics_text))
         .route("/v1/status", get(status))
         .route("/v1/overlays", get(overlays).post(lay_overlay))
-        .route("/v1/overlays/{id}", get(overlay).delete(revert))
+        .route("/v1/overlays/{id}", get(overlay).delete(revert).patch(amend))
+        .route("/v1/overlays/diff", get(differences))
         .route("/v1/reload", post(reload))
         .route("/v1/failback", post(failback))
         .route("/v1/explain", get(explain))
@@ -135,6 +136,31 @@ async fn overlay(State(shared): App, Extension(who): Extension<Who>, id: Result<
     let status = visible(&shared, &who).await;
     let found = status.overlays.iter().find(|overlay| overlay.id == id);
     found.cloned().map(Json).ok_or_else(|| Problem::not_found(&format!("overlay {text}"), Vec::new()))
+}
+
+/// `GET /v1/overlays/diff`.
+#[derive(Serialize)]
+struct Differences {
+    differences: Vec<Difference>,
+}
+
+async fn differences(State(shared): App, Extension(who): Extension<Who>) -> Result<Json<Differences>, Problem> {
+    let mut differences = shared.handle.differences().await?;
+    differences.retain(|difference| who.zones.is_none() || who.covers(&difference.target));
+    Ok(Json(Differences { differences }))
+}
+
+async fn amend(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    Extension(attempt): Extension<Attempt>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Json<AppliedBody>, Problem> {
+    let (text, id) = overlay_id(id)?;
+    let amend: Amend = json(&shared, request).await?;
+    attempt.of(&format!("overlay {text}"), amend.reason.as_deref());
+    Ok(Json(shared.handle.amend(id, amend, who).await?.into()))
 }
 
 async fn revert(

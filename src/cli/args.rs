@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::access_args::{AUDIT_EXAMPLES, AuditArgs, TokenCommand};
 use super::geo::GeoCommand;
 use crate::config;
+use crate::control::api::When;
 
 /// Answers DNS by where clients are, what is up and how fast it is; moves traffic at run time.
 #[derive(Debug, Parser)]
@@ -147,15 +148,21 @@ An overlay may lower a TTL below the file's, or raise it as far as the file's ma
     #[command(after_help = "\
 Examples:
   meridian weight example.com/fra/192.0.2.10 1 --reason \"warming up\"
-  meridian weight example.com/policy:frankfurt/fra-canary 20 --reason \"canary to 20\" --expires never
+  meridian weight example.com/policy:frankfurt/fra-canary 50 --from 5 --over 2h --reason \"canary\" --expires never
 
-Weight 0 takes no new traffic as long as a sibling can.")]
+On the way it stands still while the target or a sibling gets worse, and is taken back if the target fails. Weight 0 takes no new traffic as long as a sibling can.")]
     Weight {
         /// zone/pool/address or zone/policy:NAME/child.
         target: String,
         /// 0 to 65535.
         #[arg(value_name = "N")]
         weight: u16,
+        /// Reach it step by step over this time: 10m, 2h.
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        over: Option<String>,
+        /// The weight to begin with; without it, the one in effect.
+        #[arg(long, value_name = "N", requires = "over")]
+        from: Option<u16>,
         #[command(flatten)]
         lay: Lay,
     },
@@ -178,12 +185,19 @@ down beats drain beats up, at any level.")]
     #[command(after_help = "\
 Examples:
   meridian drain example.com/fra --reason \"kernel update\" --expires 1h
-  meridian drain region:eu --reason \"power work\" --expires never
+  meridian drain region:eu --over 10m --wait --reason \"power work\" --expires never
 
-Undo it with `meridian overlay revert ID`.")]
+--wait ends when the last answer that names it has run out of caches, and the guard is over. Undo it with `meridian overlay revert ID`, or step by
+step with `meridian overlay revert ID --over 10m`.")]
     Drain {
         /// zone/pool/address, zone/pool or region:NAME.
         target: String,
+        /// Give its traffic up step by step over this time: 10m, 2h.
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        over: Option<String>,
+        /// Wait until it is safe to stop it.
+        #[arg(long, conflicts_with = "dry_run")]
+        wait: bool,
         #[command(flatten)]
         lay: Lay,
     },
@@ -250,6 +264,28 @@ pub(super) enum OverlayCommand {
         #[command(flatten)]
         connect: Connect,
     },
+    /// Shows what is not as the files say.
+    #[command(after_help = "Example:\n  meridian overlay diff")]
+    Diff {
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Changes when one expires.
+    #[command(after_help = "Examples:\n  meridian overlay extend 7 2h\n  meridian overlay extend 7 never --reason \"parts are late\"")]
+    Extend {
+        /// As the list shows it.
+        id: u64,
+        /// From now: 30m, 2h, 1d or never.
+        #[arg(value_name = "DURATION", value_parser = expiry)]
+        expires: String,
+        /// Why it is there, in place of the reason before.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[command(flatten)]
+        owner: Owner,
+        #[command(flatten)]
+        connect: Connect,
+    },
     /// Takes one back.
     #[command(after_help = "Examples:\n  meridian overlay revert 7\n  meridian overlay revert 7 --reason \"disk replaced\" --dry-run")]
     Revert {
@@ -258,6 +294,9 @@ pub(super) enum OverlayCommand {
         /// Why; --break-glass needs it.
         #[arg(long, value_name = "TEXT", required_if_eq("break_glass", "true"))]
         reason: Option<String>,
+        /// Let what was drained or down come back step by step over this time: 10m, 2h.
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        over: Option<String>,
         #[command(flatten)]
         care: Care,
         #[command(flatten)]
@@ -265,6 +304,20 @@ pub(super) enum OverlayCommand {
         #[command(flatten)]
         connect: Connect,
     },
+}
+
+/// A duration, checked before it travels.
+fn duration(text: &str) -> Result<String, String> {
+    let fits = config::parse_duration(text).is_some_and(|duration| !duration.is_zero());
+    if fits { Ok(text.to_owned()) } else { Err("expected a duration such as 90s, 10m or 2h".into()) }
+}
+
+/// A duration from now, or unix seconds.
+fn moment(text: &str) -> Result<When, String> {
+    match text.parse() {
+        Ok(at) => Ok(When::At(at)),
+        Err(_) => duration(text).map(When::In).map_err(|_| "expected a duration from now such as 2h, or unix seconds".into()),
+    }
 }
 
 /// What every change says.
@@ -276,6 +329,9 @@ pub(super) struct Lay {
     /// How long it holds: 30m, 2h, 1d or never; without it, 24 h.
     #[arg(long, value_name = "DURATION", value_parser = expiry)]
     pub(super) expires: Option<String>,
+    /// When it begins: a duration from now, or unix seconds; without it, at once. The expiry counts from then.
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub(super) starts: Option<When>,
     #[command(flatten)]
     pub(super) care: Care,
     #[command(flatten)]

@@ -33,6 +33,8 @@ pub(super) enum CallError {
     Unreachable(String),
     /// The operator said no.
     Declined,
+    /// What was waited for will not come.
+    Ended(String),
     /// The server's own words.
     Refused(Box<Problem>),
 }
@@ -44,6 +46,7 @@ impl CallError {
             CallError::Usage(_) => USAGE,
             CallError::Unreachable(_) => UNREACHABLE,
             CallError::Declined => REFUSED,
+            CallError::Ended(_) => FAILED,
             CallError::Refused(problem) => match problem.status {
                 401 | 403 => UNREACHABLE,
                 409 => REFUSED,
@@ -64,7 +67,7 @@ impl CallError {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CallError::Usage(text) | CallError::Unreachable(text) => f.write_str(text),
+            CallError::Usage(text) | CallError::Unreachable(text) | CallError::Ended(text) => f.write_str(text),
             CallError::Declined => f.write_str("nothing was changed"),
             CallError::Refused(problem) => {
                 write!(f, "{}: ", problem.title)?;

@@ -12,9 +12,9 @@ use super::access;
 use super::args::{Care, Client as Command, ConfigArg, Connect, Lay, OverlayCommand, Owner, State, Why};
 use super::client::{Call, CallError, Client};
 use super::table::colours;
-use super::{FAILED, confirm, print, show};
+use super::{FAILED, confirm, print, show, wait};
 use crate::app;
-use crate::control::api::{Applied, Forced, NewOverlay, Overlay, Setting, Status};
+use crate::control::api::{Amend, Applied, Difference, Forced, NewOverlay, Overlay, Setting, Status};
 use crate::control::explain::Wanted;
 use crate::control::unix_now;
 
@@ -47,17 +47,21 @@ async fn dispatch(config: &ConfigArg, command: Command) -> ExitCode {
         }
         Command::Status { watch: Some(seconds), connect } => watch(config, &connect, Duration::from_secs(seconds)).await,
         Command::Status { watch: None, connect } => one_call(config, &connect, status_call(), |reply| status_text(reply, colours())).await,
-        Command::Ttl { target, seconds, lay } => lay_overlay(config, target, Setting::Ttl(seconds), lay).await,
-        Command::Weight { target, weight, lay } => lay_overlay(config, target, Setting::Weight(weight), lay).await,
+        Command::Ttl { target, seconds, lay } => lay_overlay(config, target, Setting::Ttl(seconds), Way::default(), lay).await,
+        Command::Weight { target, weight, over, from, lay } => {
+            lay_overlay(config, target, Setting::Weight(weight), Way { over, from, wait: false }, lay).await
+        }
         Command::Override { target, state, lay } => {
             let forced = match state {
                 State::Up => Forced::Up,
                 State::Down => Forced::Down,
                 State::Drain => Forced::Drain,
             };
-            lay_overlay(config, target, Setting::State(forced), lay).await
+            lay_overlay(config, target, Setting::State(forced), Way::default(), lay).await
         }
-        Command::Drain { target, lay } => lay_overlay(config, target, Setting::State(Forced::Drain), lay).await,
+        Command::Drain { target, over, wait, lay } => {
+            lay_overlay(config, target, Setting::State(Forced::Drain), Way { over, from: None, wait }, lay).await
+        }
         Command::Overlay(command) => overlay(config, command).await,
         Command::Reload { zone, all, why, owner, connect } => reload(config, zone, all, &why, &owner, &connect).await,
         Command::Failback { name, why, owner, connect } => failback(config, &name, &why, &owner, &connect).await,
@@ -131,9 +135,18 @@ async fn watch(config: &ConfigArg, connect: &Connect, every: Duration) -> ExitCo
     }
 }
 
-async fn lay_overlay(config: &ConfigArg, target: String, set: Setting, lay: Lay) -> ExitCode {
+/// How a change is reached.
+#[derive(Default)]
+struct Way {
+    over: Option<String>,
+    from: Option<u16>,
+    wait: bool,
+}
+
+async fn lay_overlay(config: &ConfigArg, target: String, set: Setting, way: Way, lay: Lay) -> ExitCode {
     let Care { yes, break_glass, dry_run } = lay.care;
-    let new = NewOverlay { target, set, reason: lay.reason, expires: lay.expires, break_glass, dry_run, seen: None };
+    let Way { over, from, wait } = way;
+    let new = NewOverlay { expires: lay.expires, starts: lay.starts, over, from, break_glass, dry_run, ..NewOverlay::of(target, set, lay.reason) };
     let call = |body: &NewOverlay| Call { actor: Some(&lay.owner.name), body: Some(json!(body)), ..Call::new(Method::POST, "/v1/overlays") };
     if dry_run {
         return one_call(config, &lay.connect, call(&new), |reply| Ok(show::consequences(&read(reply)?))).await;
@@ -145,10 +158,14 @@ async fn lay_overlay(config: &ConfigArg, target: String, set: Setting, lay: Lay)
             return code;
         }
     }
+    if wait {
+        return wait::drain(config, &lay.connect, call(&new)).await;
+    }
     one_call(config, &lay.connect, call(&new), |reply| Ok(show::applied(&read::<Applied>(reply)?, "laid", unix_now()))).await
 }
 
-async fn revert(config: &ConfigArg, id: u64, reason: Option<String>, care: &Care, owner: &Owner, connect: &Connect) -> ExitCode {
+async fn revert(config: &ConfigArg, id: u64, why: [Option<String>; 2], care: &Care, owner: &Owner, connect: &Connect) -> ExitCode {
+    let [reason, over] = why;
     let path = format!("/v1/overlays/{id}");
     let (dry, glass) = ([("dry_run", "true")], ("break_glass", "true"));
     let call = |query| Call { actor: Some(&owner.name), query, ..Call::new(Method::DELETE, &path) };
@@ -162,7 +179,9 @@ async fn revert(config: &ConfigArg, id: u64, reason: Option<String>, care: &Care
     }
     let mut query: Vec<(&str, &str)> = reason.as_deref().map(|reason| ("reason", reason)).into_iter().collect();
     query.extend(care.break_glass.then_some(glass));
-    one_call(config, connect, call(&query), |reply| Ok(show::applied(&read::<Applied>(reply)?, "reverted", unix_now()))).await
+    query.extend(over.as_deref().map(|over| ("over", over)));
+    let done = if over.is_some() { "on its way back" } else { "reverted" };
+    one_call(config, connect, call(&query), |reply| Ok(show::applied(&read::<Applied>(reply)?, done, unix_now()))).await
 }
 
 async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
@@ -178,7 +197,20 @@ async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
             let path = format!("/v1/overlays/{id}");
             one_call(config, &connect, Call::new(Method::GET, &path), |reply| Ok(show::overlay(&read(reply)?, unix_now()))).await
         }
-        OverlayCommand::Revert { id, reason, care, owner, connect } => revert(config, id, reason, &care, &owner, &connect).await,
+        OverlayCommand::Revert { id, reason, over, care, owner, connect } => revert(config, id, [reason, over], &care, &owner, &connect).await,
+        OverlayCommand::Extend { id, expires, reason, owner, connect } => {
+            let path = format!("/v1/overlays/{id}");
+            let body = json!(Amend { expires: Some(expires), reason });
+            let call = Call { actor: Some(&owner.name), body: Some(body), ..Call::new(Method::PATCH, &path) };
+            one_call(config, &connect, call, |reply| Ok(show::applied(&read::<Applied>(reply)?, "extended", unix_now()))).await
+        }
+        OverlayCommand::Diff { connect } => {
+            one_call(config, &connect, Call::new(Method::GET, "/v1/overlays/diff"), |reply| {
+                let differences: Vec<Difference> = read(&reply["differences"])?;
+                Ok(if differences.is_empty() { "everything is as the files say\n".into() } else { show::differences(&differences, colours()) })
+            })
+            .await
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod confirm;
 pub mod geo;
 mod show;
 mod table;
+mod wait;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::table::{Cell, Table, Tone, clean, paint};
-use crate::control::api::{Applied, Consequences, EndpointStatus, Forced, Overlay, PoolStatus, ReloadReport, Setting, Status};
+use crate::control::api::{Applied, Consequences, Difference, EndpointStatus, Forced, Overlay, PoolStatus, ReloadReport, Setting, Status};
 
 /// Everything that `meridian status` shows. `now` is unix seconds.
 pub(super) fn status(status: &Status, now: u64, colours: bool) -> String {
@@ -95,7 +95,7 @@ pub(super) fn overlays(overlays: &[Overlay], now: u64, colours: bool) -> String 
         table.row([
             overlay.id.into(),
             (&overlay.target).into(),
-            setting(overlay.set).into(),
+            sets(overlay, now).into(),
             (&overlay.owner).into(),
             ago(overlay.created, now).into(),
             overlay.expires.map_or("never".to_owned(), |at| until(at, now)).into(),
@@ -111,7 +111,11 @@ pub(super) fn overlay(overlay: &Overlay, now: u64) -> String {
     for (name, value) in [
         ("id", overlay.id.to_string()),
         ("target", overlay.target.clone()),
-        ("sets", setting(overlay.set)),
+        ("sets", sets(overlay, now)),
+        ("phase", overlay.phase.clone()),
+        ("starts", overlay.starts.filter(|at| *at > now).map_or(String::new(), |at| until(at, now))),
+        ("held by", holding(overlay).unwrap_or_default().to_owned()),
+        ("answered", overlay.withdrawal.as_ref().map_or(String::new(), |one| one.still_answered.join(", "))),
         ("owner", overlay.owner.clone()),
         ("reason", overlay.reason.clone()),
         ("laid", ago(overlay.created, now)),
@@ -191,6 +195,40 @@ pub(super) fn reload(report: &ReloadReport, colours: bool) -> String {
     }
     let _ = writeln!(text, "{}generation {} serves", table.render(colours), report.generation);
     text
+}
+
+fn holding(overlay: &Overlay) -> Option<&str> {
+    let ramps = [overlay.back.as_ref(), overlay.ramp.as_ref()];
+    ramps.into_iter().flatten().find_map(|ramp| ramp.holding.as_ref()).map(|hold| hold.why.as_str())
+}
+
+/// What it sets, and how far it is.
+fn sets(overlay: &Overlay, now: u64) -> String {
+    let mut text = setting(overlay.set);
+    match (overlay.phase.as_str(), &overlay.withdrawal) {
+        ("waiting" | "ramping" | "holding" | "returning", _) => {
+            let _ = write!(text, ", {}", overlay.phase);
+        }
+        (_, Some(withdrawal)) if withdrawal.state == "drained" => text.push_str(", drained"),
+        (_, Some(withdrawal)) => match withdrawal.safe_to_stop_at {
+            Some(at) => {
+                let _ = write!(text, ", safe to stop {}", until(at, now));
+            }
+            None => text.push_str(", still answered"),
+        },
+        _ => {}
+    }
+    text
+}
+
+/// What is not as the files say.
+pub(super) fn differences(differences: &[Difference], colours: bool) -> String {
+    let mut table = Table::new(&["TARGET", "WHAT", "FILES", "NOW", "OVERLAYS"]);
+    for one in differences {
+        let ids: Vec<String> = one.overlays.iter().map(u64::to_string).collect();
+        table.row([(&one.target).into(), (&one.what).into(), (&one.files).into(), (&one.now).into(), ids.join(", ").into()]);
+    }
+    table.render(colours)
 }
 
 fn setting(set: Setting) -> String {

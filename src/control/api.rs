@@ -32,6 +32,30 @@ pub struct Overlay {
     pub created: u64,
     /// Unix seconds; `None` never expires.
     pub expires: Option<u64>,
+    /// Unix seconds; not before then. `None`: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts: Option<u64>,
+    /// Unix seconds: in effect since; `None` while it waits for its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<u64>,
+    /// The weight that its ramp begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u16>,
+    /// The way to what it sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<Ramp>,
+    /// The way back: it ends when that is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<Ramp>,
+    /// Where it stands: `waiting`, `ramping`, `holding`, `in effect`, `returning`. Derived.
+    #[serde(default)]
+    pub phase: String,
+    /// Of a `drain` or `down`: when what it withdrew may be stopped. Derived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawal: Option<Withdrawal>,
+    /// Whoever laid it goes past safety rules.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub break_glass: bool,
     /// The safety rules that it went past with `break_glass`, with the numbers of that moment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broke: Vec<String>,
@@ -51,10 +75,58 @@ impl Overlay {
             reason: String::new(),
             created: 0,
             expires: None,
+            starts: None,
+            began: None,
+            from: None,
+            ramp: None,
+            back: None,
+            phase: String::new(),
+            withdrawal: None,
+            break_glass: false,
             broke: Vec::new(),
             inactive: None,
         }
     }
+}
+
+/// A change made step by step. Its clock stands still while something holds it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ramp {
+    /// Seconds from one end to the other.
+    pub over: u64,
+    /// Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<u64>,
+    /// Seconds that it was held so far.
+    #[serde(default)]
+    pub held: u64,
+    /// What holds it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holding: Option<Hold>,
+    /// It has come to its end.
+    #[serde(default)]
+    pub done: bool,
+}
+
+/// What holds a ramp.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Unix seconds.
+    pub since: u64,
+    /// In a sentence.
+    pub why: String,
+}
+
+/// When what was withdrawn may be stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdrawal {
+    /// `draining`: caches may still hand it out; `drained`: no cache that keeps to the rules does, and the guard is over.
+    pub state: String,
+    /// Unix seconds: the last answer that names it, its TTL, and the guard. `None` while it is still handed out.
+    pub safe_to_stop_at: Option<u64>,
+    /// Steered names that still hand it out (the first ten): they have nothing else left, or it is given up step by step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub still_answered: Vec<String>,
 }
 
 /// What an overlay sets. In JSON `{ "weight": 5 }`, `{ "ttl": 20 }`, `{ "state": "drain" }`.
@@ -82,6 +154,15 @@ pub struct NewOverlay {
     /// A duration (`"2h"`, `"90s"`, `"1d"`), `"never"`, or absent for 24 h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+    /// When it begins: a duration from now, or unix seconds; at once if absent. An expiry counts from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts: Option<When>,
+    /// A duration: a weight or a drain is reached step by step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<String>,
+    /// The weight that `over` begins with; the one in effect if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u16>,
     /// Go past safety rules; the reason says why.
     #[serde(default, skip_serializing_if = "is_false")]
     pub break_glass: bool,
@@ -91,6 +172,61 @@ pub struct NewOverlay {
     /// Change nothing unless this is the setting in effect (`null` for none): what whoever asks has seen.
     #[serde(skip)]
     pub seen: Option<serde_json::Value>,
+}
+
+/// A moment, as requests say it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum When {
+    /// Unix seconds.
+    At(u64),
+    /// A duration from now.
+    In(String),
+}
+
+impl NewOverlay {
+    /// A request that says nothing but what must be said.
+    pub fn of(target: impl Into<String>, set: Setting, reason: impl Into<String>) -> NewOverlay {
+        NewOverlay {
+            target: target.into(),
+            set,
+            reason: reason.into(),
+            expires: None,
+            starts: None,
+            over: None,
+            from: None,
+            break_glass: false,
+            dry_run: false,
+            seen: None,
+        }
+    }
+}
+
+/// A change of an overlay that is laid: what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Amend {
+    /// A duration from now, or `never`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What the files say of something and what is in effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// As overlays name it.
+    pub target: String,
+    /// `state`, `weight` or `ttl`.
+    pub what: String,
+    /// In the files.
+    pub files: String,
+    /// In effect.
+    pub now: String,
+    /// The overlays that say so, oldest first.
+    pub overlays: Vec<u64>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -105,6 +241,8 @@ pub struct Lift {
     pub break_glass: bool,
     /// Why; needed with `break_glass`, at most 500 characters.
     pub reason: Option<String>,
+    /// A duration: what a drain or `down` withdrew comes back step by step.
+    pub over: Option<String>,
     /// Change nothing; say what would happen.
     pub dry_run: bool,
 }

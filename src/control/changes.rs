@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::access;
-use super::api::{Applied, Lift, NewOverlay, Overlay, Refusal, ReloadReport, Who};
+use super::api::{Amend, Applied, Lift, NewOverlay, Overlay, Refusal, ReloadReport, Who};
 use super::audit::Entry;
 use super::before;
 use super::compile::ZoneParts;
@@ -83,7 +83,7 @@ impl Writer {
         let (Some(seen), Change::Lay(laid)) = (seen, &change) else { return Ok(change) };
         let under_way = self.pending.values().any(|other| match other {
             Change::Lay(other) => other.found() == laid.found(),
-            Change::Lift(id) => self.book.get(*id).is_some_and(|overlay| overlay.target == laid.overlay.target),
+            Change::Lift(id) => self.book.get(*id).is_some_and(|other| other.overlay.target == laid.overlay.target),
         });
         let now = self.before(&laid.overlay, laid.found());
         if now == seen && !under_way {
@@ -101,15 +101,45 @@ impl Writer {
                 return;
             }
         };
-        let Some(overlay) = self.book.get(id) else { return };
+        let Some(laid) = self.book.get(id) else { return };
+        let way = lift.over.as_ref().map_or_else(String::new, |over| format!(", back over {over}"));
         let entry = Entry {
-            before: serde_json::json!(overlay.set),
-            detail: Some(format!("overlay {id}, laid by {}{}", overlay.owner, went_past(&broke))),
-            ..self.entry(who, "overlay.revert", &overlay.target)
+            before: serde_json::json!(laid.overlay.set),
+            detail: Some(format!("overlay {id}, laid by {}{way}{}", laid.overlay.owner, went_past(&broke))),
+            ..self.entry(who, "overlay.revert", &laid.overlay.target)
+        };
+        // One that comes back step by step stays until it is there.
+        let write = match &change {
+            Change::Lay(laid) => Write::put_overlay(&laid.overlay),
+            Change::Lift(_) => Write::EndOverlay { id, how: "reverted".into(), by: who.name.clone(), at: unix_now() },
         };
         let ticket = self.pend(change);
-        let end = Write::EndOverlay { id, how: "reverted".into(), by: who.name.clone(), at: unix_now() };
-        let (kept, done) = (self.store.change(vec![end], vec![entry.clone()]), self.done_sender.clone());
+        let (kept, done) = (self.store.change(vec![write], vec![entry.clone()]), self.done_sender.clone());
+        tokio::spawn(async move {
+            let result = kept.await.map(|_| access::log(&entry)).map_err(|error| error.to_string());
+            let _ = done.send(Done::Stored { change: StoredChange { ticket, reply }, result });
+        });
+    }
+
+    pub(super) fn amend(&mut self, id: u64, amend: &Amend, who: &Who, reply: OverlayReply) {
+        let change = match self.may_amend(id, amend, who) {
+            Ok(change) => change,
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal));
+                return;
+            }
+        };
+        let (Change::Lay(laid), Some(was)) = (&change, self.book.get(id)) else { return };
+        let overlay = laid.overlay.clone();
+        let entry = Entry {
+            before: serde_json::json!({ "expires": was.overlay.expires }),
+            after: serde_json::json!({ "expires": overlay.expires }),
+            reason: Some(overlay.reason.clone()),
+            detail: Some(format!("overlay {id}, laid by {}", overlay.owner)),
+            ..self.entry(who, "overlay.amend", &overlay.target)
+        };
+        let ticket = self.pend(change);
+        let (kept, done) = (self.store.change(vec![Write::put_overlay(&overlay)], vec![entry.clone()]), self.done_sender.clone());
         tokio::spawn(async move {
             let result = kept.await.map(|_| access::log(&entry)).map_err(|error| error.to_string());
             let _ = done.send(Done::Stored { change: StoredChange { ticket, reply }, result });
@@ -194,7 +224,10 @@ impl Writer {
         let overlay = match change {
             Change::Lay(laid) => {
                 let overlay = laid.overlay.clone();
-                self.book.insert(*laid);
+                match self.book.get_mut(overlay.id) {
+                    Some(existing) => existing.take_over(overlay.clone()),
+                    None => self.book.insert(*laid),
+                }
                 overlay
             }
             Change::Lift(id) => match self.book.remove(id) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::api::{Applied, CheckSpec, Consequences, Lift, NewOverlay, Observation, Refusal, ReloadReport, Status, Who};
+use super::api::{Amend, Applied, CheckSpec, Consequences, Difference, Lift, NewOverlay, Observation, Refusal, ReloadReport, Status, Who};
 use super::audit::{Entry, Page, Query};
 use super::tokens::{CreatedToken, NewToken, TokenInfo, Tokens};
 use crate::world::Published;
@@ -19,6 +19,10 @@ pub enum Event {
     Overlay(NewOverlay, Who, oneshot::Sender<Result<Applied, Refusal>>),
     /// Take an overlay back.
     Revert(u64, Lift, Who, oneshot::Sender<Result<Applied, Refusal>>),
+    /// Change an overlay that is laid.
+    Amend(u64, Amend, Who, oneshot::Sender<Result<Applied, Refusal>>),
+    /// Say what is not as the files say.
+    Differences(oneshot::Sender<Result<Vec<Difference>, Refusal>>),
     /// Say what laying an overlay would do.
     Foresee(NewOverlay, Who, oneshot::Sender<Result<Consequences, Refusal>>),
     /// Say what taking an overlay back would do.
@@ -138,6 +142,16 @@ impl Handle {
     /// Takes an overlay back; in effect and on disk when this returns.
     pub async fn revert(&self, id: u64, lift: Lift, who: Who) -> Result<Applied, Refusal> {
         self.ask(|reply| Event::Revert(id, lift, who, reply)).await
+    }
+
+    /// Changes when an overlay expires, or why it is there; on disk when this returns.
+    pub async fn amend(&self, id: u64, amend: Amend, who: Who) -> Result<Applied, Refusal> {
+        self.ask(|reply| Event::Amend(id, amend, who, reply)).await
+    }
+
+    /// Says what is not as the files say.
+    pub async fn differences(&self) -> Result<Vec<Difference>, Refusal> {
+        self.ask(Event::Differences).await
     }
 
     /// Says what laying an overlay would do, and changes nothing.

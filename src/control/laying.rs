@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::access;
-use super::api::{Consequences, Forced, Lift, NewOverlay, Overlay, Refusal, Setting, Who};
+use super::api::{Amend, Consequences, Difference, Forced, Lift, NewOverlay, Overlay, Refusal, Setting, Who};
 use super::audit::Entry;
 use super::changes::{no_overlay, went_past};
 use super::compile::ZoneParts;
@@ -28,19 +28,37 @@ impl Writer {
     pub(super) fn admit(&self, new: NewOverlay, who: &Who) -> Result<Change, Refusal> {
         let zones: Vec<&ZoneParts> = self.zones.values().map(|zone| &*zone.taken.parts).collect();
         let held = self.book.len() + self.pending.len();
-        overlays::admit(new, who, self.next_overlay_id, unix_now(), held, &zones).map(|laid| Change::Lay(Box::new(laid)))
+        let around = overlays::Around { zones: &zones, effects: &self.effects, held, now_unix: unix_now() };
+        overlays::admit(new, who, self.next_overlay_id, &around).map(|laid| Change::Lay(Box::new(laid)))
     }
 
     /// Checks a request to take an overlay back.
     pub(super) fn may_lift(&self, id: u64, lift: &Lift, who: &Who) -> Result<Change, Refusal> {
-        let overlay = self.book.get(id).ok_or_else(|| no_overlay(id))?;
-        who.may_change(&overlay.target)?;
+        let laid = self.book.get(id).ok_or_else(|| no_overlay(id))?;
+        who.may_change(&laid.overlay.target)?;
         let reason = lift.reason.as_deref().map(|reason| overlays::check_reason(reason).map(|_| ()));
         match reason {
             None if lift.break_glass => overlays::check_reason("").map(|_| ())?,
             reason => reason.unwrap_or(Ok(()))?,
         }
-        Ok(Change::Lift(id))
+        match &lift.over {
+            None => Ok(Change::Lift(id)),
+            Some(over) => overlays::turn_back(laid, over, unix_now()).map(|laid| Change::Lay(Box::new(laid))),
+        }
+    }
+
+    /// Checks a request to change an overlay that is laid.
+    pub(super) fn may_amend(&self, id: u64, amend: &Amend, who: &Who) -> Result<Change, Refusal> {
+        let laid = self.book.get(id).ok_or_else(|| no_overlay(id))?;
+        who.may_change(&laid.overlay.target)?;
+        overlays::amend(laid, amend, unix_now()).map(|laid| Change::Lay(Box::new(laid)))
+    }
+
+    /// What is not as the files say.
+    pub(super) fn differences(&self) -> Vec<Difference> {
+        let parts = self.parts();
+        let parts: Vec<&ZoneParts> = parts.iter().map(|parts| &**parts).collect();
+        overlays::differences(&self.book, &self.effects, &parts)
     }
 
     /// Lets a change through, or says which rules forbid it; with `break_glass` it goes through and the rules are named.
@@ -49,7 +67,10 @@ impl Writer {
         if !consequences.broken.is_empty() && !break_glass {
             return Err(Refusal::Safety { broken: consequences.broken });
         }
-        self.note_withdrawal(&consequences);
+        // One that begins later is counted then.
+        if !matches!(&change, Change::Lay(laid) if !laid.overlay.is_begun()) {
+            self.note_withdrawal(&consequences);
+        }
         Ok((change, consequences.broken.iter().map(ToString::to_string).collect()))
     }
 
@@ -57,10 +78,10 @@ impl Writer {
     pub(super) fn judge(&self, changes: &[Change]) -> Consequences {
         let before = match self.pending.is_empty() {
             true => None,
-            false => Some(self.book.effects_after(self.pending.values())),
+            false => Some(self.book.effects_after(self.pending.values(), unix_now())),
         };
         let before = before.as_ref().unwrap_or(&self.effects);
-        let after = self.book.effects_after(self.pending.values().chain(changes));
+        let after = self.book.effects_after(self.pending.values().chain(changes), unix_now());
         // What is on its way to the disk is not to be seen yet either.
         let differing = after.differing(&self.effects).and(before.differing(&self.effects));
         let (now, now_unix) = (self.started.elapsed(), unix_now());
@@ -79,7 +100,7 @@ impl Writer {
     }
 
     /// Counts a withdrawal for the zones that limit them.
-    fn note_withdrawal(&mut self, consequences: &Consequences) {
+    pub(super) fn note_withdrawal(&mut self, consequences: &Consequences) {
         let now_unix = unix_now();
         for share in &consequences.zones {
             let Ok(name) = Name::parse_absolute(&share.zone).map(|name| name.to_lowercase()) else { continue };
@@ -107,6 +128,8 @@ impl Writer {
         let parts: Vec<&ZoneParts> = parts.iter().map(|parts| &**parts).collect();
         self.book.find_again(&parts);
         if first {
+            let longest = parts.iter().flat_map(|zone| &zone.model.steers).map(|steer| steer.ttl.max).max().unwrap_or(0);
+            self.start_floor = unix_now() + u64::from(longest) + 1;
             for laid in self.book.iter().filter(|laid| matches!(laid.overlay.set, Setting::State(Forced::Down | Forced::Drain))) {
                 let Some(Found::Thing(id)) = laid.found() else { continue };
                 let differing = Differing::of_thing(id.clone());
@@ -120,7 +143,7 @@ impl Writer {
 
     /// Sums the overlays up again; zones that look different under them become dirty.
     pub(super) fn apply_overlays(&mut self) {
-        let effects = self.book.effects();
+        let effects = self.book.effects(unix_now());
         self.take_effects(effects);
     }
 

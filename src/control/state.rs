@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::checks::Checks;
 use super::compile::ZoneParts;
+use super::finish;
 use super::holds::{self, Held, Hold};
 use super::load::TakenZone;
 use super::overlays::{Differing, Effects};
@@ -40,9 +41,9 @@ pub(super) struct Dirt {
 
 /// Who consults whom, for making only the plans again that a change can alter. Indexed by pool and policy.
 #[derive(Debug, Default)]
-struct Consulted {
+pub(super) struct Consulted {
     /// Positions in `ZoneParts::roots`.
-    roots_of_pool: Vec<Vec<usize>>,
+    pub(super) roots_of_pool: Vec<Vec<usize>>,
     /// Those whose failback is not `auto`.
     holders_of_pool: Vec<Vec<PolicyIx>>,
     roots_of_policy: Vec<Vec<usize>>,
@@ -83,9 +84,13 @@ pub(super) struct ZoneState {
     /// `None`: serving what the files say. Else why an older version serves.
     pub(super) kept_why: Option<String>,
     pub(super) world: Option<Arc<ZoneWorld>>,
-    consulted: Consulted,
+    pub(super) consulted: Consulted,
     /// As the world has it.
-    view: View,
+    pub(super) view: View,
+    /// By position in `ZoneParts::roots`: unix seconds until which caches may hold answers from plans that were replaced.
+    pub(super) cached_until: Vec<u64>,
+    /// The same for everything that the version before answered.
+    pub(super) cached_floor: u64,
     /// Made from `view`.
     sets: Sets,
     /// By pool index: when it settled.
@@ -108,6 +113,8 @@ impl ZoneState {
             world: None,
             consulted: Consulted::default(),
             view: View::default(),
+            cached_until: Vec::new(),
+            cached_floor: 0,
             sets: Sets::default(),
             settled: vec![0; pools],
             unsettled: vec![false; pools],
@@ -134,6 +141,9 @@ impl ZoneState {
                 self.held.insert(key, *hold);
             }
         }
+        let now_unix = super::writer::unix_now();
+        let plans = before.world.iter().flat_map(|world| world.steerings.iter()).map(|steering| finish::runs_out(&steering.plans, now_unix));
+        self.cached_floor = before.cached_until.iter().copied().chain(plans).fold(before.cached_floor, u64::max);
         if Arc::ptr_eq(&before.taken.parts, &self.taken.parts) {
             self.last_good.clone_from(&before.last_good);
         }
@@ -145,10 +155,19 @@ impl ZoneState {
         self.consulted = Consulted::of(&parts);
         self.sets = Sets::default();
         let pools = (0..parts.model.pools.len()).map(|at| Arc::new(self.look(at, around))).collect();
-        self.view = View { pools, child_weights: around.effects.child_weights(&parts.model), ..View::default() };
+        self.view =
+            View { pools, child_weights: around.effects.child_weights(&parts.model), yielding: around.effects.yields_any(), ..View::default() };
         let policies: Vec<PolicyIx> = (0..parts.model.policies.len() as u32).map(PolicyIx).collect();
         self.update_holds(policies.into_iter(), around.now);
-        let steerings = (0..parts.roots.len()).map(|at| self.steering(at, around)).collect();
+        let steerings: Steerings = (0..parts.roots.len()).map(|at| self.steering(at, around)).collect();
+        self.cached_until.resize(parts.roots.len(), 0);
+        if let Some(before) = self.world.clone().filter(|before| Arc::ptr_eq(&before.model, &parts.model)) {
+            for (at, (was, is)) in before.steerings.iter().zip(steerings.iter()).enumerate() {
+                if was.plans != is.plans {
+                    self.retire(at, &was.plans, around.now_unix);
+                }
+            }
+        }
         let world = Arc::new(ZoneWorld {
             tree: parts.tree.clone(),
             serial: self.serial,
@@ -191,6 +210,7 @@ impl ZoneState {
             let steering = self.steering(at, around);
             if steerings[at].plans != steering.plans {
                 seen_anew = true;
+                self.retire(at, &before.steerings[at].plans, around.now_unix);
                 steerings.set(at, steering);
             }
         }
@@ -209,6 +229,12 @@ impl ZoneState {
         });
         self.world = Some(world.clone());
         Some(world)
+    }
+
+    /// Remembers until when answers from plans that are being replaced may be held.
+    fn retire(&mut self, root: usize, plans: &[Plan], now_unix: u64) {
+        let until = &mut self.cached_until[root];
+        *until = (*until).max(finish::runs_out(plans, now_unix));
     }
 
     fn steering(&mut self, at: usize, around: &Surroundings<'_>) -> Steering {
@@ -236,7 +262,9 @@ impl ZoneState {
     /// What is known of the endpoints of a pool now.
     fn look(&mut self, at: usize, around: &Surroundings<'_>) -> PoolView {
         let mut seen = self.seen(at, around);
-        let unsettled = seen.forced == Some(Forced::Drain) || seen.endpoints.iter().any(EndpointView::is_unsettled);
+        let unsettled = seen.forced == Some(Forced::Drain)
+            || seen.endpoints.iter().any(EndpointView::is_unsettled)
+            || around.effects.forces_any() && self.is_moving(at, around.effects);
         if self.unsettled[at] && !unsettled {
             self.settled[at] = around.now_unix;
         }
@@ -247,6 +275,18 @@ impl ZoneState {
             _ => (around.slot)(&format!("pool {}", self.taken.parts.model.pools[at].id)),
         };
         seen
+    }
+
+    /// True when the pool, its region or one of its endpoints is given up step by step, or will soon be withdrawn.
+    fn is_moving(&self, at: usize, effects: &Effects) -> bool {
+        let pool = &self.taken.parts.model.pools[at];
+        let region = pool.region.as_ref().map(|region| format!("region:{region}"));
+        let is_moving = |endpoint: Option<&str>| {
+            effects.yields([Some(&*pool.id), region.as_deref()]) > 0.0
+                || effects.yields([endpoint, None]) > 0.0
+                || effects.is_soon([endpoint, Some(&*pool.id), region.as_deref()])
+        };
+        is_moving(None) || pool.endpoints.iter().any(|endpoint| is_moving(Some(&*endpoint.id)))
     }
 
     /// What checks and operators say of a pool; when it settled and its counter slot are not looked at.
@@ -262,10 +302,11 @@ impl ZoneState {
                 let (state, ramp) = around.checks.state_of(specs, around.now);
                 let forced = around.effects.forced([Some(&*endpoint.id), Some(&*pool.id), region.as_deref()]);
                 let weight = around.effects.weight(&endpoint.id).unwrap_or(endpoint.weight);
-                EndpointView { state, forced, weight, ramp }
+                EndpointView { state, forced, weight, ramp: ramp * (1.0 - around.effects.yields([Some(&*endpoint.id), None])) }
             })
             .collect();
-        PoolView { endpoints, forced, ..PoolView::default() }
+        let yields = around.effects.yields([Some(&*pool.id), region.as_deref()]);
+        PoolView { endpoints, forced, yields, ..PoolView::default() }
     }
 
     /// What a change of overlays would do to the zone; `recent` are the withdrawals within the window of `max_changes`.
@@ -276,6 +317,7 @@ impl ZoneState {
         let view = |around: &Surroundings<'_>| {
             let mut view = self.view.clone();
             view.child_weights = around.effects.child_weights(&parts.model);
+            view.yielding = around.effects.yields_any();
             pools.iter().for_each(|at| view.pools.set(*at, Arc::new(self.seen(*at, around))));
             view
         };

@@ -101,6 +101,10 @@ pub struct Writer {
     /// Accepted, but not on disk yet; by ticket.
     pub(super) pending: BTreeMap<u64, Change>,
     pub(super) next_ticket: u64,
+    /// When whatever the run before answered has run out: unix seconds.
+    pub(super) start_floor: u64,
+    /// Withdrawals were last looked at with this generation.
+    pub(super) watched_generation: u64,
     /// By zone: unix seconds of withdrawals, as far back as `max_changes` looks.
     pub(super) withdrawals: HashMap<Name, VecDeque<u64>>,
     pub(super) next_overlay_id: u64,
@@ -157,6 +161,8 @@ impl Writer {
             effects: Effects::default(),
             pending: BTreeMap::new(),
             next_ticket: 0,
+            start_floor: 0,
+            watched_generation: 0,
             withdrawals: HashMap::new(),
             next_overlay_id: start.saved.next_overlay_id,
             serials: start.saved.serials,
@@ -223,6 +229,9 @@ impl Writer {
             if (!self.dirty.is_empty() || self.index_dirty) && is_time {
                 self.publish();
                 self.keep_holds();
+                if !self.replies.is_empty() {
+                    self.watch_withdrawals(unix_now());
+                }
             }
             self.reply();
             if let Some(reply) = stop {
@@ -259,6 +268,10 @@ impl Writer {
             Event::Revert(id, lift, who, reply) => self.lift(id, &lift, &who, reply),
             Event::Foresee(new, who, reply) => {
                 let _ = reply.send(self.admit(new, &who).map(|change| self.judge(&[change])));
+            }
+            Event::Amend(id, amend, who, reply) => self.amend(id, &amend, &who, reply),
+            Event::Differences(reply) => {
+                let _ = reply.send(Ok(self.differences()));
             }
             Event::ForeseeRevert(id, who, reply) => {
                 let _ = reply.send(self.may_lift(id, &Lift::default(), &who).map(|change| self.judge(&[change])));
@@ -379,6 +392,8 @@ impl Writer {
             self.dirty.entry(apex.clone()).or_default();
         }
         self.expire_overlays(now_unix);
+        self.pace(now_unix);
+        self.watch_withdrawals(now_unix);
         if self.ticks.is_multiple_of(VERDICT_TICKS) {
             self.keep_verdicts();
         }
@@ -482,16 +497,18 @@ impl Writer {
             degraded,
             zones: status::zones(&self.zones, &self.down),
             pools: status::pools(&self.zones, &self.checks),
-            overlays: self.book.overlays().cloned().collect(),
+            overlays: self.book.iter().map(|laid| self.shown(laid)).collect(),
         }
     }
 
     /// Answers those whose change is published now.
     fn reply(&mut self) {
         let generation = self.generation;
+        let mut shown: HashMap<u64, Overlay> =
+            self.replies.iter().filter_map(|(_, overlay)| Some((overlay.id, self.shown(self.book.get(overlay.id)?)))).collect();
         for (reply, overlay) in self.replies.drain(..) {
             // The overlay as it stands, with what became of it.
-            let overlay = self.book.get(overlay.id).cloned().unwrap_or(overlay);
+            let overlay = shown.remove(&overlay.id).unwrap_or(overlay);
             let _ = reply.send(Ok(Applied { overlay, generation }));
         }
         for (reply, mut report) in self.reload_replies.drain(..) {

@@ -3,6 +3,7 @@
 
 pub mod chunked;
 pub mod model;
+mod pick;
 pub mod plan;
 pub mod resolve;
 pub mod shape;

@@ -35,6 +35,8 @@ pub struct View {
     pub child_weights: BTreeMap<(PolicyIx, Child), u16>,
     /// Children that failback holds back.
     pub held: BTreeSet<(PolicyIx, Child)>,
+    /// Some pool yields a part of its traffic ([`PoolView::yields`]).
+    pub yielding: bool,
 }
 
 /// What is known of one pool.
@@ -46,6 +48,8 @@ pub struct PoolView {
     pub settled_at: u64,
     /// Forced `down` or `drain` on the pool as a whole or its region; matters for pools without endpoints.
     pub forced: Option<Forced>,
+    /// The share of its traffic, 0 to 1, that it leaves to whoever comes after it, while an operator drains it or brings it back step by step.
+    pub yields: f32,
     /// Counter slot.
     pub slot: u32,
 }
@@ -166,6 +170,8 @@ pub struct WeightedEntry {
 
 /// Steps per unit of weight.
 pub const WEIGHT_SCALE: u64 = 1024;
+/// Steps of what a pool yields: far more than there are steps in a drain.
+const YIELD_SCALE: f32 = 1_000_000.0;
 
 /// Whatever a pool hands out at present.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -333,13 +339,13 @@ impl Evaluation<'_> {
             Step::Order { policy, to } => {
                 let demand = demand.under(self.model.policy(*policy));
                 if look != Look::Healthy || self.view.held.is_empty() {
-                    return to.iter().find_map(|(_, step)| self.choose(step, look, demand));
+                    return self.first_of(*policy, to.iter(), look, demand);
                 }
                 let held = |child: &Child| self.view.held.contains(&(*policy, *child));
                 // Held children are better ones that traffic has left: they come in only when there is nothing else to stay on.
                 let (waiting, free): (Vec<_>, Vec<_>) = to.iter().partition(|(child, _)| held(child));
                 waiting.iter().for_each(|(child, _)| self.note_held(*child));
-                free.into_iter().chain(waiting).find_map(|(_, step)| self.choose(step, look, demand))
+                self.first_of(*policy, free.into_iter().chain(waiting), look, demand)
             }
             Step::Weighted { policy, to } => self.choose_weighted(*policy, to, look, demand),
             Step::Merge { policy, to } => {
@@ -350,6 +356,38 @@ impl Evaluation<'_> {
                 }
                 (!pools.is_empty()).then(|| self.answers_of(&pools, look, demand.answers))
             }
+        }
+    }
+
+    /// The first that works. One that yields a part of its traffic shares it with those after it, up to the first that yields nothing.
+    fn first_of<'s>(&mut self, policy: PolicyIx, to: impl Iterator<Item = &'s (Child, Step)>, look: Look, demand: Demand) -> Option<Choice> {
+        let mut entries: Vec<WeightedEntry> = Vec::new();
+        let mut left = 1.0;
+        for (child, step) in to {
+            let Some(choice) = self.choose(step, look, demand) else { continue };
+            let yields = self.yields_of(*child, look);
+            if entries.is_empty() && yields == 0.0 {
+                return Some(choice);
+            }
+            let weight = ((left * (1.0 - yields) * YIELD_SCALE) as u64).max(1);
+            entries.push(WeightedEntry { weight, id: hash_text(self.model.child_name(*child)), choice });
+            left *= yields;
+            if yields == 0.0 {
+                break;
+            }
+        }
+        self.weighted(policy, WeightedMode::Coherent, entries)
+    }
+
+    /// What a child leaves to those after it: a policy yields only what all its pools do.
+    fn yields_of(&self, child: Child, look: Look) -> f32 {
+        if !self.view.yielding || matches!(look, Look::NotWithdrawn | Look::Everything) {
+            return 0.0;
+        }
+        let of_pool = |ix: PoolIx| self.view.pools[ix.0 as usize].yields;
+        match child {
+            Child::Pool(ix) => of_pool(ix),
+            child => self.model.pools_below(child).into_iter().map(of_pool).reduce(f32::min).unwrap_or(0.0),
         }
     }
 
@@ -390,7 +428,8 @@ impl Evaluation<'_> {
             let weight = self.view.child_weights.get(&(ix, *child)).copied();
             let weight = weight.or_else(|| weights.iter().find(|(other, _)| other == child).map(|(_, weight)| *weight)).unwrap_or(0);
             if let Some(choice) = self.choose(step, look, demand) {
-                let scaled = (u64::from(weight) * WEIGHT_SCALE) as f64 * f64::from(self.ramp_of(*child, look));
+                let share = self.ramp_of(*child, look) * (1.0 - self.yields_of(*child, look));
+                let scaled = (u64::from(weight) * WEIGHT_SCALE) as f64 * f64::from(share);
                 let id = hash_text(self.model.child_name(*child));
                 entries.push((u64::from(weight), WeightedEntry { weight: (scaled as u64).max(1), id, choice }));
             }
@@ -400,14 +439,17 @@ impl Evaluation<'_> {
         } else {
             entries.iter_mut().for_each(|(_, entry)| entry.weight = WEIGHT_SCALE);
         }
-        let mut entries: Vec<WeightedEntry> = entries.into_iter().map(|(_, entry)| entry).collect();
+        self.weighted(ix, *mode, entries.into_iter().map(|(_, entry)| entry).collect())
+    }
+
+    fn weighted(&self, ix: PolicyIx, mode: WeightedMode, mut entries: Vec<WeightedEntry>) -> Option<Choice> {
         match entries.len() {
             0 => None,
             1 => entries.pop().map(|entry| entry.choice),
             _ => {
-                let salt = hash_text(&format!("{}{}", self.model.name.to_lowercase(), policy.name));
+                let salt = hash_text(&format!("{}{}", self.model.name.to_lowercase(), self.model.policy(ix).name));
                 let total = entries.iter().map(|entry| entry.weight).sum();
-                Some(Choice::Weighted(WeightedChoice { mode: *mode, salt, total, entries }))
+                Some(Choice::Weighted(WeightedChoice { mode, salt, total, entries }))
             }
         }
     }
@@ -552,6 +594,17 @@ fn hash_text(text: &str) -> u64 {
     hash_octets(0, text.as_bytes())
 }
 
+impl Choice {
+    /// Everything that may be handed out: `f` says of a set whether to stop; true when it did.
+    pub fn any_set(&self, f: &mut dyn FnMut(&AnswerSet) -> bool) -> bool {
+        match self {
+            Choice::Answers { set, .. } => f(set),
+            Choice::Weighted(weighted) => weighted.entries.iter().any(|entry| entry.choice.any_set(f)),
+            Choice::NoData | Choice::ServFail => false,
+        }
+    }
+}
+
 impl Plan {
     /// Seconds to hand out at `unix_s`: the minimum while unsettled, then back to the maximum over 2 × max (CONTRACT, `ttl`).
     pub fn ttl_at(&self, unix_s: u64) -> Ttl {
@@ -561,46 +614,5 @@ impl Plan {
         }
         let (elapsed, whole) = (unix_s.saturating_sub(self.settled_at), 2 * u64::from(max));
         if elapsed >= whole { max } else { min + (u64::from(max - min) * elapsed / whole.max(1)) as Ttl }
-    }
-}
-
-impl WeightedChoice {
-    /// Picks by a uniform 64-bit number: multiply-shift, no modulo (algorithms §2.2).
-    pub fn by_number(&self, uniform: u64) -> &Choice {
-        let mut left = ((u128::from(uniform) * u128::from(self.total)) >> 64) as u64;
-        for entry in &self.entries {
-            if left < entry.weight {
-                return &entry.choice;
-            }
-            left -= entry.weight;
-        }
-        // The numbers are below the total, so the last entry has returned.
-        &self.entries[self.entries.len() - 1].choice
-    }
-
-    /// Same key, same choice for one window of `window_s` seconds; windows of different keys begin at different times, so that a change of
-    /// window is no event for the origin (algorithms §2.2).
-    pub fn by_window(&self, key: &[u8], unix_s: u64, window_s: Ttl) -> &Choice {
-        let window_s = u64::from(window_s.max(1));
-        let key = hash_octets(self.salt, key);
-        let window = (unix_s + key % window_s) / window_s;
-        self.by_number(mix(key ^ mix(window)))
-    }
-
-    /// Weighted rendezvous: the highest w / −ln(u) wins, so a change of weights or entries moves the minimum of keys (algorithms §2.3).
-    pub fn by_rendezvous(&self, key: &[u8]) -> &Choice {
-        let key = hash_octets(self.salt, key);
-        let score = |entry: &WeightedEntry| {
-            let uniform = ((mix(key ^ entry.id) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-            entry.weight as f64 / -uniform.ln()
-        };
-        let mut best = (f64::MIN, &self.entries[0]);
-        for entry in &self.entries {
-            let score = score(entry);
-            if score > best.0 {
-                best = (score, entry);
-            }
-        }
-        &best.1.choice
     }
 }

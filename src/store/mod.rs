@@ -128,7 +128,7 @@ pub enum Write {
 impl Write {
     /// [`Write::PutOverlay`] of a copy.
     pub fn put_overlay(overlay: &Overlay) -> Write {
-        Write::PutOverlay(Box::new(Overlay { inactive: None, ..overlay.clone() }))
+        Write::PutOverlay(Box::new(Overlay { inactive: None, phase: String::new(), ..overlay.clone() }))
     }
 
     fn overlay_id(&self) -> Option<u64> {

@@ -11,6 +11,7 @@ mod asked;
 mod cli;
 mod config;
 mod differential;
+mod drain;
 mod failover;
 mod flood;
 mod fuzz;

@@ -86,6 +86,25 @@ impl Rest {
         (status, problem["detail"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// An overlay as it is shown now.
+    pub fn overlay(&self, id: u64) -> Value {
+        self.get(&format!("/v1/overlays/{id}"))
+    }
+
+    /// Looks at an overlay until `is_so` holds of it; `Value::Null` when it is gone.
+    pub fn wait(&self, id: u64, is_so: impl Fn(&Value) -> bool) -> Value {
+        let began = std::time::Instant::now();
+        loop {
+            let (status, overlay) = self.call(Method::GET, &format!("/v1/overlays/{id}"), None);
+            let overlay = if status == 404 { Value::Null } else { overlay };
+            if is_so(&overlay) {
+                return overlay;
+            }
+            assert!(began.elapsed() < crate::meridian::PATIENCE, "{overlay}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
     pub fn revert(&self, id: u64) {
         let (status, value) = self.call(Method::DELETE, &format!("/v1/overlays/{id}"), None);
         assert_eq!(status, 200, "{value}");

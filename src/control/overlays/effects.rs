@@ -15,6 +15,10 @@ use crate::zone::Ttl;
 pub(in crate::control) struct Effects {
     /// By endpoint id, pool id, or `region:NAME`. The strongest wins.
     forced: HashMap<Arc<str>, Forced>,
+    /// By endpoint id, pool id, or `region:NAME`: the share of its traffic that it gives up. The largest wins.
+    yields: HashMap<Arc<str>, f32>,
+    /// Endpoint ids, pool ids, or `region:NAME` that will soon be withdrawn.
+    soon: HashMap<Arc<str>, ()>,
     /// By endpoint id. The newest wins.
     weights: HashMap<Arc<str>, u16>,
     children: HashMap<(Name, String, String), u16>,
@@ -27,6 +31,8 @@ impl Effects {
     pub(in crate::control) fn differing(&self, before: &Effects) -> Differing {
         let mut differing = Differing::default();
         differing.things.extend(differing_keys(&self.forced, &before.forced));
+        differing.things.extend(differing_keys(&self.yields, &before.yields));
+        differing.things.extend(differing_keys(&self.soon, &before.soon));
         differing.things.extend(differing_keys(&self.weights, &before.weights));
         differing.zones.extend(differing_keys(&self.children, &before.children).map(|(zone, ..)| zone));
         differing.owners.extend(differing_keys(&self.steered, &before.steered));
@@ -58,9 +64,44 @@ impl Effects {
         }
     }
 
-    /// True when anything is forced anywhere.
+    /// Adds one that withdraws step by step.
+    pub(super) fn add_yield(&mut self, found: &Found, share: f32) {
+        if let Found::Thing(id) = found {
+            let largest = self.yields.entry(id.clone()).or_insert(share);
+            *largest = largest.max(share);
+        }
+    }
+
+    /// Adds one that will soon withdraw.
+    pub(super) fn add_soon(&mut self, found: &Found) {
+        if let Found::Thing(id) = found {
+            self.soon.insert(id.clone(), ());
+        }
+    }
+
+    /// True when anything is forced, given up or announced anywhere.
     pub(in crate::control) fn forces_any(&self) -> bool {
-        !self.forced.is_empty()
+        !(self.forced.is_empty() && self.yields.is_empty() && self.soon.is_empty())
+    }
+
+    /// True when anything gives up traffic step by step.
+    pub(in crate::control) fn yields_any(&self) -> bool {
+        !self.yields.is_empty()
+    }
+
+    /// The largest share that endpoint, pool or region give up.
+    pub(in crate::control) fn yields(&self, ids: [Option<&str>; 2]) -> f32 {
+        ids.into_iter().flatten().filter_map(|id| self.yields.get(id)).copied().fold(0.0, f32::max)
+    }
+
+    /// True when one of them will soon be withdrawn.
+    pub(in crate::control) fn is_soon(&self, ids: [Option<&str>; 3]) -> bool {
+        !self.soon.is_empty() && ids.into_iter().flatten().any(|id| self.soon.contains_key(id))
+    }
+
+    /// Of a policy's child, if it is set.
+    pub(super) fn child_weight(&self, child: &(Name, String, String)) -> Option<u16> {
+        self.children.get(child).copied()
     }
 
     /// The strongest of endpoint, pool and region.
@@ -146,10 +187,18 @@ impl Differing {
         self.things.iter().any(|id| is_own(id) || id.starts_with("region:") || id.starts_with("library/"))
     }
 
+    /// True when this endpoint, pool or region is among it.
+    pub(in crate::control) fn has(&self, id: &str) -> bool {
+        self.things.contains(id)
+    }
+
+    /// True when the pool as a whole or its region is among it.
+    pub(in crate::control) fn has_group(&self, pool: &Pool) -> bool {
+        self.has(&pool.id) || pool.region.as_ref().is_some_and(|region| self.has(&format!("region:{region}")))
+    }
+
     /// True when the pool, its region or one of its endpoints is among it.
     pub(in crate::control) fn touches_pool(&self, pool: &Pool) -> bool {
-        self.things.contains(&*pool.id)
-            || pool.region.as_ref().is_some_and(|region| self.things.contains(&*format!("region:{region}")))
-            || pool.endpoints.iter().any(|endpoint| self.things.contains(&*endpoint.id))
+        self.has_group(pool) || pool.endpoints.iter().any(|endpoint| self.things.contains(&*endpoint.id))
     }
 }

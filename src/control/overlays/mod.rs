@@ -2,16 +2,18 @@
 //!
 //! [`target`] finds what they are about, [`effects`] is what they come to.
 
+mod diff;
 mod effects;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::api::{MAX_REASON_CHARS, NewOverlay, Overlay, Refusal, Who};
+use super::api::{Amend, Forced, MAX_REASON_CHARS, NewOverlay, Overlay, Ramp, Refusal, Setting, When, Who};
 use super::compile::ZoneParts;
 use crate::config;
+pub(super) use diff::differences;
 pub(super) use effects::{Differing, Effects};
-pub(super) use target::{Found, find, zone_text};
+pub(super) use target::{Found, find, policy_child, zone_text};
 
 /// Overlays that can be in effect at once; more are refused.
 const MAX_OVERLAYS: usize = 100_000;
@@ -20,17 +22,42 @@ const DEFAULT_EXPIRY_S: u64 = 24 * 3600;
 /// The longest expiry other than `never`: ten years.
 const MAX_EXPIRY_S: u64 = 10 * 366 * 24 * 3600;
 
+/// The latest start: a year ahead.
+const MAX_START_S: u64 = 366 * 24 * 3600;
+/// The longest ramp: a month.
+const MAX_OVER_S: u64 = 30 * 24 * 3600;
+/// Seconds before a withdrawal that is planned in which its names have their minimum TTL already.
+const LEAD_S: u64 = 300;
+
 /// An overlay and what its target is at present.
 #[derive(Clone, Debug)]
 pub(super) struct Laid {
     pub(super) overlay: Overlay,
     found: Result<Found, String>,
+    /// When what it withdrew could be stopped, as the run before knew it.
+    pub(super) kept_safe: Option<u64>,
+    /// Endpoints that had failed when its ramp was first looked at, and have not been well since.
+    pub(super) baseline: Option<BTreeSet<String>>,
 }
 
 impl Laid {
+    fn new(overlay: Overlay, found: Result<Found, String>) -> Laid {
+        let kept_safe = overlay.withdrawal.as_ref().and_then(|withdrawal| withdrawal.safe_to_stop_at);
+        Laid { overlay, found, kept_safe, baseline: None }
+    }
+
     /// What it is about; `None` when that is gone.
     pub(super) fn found(&self) -> Option<&Found> {
         self.found.as_ref().ok()
+    }
+
+    /// What a request changed; where its ramp is may have changed meanwhile.
+    pub(super) fn take_over(&mut self, changed: Overlay) {
+        let ramp = match changed.back.is_some() {
+            true => changed.ramp,
+            false => self.overlay.ramp.take(),
+        };
+        self.overlay = Overlay { expires: changed.expires, reason: changed.reason, back: changed.back, ramp, ..self.overlay.clone() };
     }
 
     fn find_again(&mut self, zones: &[&ZoneParts]) {
@@ -57,7 +84,7 @@ pub(super) struct Book {
 impl Book {
     /// As they were kept; what they are about is found with [`find_again`](Book::find_again).
     pub(super) fn of(saved: Vec<Overlay>) -> Book {
-        let laid = |overlay: Overlay| (overlay.id, Laid { overlay, found: Err("not looked for yet".into()) });
+        let laid = |overlay: Overlay| (overlay.id, Laid::new(overlay, Err("not looked for yet".into())));
         Book { laid: saved.into_iter().map(laid).collect() }
     }
 
@@ -74,8 +101,22 @@ impl Book {
         self.laid.remove(&id).map(|laid| laid.overlay)
     }
 
-    pub(super) fn get(&self, id: u64) -> Option<&Overlay> {
-        self.laid.get(&id).map(|laid| &laid.overlay)
+    pub(super) fn get(&self, id: u64) -> Option<&Laid> {
+        self.laid.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut Laid> {
+        self.laid.get_mut(&id)
+    }
+
+    /// Those that time changes: about to begin, or on their way.
+    pub(super) fn moving(&self, now_unix: u64) -> Vec<u64> {
+        let is_moving = |overlay: &Overlay| {
+            overlay.back.is_some()
+                || !overlay.is_begun() && overlay.starts.is_some_and(|at| at <= now_unix + LEAD_S)
+                || overlay.is_begun() && overlay.ramp.as_ref().is_some_and(|ramp| !ramp.done)
+        };
+        self.overlays().filter(|overlay| is_moving(overlay)).map(|overlay| overlay.id).collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -92,54 +133,188 @@ impl Book {
         self.laid.values().map(|laid| &laid.overlay)
     }
 
-    /// What they come to.
-    pub(super) fn effects(&self) -> Effects {
-        sum(self.laid.values())
+    /// What they come to now.
+    pub(super) fn effects(&self, now_unix: u64) -> Effects {
+        let mut effects = Effects::default();
+        self.laid.values().for_each(|laid| add(&mut effects, laid, now_unix, false));
+        effects
     }
 
-    /// What they would come to after these changes.
-    pub(super) fn effects_after<'a>(&'a self, changes: impl IntoIterator<Item = &'a Change>) -> Effects {
-        let mut all: BTreeMap<u64, &Laid> = self.laid.iter().map(|(id, laid)| (*id, laid)).collect();
+    /// What they would come to after these changes, with everything that those begin at its end.
+    pub(super) fn effects_after<'a>(&'a self, changes: impl IntoIterator<Item = &'a Change>, now_unix: u64) -> Effects {
+        let mut all: BTreeMap<u64, (&Laid, bool)> = self.laid.iter().map(|(id, laid)| (*id, (laid, false))).collect();
         for change in changes {
             match change {
-                Change::Lay(laid) => all.insert(laid.overlay.id, laid),
+                Change::Lay(laid) => all.insert(laid.overlay.id, (laid, true)),
                 Change::Lift(id) => all.remove(id),
             };
         }
-        sum(all.into_values())
+        let mut effects = Effects::default();
+        all.into_values().for_each(|(laid, whole)| add(&mut effects, laid, now_unix, whole));
+        effects
     }
 }
 
-fn sum<'a>(laid: impl Iterator<Item = &'a Laid>) -> Effects {
-    let mut effects = Effects::default();
-    for laid in laid {
-        if let Some(found) = laid.found() {
-            effects.add(found, laid.overlay.set);
+/// Adds what an overlay comes to now, or, as a `whole`, at its end.
+///
+/// ```text
+/// not begun                     nothing; a withdrawal within LEAD_S is announced
+/// weight on its way             between from and to
+/// drain on its way              gives up a share
+/// drain or down on its way back gives up what has not come back
+/// else                          what it sets
+/// ```
+fn add(effects: &mut Effects, laid: &Laid, now_unix: u64, whole: bool) {
+    let (overlay, Some(found)) = (&laid.overlay, laid.found()) else { return };
+    let withdraws = matches!(overlay.set, Setting::State(Forced::Down | Forced::Drain));
+    if let Some(back) = &overlay.back {
+        let left = 1.0 - if whole { 1.0 } else { back.progress(now_unix) };
+        if left > 0.0 {
+            effects.add_yield(found, left as f32);
         }
+        return;
     }
-    effects
+    if !whole && !overlay.is_begun() {
+        if withdraws && overlay.starts.is_some_and(|at| at <= now_unix + LEAD_S) {
+            effects.add_soon(found);
+        }
+        return;
+    }
+    let progress = overlay.ramp.as_ref().filter(|_| !whole).map_or(1.0, |ramp| ramp.progress(now_unix));
+    match overlay.set {
+        Setting::Weight(to) => {
+            let from = f64::from(overlay.from.unwrap_or(to));
+            effects.add(found, Setting::Weight((from + (f64::from(to) - from) * progress).round() as u16));
+        }
+        Setting::State(Forced::Drain) if progress < 1.0 => effects.add_yield(found, progress as f32),
+        set => effects.add(found, set),
+    }
+}
+
+/// What a request is checked against.
+pub(super) struct Around<'a> {
+    /// In name order.
+    pub(super) zones: &'a [&'a ZoneParts],
+    pub(super) effects: &'a Effects,
+    /// Overlays that there are.
+    pub(super) held: usize,
+    pub(super) now_unix: u64,
+}
+
+fn invalid<T>(field: &str, detail: String) -> Result<T, Refusal> {
+    Err(Refusal::Invalid { field: field.into(), detail })
 }
 
 /// Checks a request and gives it an id.
-pub(super) fn admit(new: NewOverlay, who: &Who, id: u64, now_unix: u64, held: usize, zones: &[&ZoneParts]) -> Result<Laid, Refusal> {
-    let invalid = |field: &str, detail: String| Err(Refusal::Invalid { field: field.into(), detail });
-    if held >= MAX_OVERLAYS {
-        return invalid("target", format!("{held} overlays are in effect, the limit is {MAX_OVERLAYS}: revert some first"));
+pub(super) fn admit(new: NewOverlay, who: &Who, id: u64, around: &Around<'_>) -> Result<Laid, Refusal> {
+    if around.held >= MAX_OVERLAYS {
+        return invalid("target", format!("{} overlays are in effect, the limit is {MAX_OVERLAYS}: revert some first", around.held));
     }
-    let reason = check_reason(&new.reason)?;
-    let expires = match new.expires.as_deref() {
-        None => Some(now_unix + DEFAULT_EXPIRY_S),
-        Some("never") => None,
-        Some(text) => match config::parse_duration(text).map(|duration| duration.as_secs()) {
-            Some(seconds @ 1..=MAX_EXPIRY_S) => Some(now_unix + seconds),
-            _ => return invalid("expires", format!("found {text:?}, expected a duration such as \"90s\", \"2h\" or \"1d\", or \"never\"")),
-        },
-    };
+    let reason = check_reason(&new.reason)?.to_string();
+    let starts = check_start(new.starts.as_ref(), around.now_unix)?;
+    let expires = check_expiry(new.expires.as_deref(), starts.unwrap_or(around.now_unix))?;
     who.may_change(&new.target)?;
-    let found = find(&new.target, new.set, zones)?;
-    let owner = who.name.clone();
-    let overlay = Overlay { owner, reason: reason.into(), created: now_unix, expires, ..Overlay::of(id, new.target, new.set) };
-    Ok(Laid { overlay, found: Ok(found) })
+    let found = find(&new.target, new.set, around.zones)?;
+    let ramp = new.over.as_deref().map(check_over).transpose()?;
+    let from = match (&ramp, new.set) {
+        (None, _) if new.from.is_some() => return invalid("from", "it belongs to a weight that is reached over some time: say over as well".into()),
+        (Some(_), Setting::Weight(_)) => new.from.or_else(|| diff::weight_now(&found, around.zones, around.effects)),
+        (Some(_), Setting::State(Forced::Drain)) if new.from.is_none() => None,
+        (Some(_), Setting::State(Forced::Drain)) => return invalid("from", "a drain begins with all of the traffic".into()),
+        (Some(_), _) => return invalid("over", "only a weight or a drain can be reached step by step".into()),
+        (None, _) => None,
+    };
+    let begins = starts.unwrap_or(around.now_unix);
+    if let (Some(ramp), Some(expires)) = (&ramp, expires)
+        && begins + ramp.over >= expires
+    {
+        return invalid(
+            "over",
+            format!("found {} s, but it expires {} s after its start: it would end before it is there", ramp.over, expires - begins),
+        );
+    }
+    let began = starts.is_none().then_some(around.now_unix);
+    let ramp = ramp.map(|ramp| Ramp { began, ..ramp });
+    let overlay = Overlay {
+        owner: who.name.clone(),
+        reason,
+        created: around.now_unix,
+        expires,
+        starts,
+        began,
+        from,
+        ramp,
+        break_glass: new.break_glass,
+        ..Overlay::of(id, new.target, new.set)
+    };
+    Ok(Laid::new(overlay, Ok(found)))
+}
+
+/// An overlay that is laid, with what a request changes.
+pub(super) fn amend(laid: &Laid, amend: &Amend, now_unix: u64) -> Result<Laid, Refusal> {
+    let mut laid = laid.clone();
+    if amend.expires.is_none() && amend.reason.is_none() {
+        return invalid("expires", "nothing is asked for; expected expires, reason or both".into());
+    }
+    if let Some(reason) = &amend.reason {
+        laid.overlay.reason = check_reason(reason)?.to_string();
+    }
+    if amend.expires.is_some() {
+        let waits_for = laid.overlay.starts.filter(|_| !laid.overlay.is_begun()).unwrap_or(0);
+        laid.overlay.expires = check_expiry(amend.expires.as_deref(), now_unix.max(waits_for))?;
+    }
+    Ok(laid)
+}
+
+/// An overlay that is laid, on its way back.
+pub(super) fn turn_back(laid: &Laid, over: &str, now_unix: u64) -> Result<Laid, Refusal> {
+    let mut laid = laid.clone();
+    let back = check_over(over)?;
+    let overlay = &mut laid.overlay;
+    if !matches!(overlay.set, Setting::State(Forced::Drain | Forced::Down)) {
+        return invalid("over", "only a drain or down comes back step by step; lay a weight with over instead".into());
+    }
+    if !overlay.is_begun() {
+        return invalid("over", "the overlay has not begun; revert it without over".into());
+    }
+    // What a drain had not given up yet need not come back.
+    let gone = overlay.ramp.as_ref().map_or(1.0, |ramp| ramp.progress(now_unix));
+    let began = now_unix - ((1.0 - gone) * back.over as f64) as u64;
+    overlay.back = Some(Ramp { began: Some(began), ..back });
+    if let Some(ramp) = &mut overlay.ramp {
+        ramp.done = true;
+    }
+    Ok(laid)
+}
+
+fn check_expiry(expires: Option<&str>, from: u64) -> Result<Option<u64>, Refusal> {
+    match expires {
+        None => Ok(Some(from + DEFAULT_EXPIRY_S)),
+        Some("never") => Ok(None),
+        Some(text) => match config::parse_duration(text).map(|duration| duration.as_secs()) {
+            Some(seconds @ 1..=MAX_EXPIRY_S) => Ok(Some(from + seconds)),
+            _ => invalid("expires", format!("found {text:?}, expected a duration such as \"90s\", \"2h\" or \"1d\", or \"never\"")),
+        },
+    }
+}
+
+fn check_start(starts: Option<&When>, now_unix: u64) -> Result<Option<u64>, Refusal> {
+    let at = match starts {
+        None => return Ok(None),
+        Some(When::At(at)) => Some(*at),
+        Some(When::In(text)) => config::parse_duration(text).map(|duration| now_unix.saturating_add(duration.as_secs())),
+    };
+    match at {
+        Some(at) if at > now_unix && at <= now_unix + MAX_START_S => Ok(Some(at)),
+        _ => invalid("starts", "expected a duration from now such as \"2h\", or unix seconds, within a year".into()),
+    }
+}
+
+fn check_over(over: &str) -> Result<Ramp, Refusal> {
+    match config::parse_duration(over).map(|duration| duration.as_secs()) {
+        Some(over @ 1..=MAX_OVER_S) => Ok(Ramp { over, ..Ramp::default() }),
+        _ => invalid("over", format!("found {over:?}, expected a duration from \"1s\" to \"30d\"")),
+    }
 }
 
 /// Why something is done: without the blanks around it.

@@ -133,7 +133,7 @@ fn find_name(target: &str, ttl: Ttl, zones: &[&ZoneParts]) -> Result<Found, Refu
     }
 }
 
-pub(super) fn policy_child(model: &ZoneModel, policy: &str, child: &str) -> Option<(PolicyIx, Child)> {
+pub(in crate::control) fn policy_child(model: &ZoneModel, policy: &str, child: &str) -> Option<(PolicyIx, Child)> {
     // A named policy comes before one that a steered name states inline.
     let mut found: Vec<usize> = (0..model.policies.len()).filter(|at| model.policies[*at].name == policy).collect();
     found.sort_by_key(|at| model.policies[*at].inline);

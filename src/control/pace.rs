@@ -1,0 +1,274 @@
+//! What happens to overlays as time goes on: they begin at their start, ramps go on step by step, stand still while something is wrong, and turn
+//! back when their target falls.
+//!
+//! ```text
+//! waiting ── start, safety rules let it ──▶ ramping ── end, safety rules let it ──▶ in effect ── revert over ──▶ returning ──▶ (ended)
+//!    │ a rule forbids it: waits on              │  ▲                                                               │  ▲
+//!    ▼                                          ▼  │ all well again                                                ▼  │
+//! waiting                                     holding: the target or a sibling got worse                          holding
+//!                                               │                                                                 │
+//!                                               └─ the target of a rising weight falls: (ended)                   └─ the target falls: in effect
+//! ```
+//!
+//! Everything follows from times that are kept with the overlay: a restart goes on where the ramp was. What was wrong when a ramp was first looked
+//! at does not hold it.
+
+use std::collections::BTreeSet;
+
+use super::access;
+use super::api::{Forced, Hold, Overlay, Ramp, Setting, Who};
+use super::audit::Entry;
+use super::overlays::{Change, Differing, Found, Laid};
+use super::who::ITSELF;
+use super::writer::{Done, Writer};
+use crate::policy::model::ZoneModel;
+use crate::store::{StoreError, Write};
+
+/// Steps of a ramp: each is a new world, and one in a hundred of the traffic is little enough.
+const STEPS: f64 = 100.0;
+
+impl Ramp {
+    /// Seconds that its clock has run.
+    fn elapsed(&self, now_unix: u64) -> u64 {
+        let Some(began) = self.began else { return 0 };
+        let stands = self.holding.as_ref().map_or(0, |hold| now_unix.saturating_sub(hold.since));
+        now_unix.saturating_sub(began).saturating_sub(self.held).saturating_sub(stands)
+    }
+
+    /// How far it is, 0 to 1, in steps; 1 only once it is done.
+    pub(super) fn progress(&self, now_unix: u64) -> f64 {
+        if self.done {
+            return 1.0;
+        }
+        let share = self.elapsed(now_unix) as f64 / self.over.max(1) as f64;
+        ((share * STEPS).floor() / STEPS).min(1.0 - 1.0 / STEPS)
+    }
+
+    fn is_due(&self, now_unix: u64) -> bool {
+        !self.done && self.elapsed(now_unix) >= self.over
+    }
+
+    /// Stops its clock, or lets it run on; true when that is a change.
+    fn hold(&mut self, why: Option<String>, now_unix: u64) -> bool {
+        match (&mut self.holding, why) {
+            (None, None) => false,
+            (Some(hold), Some(why)) => {
+                hold.why = why;
+                false
+            }
+            (None, Some(why)) => {
+                self.holding = Some(Hold { since: now_unix, why });
+                true
+            }
+            (Some(hold), None) => {
+                self.held += now_unix.saturating_sub(hold.since);
+                self.holding = None;
+                true
+            }
+        }
+    }
+}
+
+impl Overlay {
+    /// In effect, perhaps in part.
+    pub(super) fn is_begun(&self) -> bool {
+        self.began.is_some() || self.starts.is_none()
+    }
+
+    /// Where it stands, in a word.
+    pub(super) fn phase_word(&self) -> &'static str {
+        let way = self.back.as_ref().or(self.ramp.as_ref().filter(|ramp| !ramp.done));
+        match way {
+            _ if !self.is_begun() => "waiting",
+            Some(ramp) if ramp.holding.is_some() => "holding",
+            Some(_) if self.back.is_some() => "returning",
+            Some(_) => "ramping",
+            None => "in effect",
+        }
+    }
+}
+
+/// What is wrong around the target of a ramp.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// Something got worse.
+    worse: Option<String>,
+    /// The target fell.
+    fallen: Option<String>,
+}
+
+/// What becomes of an overlay at a tick.
+enum Step {
+    /// Nothing.
+    None,
+    /// It changed; what to say in the log, if anything.
+    Changed(Option<String>),
+    /// It ends.
+    End(String),
+}
+
+impl Writer {
+    /// Moves everything on that moves with time.
+    pub(super) fn pace(&mut self, now_unix: u64) {
+        let moving = self.book.moving(now_unix);
+        if moving.is_empty() {
+            return;
+        }
+        for id in moving {
+            let Some(mut laid) = self.book.get(id).cloned() else { continue };
+            match self.step(&mut laid, now_unix) {
+                Step::None => {
+                    self.book.insert(laid);
+                }
+                Step::Changed(why) => {
+                    let entry = why.map(|why| self.said(&laid.overlay, "overlay.step", &why));
+                    self.keep_overlay(&laid.overlay, entry);
+                    self.book.insert(laid);
+                }
+                Step::End(why) => {
+                    let entry = self.said(&laid.overlay, "overlay.revert", &why);
+                    self.book.remove(id);
+                    self.keep(vec![Write::EndOverlay { id, how: "reverted".into(), by: ITSELF.into(), at: now_unix }], vec![entry]);
+                }
+            }
+        }
+        self.apply_overlays();
+    }
+
+    fn step(&mut self, laid: &mut Laid, now_unix: u64) -> Step {
+        if !laid.overlay.is_begun() {
+            return self.begin(laid, now_unix);
+        }
+        let trouble = self.trouble(laid);
+        let rises = matches!(laid.overlay.set, Setting::Weight(to) if to > laid.overlay.from.unwrap_or(to));
+        let is_back = laid.overlay.back.is_some();
+        if let (Some(why), true) = (&trouble.fallen, rises || is_back) {
+            if !is_back {
+                return Step::End(format!("{why} failed while its weight was rising: the change is taken back"));
+            }
+            laid.overlay.back = None;
+            return Step::Changed(Some(format!("{why} failed while it was coming back: it is withdrawn again")));
+        }
+        let due = laid.overlay.back.as_ref().or(laid.overlay.ramp.as_ref()).is_some_and(|ramp| ramp.is_due(now_unix));
+        let mut why = trouble.worse.map(|worse| format!("{worse} got worse"));
+        if due && why.is_none() && !is_back {
+            why = self.forbidden(laid);
+        }
+        if due && why.is_none() && is_back {
+            return Step::End("everything has come back".into());
+        }
+        let Some(ramp) = laid.overlay.back.as_mut().or(laid.overlay.ramp.as_mut()) else { return Step::None };
+        let said = why.clone().map_or("goes on".to_string(), |why| format!("stands still: {why}"));
+        let is_free = why.is_none();
+        let changed = ramp.hold(why, now_unix);
+        ramp.done |= due && is_free;
+        match changed || ramp.done {
+            true => Step::Changed(changed.then_some(said)),
+            false => Step::None,
+        }
+    }
+
+    /// The start of an overlay has come, unless a safety rule forbids it now.
+    fn begin(&mut self, laid: &mut Laid, now_unix: u64) -> Step {
+        if laid.overlay.starts.is_none_or(|at| at > now_unix) {
+            return Step::None;
+        }
+        if let Some(why) = self.forbidden(laid) {
+            let why = format!("it should have begun, but {why}");
+            let is_new = laid.overlay.inactive.as_ref() != Some(&why);
+            laid.overlay.inactive = Some(why.clone());
+            return if is_new { Step::Changed(Some(why)) } else { Step::None };
+        }
+        let consequences = self.judge(&[Change::Lay(Box::new(laid.clone()))]);
+        self.note_withdrawal(&consequences);
+        laid.overlay.inactive = None;
+        laid.overlay.began = Some(now_unix);
+        if let Some(ramp) = &mut laid.overlay.ramp {
+            ramp.began = Some(now_unix);
+        }
+        Step::Changed(Some("began".into()))
+    }
+
+    /// The safety rules that forbid an overlay at its end, in a sentence.
+    fn forbidden(&self, laid: &Laid) -> Option<String> {
+        if laid.overlay.break_glass || !matches!(laid.overlay.set, Setting::State(_) | Setting::Weight(0)) {
+            return None;
+        }
+        let mut broken = self.judge(&[Change::Lay(Box::new(laid.clone()))]).broken;
+        // It was counted when it was laid, or will be when it begins.
+        broken.retain(|rule| laid.overlay.began.is_none() || !rule.rule.ends_with("/safety:max_changes"));
+        (!broken.is_empty()).then(|| broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    }
+
+    /// Looks at the target and its siblings: the other pools of the names that consult it.
+    fn trouble(&self, laid: &mut Laid) -> Trouble {
+        let Some(found) = laid.found().cloned() else { return Trouble::default() };
+        let endpoint = match &found {
+            Found::Thing(id) => Some(id.clone()),
+            _ => None,
+        };
+        let leaves = laid.overlay.back.is_none() && matches!(laid.overlay.set, Setting::State(Forced::Drain));
+        let (mut sick, mut fallen) = (BTreeSet::new(), None);
+        for zone in self.zones.values() {
+            let targets = targets(&found, zone.model());
+            if targets.is_empty() {
+                continue;
+            }
+            let siblings = zone.neighbours(&targets);
+            // What is being left may fail.
+            let looked_at = siblings.iter().chain(targets.iter().filter(|_| !leaves));
+            sick.extend(looked_at.flat_map(|at| zone.sick(*at)));
+            for at in &targets {
+                let one = endpoint.as_ref().filter(|id| zone.model().pools[*at].endpoints.iter().any(|other| other.id == **id));
+                fallen = fallen.or_else(|| zone.fallen(*at, one.map(|id| &**id)));
+            }
+        }
+        let baseline = laid.baseline.get_or_insert_with(|| sick.clone());
+        baseline.retain(|id| sick.contains(id));
+        let worse = sick.difference(baseline).next().cloned();
+        Trouble { fallen: fallen.filter(|_| worse.is_some()), worse }
+    }
+
+    /// What became of an overlay by itself, said in the log and for the audit.
+    pub(super) fn said(&self, overlay: &Overlay, action: &str, why: &str) -> Entry {
+        let detail = Some(format!("overlay {}, {}: {why}", overlay.id, overlay.phase_word()));
+        let entry = Entry { detail, after: serde_json::json!(overlay.set), ..self.entry(&Who::itself(), action, &overlay.target) };
+        access::log(&entry);
+        entry
+    }
+
+    /// Keeps an overlay as it stands, in the background.
+    pub(super) fn keep_overlay(&self, overlay: &Overlay, entry: Option<Entry>) {
+        self.keep(vec![Write::put_overlay(overlay)], entry.into_iter().collect());
+    }
+
+    fn keep(&self, writes: Vec<Write>, entries: Vec<Entry>) {
+        if self.store.absent().is_some() {
+            return;
+        }
+        let (kept, done) = (self.store.change(writes, entries), self.done_sender.clone());
+        tokio::spawn(async move {
+            match kept.await {
+                // It ended meanwhile.
+                Ok(_) | Err(StoreError::NoOverlay { .. }) => {}
+                Err(error) => drop(done.send(Done::Trouble(error.to_string()))),
+            }
+        });
+    }
+}
+
+/// The pools of a zone that a target is, or is made of.
+fn targets(found: &Found, model: &ZoneModel) -> Vec<usize> {
+    match found {
+        Found::Thing(id) => {
+            let differing = Differing::of_thing(id.clone());
+            let pools = || (0..model.pools.len()).filter(|at| differing.touches_pool(&model.pools[*at])).collect();
+            if differing.touches(model) { pools() } else { Vec::new() }
+        }
+        Found::Child(zone, policy, child) if *zone == model.name => {
+            let child = super::overlays::policy_child(model, policy, child);
+            child.map_or_else(Vec::new, |(_, child)| model.pools_below(child).into_iter().map(|ix| ix.0 as usize).collect())
+        }
+        _ => Vec::new(),
+    }
+}
