@@ -1,8 +1,8 @@
 //! The finish line of a drain: when the last answer that names an endpoint has run out of every cache that keeps to the rules.
 //!
 //! Queries pay nothing for it. A plan hands out TTLs that never fall while it serves, so when it is replaced, the last answers made from it run out
-//! at that moment plus the TTL of that moment. Per steered name the latest of these is remembered; what was withdrawn is safe once no plan hands it
-//! out any more, that time is over for every name that could, and `safety.drain_guard` has passed.
+//! at that moment plus the TTL of that moment. Per steered name the latest of these is remembered, and per withdrawn thing the latest of those plans
+//! that named it; it is safe once no plan hands it out any more, that time is over, and `safety.drain_guard` has passed.
 //!
 //! ```text
 //! plan with it ──────▶ replaced at t ── TTL at t ──▶ last answer runs out ── guard ──▶ safe_to_stop_at
@@ -15,12 +15,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::api::{Forced, Overlay, Setting, Withdrawal};
-use super::overlays::{Differing, Found, Laid};
+use super::overlays::{Differing, Effects, Found, Laid};
 use super::state::ZoneState;
 use super::writer::{Writer, unix_now};
+use crate::dns::Name;
 use crate::health::State;
-use crate::policy::model::{Endpoint, Pool, Target};
-use crate::policy::plan::{AnswerSet, Plan, PoolView};
+use crate::policy::model::{Endpoint, Pool, Target, ZoneModel};
+use crate::policy::plan::{AnswerSet, Plan, PoolView, View};
 
 /// Answers are timed in whole seconds, and a thread may be a little behind.
 const SLACK_S: u64 = 1;
@@ -40,29 +41,114 @@ fn names(set: &AnswerSet, endpoint: &Endpoint) -> bool {
     }
 }
 
+/// Something that is withdrawn from a zone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Left {
+    /// Unix seconds: answers that name it, from plans that were replaced, have run out.
+    pub(super) until: u64,
+    /// Pools by index, each with the endpoints that are meant.
+    cover: Vec<(usize, Vec<usize>)>,
+    /// Positions in `ZoneParts::roots` that consult them.
+    roots: Vec<usize>,
+}
+
+impl Left {
+    /// True when a plan names it.
+    fn is_in(&self, model: &ZoneModel, view: &View, plans: &[Plan]) -> bool {
+        let mut is_in = |set: &AnswerSet| {
+            self.cover.iter().any(|(at, endpoints)| {
+                let pool = &model.pools[*at];
+                let is_of_pool = || set.slot.is_some() && set.slot == view.pools.get(*at).map(|view| view.slot);
+                endpoints.iter().any(|one| names(set, &pool.endpoints[*one])) || pool.endpoints.is_empty() && is_of_pool()
+            })
+        };
+        plans.iter().any(|plan| plan.choice.any_set(&mut is_in))
+    }
+}
+
 impl ZoneState {
-    /// Adds what is known of a withdrawn thing: the names that still hand it out, and until when caches may hold it. False when the zone has none
-    /// of it.
-    fn finish(&self, differing: &Differing, still: &mut Vec<String>, until: &mut u64) -> bool {
-        let Some(world) = &self.world else { return false };
-        let model = self.model();
-        let mut has_any = false;
-        for (at, pool) in model.pools.iter().enumerate().filter(|(_, pool)| differing.touches_pool(pool)) {
-            has_any = true;
-            let whole = differing.has_group(pool);
-            let covered: Vec<&Endpoint> = pool.endpoints.iter().filter(|endpoint| whole || differing.has(&endpoint.id)).collect();
-            let slot = world.view.pools[at].slot;
-            let mut is_in = |set: &AnswerSet| covered.iter().any(|one| names(set, one)) || pool.endpoints.is_empty() && set.slot == Some(slot);
-            for root in self.consulted.roots_of_pool.get(at).into_iter().flatten() {
-                if world.steerings[*root].plans.iter().any(|plan| plan.choice.any_set(&mut is_in)) {
-                    still.extend(self.taken.parts.roots[*root].steers.iter().map(|steer| model.steers[*steer].owner.to_string()));
-                } else {
-                    *until = (*until).max(self.cached_until.get(*root).copied().unwrap_or(0));
-                }
+    /// What an id, or `region:NAME`, stands for here.
+    fn cover(&self, id: &str) -> Left {
+        let mut left = Left::default();
+        for (at, pool) in self.model().pools.iter().enumerate() {
+            let all = || (0..pool.endpoints.len()).collect();
+            let region = || pool.region.as_ref().is_some_and(|region| id.strip_prefix("region:") == Some(region));
+            let endpoints = match id.strip_prefix(&*pool.id) {
+                Some("") => all(),
+                Some(rest) if rest.starts_with('/') => (0..pool.endpoints.len()).filter(|one| *pool.endpoints[*one].id == *id).collect(),
+                _ if region() => all(),
+                _ => continue,
+            };
+            left.cover.push((at, endpoints));
+        }
+        let roots = left.cover.iter().flat_map(|(at, _)| self.consulted.roots_of_pool.get(*at).into_iter().flatten()).copied();
+        left.roots = roots.collect::<BTreeSet<usize>>().into_iter().collect();
+        left
+    }
+
+    /// Follows what is withdrawn from now on, and forgets what no longer is.
+    pub(super) fn follow(&mut self, effects: &Effects, differing: &Differing) {
+        for id in differing.things() {
+            if !matches!(effects.forced([Some(&**id), None, None]), Some(Forced::Down | Forced::Drain)) {
+                self.left.remove(id);
+                continue;
+            }
+            let mut left = self.cover(id);
+            if left.cover.is_empty() || self.left.contains_key(id) {
+                continue;
+            }
+            let until = left.roots.iter().filter_map(|root| self.cached_until.get(*root)).copied();
+            left.until = until.fold(self.cached_floor, u64::max);
+            self.left.insert(id.clone(), left);
+        }
+    }
+
+    /// Plans of a name are being replaced: remembers until when their answers may be held.
+    pub(super) fn retire(&mut self, root: usize, plans: &[Plan], now_unix: u64) {
+        let runs_out = runs_out(plans, now_unix);
+        let until = &mut self.cached_until[root];
+        *until = (*until).max(runs_out);
+        let (model, view) = (self.taken.parts.model.clone(), &self.view);
+        for left in self.left.values_mut().filter(|left| left.until < runs_out && left.roots.binary_search(&root).is_ok()) {
+            if left.is_in(&model, view, plans) {
+                left.until = runs_out;
             }
         }
-        *until = (*until).max(self.cached_floor);
-        has_any
+    }
+
+    /// Takes over what the version before knew: all its answers are over with it.
+    pub(super) fn inherit_caches(&mut self, before: &ZoneState, now_unix: u64) {
+        let steerings = || before.world.iter().flat_map(|world| world.steerings.iter());
+        let over = steerings().map(|steering| runs_out(&steering.plans, now_unix));
+        self.cached_floor = before.cached_until.iter().copied().chain(over).fold(before.cached_floor, u64::max);
+        for (id, left) in &before.left {
+            let named = steerings().filter(|steering| left.is_in(before.model(), &before.view, &steering.plans));
+            let until = named.map(|steering| runs_out(&steering.plans, now_unix)).fold(left.until, u64::max);
+            self.left.insert(id.clone(), Left { until, ..Left::default() });
+        }
+    }
+
+    /// The zone is assembled for the first time: what is followed has its indexes.
+    pub(super) fn find_left(&mut self) {
+        let ids: Vec<_> = self.left.keys().cloned().collect();
+        for id in ids {
+            let found = self.cover(&id);
+            if let Some(left) = self.left.get_mut(&id) {
+                *left = Left { until: left.until, ..found };
+            }
+        }
+    }
+
+    /// Adds what is known of a withdrawn thing: the names that still hand it out, and until when caches may hold it. False when the zone has none
+    /// of it.
+    fn finish(&self, id: &str, still: &mut Vec<String>, until: &mut u64) -> bool {
+        let (Some(world), Some(left)) = (&self.world, self.left.get(id)) else { return false };
+        let model = self.model();
+        *until = (*until).max(left.until);
+        for root in left.roots.iter().filter(|root| world.steerings.get(**root).is_some_and(|one| left.is_in(model, &self.view, &one.plans))) {
+            still.extend(self.taken.parts.roots[*root].steers.iter().map(|steer| model.steers[*steer].owner.to_string()));
+        }
+        true
     }
 
     /// The other pools of the names that consult these.
@@ -115,12 +201,20 @@ impl Writer {
         if overlay.back.is_some() {
             return None;
         }
-        let differing = Differing::of_thing(id.clone());
-        let (mut still, mut until, mut guard) = (Vec::new(), 0, 0);
-        for zone in self.zones.values().filter(|zone| differing.touches(zone.model())) {
-            if zone.finish(&differing, &mut still, &mut until) {
+        let (mut still, mut until, mut guard, mut has_any) = (Vec::new(), 0, 0, false);
+        // Ids begin with their zone, but for regions and what libraries define.
+        let apex = id.split_once('/').and_then(|(zone, _)| Name::parse_absolute(zone).ok()).map(|apex| apex.to_lowercase());
+        let own = apex.and_then(|apex| self.zones.get(&apex));
+        let others = own.is_none().then(|| self.zones.values()).into_iter().flatten();
+        for zone in own.into_iter().chain(others) {
+            if zone.finish(id, &mut still, &mut until) {
+                has_any = true;
                 guard = guard.max(zone.model().safety.drain_guard.as_secs());
             }
+        }
+        // `up` beside it, or stronger at another level: not this one's doing.
+        if !has_any {
+            return None;
         }
         still.sort();
         still.dedup();

@@ -152,6 +152,9 @@ impl Writer {
         let differing = self.effects.differing(&before);
         let touched: Vec<Name> = self.zones.iter().filter(|(_, zone)| differing.touches(zone.model())).map(|(name, _)| name.clone()).collect();
         for name in touched {
+            if let Some(zone) = self.zones.get_mut(&name) {
+                zone.follow(&self.effects, &differing);
+            }
             reload::move_serial(self, &name);
             self.mark_whole(name);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::checks::Checks;
 use super::compile::ZoneParts;
-use super::finish;
+use super::finish::Left;
 use super::holds::{self, Held, Hold};
 use super::load::TakenZone;
 use super::overlays::{Differing, Effects};
@@ -91,6 +91,8 @@ pub(super) struct ZoneState {
     pub(super) cached_until: Vec<u64>,
     /// The same for everything that the version before answered.
     pub(super) cached_floor: u64,
+    /// What is withdrawn, by id or `region:NAME`.
+    pub(super) left: HashMap<Arc<str>, Left>,
     /// Made from `view`.
     sets: Sets,
     /// By pool index: when it settled.
@@ -115,6 +117,7 @@ impl ZoneState {
             view: View::default(),
             cached_until: Vec::new(),
             cached_floor: 0,
+            left: HashMap::new(),
             sets: Sets::default(),
             settled: vec![0; pools],
             unsettled: vec![false; pools],
@@ -141,9 +144,7 @@ impl ZoneState {
                 self.held.insert(key, *hold);
             }
         }
-        let now_unix = super::writer::unix_now();
-        let plans = before.world.iter().flat_map(|world| world.steerings.iter()).map(|steering| finish::runs_out(&steering.plans, now_unix));
-        self.cached_floor = before.cached_until.iter().copied().chain(plans).fold(before.cached_floor, u64::max);
+        self.inherit_caches(before, super::writer::unix_now());
         if Arc::ptr_eq(&before.taken.parts, &self.taken.parts) {
             self.last_good.clone_from(&before.last_good);
         }
@@ -153,6 +154,9 @@ impl ZoneState {
     pub(super) fn assemble(&mut self, around: &Surroundings<'_>) -> Arc<ZoneWorld> {
         let parts = self.taken.parts.clone();
         self.consulted = Consulted::of(&parts);
+        if self.world.is_none() {
+            self.find_left();
+        }
         self.sets = Sets::default();
         let pools = (0..parts.model.pools.len()).map(|at| Arc::new(self.look(at, around))).collect();
         self.view =
@@ -229,12 +233,6 @@ impl ZoneState {
         });
         self.world = Some(world.clone());
         Some(world)
-    }
-
-    /// Remembers until when answers from plans that are being replaced may be held.
-    fn retire(&mut self, root: usize, plans: &[Plan], now_unix: u64) {
-        let until = &mut self.cached_until[root];
-        *until = (*until).max(finish::runs_out(plans, now_unix));
     }
 
     fn steering(&mut self, at: usize, around: &Surroundings<'_>) -> Steering {

@@ -208,7 +208,7 @@ async fn wrong_methods_and_paths_are_said_to_be() {
     for (method, path, status, allow) in [
         (Method::PUT, "/v1/overlays", 405, "GET,HEAD,POST"),
         (Method::OPTIONS, "/v1/overlays", 405, "GET,HEAD,POST"),
-        (Method::POST, "/v1/overlays/1", 405, "GET,HEAD,DELETE"),
+        (Method::POST, "/v1/overlays/1", 405, "GET,HEAD,DELETE,PATCH"),
         (Method::GET, "/v1/reload", 405, "POST"),
         (Method::TRACE, "/v1/status", 405, "GET,HEAD"),
         (Method::GET, "/v1/", 404, ""),

@@ -187,13 +187,17 @@ impl Differing {
         self.things.iter().any(|id| is_own(id) || id.starts_with("region:") || id.starts_with("library/"))
     }
 
-    /// True when this endpoint, pool or region is among it.
-    pub(in crate::control) fn has(&self, id: &str) -> bool {
+    /// Endpoint ids, pool ids, `region:NAME`.
+    pub(in crate::control) fn things(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.things.iter()
+    }
+
+    fn has(&self, id: &str) -> bool {
         self.things.contains(id)
     }
 
     /// True when the pool as a whole or its region is among it.
-    pub(in crate::control) fn has_group(&self, pool: &Pool) -> bool {
+    fn has_group(&self, pool: &Pool) -> bool {
         self.has(&pool.id) || pool.region.as_ref().is_some_and(|region| self.has(&format!("region:{region}")))
     }
 
