@@ -157,6 +157,7 @@ fn actor(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 /// ```text
 /// POST   /v1/overlays              overlay.lay       (the body tells)
 /// DELETE /v1/overlays/7            overlay.revert    overlay 7
+/// PATCH  /v1/overlays/7            overlay.amend     overlay 7
 /// POST   /v1/overlays/7/promote    overlay.promote   overlay 7
 /// POST   /v1/reload                reload
 /// POST   /v1/failback              failback
@@ -172,6 +173,7 @@ fn attempted(method: &Method, path: &str) -> (String, String) {
     match (method.as_str(), parts.as_slice()) {
         ("POST", ["v1", "overlays"]) => of("overlay.lay", String::new()),
         ("DELETE", ["v1", "overlays", id]) => of("overlay.revert", format!("overlay {id}")),
+        ("PATCH", ["v1", "overlays", id]) => of("overlay.amend", format!("overlay {id}")),
         ("POST", ["v1", "overlays", id, verb]) => of(&format!("overlay.{}", kept(verb)), format!("overlay {id}")),
         ("POST", ["v1", verb @ ("reload" | "failback")]) => of(verb, String::new()),
         ("POST", ["v1", "tokens"]) => of("token.create", String::new()),

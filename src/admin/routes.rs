@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::guard::{Attempt, Peer, guard, open_guard};
 use super::idempotency::once;
 use super::{MAX_BODY_LEN, Problem, Shared, access, events, metrics, resources};
-use crate::control::api::{Amend, Applied, Difference, Lift, MAX_REASON_CHARS, NewOverlay, Overlay, ReloadReport, Status, Who};
+use crate::control::api::{Amend, Applied, Difference, Lift, MAX_REASON_CHARS, NewOverlay, Overlay, Promote, Promoted, ReloadReport, Status, Who};
 
 /// All paths.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -28,6 +28,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/overlays", get(overlays).post(lay_overlay))
         .route("/v1/overlays/{id}", get(overlay).delete(revert).patch(amend))
         .route("/v1/overlays/diff", get(differences))
+        .route("/v1/overlays/{id}/promote", post(promote))
         .route("/v1/reload", post(reload))
         .route("/v1/failback", post(failback))
         .route("/v1/explain", get(explain))
@@ -161,6 +162,20 @@ async fn amend(
     let amend: Amend = json(&shared, request).await?;
     attempt.of(&format!("overlay {text}"), amend.reason.as_deref());
     Ok(Json(shared.handle.amend(id, amend, who).await?.into()))
+}
+
+async fn promote(
+    State(shared): App,
+    Extension(mut who): Extension<Who>,
+    Extension(attempt): Extension<Attempt>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Json<Promoted>, Problem> {
+    let (text, id) = overlay_id(id)?;
+    let promote: Promote = json_or_empty(&shared, request).await?;
+    who.reason = reason(promote.reason.clone())?;
+    attempt.of(&format!("overlay {text}"), who.reason.as_deref());
+    Ok(Json(shared.handle.promote(id, promote, who).await?))
 }
 
 async fn revert(

@@ -270,6 +270,21 @@ pub(super) enum OverlayCommand {
         #[command(flatten)]
         connect: Connect,
     },
+    /// Writes one into its zone file, comments and layout kept, and ends it.
+    #[command(after_help = "Examples:\n  meridian overlay promote 7 --dry-run\n  meridian overlay promote 7 --reason \"here to stay\"")]
+    Promote {
+        /// As the list shows it.
+        id: u64,
+        /// Write nothing; show the difference.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        why: Why,
+        #[command(flatten)]
+        owner: Owner,
+        #[command(flatten)]
+        connect: Connect,
+    },
     /// Changes when one expires.
     #[command(after_help = "Examples:\n  meridian overlay extend 7 2h\n  meridian overlay extend 7 never --reason \"parts are late\"")]
     Extend {

@@ -14,7 +14,7 @@ use super::client::{Call, CallError, Client};
 use super::table::colours;
 use super::{FAILED, confirm, print, show, wait};
 use crate::app;
-use crate::control::api::{Amend, Applied, Difference, Forced, NewOverlay, Overlay, Setting, Status};
+use crate::control::api::{Amend, Applied, Difference, Forced, NewOverlay, Overlay, Promote, Setting, Status};
 use crate::control::explain::Wanted;
 use crate::control::unix_now;
 
@@ -203,6 +203,11 @@ async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
             let body = json!(Amend { expires: Some(expires), reason });
             let call = Call { actor: Some(&owner.name), body: Some(body), ..Call::new(Method::PATCH, &path) };
             one_call(config, &connect, call, |reply| Ok(show::applied(&read::<Applied>(reply)?, "extended", unix_now()))).await
+        }
+        OverlayCommand::Promote { id, dry_run, why, owner, connect } => {
+            let path = format!("/v1/overlays/{id}/promote");
+            let call = Call { actor: Some(&owner.name), body: Some(json!(Promote { dry_run, reason: why.text })), ..Call::new(Method::POST, &path) };
+            one_call(config, &connect, call, |reply| Ok(show::promoted(&read(reply)?))).await
         }
         OverlayCommand::Diff { connect } => {
             one_call(config, &connect, Call::new(Method::GET, "/v1/overlays/diff"), |reply| {

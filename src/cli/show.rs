@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::table::{Cell, Table, Tone, clean, paint};
-use crate::control::api::{Applied, Consequences, Difference, EndpointStatus, Forced, Overlay, PoolStatus, ReloadReport, Setting, Status};
+use crate::control::api::{Applied, Consequences, Difference, EndpointStatus, Forced, Overlay, PoolStatus, Promoted, ReloadReport, Setting, Status};
 
 /// Everything that `meridian status` shows. `now` is unix seconds.
 pub(super) fn status(status: &Status, now: u64, colours: bool) -> String {
@@ -218,6 +218,22 @@ fn sets(overlay: &Overlay, now: u64) -> String {
         },
         _ => {}
     }
+    text
+}
+
+/// What promoting came to.
+pub(super) fn promoted(promoted: &Promoted) -> String {
+    let mut text: String = promoted.diff.lines().map(|line| clean(line) + "\n").collect();
+    let _ = match promoted.dry_run {
+        true => writeln!(text, "this would be written to {}; nothing was changed", clean(&promoted.file)),
+        false => writeln!(
+            text,
+            "overlay {} is written to {} and has ended; generation {} serves",
+            promoted.overlay.id,
+            clean(&promoted.file),
+            promoted.generation
+        ),
+    };
     text
 }
 

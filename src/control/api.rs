@@ -214,6 +214,32 @@ pub struct Amend {
     pub reason: Option<String>,
 }
 
+/// A request to write an overlay into the files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Promote {
+    /// Write nothing; show what would be written.
+    pub dry_run: bool,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What promoting an overlay came to: the files say it, and the overlay has ended, in one generation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Promoted {
+    /// As it was.
+    pub overlay: Overlay,
+    /// The file.
+    pub file: String,
+    /// What changed in it: a unified diff.
+    pub diff: String,
+    /// The generation that serves it.
+    pub generation: u64,
+    /// Nothing was written.
+    pub dry_run: bool,
+}
+
 /// What the files say of something and what is in effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {

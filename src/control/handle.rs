@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::api::{Amend, Applied, CheckSpec, Consequences, Difference, Lift, NewOverlay, Observation, Refusal, ReloadReport, Status, Who};
+use super::api::{
+    Amend, Applied, CheckSpec, Consequences, Difference, Lift, NewOverlay, Observation, Promote, Promoted, Refusal, ReloadReport, Status, Who,
+};
 use super::audit::{Entry, Page, Query};
 use super::tokens::{CreatedToken, NewToken, TokenInfo, Tokens};
 use crate::world::Published;
@@ -21,6 +23,8 @@ pub enum Event {
     Revert(u64, Lift, Who, oneshot::Sender<Result<Applied, Refusal>>),
     /// Change an overlay that is laid.
     Amend(u64, Amend, Who, oneshot::Sender<Result<Applied, Refusal>>),
+    /// Write an overlay into the files.
+    Promote(u64, Promote, Who, oneshot::Sender<Result<Promoted, Refusal>>),
     /// Say what is not as the files say.
     Differences(oneshot::Sender<Result<Vec<Difference>, Refusal>>),
     /// Say what laying an overlay would do.
@@ -147,6 +151,11 @@ impl Handle {
     /// Changes when an overlay expires, or why it is there; on disk when this returns.
     pub async fn amend(&self, id: u64, amend: Amend, who: Who) -> Result<Applied, Refusal> {
         self.ask(|reply| Event::Amend(id, amend, who, reply)).await
+    }
+
+    /// Writes an overlay into the files and ends it, or says what would be written.
+    pub async fn promote(&self, id: u64, promote: Promote, who: Who) -> Result<Promoted, Refusal> {
+        self.ask(|reply| Event::Promote(id, promote, who, reply)).await
     }
 
     /// Says what is not as the files say.

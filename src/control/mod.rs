@@ -20,6 +20,7 @@ pub mod load;
 mod maps;
 mod overlays;
 mod pace;
+mod promote;
 mod reaper;
 mod reload;
 pub mod resources;
@@ -28,6 +29,7 @@ mod server;
 mod state;
 mod status;
 pub mod tokens;
+mod toml;
 pub mod who;
 pub mod writer;
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
 use super::access::TokenChange;
-use super::api::{Applied, Lift, Observation, Overlay, Refusal, ReloadReport, Status};
+use super::api::{Applied, Lift, Observation, Overlay, Promoted, Refusal, ReloadReport, Status};
 use super::audit::{Entry, Kind};
 use super::changes::{OverlayReply, Reload, ReloadReply, StoredChange};
 use super::checks::{self, Checks};
@@ -22,6 +22,7 @@ use super::handle::{Ends, Event};
 use super::keeper::Keeper;
 use super::load::Build;
 use super::overlays::{Book, Change, Effects};
+use super::promote::{PromoteReply, Promotion, Written};
 use super::reaper::{Reaper, Tidy};
 use super::server::Jar;
 use super::state::{Dirt, Surroundings, ZoneState};
@@ -75,6 +76,7 @@ pub(super) enum Done {
     },
     /// The zone of this reload cannot be built alone.
     NotAlone(Reload),
+    Promoted(Promotion, Result<Written, Refusal>),
     Token {
         change: TokenChange,
         result: Result<(), String>,
@@ -134,6 +136,7 @@ pub struct Writer {
     started_unix: u64,
     pub(super) reaper: Reaper,
     pub(super) replies: Vec<(OverlayReply, Overlay)>,
+    pub(super) promote_replies: Vec<(PromoteReply, Promoted)>,
     pub(super) reload_replies: Vec<(ReloadReply, ReloadReport)>,
     pub(super) failback_replies: Vec<oneshot::Sender<Result<u64, Refusal>>>,
     pub(super) reloads_waiting: VecDeque<Reload>,
@@ -185,6 +188,7 @@ impl Writer {
             started_unix: unix_now(),
             reaper: Reaper::start(),
             replies: Vec::new(),
+            promote_replies: Vec::new(),
             reload_replies: Vec::new(),
             failback_replies: Vec::new(),
             reloads_waiting: VecDeque::new(),
@@ -224,7 +228,8 @@ impl Writer {
                 }
                 () = at(due) => None,
             };
-            let somebody_waits = !(self.replies.is_empty() && self.reload_replies.is_empty() && self.failback_replies.is_empty());
+            let somebody_waits =
+                !(self.replies.is_empty() && self.reload_replies.is_empty() && self.promote_replies.is_empty() && self.failback_replies.is_empty());
             let is_time = somebody_waits || stop.is_some() || self.published.elapsed() >= PUBLISH_GAP;
             if (!self.dirty.is_empty() || self.index_dirty) && is_time {
                 self.publish();
@@ -270,6 +275,7 @@ impl Writer {
                 let _ = reply.send(self.admit(new, &who).map(|change| self.judge(&[change])));
             }
             Event::Amend(id, amend, who, reply) => self.amend(id, &amend, &who, reply),
+            Event::Promote(id, promote, who, reply) => self.promote(id, &promote, who, reply),
             Event::Differences(reply) => {
                 let _ = reply.send(Ok(self.differences()));
             }
@@ -327,6 +333,14 @@ impl Writer {
                 }
             }
             Done::NotAlone(wanted) => self.build(wanted, None),
+            Done::Promoted(job, result) => {
+                self.reloading = false;
+                self.reaper.other(Tidy);
+                self.take_promoted(job, result);
+                if let Some(next) = self.reloads_waiting.pop_front() {
+                    self.reload(next);
+                }
+            }
             Done::Token { change, result } => self.take_token(change, result),
             Done::HoldsKept(result) => {
                 self.keeping_holds = false;
@@ -342,7 +356,7 @@ impl Writer {
     }
 
     /// Takes in a build; see [`reload::take`] for what that means zone by zone.
-    fn take_build(&mut self, mut build: Build, zone: Option<String>, all_or_nothing: bool, who: &Who) -> ReloadReport {
+    pub(super) fn take_build(&mut self, mut build: Build, zone: Option<String>, all_or_nothing: bool, who: &Who) -> ReloadReport {
         let first = self.generation == 0;
         self.reaper.other(std::mem::replace(&mut self.known, build.known.clone()));
         self.reaper.other(std::mem::replace(&mut self.geo, build.geo.clone()));
@@ -514,6 +528,10 @@ impl Writer {
         for (reply, mut report) in self.reload_replies.drain(..) {
             report.generation = generation;
             let _ = reply.send(Ok(report));
+        }
+        for (reply, mut promoted) in self.promote_replies.drain(..) {
+            promoted.generation = generation;
+            let _ = reply.send(Ok(promoted));
         }
         for reply in self.failback_replies.drain(..) {
             let _ = reply.send(Ok(generation));

@@ -26,6 +26,7 @@ mod overlays;
 mod packets;
 mod plan;
 mod probe;
+mod promote;
 mod rate_limit;
 mod readme;
 mod reload;

@@ -1,0 +1,309 @@
+//! Promotion: an overlay becomes what the files say.
+//!
+//! ```text
+//! writer                       a thread of its own
+//! checks the overlay ────────▶ reads the file (is it what was loaded?) ─▶ edits its text ─▶ builds the zone from the edited text
+//!                                                                        ─▶ dry run: the difference, nothing else
+//!                                                                        ─▶ writes beside it, syncs, renames
+//! takes the build and ends  ◀──────────────────────────────────────────────┘
+//! the overlay in one world
+//! ```
+//!
+//! What the build refuses never reaches the disk. A crash between the file and the end of the overlay leaves an overlay that says what the file says.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tokio::sync::oneshot;
+
+use super::access;
+use super::api::{Overlay, Promote, Promoted, Refusal, Setting, Who};
+use super::audit::Entry;
+use super::changes::no_overlay;
+use super::load::{self, Build, Previous};
+use super::overlays::{Found, Laid};
+use super::state::ZoneState;
+use super::toml::{self, Edit};
+use super::writer::{Done, Writer, unix_now};
+use crate::config::{Files, LoadedZone, Opened, OsFiles, Severity, Stamp, TextHash};
+use crate::dns::Name;
+use crate::policy::model::Target;
+use crate::store::Write;
+
+pub(super) type PromoteReply = oneshot::Sender<Result<Promoted, Refusal>>;
+
+/// A promotion under way.
+pub(super) struct Promotion {
+    id: u64,
+    zone: Name,
+    dry_run: bool,
+    who: Who,
+    reply: PromoteReply,
+}
+
+/// What came of its work.
+pub(super) struct Written {
+    file: PathBuf,
+    diff: String,
+    /// `None` after a dry run.
+    build: Option<Box<Build>>,
+}
+
+/// The machine's files, but one of them has another text.
+struct Patched {
+    path: PathBuf,
+    text: Vec<u8>,
+}
+
+impl Files for Patched {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if path == self.path { Ok(self.text.clone()) } else { OsFiles.read(path) }
+    }
+
+    fn open<'f>(&'f self, path: &Path) -> io::Result<Opened<'f>> {
+        if path == self.path { Ok(Opened { octets: Box::new(io::Cursor::new(self.text.clone())), stamp: None }) } else { OsFiles.open(path) }
+    }
+
+    fn stamp(&self, path: &Path) -> Option<Stamp> {
+        if path == self.path { None } else { OsFiles.stamp(path) }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        OsFiles.list(dir)
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        OsFiles.canonical(path)
+    }
+
+    fn mode(&self, path: &Path) -> Option<u32> {
+        OsFiles.mode(path)
+    }
+}
+
+fn refuse<T>(detail: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::Invalid { field: "id".into(), detail: detail.into() })
+}
+
+impl Writer {
+    pub(super) fn promote(&mut self, id: u64, promote: &Promote, who: Who, reply: PromoteReply) {
+        let (zone, edit) = match self.may_promote(id, &who) {
+            Ok(may) => may,
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal));
+                return;
+            }
+        };
+        let Some(state) = self.zones.get(&zone) else { return };
+        let loaded = state.taken.loaded.clone();
+        self.reloading = true;
+        let zones = self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect();
+        let previous = Previous { zones, known: self.known.clone(), geo: self.geo.clone() };
+        let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
+        let folder = self.settings.as_ref().map(|settings| settings.zones_dir.clone()).unwrap_or_default();
+        let job = Promotion { id, zone, dry_run: promote.dry_run, who, reply };
+        let work = move || {
+            let result = work(&job, &edit, &loaded, &folder, &config_path, &previous);
+            drop(previous);
+            let _ = done.send(Done::Promoted(job, result));
+        };
+        // Without a thread the reply is dropped, which tells that nothing came of it.
+        if let Err(error) = std::thread::Builder::new().name("promote".into()).spawn(work) {
+            tracing::error!(%error, "no thread can be started for a promotion");
+            self.reloading = false;
+        }
+    }
+
+    /// What is to be written, if it can be: the zone that it is seen from, and the edit.
+    fn may_promote(&self, id: u64, who: &Who) -> Result<(Name, Edit), Refusal> {
+        let laid = self.book.get(id).ok_or_else(|| no_overlay(id))?;
+        who.may_change(&laid.overlay.target)?;
+        if let Some(why) = &laid.overlay.inactive {
+            return refuse(format!("the overlay has no effect that could be written: {why}"));
+        }
+        match laid.overlay.phase_word() {
+            "in effect" => {}
+            phase => return refuse(format!("the overlay is {phase}; only what is wholly in effect is promoted")),
+        }
+        if self.reloading {
+            return refuse("the files are being read; try again in a moment");
+        }
+        let zone = self.zone_of(laid).ok_or_else(|| no_overlay(id))?;
+        if let Some(why) = &zone.kept_why {
+            return refuse(format!("an older version of the zone is served ({why}); mend its file first"));
+        }
+        Ok((zone.model().name.clone(), edit_of(laid, zone)?))
+    }
+
+    fn zone_of(&self, laid: &Laid) -> Option<&ZoneState> {
+        let mut zones = self.zones.values();
+        match laid.found()? {
+            Found::Thing(id) if matches!(laid.overlay.set, Setting::State(_)) => {
+                zones.find(|zone| super::overlays::Differing::of_thing(id.clone()).touches(zone.model()))
+            }
+            Found::Thing(id) => zones.find(|zone| zone.model().pools.iter().flat_map(|pool| &pool.endpoints).any(|one| *one.id == **id)),
+            Found::Child(zone, ..) => self.zones.get(zone),
+            Found::Steered(owner) => zones.find(|zone| zone.model().steers.iter().any(|steer| steer.owner == *owner)),
+            Found::Static(owner, _) => {
+                let above = zones.filter(|zone| owner.is_at_or_below(&zone.model().name));
+                above.max_by_key(|zone| zone.model().name.as_wire().len())
+            }
+        }
+    }
+
+    /// The work is done: the build is taken and the overlay ends, in one world.
+    pub(super) fn take_promoted(&mut self, job: Promotion, result: Result<Written, Refusal>) {
+        let Promotion { id, zone, who, reply, .. } = job;
+        let overlay = self.book.get(id).map(|laid| self.shown(laid));
+        let written = match (result, overlay) {
+            (Err(refusal), _) => {
+                let _ = reply.send(Err(refusal));
+                return;
+            }
+            // It ended meanwhile: the file says it all the same.
+            (Ok(written), overlay) => (written, overlay.unwrap_or_else(|| Overlay::of(id, "", Setting::Weight(0)))),
+        };
+        let (Written { file, diff, build }, overlay) = written;
+        let mut promoted = Promoted { overlay, file: file.display().to_string(), diff, generation: self.generation, dry_run: build.is_none() };
+        let Some(build) = build else {
+            let _ = reply.send(Ok(promoted));
+            return;
+        };
+        self.book.remove(id);
+        let only = build.alone.is_some().then(|| zone.to_string());
+        let report = self.take_build(*build, only, false, &who);
+        promoted.generation = self.generation + 1;
+        let entry = Entry {
+            after: serde_json::json!(promoted.overlay.set),
+            detail: Some(format!("overlay {id}, written to {}{}", promoted.file, if report.failed { "; not every zone could be taken" } else { "" })),
+            ..self.entry(&who, "overlay.promote", &promoted.overlay.target)
+        };
+        let end = Write::EndOverlay { id, how: "promoted".into(), by: who.name.clone(), at: unix_now() };
+        let (kept, done) = (self.store.change(vec![end], vec![entry.clone()]), self.done_sender.clone());
+        tokio::spawn(async move {
+            match kept.await {
+                Ok(_) => access::log(&entry),
+                Err(error) => drop(done.send(Done::Trouble(error.to_string()))),
+            }
+        });
+        self.promote_replies.push((reply, promoted));
+    }
+}
+
+/// What an overlay is in the text of a file.
+fn edit_of(laid: &Laid, zone: &ZoneState) -> Result<Edit, Refusal> {
+    let model = zone.model();
+    match (laid.found(), laid.overlay.set) {
+        (_, Setting::State(_)) => refuse(
+            "up, down and drain have no form in the files: take the endpoint or pool out of its file, or give it weight 0, and reload; then revert the overlay",
+        ),
+        (Some(Found::Thing(id)), Setting::Weight(weight)) => {
+            let mut all = model.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |endpoint| (pool, endpoint)));
+            match all.find(|(_, endpoint)| *endpoint.id == **id).map(|(pool, endpoint)| (pool.name.clone(), endpoint.target.clone())) {
+                Some((pool, Target::Address(address))) => Ok(Edit::EndpointWeight { pool, address, weight }),
+                _ => refuse("the endpoint is a CNAME target, which has no weight in the files"),
+            }
+        }
+        (Some(Found::Child(_, policy, child)), Setting::Weight(weight)) => {
+            let in_steer = !model.policies.iter().any(|other| other.name == *policy && !other.inline);
+            Ok(Edit::ChildWeight { policy: policy.clone(), in_steer, child: child.clone(), weight })
+        }
+        (Some(Found::Steered(owner)), Setting::Ttl(ttl)) => match model.steers.iter().find(|steer| steer.owner == *owner) {
+            Some(steer) => Ok(Edit::SteerTtl { steer: steer.name.clone(), max: ttl.min(steer.ttl.max), min: ttl.min(steer.ttl.min) }),
+            None => refuse("the steered name is gone"),
+        },
+        (Some(Found::Static(owner, rtype)), Setting::Ttl(ttl)) => {
+            let tree = &zone.taken.parts.tree;
+            let rrsets = tree.node_at(owner.as_wire()).into_iter().flat_map(|node| tree.rrsets(node));
+            let ttls = rrsets.filter(|rrset| rtype.is_none_or(|rtype| rtype == rrset.rtype)).map(|rrset| (rrset.rtype, ttl.min(rrset.ttl))).collect();
+            Ok(Edit::RecordTtl { zone: model.name.clone(), owner: owner.clone(), ttls })
+        }
+        _ => refuse("the overlay has no effect that could be written"),
+    }
+}
+
+/// Reads, edits, builds and writes.
+fn work(job: &Promotion, edit: &Edit, loaded: &LoadedZone, folder: &Path, config_path: &Path, previous: &Previous) -> Result<Written, Refusal> {
+    // The declaring file first, then libraries.
+    let mut sources: Vec<_> = loaded.sources.iter().filter(|source| source.path.extension().is_some_and(|extension| extension == "toml")).collect();
+    sources.retain(|source| source.path != config_path);
+    sources.sort_by_key(|source| !source.path.ends_with(&loaded.declared_in));
+    for source in sources {
+        let shown = source.path.display();
+        let octets = OsFiles.read(&source.path).or_else(|error| refuse(format!("{shown} cannot be read: {error}")))?;
+        if TextHash::of(&octets) != source.hash {
+            return refuse(format!("{shown} has changed since it was loaded; reload it first"));
+        }
+        let Ok(text) = String::from_utf8(octets) else { continue };
+        let Some(new) = toml::edit(&text, edit).or_else(|why| refuse(format!("{shown} cannot be edited: {why}; edit it by hand")))? else { continue };
+        let real = writable(&source.path, folder)?;
+        let file = source.path.file_name().map_or_else(|| source.path.clone(), PathBuf::from);
+        let diff = toml::unified(&loaded.declared_in.with_file_name(&file).display().to_string(), &text, &new);
+        let patched = Patched { path: source.path.clone(), text: new.clone().into_bytes() };
+        let build = load::build_alone(&patched, config_path, previous, &job.zone).unwrap_or_else(|| load::build(&patched, config_path, previous));
+        if build.settings.is_none() || !build.good.iter().any(|zone| zone.parts.model.name == job.zone) {
+            let why = build.problems.iter().find(|problem| problem.severity == Severity::Error).map(ToString::to_string).unwrap_or_default();
+            return refuse(format!("with the change the files would not load, so nothing was written: {why}"));
+        }
+        if job.dry_run {
+            return Ok(Written { file: source.path.clone(), diff, build: None });
+        }
+        write(&real, new.as_bytes(), source.hash).or_else(|why| refuse(format!("{shown}: {why}; nothing was changed")))?;
+        return Ok(Written { file: source.path.clone(), diff, build: Some(Box::new(build)) });
+    }
+    refuse("no TOML file of the zone defines it: what a master file says is changed there")
+}
+
+/// The file behind a path, if it may be replaced.
+fn writable(path: &Path, folder: &Path) -> Result<PathBuf, Refusal> {
+    let shown = path.display();
+    let canonical = |path: &Path| fs::canonicalize(path).or_else(|error| refuse(format!("{} cannot be looked at: {error}", path.display())));
+    let (real, folder) = (canonical(path)?, canonical(folder)?);
+    if real.parent() != Some(&folder) {
+        return refuse(format!("{shown} leads out of the zone folder, to {}: edit that file by hand", real.display()));
+    }
+    let mode = fs::metadata(&real).map_or(0, |meta| meta.permissions().mode());
+    let opened = fs::OpenOptions::new().write(true).open(&real);
+    match opened {
+        Ok(_) if mode & 0o222 != 0 => Ok(real),
+        Ok(_) => refuse(format!("{shown} cannot be written: it is read-only")),
+        Err(error) => refuse(format!("{shown} cannot be written: {error}")),
+    }
+}
+
+fn words(what: &'static str) -> impl FnOnce(io::Error) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+/// Replaces a file as a whole: a new one beside it, on disk, with the same owner and mode, takes its name.
+fn write(real: &Path, text: &[u8], hash: u128) -> Result<(), String> {
+    let folder = real.parent().ok_or("it has no folder")?;
+    let name = real.file_name().ok_or("it has no name")?.to_string_lossy().into_owned();
+    let beside = folder.join(format!(".{name}.promoted"));
+    let result = (|| {
+        let _ = fs::remove_file(&beside);
+        let meta = fs::metadata(real).map_err(words("it cannot be looked at"))?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(words("no file can be made beside it"))?;
+        file.write_all(text).map_err(words("the new text cannot be written"))?;
+        let ours = file.metadata().map_err(words("it cannot be looked at"))?;
+        if (ours.uid(), ours.gid()) != (meta.uid(), meta.gid()) {
+            std::os::unix::fs::fchown(&file, Some(meta.uid()), Some(meta.gid())).map_err(words("its owner cannot be kept"))?;
+        }
+        file.set_permissions(meta.permissions()).map_err(words("its mode cannot be kept"))?;
+        file.sync_all().map_err(words("the new text cannot be kept"))?;
+        // As late as can be: somebody may have an editor open.
+        if fs::read(real).map(|octets| TextHash::of(&octets)).ok() != Some(hash) {
+            return Err("it has changed since it was loaded".into());
+        }
+        fs::rename(&beside, real).map_err(words("it cannot be replaced"))?;
+        // The name is on disk only when the folder is.
+        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(words("the folder cannot be kept"))
+    })();
+    if result.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    result
+}

@@ -1,0 +1,210 @@
+//! Promotion through the real program: what is written, what stays as it was, what is refused, and that no answer flickers.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use hickory_proto::rr::RecordType::{self, A};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::meridian::{Asker, CONFIG, Meridian};
+use crate::rest::Rest;
+
+const ZONE: &str = r#"# The zone, by hand.
+[zone]
+name = "example.com"
+ns   = ["ns1"]
+
+[records]
+ns1.A   = "192.0.2.53"
+plain.A = { ttl = 300, data = "192.0.2.7" }  # plain
+"a.b".A = "192.0.2.8"                        # quoted
+
+[pool.fra]   # Frankfurt
+endpoints = [
+  "192.0.2.10",   # old
+  { address = "192.0.2.11", weight = 2 },   # new
+]
+
+[pool.iad]
+endpoints = ["198.51.100.10"]
+
+[policy.split]
+policy = "weighted"
+to     = { fra = 1, iad = 3 }   # shares
+
+# The site.
+[steer.www]
+use = "split"
+ttl = { max = 60, min = 20 }   # short
+"#;
+
+const FILE: &str = "zones/example.com.toml";
+
+fn serve() -> (Meridian, Rest) {
+    let meridian = Meridian::start(&[(FILE, ZONE)]);
+    let rest = Rest::new(&meridian);
+    (meridian, rest)
+}
+
+fn promote(rest: &Rest, id: u64, body: Value) -> (u16, Value) {
+    rest.call(Method::POST, &format!("/v1/overlays/{id}/promote"), Some(body))
+}
+
+fn text(meridian: &Meridian) -> String {
+    fs::read_to_string(meridian.path().join(FILE)).expect("the file")
+}
+
+fn ttl(meridian: &Meridian, name: &str, rtype: RecordType) -> u32 {
+    meridian.ask(name, rtype).answers.first().expect("an answer").ttl
+}
+
+#[test]
+fn each_kind_is_written_and_nothing_else_changes() {
+    let (meridian, rest) = serve();
+    let mut wanted = ZONE.to_string();
+    for (target, set, before, after) in [
+        ("example.com/fra/192.0.2.10", json!({ "weight": 7 }), "  \"192.0.2.10\", ", "  { address = \"192.0.2.10\", weight = 7 }, "),
+        ("example.com/fra/192.0.2.11", json!({ "weight": 5 }), "weight = 2 }", "weight = 5 }"),
+        ("example.com/policy:split/iad", json!({ "weight": 9 }), "iad = 3 }", "iad = 9 }"),
+        ("example.com/www", json!({ "ttl": 30 }), "{ max = 60, min = 20 }", "{ max = 30, min = 20 }"),
+        ("example.com/www", json!({ "ttl": 15 }), "{ max = 30, min = 20 }", "{ max = 15, min = 15 }"),
+        ("example.com/plain/A", json!({ "ttl": 60 }), "ttl = 300", "ttl = 60"),
+        ("example.com/a.b", json!({ "ttl": 60 }), "\"192.0.2.8\"   ", "{ ttl = 60, data = \"192.0.2.8\" }   "),
+    ] {
+        let id = rest.lay(target, set.clone());
+        let (status, dry) = promote(&rest, id, json!({ "dry_run": true }));
+        assert_eq!(status, 200, "{target}: {dry}");
+        assert_eq!(text(&meridian), wanted, "a dry run writes nothing");
+        let diff = dry["diff"].as_str().expect("a diff").to_string();
+        let changed = |sign: char| diff.lines().filter(|line| line.starts_with(sign) && !line.starts_with(&format!("{sign}{sign}"))).count();
+        assert!(
+            diff.starts_with("--- a/zones/example.com.toml\n+++ b/zones/example.com.toml\n@@ ") && changed('-') == 1 && changed('+') == 1,
+            "{diff}"
+        );
+        assert!(rest.overlay(id)["target"] == target);
+        let (status, promoted) = promote(&rest, id, json!({ "reason": "for good" }));
+        assert_eq!(status, 200, "{target}: {promoted}");
+        assert!(wanted.contains(before), "{before} in {wanted}");
+        wanted = wanted.replace(before, after);
+        assert_eq!(text(&meridian), wanted, "{target}");
+        assert_eq!(rest.call(Method::GET, &format!("/v1/overlays/{id}"), None).0, 404, "it has ended");
+        assert_eq!(rest.get("/v1/status")["generation"], promoted["generation"]);
+    }
+    assert_eq!((ttl(&meridian, "www.example.com.", A), ttl(&meridian, "plain.example.com.", A), ttl(&meridian, "a.b.example.com.", A)), (15, 60, 60));
+    assert_eq!(rest.endpoint("example.com/fra/192.0.2.10")["weight"], 7);
+    assert_eq!(rest.get("/v1/overlays/diff"), json!({ "differences": [] }), "all of it is what the files say");
+    let (code, out, _) = meridian.command(&["check"]);
+    assert_eq!(code, 0, "{out}");
+    // It holds without the overlay, and an overlay that has ended does not come back.
+    let meridian = meridian.restart();
+    let rest = Rest::new(&meridian);
+    assert_eq!(rest.get("/v1/overlays"), json!({ "overlays": [] }));
+    assert_eq!(rest.endpoint("example.com/fra/192.0.2.11")["weight"], 5);
+    assert!(!fs::read_dir(meridian.path().join("zones")).expect("a folder").any(|entry| entry.expect("an entry").file_name() != "example.com.toml"));
+}
+
+#[test]
+fn no_answer_flickers() {
+    let (meridian, rest) = serve();
+    let id = rest.lay("example.com/www", json!({ "ttl": 17 }));
+    let (dns, stop) = (meridian.dns, std::sync::atomic::AtomicBool::new(false));
+    let seen = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let asker = Asker::new(dns);
+            let mut seen = std::collections::BTreeSet::new();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                seen.insert(asker.ask("www.example.com.", A, None).answers[0].ttl);
+            }
+            seen
+        });
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert_eq!(promote(&rest, id, json!({})).0, 200);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        asking.join().expect("no panic")
+    });
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [17]);
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_with_the_reason() {
+    let (meridian, rest) = serve();
+    let path = meridian.path().join(FILE);
+    let weight = rest.lay("example.com/fra/192.0.2.10", json!({ "weight": 7 }));
+    let refused = |id: u64, words: &str| {
+        let before = fs::read_to_string(&path).expect("the file");
+        let (status, problem) = promote(&rest, id, json!({}));
+        assert_eq!(status, 422, "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(words)), "{words}: {problem}");
+        assert_eq!(fs::read_to_string(&path).expect("the file"), before);
+        assert_eq!(rest.overlay(id)["id"], id, "the overlay stays");
+    };
+    let drain = rest.lay("example.com/iad", json!({ "state": "drain" }));
+    refused(drain, "have no form in the files");
+    let body = json!({ "target": "example.com/policy:split/fra", "set": { "weight": 50 }, "over": "1h", "reason": "r" });
+    refused(rest.post("/v1/overlays", body)["id"].as_u64().expect("an id"), "is ramping");
+
+    meridian.write(FILE, &ZONE.replace("# The zone", "# Somebody edits"));
+    refused(weight, "has changed since it was loaded");
+    rest.post("/v1/reload", json!({}));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).expect("a mode");
+    refused(weight, "cannot be written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("a mode");
+    let away = meridian.path().join("away.toml");
+    fs::rename(&path, &away).expect("moved");
+    symlink(&away, &path).expect("a link");
+    rest.post("/v1/reload", json!({}));
+    refused(weight, "leads out of the zone folder");
+    fs::remove_file(&path).expect("removed");
+    fs::rename(&away, &path).expect("moved back");
+    rest.post("/v1/reload", json!({}));
+    let (status, promoted) = promote(&rest, weight, json!({}));
+    assert_eq!(status, 200, "{promoted}");
+    assert_eq!(fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o640, "the mode is kept");
+    assert_eq!(promote(&rest, 99, json!({})).0, 404);
+    assert_eq!(promote(&rest, drain, json!({ "dryrun": true })).0, 422);
+}
+
+#[test]
+fn libraries_are_written_too_and_master_files_are_not() {
+    let library = "[pool.shared]\nendpoints = [\"203.0.113.1\", \"203.0.113.2\"] # two\n";
+    let zone = |name: &str| format!("[zone]\nname = \"{name}\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n[steer.www]\nuse = \"shared\"\n");
+    let master = "$TTL 300\n@ SOA ns1 h 1 3600 900 1209600 60\n@ NS ns1\nns1 A 192.0.2.53\n";
+    let files = [
+        ("meridian.toml", CONFIG),
+        ("zones/lib.toml", library),
+        ("zones/a.test.toml", &zone("a.test")),
+        ("zones/b.test.toml", &zone("b.test")),
+        ("zones/m.test.zone", master),
+    ];
+    let meridian = Meridian::start(&files);
+    let rest = Rest::new(&meridian);
+    let id = rest.lay("library/shared/203.0.113.1", json!({ "weight": 4 }));
+    let (status, promoted) = promote(&rest, id, json!({}));
+    assert_eq!(status, 200, "{promoted}");
+    let now = fs::read_to_string(meridian.path().join("zones/lib.toml")).expect("the file");
+    assert_eq!(now, library.replace("\"203.0.113.1\"", "{ address = \"203.0.113.1\", weight = 4 }"));
+    assert_eq!(rest.endpoint("library/shared/203.0.113.1")["weight"], 4);
+    assert!(rest.get("/v1/status")["zones"].as_array().expect("zones").iter().all(|zone| zone["state"] == "serving"));
+    let id = rest.lay("m.test/ns1/A", json!({ "ttl": 20 }));
+    let (status, problem) = promote(&rest, id, json!({}));
+    assert_eq!(status, 422);
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("what a master file says")), "{problem}");
+}
+
+#[test]
+fn the_command_line_shows_the_difference_first() {
+    let (meridian, rest) = serve();
+    let id = rest.lay("example.com/policy:split/iad", json!({ "weight": 9 })).to_string();
+    let (code, out, err) = meridian.command(&["overlay", "promote", &id, "--dry-run"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("-to     = { fra = 1, iad = 3 }   # shares\n+to     = { fra = 1, iad = 9 }   # shares\n"), "{out}");
+    assert!(out.contains("nothing was changed"), "{out}");
+    let (code, out, err) = meridian.command(&["overlay", "promote", &id, "--reason", "for good"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains(&format!("overlay {id} is written to")), "{out}");
+    assert_eq!(meridian.command(&["overlay", "promote", &id]).0, 1);
+    let (_, log, _) = meridian.command(&["audit", "--action", "overlay.promote"]);
+    assert!(log.contains("overlay.promote") && log.contains("for good"), "{log}");
+}
