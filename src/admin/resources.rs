@@ -402,8 +402,13 @@ async fn change(
         }
         seen = (wanted != "*").then(|| seen_setting(thing, &now, &target, set.0)).flatten();
     }
-    let new =
-        NewOverlay { expires: body.expires, break_glass: body.break_glass, dry_run: body.dry_run, seen, ..NewOverlay::of(target, set.1, body.reason) };
+    let new = NewOverlay {
+        expires: body.expires,
+        break_glass: body.break_glass,
+        dry_run: body.dry_run,
+        seen,
+        ..NewOverlay::of(target, set.1, body.reason)
+    };
     if new.dry_run {
         return Ok(Json(shared.handle.foresee(new, who).await?).into_response());
     }
