@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::chunks::Chunks;
 use super::hash::TextHash;
 use super::load::{LoadedZone, ZoneSource};
 use super::reader::{Reader, Seen};
@@ -84,6 +85,8 @@ pub(super) struct KnownZone {
     files: Vec<(PathBuf, Seen)>,
     /// Of a TOML file.
     pub(super) toml: Option<TomlParts>,
+    /// Of a large master file.
+    pub(super) chunks: Option<Arc<Chunks>>,
 }
 
 /// What others need of a TOML file that declares a zone.
@@ -99,12 +102,17 @@ impl KnownZone {
     pub(super) fn new(reader: &Reader<'_>, zone: LoadedZone, path: &Path, files: Vec<PathBuf>) -> KnownZone {
         let seen: Vec<(PathBuf, Seen)> = files.iter().filter_map(|path| Some((path.clone(), reader.seen(path)?))).collect();
         let is_whole = zone.tree.is_some() && seen.len() == files.len();
-        KnownZone { zone: Arc::new(zone), path: path.to_path_buf(), files: if is_whole { seen } else { Vec::new() }, toml: None }
+        KnownZone { zone: Arc::new(zone), path: path.to_path_buf(), files: if is_whole { seen } else { Vec::new() }, toml: None, chunks: None }
+    }
+
+    /// The same with the chunks of its file.
+    pub(super) fn in_chunks(self, chunks: Option<Arc<Chunks>>) -> KnownZone {
+        KnownZone { chunks, ..self }
     }
 
     /// One that the next load makes again.
     pub(super) fn unknown(zone: LoadedZone) -> KnownZone {
-        KnownZone { zone: Arc::new(zone), path: PathBuf::new(), files: Vec::new(), toml: None }
+        KnownZone { zone: Arc::new(zone), path: PathBuf::new(), files: Vec::new(), toml: None, chunks: None }
     }
 
     /// The zone if its files are as they were, with what is known of them now.
@@ -169,8 +177,17 @@ impl Known {
 
     /// The zone of a master file, if that is as it was.
     pub(super) fn master(&self, reader: &Reader<'_>, path: &Path, origin: &Name) -> Option<KnownZone> {
-        let mut known = self.zones.get(path)?.iter();
-        known.find(|known| known.toml.is_none() && known.zone.name.as_ref() == Some(origin))?.again(reader)
+        let known = self.master_before(path, origin)?;
+        match &known.chunks {
+            // Reading it is comparing it.
+            Some(_) if !known.files.iter().all(|(path, seen)| reader.looks_as(path, seen)) => None,
+            _ => known.again(reader),
+        }
+    }
+
+    /// The zone of a master file as an earlier load found it.
+    pub(super) fn master_before(&self, path: &Path, origin: &Name) -> Option<&KnownZone> {
+        self.zones.get(path)?.iter().find(|known| known.toml.is_none() && known.zone.name.as_ref() == Some(origin))
     }
 
     /// The zone of a TOML file, if that is as it was; it holds as long as [`Known::holds_in`] does.

@@ -6,6 +6,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::chunks::{Chunks, Recorder};
+use super::edit;
 use super::files::lexical;
 use super::known::KnownZone;
 use super::load::{Context, LoadedZone, ZoneSource, content_hash, has_extension, sorted};
@@ -17,8 +19,8 @@ use super::source::{Sink, Spot};
 use crate::dns::Name;
 use crate::policy::model::{SerialSource, ZoneModel};
 use crate::zone::check::Fault;
-use crate::zone::tree::ZoneTree;
-use crate::zone::{self, Owners, Records, Ttl, master};
+use crate::zone::tree::{NodeId, ZoneTree};
+use crate::zone::{self, OwnerId, Owners, Records, Ttl, master};
 
 /// A master file to be read for a zone.
 pub(super) struct Wanted<'w> {
@@ -44,6 +46,8 @@ pub(super) struct Parsed {
     pub(super) paths: Vec<PathBuf>,
     /// False when any part could not be read: then records are missing.
     pub(super) whole: bool,
+    /// Of a large file that includes no other, with the first lines of all chunks but the first.
+    chunks: Option<(Chunks, Vec<u32>)>,
 }
 
 /// Reads a master file and what it includes.
@@ -76,17 +80,23 @@ pub(super) fn parse(reader: &Reader<'_>, wanted: &Wanted<'_>, sink: &Sink) -> Pa
         places.borrow_mut().insert(shown.clone(), path);
         Ok((shown, text.to_vec()))
     };
-    let mut records = Records::new();
+    let (mut records, mut recorder) = (Records::new(), Recorder::default());
     let source =
         master::Source { text: &[], file: shown, origin: wanted.origin.clone(), default_ttl: wanted.default_ttl, first_file: wanted.first_file };
-    let parsed = master::parse_stream(source, &mut |room| parts.read(room), &mut include, &mut records);
+    let mut more = |room: &mut [u8]| {
+        let len = parts.read(room)?;
+        recorder.add(&room[..len]);
+        Ok(len)
+    };
+    let parsed = master::parse_stream(source, &mut more, &mut include, &mut records);
     parts.finish();
+    let chunks = recorder.finish().filter(|_| !parsed.is_loose && parsed.files.len() == 1);
     let whole = parsed.errors.is_empty();
     for error in parsed.errors {
         sink.error(&Spot { file: error.file.as_path().into(), line: error.line }, &[], error.kind.to_string());
     }
     let paths = places.into_inner().into_values().collect();
-    Parsed { records, files: parsed.files, paths, whole }
+    Parsed { records, files: parsed.files, paths, whole, chunks }
 }
 
 /// Checks the static records of a zone. SOA and NS of a TOML zone (`derived`) were asked for where they are written.
@@ -108,12 +118,18 @@ pub(super) fn check(model: &ZoneModel, owners: &Owners, derived: bool, sink: &Si
 
 /// The tree of a zone without errors; it says if there is too much for one.
 pub(super) fn build_tree(model: &ZoneModel, owners: Owners, file: &Path, sink: &Sink) -> Option<Arc<ZoneTree>> {
+    build_marked(model, owners, &[], file, sink).map(|(tree, _)| tree)
+}
+
+/// [`build_tree`]; says where the nodes of these owners stand, and where those of all owners end.
+fn build_marked(model: &ZoneModel, owners: Owners, marks: &[OwnerId], file: &Path, sink: &Sink) -> Option<(Arc<ZoneTree>, Vec<NodeId>)> {
     if sink.errors() > 0 {
         return None;
     }
     let steered: Vec<Name> = model.steers.iter().map(|steer| steer.owner.clone()).collect();
-    let tree = ZoneTree::build(&model.name, owners, &steered);
-    tree.map(Arc::new).map_err(|error| sink.error(&Spot { file: file.into(), line: 0 }, &[], error.to_string())).ok()
+    let built = ZoneTree::build_marked(&model.name, owners, &steered, marks);
+    let built = built.map_err(|error| sink.error(&Spot { file: file.into(), line: 0 }, &[], error.to_string()));
+    built.ok().map(|(tree, places)| (Arc::new(tree), places))
 }
 
 /// Every zone that is a master file of its own: `[[zones.master]]`, and the `*.zone` of the folder that nobody names (`taken`, without links).
@@ -168,6 +184,10 @@ impl Job {
         if let Some(known) = context.known.master(reader, &self.path, origin) {
             return known;
         }
+        let before = context.known.master_before(&self.path, origin);
+        if let Some(known) = before.and_then(|before| edit::edited(reader, before, origin, Some(config))) {
+            return known;
+        }
         let within = std::slice::from_ref(&context.settings.zones_dir);
         let at = Spot { file: config_shown.clone(), line: self.line.unwrap_or_default() };
         let subject = ["zones".to_string(), format!("master {origin}")];
@@ -181,11 +201,20 @@ pub(super) fn alone(reader: &Reader<'_>, wanted: &Wanted<'_>, config: Option<&Pa
     let sink = Sink::default();
     let mut parsed = parse(reader, wanted, &sink);
     let model = ZoneModel { files: std::mem::take(&mut parsed.files), soa_serial: SerialSource::File, ..ZoneModel::empty(wanted.origin.clone()) };
-    let mut tree = None;
+    let (mut tree, mut chunks) = (None, None);
     if sink.errors() == 0 {
         let owners = Owners::group(wanted.origin, std::mem::take(&mut parsed.records));
         check(&model, &owners, false, &sink);
-        tree = build_tree(&model, owners, &reader.shown(wanted.path), &sink);
+        // Where there is something to say, the lines of it are to be right.
+        chunks = parsed.chunks.take().filter(|_| sink.is_empty());
+        let marks = chunks.as_ref().map_or_else(Vec::new, |(_, lines)| owners.at_lines(lines));
+        let first: Vec<OwnerId> = marks.iter().map(|(owner, _)| *owner).collect();
+        let built = build_marked(&model, owners, &first, &reader.shown(wanted.path), &sink);
+        chunks = chunks.filter(|_| built.is_some());
+        if let (Some((chunks, _)), Some((_, starts))) = (&mut chunks, &built) {
+            chunks.place(starts, marks.iter().map(|(_, goes_on)| *goes_on));
+        }
+        tree = built.map(|(tree, _)| tree);
     }
     let content = content_hash(reader, &parsed.paths, Some(wanted.origin), &Defaults::default());
     let sources = sources(reader, parsed.paths.iter().map(PathBuf::as_path).chain(config));
@@ -198,7 +227,7 @@ pub(super) fn alone(reader: &Reader<'_>, wanted: &Wanted<'_>, config: Option<&Pa
         problems: sorted(sink.into_problems()),
         ..LoadedZone::nothing(Some(wanted.origin.clone()), reader.shown(wanted.path))
     };
-    KnownZone::new(reader, zone, wanted.path, parsed.paths)
+    KnownZone::new(reader, zone, wanted.path, parsed.paths).in_chunks(chunks.map(|(chunks, _)| Arc::new(chunks)))
 }
 
 /// What loading a zone again takes.

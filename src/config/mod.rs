@@ -10,6 +10,8 @@
 
 mod admin;
 mod checks;
+mod chunks;
+mod edit;
 mod files;
 mod hash;
 mod https;

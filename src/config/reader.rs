@@ -109,6 +109,11 @@ impl<'f> Reader<'f> {
         self.hash(path).is_ok_and(|seen| seen.hash == before.hash)
     }
 
+    /// True when the stamp alone says that a file is what an earlier load saw.
+    pub(super) fn looks_as(&self, path: &Path, before: &Seen) -> bool {
+        before.stamp.is_some() && self.files.stamp(path) == before.stamp
+    }
+
     fn hash(&self, path: &Path) -> Result<Seen, String> {
         let mut parts = self.open(path)?;
         let mut room = vec![0; PART_LEN];

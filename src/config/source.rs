@@ -70,6 +70,11 @@ impl Sink {
         self.add(Problem { severity, file: at.file.to_path_buf(), line: at.line, subject: subject.to_vec(), text });
     }
 
+    /// True when nothing was said so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.problems.borrow().is_empty()
+    }
+
     /// How many errors so far: a definition is sound when reading it adds none.
     pub(super) fn errors(&self) -> usize {
         self.errors.get()

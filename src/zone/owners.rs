@@ -303,6 +303,23 @@ impl Owners {
         self.outside.iter().map(|id| self.records.get(*id))
     }
 
+    /// For stretches of a file that begin with these lines, in order: the first owner whose records begin there, and whether an owner before has
+    /// records there or behind.
+    pub fn at_lines(&self, lines: &[u32]) -> Vec<(OwnerId, bool)> {
+        let mut found = Vec::with_capacity(lines.len());
+        let mut furthest = 0;
+        for owner in 0..self.owners.len() as OwnerId {
+            let lines_of = self.range(owner).map(|position| self.record(position).place.line);
+            let (first, last) = lines_of.fold((u32::MAX, 0), |(first, last), line| (first.min(line), last.max(line)));
+            while let Some(line) = lines.get(found.len()).filter(|line| **line <= first) {
+                found.push((owner, furthest >= *line));
+            }
+            furthest = furthest.max(last);
+        }
+        found.extend(lines.iter().skip(found.len()).map(|line| (self.owners.len() as OwnerId, furthest >= *line)).collect::<Vec<_>>());
+        found
+    }
+
     /// How many owners.
     pub fn len(&self) -> usize {
         self.owners.len()

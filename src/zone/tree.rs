@@ -10,12 +10,15 @@
 
 mod additional;
 mod build;
+mod edit;
 mod heap;
 pub(in crate::zone) mod index;
 
 pub use additional::Extra;
+pub use edit::Edited;
 pub use heap::{Node, Rdatas, Rrset};
 
+use edit::Ties;
 use heap::Heap;
 use index::Index;
 
@@ -46,6 +49,8 @@ pub struct ZoneTree {
     negative_ttl: Ttl,
     apex_node: NodeId,
     negative: Negative,
+    /// What editing has to know; `None` when the zone is none that is edited.
+    ties: Option<Ties>,
 }
 
 /// The SOA record as negative answers carry it right behind the question, whatever name below the apex was asked for.

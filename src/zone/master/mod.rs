@@ -59,6 +59,8 @@ pub struct Parsed {
     pub files: Vec<PathBuf>,
     /// All problems in the order of reading, at most [`MAX_ERRORS`] and then [`MasterFault::More`].
     pub errors: Vec<MasterError>,
+    /// An entry went on in a line that does not begin with a blank: such a line need not be the beginning of one.
+    pub is_loose: bool,
 }
 
 /// Resolves an `$INCLUDE`: the name as written and the including file give the file's name and octets, or the reason why not.
@@ -100,9 +102,10 @@ fn run<'a>(
         last_ttl: None,
         soa_minimum: None,
         rdata: Vec::new(),
+        is_loose: false,
     };
     read(&mut parser, text, &mut Open::new(0, origin.clone()));
-    Parsed { files: parser.files, errors: parser.errors }
+    Parsed { files: parser.files, errors: parser.errors, is_loose: parser.is_loose }
 }
 
 /// Whose record a line that starts with a blank is.
@@ -156,6 +159,7 @@ struct Parser<'a> {
     soa_minimum: Option<Ttl>,
     /// Room for the data of one record.
     rdata: Vec<u8>,
+    is_loose: bool,
 }
 
 impl Parser<'_> {
@@ -203,6 +207,7 @@ impl Parser<'_> {
                 self.complain(open, kind);
             }
         }
+        self.is_loose |= scanner.is_loose;
         let (used, line) = scanner.place();
         open.next_line = line;
         mark + used

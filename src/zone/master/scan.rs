@@ -107,6 +107,8 @@ pub(super) struct Scanner<'a> {
     line: u32,
     /// Nothing follows.
     is_last: bool,
+    /// An entry went on in a line that does not begin with a blank.
+    pub(super) is_loose: bool,
 }
 
 /// What a scanner came to.
@@ -126,7 +128,7 @@ pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 impl<'a> Scanner<'a> {
     /// `line` is that of the first octet, from 1.
     pub(super) fn new(text: &'a [u8], line: u32, is_last: bool) -> Scanner<'a> {
-        Scanner { text, at: 0, line, is_last }
+        Scanner { text, at: 0, line, is_last, is_loose: false }
     }
 
     /// Where it stands: octets that are done with, and the line.
@@ -163,6 +165,7 @@ impl<'a> Scanner<'a> {
                     if depth == 0 {
                         return true;
                     }
+                    self.is_loose |= self.text.get(self.at).is_some_and(|&octet| token::classify(octet) != Octet::Blank);
                 }
                 Octet::Special => {
                     self.at += 1;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::additional::has_targets;
+use super::edit::Ties;
 use super::heap::{Heap, NewNode, NewRrset};
 use super::index::Index;
 use super::{Links, NO_NODE, NO_STEER, Negative, NodeId, TooLarge, ZoneTree, compressible, hash_name};
@@ -15,13 +16,63 @@ impl ZoneTree {
     /// Builds the tree of `apex` from records inside the zone and the owners of steered names (index in the slice = index in the model). The
     /// records are freed on the way. Those that `zone::check` objects to are not looked for here; an RRset takes the smallest TTL among its
     /// records (RFC 2181 §5.2).
-    pub fn build(apex: &Name, mut owners: Owners, steered: &[Name]) -> Result<ZoneTree, TooLarge> {
+    pub fn build(apex: &Name, owners: Owners, steered: &[Name]) -> Result<ZoneTree, TooLarge> {
+        ZoneTree::build_marked(apex, owners, steered, &[]).map(|(tree, _)| tree)
+    }
+
+    /// [`ZoneTree::build`]; says where the nodes of these owners stand, which come in order, and where those of all owners end.
+    pub fn build_marked(apex: &Name, mut owners: Owners, steered: &[Name], marks: &[OwnerId]) -> Result<(ZoneTree, Vec<NodeId>), TooLarge> {
         let apex = apex.to_lowercase();
         let plan = Plan::of(&apex, &owners, steered);
         let tree = ZoneTree {
-            apex,
             heap: Heap::with_room(Heap::about(&owners, plan.bare.len())),
             index: Index::with_room(owners.len() + plan.bare.len()),
+            // Only large zones are edited; there these take some room.
+            ties: (!marks.is_empty() && steered.is_empty() && !plan.has_barriers()).then(Ties::default),
+            ..ZoneTree::empty(&apex)
+        };
+        let mut builder = Builder::new(tree);
+        let mut places = Vec::with_capacity(marks.len() + 1);
+        for owner in 0..owners.len() as OwnerId {
+            while marks.get(places.len()).is_some_and(|mark| *mark <= owner) {
+                places.push(builder.tree.heap.end());
+            }
+            if plan.exists(&owners, owner) {
+                owners.forget_before(owner);
+                builder.owner(&owners, owner, &plan)?;
+            }
+        }
+        places.resize(marks.len() + 1, builder.tree.heap.end());
+        for name in &plan.bare {
+            builder.bare(name, &plan)?;
+        }
+        drop(owners);
+        Ok((builder.finish(steered)?, places))
+    }
+
+    /// Nodes of these owners alone, which need neither links nor extras: to be taken over by another tree. By owner.
+    pub(super) fn pieces(apex: &Name, owners: &Owners, wanted: &[OwnerId]) -> Result<(Heap, Vec<NodeId>, usize), TooLarge> {
+        let plan = Plan {
+            apex_labels: apex.label_count(),
+            apex_len: apex.as_wire().len(),
+            bare: Vec::new(),
+            linked: HashSet::new(),
+            barriers: HashSet::new(),
+        };
+        let mut builder = Builder::new(ZoneTree { index: Index::with_room(wanted.len()), ..ZoneTree::empty(apex) });
+        let mut nodes = Vec::with_capacity(wanted.len());
+        for owner in wanted {
+            nodes.push(builder.tree.heap.end());
+            builder.owner(owners, *owner, &plan)?;
+        }
+        Ok((builder.tree.heap, nodes, builder.tree.records))
+    }
+
+    fn empty(apex: &Name) -> ZoneTree {
+        ZoneTree {
+            apex: apex.clone(),
+            heap: Heap::default(),
+            index: Index::with_room(0),
             nodes: 0,
             records: 0,
             extras: Vec::new(),
@@ -29,19 +80,8 @@ impl ZoneTree {
             negative_ttl: 0,
             apex_node: 0,
             negative: Negative::default(),
-        };
-        let mut builder = Builder { tree, path: Path::new(), block: Vec::new(), data: Vec::new(), linked: Vec::new(), with_targets: Vec::new() };
-        for owner in 0..owners.len() as OwnerId {
-            if plan.exists(&owners, owner) {
-                owners.forget_before(owner);
-                builder.owner(&owners, owner, &plan)?;
-            }
+            ties: None,
         }
-        for name in &plan.bare {
-            builder.bare(name, &plan)?;
-        }
-        drop(owners);
-        builder.finish(steered)
     }
 }
 
@@ -140,6 +180,10 @@ struct Builder {
 }
 
 impl Builder {
+    fn new(tree: ZoneTree) -> Builder {
+        Builder { tree, path: Path::new(), block: Vec::new(), data: Vec::new(), linked: Vec::new(), with_targets: Vec::new() }
+    }
+
     fn owner(&mut self, owners: &Owners, owner: OwnerId, plan: &Plan) -> Result<(), TooLarge> {
         let (kinds, hash, labels) = (owners.kinds(owner), owners.hash(owner), owners.labels(owner));
         let mut name = [0; MAX_NAME_LEN];
@@ -155,6 +199,12 @@ impl Builder {
         let node = self.begin(node, hash, owners.rrsets(owner).count())?;
         if kinds.has(Kinds::MORE) && owners.rrsets(owner).any(|(rtype, _)| has_targets(rtype)) {
             self.with_targets.push(node);
+        }
+        if let Some(ties) = &mut self.tree.ties {
+            ties.deepest = ties.deepest.max(labels as u8);
+            if kinds.has(Kinds::MORE) && !ties.add(&self.tree.apex, owners, owner) {
+                self.tree.ties = None;
+            }
         }
         for (rtype, range) in owners.rrsets(owner) {
             if range.len() == 1 && is_address(rtype) {

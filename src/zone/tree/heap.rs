@@ -9,6 +9,8 @@
 //!
 //! Numbers are little-endian but for what is copied into replies. A [`NodeId`] is a place divided by four.
 
+use std::ops::Range;
+
 use super::{Links, NO_NODE, NO_STEER, NodeId, TooLarge};
 use crate::dns::RecordType;
 use crate::sys::{prefer_large_pages, prefetch};
@@ -30,6 +32,9 @@ const MAX_TYPES: u16 = 0x1fff;
 const LINKED: u16 = 1 << 15;
 const CUT: u16 = 1 << 14;
 const DNAME: u16 = 1 << 13;
+
+/// In place of the labels of a node that is no longer there: no name has so many.
+const GONE: u8 = 0xff;
 
 /// Octets of a block. An answer holds 65,535; a larger one is an error at load that keeps the zone from being served.
 const MAX_BLOCK_LEN: usize = 0xff_ffff;
@@ -304,14 +309,81 @@ impl Heap {
 
     /// All nodes in the order of writing.
     pub(super) fn nodes(&self) -> impl Iterator<Item = Node> {
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            let node = (at < self.octets.len()).then(|| self.node((at / ALIGN) as NodeId))?;
-            let last = self.rrsets(&node).last();
-            let end = last.map_or(node.name_at + usize::from(node.name_len), |rrset| rrset.end());
-            at = end.next_multiple_of(ALIGN);
-            Some(node)
-        })
+        self.nodes_of(0..self.end()).map(|id| self.node(id))
+    }
+
+    /// The nodes of a stretch, in the order of writing.
+    pub(super) fn nodes_of(&self, stretch: Range<NodeId>) -> impl Iterator<Item = NodeId> {
+        let mut next = stretch.start;
+        let all = std::iter::from_fn(move || {
+            let id = (next < stretch.end).then_some(next)?;
+            next = self.end_of(id).div_ceil(ALIGN) as NodeId;
+            Some(id)
+        });
+        all.filter(|id| self.node(*id).labels != GONE)
+    }
+
+    /// Where the next node will stand.
+    pub(super) fn end(&self) -> NodeId {
+        self.octets.len().div_ceil(ALIGN) as NodeId
+    }
+
+    /// Behind the last octet of a node.
+    fn end_of(&self, id: NodeId) -> usize {
+        let node = self.node(id);
+        self.rrsets(&node).last().map_or(node.name_at + usize::from(node.name_len), |rrset| rrset.end())
+    }
+
+    /// A copy with room for some octets more.
+    pub(super) fn copy_with_room(&self, more: usize) -> Heap {
+        let mut heap = Heap::with_room(self.octets.len() + more + ALIGN);
+        heap.octets.extend_from_slice(&self.octets);
+        heap
+    }
+
+    /// Octets.
+    pub(super) fn len(&self) -> usize {
+        self.octets.len()
+    }
+
+    /// The octets of a node.
+    pub(super) fn octets_of(&self, id: NodeId) -> &[u8] {
+        self.octets.get(id as usize * ALIGN..self.end_of(id)).unwrap_or(&[])
+    }
+
+    /// True when the node has [`Links`].
+    pub(super) fn is_linked(&self, id: NodeId) -> bool {
+        self.u16_at(id as usize * ALIGN + 2) & LINKED != 0
+    }
+
+    /// Adds a node as another heap has it; it must have neither links nor extras.
+    pub(super) fn push_octets(&mut self, octets: &[u8]) -> Option<NodeId> {
+        self.octets.resize(self.octets.len().next_multiple_of(ALIGN), 0);
+        let id = NodeId::try_from(self.octets.len() / ALIGN).ok().filter(|id| *id < NO_NODE)?;
+        self.octets.extend_from_slice(octets);
+        Some(id)
+    }
+
+    /// Writes over a node with one of the same name and length.
+    pub(super) fn overwrite(&mut self, id: NodeId, octets: &[u8]) {
+        self.put(id as usize * ALIGN, octets);
+    }
+
+    /// Writes over the last octets of an RRset's last record, which hold no name.
+    pub(super) fn overwrite_tail(&mut self, rrset: &Rrset, tail: &[u8]) {
+        let block_end = rrset.block_at + rrset.block_len as usize;
+        self.put(block_end - tail.len().min(rrset.block_len as usize), tail);
+        if rrset.data_len > 0 {
+            self.put(rrset.end() - tail.len().min(rrset.data_len as usize), tail);
+        }
+    }
+
+    /// Leaves a node where it is but to nobody: no name begins with such an octet.
+    pub(super) fn bury(&mut self, id: NodeId) {
+        let at = id as usize * ALIGN;
+        let name_at = self.node(id).name_at;
+        self.put(at + 1, &[GONE]);
+        self.put(name_at, &[0xff]);
     }
 
     /// Gives back what growing reserved.

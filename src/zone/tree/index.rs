@@ -43,6 +43,29 @@ impl Index {
         self.slots[at] = u64::from(node) << 32 | hash & 0xffff_ffff;
     }
 
+    /// A copy; `None` when `more` nodes beside those `held` would crowd it.
+    pub(super) fn copy_for(&self, held: usize, more: usize) -> Option<Index> {
+        if (held + more) * 100 > self.slots.len() * 90 {
+            return None;
+        }
+        let mut slots = Vec::with_capacity(self.slots.len());
+        prefer_large_pages(&mut slots);
+        slots.extend_from_slice(&self.slots);
+        Some(Index { slots: slots.into() })
+    }
+
+    /// Puts a node in the place of another one of the same hash.
+    pub(super) fn replace(&mut self, hash: u64, old: NodeId, new: NodeId) {
+        let mut at = self.start(hash);
+        while let Some(slot) = self.slots.get_mut(at).filter(|slot| **slot != FREE) {
+            if (*slot >> 32) as NodeId == old {
+                *slot = u64::from(new) << 32 | hash & 0xffff_ffff;
+                return;
+            }
+            at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
+        }
+    }
+
     /// Asks for the cache line that a search for this hash begins with.
     #[inline]
     pub(in crate::zone) fn prefetch(&self, hash: u64) {
