@@ -24,6 +24,8 @@ const LINES_PER_CUT: u64 = 16;
 const SOON_LEN: usize = 64 << 10;
 /// Without any line that may be, the file has no chunks.
 const MAX_CHUNK_LEN: usize = 1 << 20;
+/// The longest owner, every octet escaped.
+const MAX_WORD_LEN: usize = 4 * 255 + 2;
 /// How much of a line chooses.
 const LINE_HEAD: usize = 16;
 /// A file with fewer chunks is parsed as a whole soon enough.
@@ -80,8 +82,9 @@ impl Chunker {
         let mut at = self.searched.max(from + MIN_CHUNK_LEN);
         while let Some(end) = self.held.get(at..).and_then(|rest| rest.iter().position(|octet| *octet == b'\n')) {
             let line = at + end + 1;
-            let Some(head) = self.held.get(line..line + LINE_HEAD) else { break };
-            if begins_an_entry(head[0]) && (line - from > SOON_LEN || is_chosen(head)) {
+            // A whole word, so that a cut does not depend on where the parts end.
+            let Some(head) = self.held.get(line..line + MAX_WORD_LEN).and_then(|rest| rest.get(..LINE_HEAD)) else { break };
+            if begins_an_entry(head[0]) && (line - from > SOON_LEN || is_chosen(head)) && !self.goes_on(from, line) {
                 self.searched = line;
                 return Some(line);
             }
@@ -89,6 +92,17 @@ impl Chunker {
         }
         self.searched = at;
         None
+    }
+}
+
+impl Chunker {
+    /// True when the line at `line` begins with the word that the line before begins with: the records of one name are better not cut apart.
+    fn goes_on(&self, from: usize, line: usize) -> bool {
+        let before = &self.held[from..line - 1];
+        let before = &before[before.iter().rposition(|octet| *octet == b'\n').map_or(0, |at| at + 1)..];
+        let word = before.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        let rest = self.held.get(line..line + word.len() + 1);
+        !word.is_empty() && rest.is_some_and(|rest| rest.starts_with(word) && rest[word.len()].is_ascii_whitespace())
     }
 }
 

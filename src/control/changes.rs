@@ -16,8 +16,8 @@ use crate::config::{self, OsFiles};
 use crate::dns::Name;
 use crate::store::Write;
 
-/// Reading and compiling files go after everything else: steps down from the usual priority.
-const RELOAD_PRIORITY: u8 = 15;
+/// Reading and compiling files go after answering: steps down from the usual priority. Further down a reload would hardly end beside busy programs.
+const RELOAD_PRIORITY: u8 = 10;
 /// What to do when a change cannot be kept: one that a restart would silently undo must not look as if it were made.
 const STORE_ADVICE: &str = "make state.path writable (and restart, if it was not at start), or change the zone file and reload: that needs no state";
 
