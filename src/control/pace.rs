@@ -272,3 +272,27 @@ fn targets(found: &Found, model: &ZoneModel) -> Vec<usize> {
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ramp_counts_only_the_time_that_it_runs() {
+        let mut ramp = Ramp { over: 200, ..Ramp::default() };
+        assert_eq!((ramp.progress(5000), ramp.is_due(5000)), (0.0, false), "it has not begun");
+        ramp.began = Some(1000);
+        for (now, progress) in [(1000, 0.0), (1001, 0.0), (1002, 0.01), (1050, 0.25), (1199, 0.99), (1200, 0.99), (9999, 0.99)] {
+            assert_eq!(ramp.progress(now), progress, "at {now}");
+        }
+        assert!(!ramp.is_due(1199) && ramp.is_due(1200));
+        assert!(ramp.hold(Some("a sibling failed".into()), 1050) && !ramp.hold(Some("another failed".into()), 1060));
+        assert_eq!((ramp.progress(1050), ramp.progress(1150), ramp.is_due(9999)), (0.25, 0.25, false), "it stands still");
+        assert_eq!(ramp.holding.as_ref().map(|hold| hold.why.as_str()), Some("another failed"));
+        assert!(ramp.hold(None, 1150) && !ramp.hold(None, 1151));
+        assert_eq!((ramp.held, ramp.progress(1150), ramp.progress(1200)), (100, 0.25, 0.5));
+        assert!(!ramp.is_due(1299) && ramp.is_due(1300));
+        ramp.done = true;
+        assert_eq!((ramp.progress(1), ramp.is_due(9999)), (1.0, false));
+    }
+}

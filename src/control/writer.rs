@@ -289,6 +289,8 @@ impl Writer {
             Event::Refused(entry) => self.note(Entry { generation: Some(self.generation), ..*entry }),
             Event::Audit(query, reply) => self.audit(*query, reply),
             Event::Status(reply) => {
+                // What is shown as drained is in the audit log.
+                self.watch_withdrawals(unix_now());
                 let _ = reply.send(self.status());
             }
             Event::Stop(_) => {}

@@ -171,7 +171,7 @@ pub struct WeightedEntry {
 /// Steps per unit of weight.
 pub const WEIGHT_SCALE: u64 = 1024;
 /// Steps of what a pool yields: far more than there are steps in a drain.
-const YIELD_SCALE: f32 = 1_000_000.0;
+const YIELD_SCALE: f32 = (WEIGHT_SCALE * 1024) as f32;
 
 /// Whatever a pool hands out at present.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -523,7 +523,9 @@ fn set_of(model: &ZoneModel, views: &View, pools: &[PoolIx], look: Look) -> Answ
     for ix in pools {
         let (pool, view) = (model.pool(*ix), &views.pools[ix.0 as usize]);
         for (endpoint, seen) in available(pool, view, look) {
-            let ramp = if matches!(look, Look::Healthy | Look::AnyUp) { seen.ramp } else { 1.0 };
+            // Beside other pools, what a pool gives up is weight of its endpoints.
+            let yields = if pools.len() > 1 { view.yields } else { 0.0 };
+            let ramp = if matches!(look, Look::Healthy | Look::AnyUp) { seen.ramp * (1.0 - yields) } else { 1.0 };
             let weight = scale_weight(seen.weight, ramp);
             match &endpoint.target {
                 Target::Address(IpAddr::V4(addr)) => v4.push((addr.octets(), weight)),

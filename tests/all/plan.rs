@@ -36,7 +36,7 @@ fn child_of(model: &ZoneModel, text: &str) -> (PolicyIx, Child) {
 }
 
 /// What is known, in words: `1=down` (a state), `1=!drain` (forced), `1=w0` (weight), `1=~0.5` (ramping at half), `app/b=held`, `app/b=w3`.
-/// What is not named is up.
+/// What is not named is up. `a=y0.25`: pool `a` gives up a quarter.
 fn view_of(model: &ZoneModel, words: &str) -> View {
     let words: BTreeMap<&str, &str> = words.split_whitespace().map(|word| word.split_once('=').expect("a=b")).collect();
     let mut view = View::default();
@@ -64,10 +64,12 @@ fn view_of(model: &ZoneModel, words: &str) -> View {
             }
             seen.endpoints.push(known);
         }
-        seen.forced = match words.get(pool.name.as_str()) {
-            Some(&"!down") => Some(Forced::Down),
-            _ => None,
-        };
+        match words.get(pool.name.as_str()) {
+            Some(&"!down") => seen.forced = Some(Forced::Down),
+            Some(word) => seen.yields = word.strip_prefix('y').and_then(|share| share.parse().ok()).expect("a share"),
+            None => {}
+        }
+        view.yielding |= seen.yields > 0.0;
         pools.push(Arc::new(seen));
     }
     view.pools = pools.into_iter().collect();
@@ -177,6 +179,38 @@ fn failover_takes_the_first_that_is_not_critical_then_the_first_with_anything_up
             // 34 % of three is two.
             ("share", "7=down", Healthy, "5 6"),
             ("share", "6=down 7=down", Healthy, "3"),
+        ],
+    );
+}
+
+#[test]
+fn a_pool_that_gives_up_traffic_gives_it_to_those_after_it() {
+    let model = with_pools(
+        "[policy.p]\npolicy = \"weighted\"\nto = { b = 1, c = 1 }\n[steer.app]\npolicy = \"failover\"\nto = [\"b\", \"c\", \"sorry\"]\n\
+         [steer.share]\nuse = \"p\"\n[steer.nested]\npolicy = \"failover\"\nto = [\"p\", \"sorry\"]\n[steer.one]\nuse = \"b\"\n[steer.all]\npolicy = \"multivalue\"\nto = [\"b\", \"c\"]\n",
+    );
+    use Pass::{AllDown, Healthy};
+    check(
+        &model,
+        &[
+            ("app", "b=y0.25", Healthy, "[768 of 3 | 256 of 4]"),
+            ("app", "b=y0.5 c=y0.5", Healthy, "[512 of 3 | 256 of 4 | 256 of 9]"),
+            ("app", "b=y0.5 4=down", Healthy, "[512 of 3 | 512 of 9]"),
+            // One that nobody comes to gives up nothing; nor does one that has nobody after it.
+            ("app", "c=y0.5", Healthy, "3"),
+            ("app", "b=y0.5 4=down 9=down", Healthy, "3"),
+            ("one", "b=y0.5", Healthy, "3"),
+            ("app", "b=y0.5 3=down", Healthy, "4"),
+            ("app", "b=y0.5 3=down 4=down 9=down", AllDown, "3"),
+            // Among shares it is a smaller share; alike, they stay as they are.
+            ("share", "b=y0.5", Healthy, "[0.5 of 3 | 1 of 4]"),
+            ("share", "b=y0.5 c=y0.5", Healthy, "[0.5 of 3 | 0.5 of 4]"),
+            // A policy gives up what all its pools do.
+            ("nested", "b=y0.5", Healthy, "[0.5 of 3 | 1 of 4]"),
+            ("nested", "b=y0.5 c=y0.25", Healthy, "[768 of [0.5 of 3 | 0.75 of 4] | 256 of 9]"),
+            ("all", "b=y0.5", Healthy, "3*0.5 4*1"),
+            // Held children stay behind the others.
+            ("app", "b=y0.5 app/b=held", Healthy, "4"),
         ],
     );
 }
