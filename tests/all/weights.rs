@@ -248,7 +248,7 @@ fn a_zero_weight_serves_when_nothing_else_is_up() {
     shares("b down", &[(1, 1.0), (3, 1.0)]);
     command(&["override", "example.com/a", "drain"]);
     shares("b down, a drained", &[(3, 1.0)]);
-    command(&["override", "example.com/c", "down"]);
+    command(&["override", "example.com/c", "down", "--break-glass"]);
     shares("all withdrawn: as if everything were up", &[(2, 1.0)]);
     command(&["override", "example.com/a", "up"]);
     shares("a drain outranks a later up: still as if everything were up", &[(2, 1.0)]);
