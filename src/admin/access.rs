@@ -15,7 +15,7 @@ use super::routes::{App, Why, json, read_query};
 use super::{Problem, Shared};
 use crate::config;
 use crate::control::audit::{self, DEFAULT_PAGE, Kind, MAX_PAGE, Page};
-use crate::control::tokens::{NewToken, TokenInfo};
+use crate::control::tokens::{CreatedToken, NewToken, TokenInfo};
 use crate::control::{Role, Who, unix_now};
 
 /// The paths.
@@ -27,16 +27,29 @@ pub(super) fn router() -> Router<Arc<Shared>> {
 }
 
 /// `GET /v1/tokens`.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct List {
     tokens: Vec<TokenInfo>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/tokens",
+    summary = "Tokens",
+    responses((status = 200, description = "done", body = List))
+)]
 async fn list(State(shared): App, Extension(who): Extension<Who>) -> Result<Json<List>, Problem> {
     who.needs(Role::Admin).and_then(|()| who.may_change_all())?;
     Ok(Json(List { tokens: shared.handle.tokens().list() }))
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/tokens",
+    summary = "Make a token",
+    request_body = NewToken,
+    responses((status = 201, description = "done", body = CreatedToken))
+)]
 async fn create(
     State(shared): App,
     Extension(who): Extension<Who>,
@@ -50,6 +63,16 @@ async fn create(
     Ok((StatusCode::CREATED, location, Json(made)).into_response())
 }
 
+#[utoipa::path(
+    delete,
+    path = "/v1/tokens/{id}",
+    summary = "Take a token back",
+    params(
+        ("id" = String, Path, description = "its id"),
+        ("reason" = Option<String>, Query, description = "why; at most 500 characters"),
+    ),
+    responses((status = 200, description = "done", body = TokenInfo))
+)]
 async fn revoke(
     State(shared): App,
     Extension(mut who): Extension<Who>,
@@ -87,6 +110,24 @@ struct AuditQuery {
     limit: Option<usize>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/audit",
+    summary = "Who changed what, who was refused, what checks saw",
+    params(
+        ("since" = Option<String>, Query, description = "unix seconds, or a duration before now"),
+        ("until" = Option<String>, Query, description = "unix seconds, or a duration before now"),
+        ("actor" = Option<String>, Query, description = "exactly"),
+        ("target" = Option<String>, Query, description = "exactly or anything below"),
+        ("action" = Option<String>, Query, description = "exactly or anything below"),
+        ("outcome" = Option<String>, Query, description = "exactly"),
+        ("kind" = Option<Kind>, Query, description = "exactly"),
+        ("cursor" = Option<u64>, Query, description = "next of the page before"),
+        ("order" = Option<String>, Query, description = "newest or oldest first"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
+    ),
+    responses((status = 200, description = "done", body = Page))
+)]
 async fn read_audit(
     State(shared): App,
     Extension(who): Extension<Who>,

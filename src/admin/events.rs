@@ -52,6 +52,17 @@ struct EventsQuery {
     after: Option<u64>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    summary = "Changes, health and generations as server-sent events",
+    params(
+        ("kind" = Option<Kind>, Query, description = "exactly"),
+        ("target" = Option<String>, Query, description = "exactly or anything below"),
+        ("after" = Option<u64>, Query, description = "go on behind this event"),
+    ),
+    responses((status = 200, description = "done"))
+)]
 async fn events(
     State(shared): App,
     Extension(who): Extension<Who>,

@@ -14,6 +14,8 @@ mod guard;
 mod idempotency;
 mod listener;
 mod metrics;
+mod openapi;
+mod patch;
 mod rate;
 mod refusal;
 mod resources;
@@ -33,6 +35,7 @@ use crate::control::api::Refusal;
 use crate::telemetry::Registry;
 
 pub use listener::Server;
+pub use openapi::document;
 use rate::Limiter;
 pub use refusal::Problem;
 pub use tls::{Tls, certificates};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::api::{Broken, Refusal};
 
 /// A problem as it is sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Problem {
     /// `urn:meridian:` and a word for programs: `not-found`, `invalid`, `bad-json`, …
     #[serde(rename = "type")]
@@ -24,15 +24,18 @@ pub struct Problem {
     pub detail: String,
     /// The field of the request it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub field: Option<Box<str>>,
     /// Names near the one that was not found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub near: Vec<String>,
     /// The safety rules that forbid it, each with its numbers.
     #[serde(default, skip_serializing_if = "<[Broken]>::is_empty")]
+    #[schema(value_type = Vec<Broken>)]
     pub rules: Box<[Broken]>,
     /// Seconds after which it is worth another try; also in the header `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>)]
     pub retry_after: Option<NonZeroU32>,
 }
 

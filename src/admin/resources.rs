@@ -1,24 +1,26 @@
-//! What is served, thing by thing: lists with filters and pages, single things with an ETag, and `PATCH`, which lays an overlay.
+//! What is served, thing by thing: lists with filters and pages, and single things with an ETag.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Extension, Path, Query, Request, State};
-use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION};
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch};
+use axum::routing::{self, get};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::guard::Attempt;
-use super::routes::{App, AppliedBody, json as read_json, read_query, visible};
-use super::{Problem, Shared};
-use crate::control::api::{Forced, NewOverlay, Setting, Who};
+use super::openapi::{Endpoints, Monitors, Names, Policies, Pools, Records, Regions, Zones};
+use super::routes::{App, read_query, visible};
+use super::{Problem, Shared, patch};
+use crate::control::api::{Forced, Who, ZoneStatus};
 use crate::control::audit;
-use crate::control::resources::{Snapshot, records, steered};
+use crate::control::resources::{
+    EndpointResource, PolicyResource, PoolResource, RecordSet, RegionResource, Snapshot, SteeredResource, records, steered,
+};
 
 /// Most items of one page.
 const MAX_PAGE: usize = 1000;
@@ -33,18 +35,18 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/v1/zones", get(zones))
         .route("/v1/zones/{zone}", get(zone))
         .route("/v1/zones/{zone}/records", get(record_list))
-        .route("/v1/zones/{zone}/records/{name}/{type}", get(record).patch(patch_record))
+        .route("/v1/zones/{zone}/records/{name}/{type}", get(record).patch(patch::patch_record))
         .route("/v1/zones/{zone}/names", get(name_list))
-        .route("/v1/zones/{zone}/names/{name}", get(name).patch(patch_name))
+        .route("/v1/zones/{zone}/names/{name}", get(name).patch(patch::patch_name))
         .route("/v1/policies", get(policy_list))
         .route("/v1/policies/{zone}/{policy}", get(policy))
-        .route("/v1/policies/{zone}/{policy}/children/{child}", patch(patch_child))
+        .route("/v1/policies/{zone}/{policy}/children/{child}", routing::patch(patch::patch_child))
         .route("/v1/pools", get(pool_list))
-        .route("/v1/pools/{zone}/{pool}", get(pool).patch(patch_pool))
+        .route("/v1/pools/{zone}/{pool}", get(pool).patch(patch::patch_pool))
         .route("/v1/endpoints", get(endpoint_list))
-        .route("/v1/endpoints/{zone}/{pool}/{endpoint}", get(endpoint).patch(patch_endpoint))
+        .route("/v1/endpoints/{zone}/{pool}/{endpoint}", get(endpoint).patch(patch::patch_endpoint))
         .route("/v1/regions", get(region_list))
-        .route("/v1/regions/{region}", get(region).patch(patch_region))
+        .route("/v1/regions/{region}", get(region).patch(patch::patch_region))
         .route("/v1/monitors", get(monitor_list))
         .route("/v1/health/{zone}/{pool}/{endpoint}", get(health))
 }
@@ -131,17 +133,29 @@ fn with_etag(body: &impl Serialize, headers: &HeaderMap) -> Response {
     ([(ETAG, tag), (CONTENT_TYPE, "application/json".into())], text).into_response()
 }
 
-fn tag_of(text: &[u8]) -> String {
+pub(super) fn tag_of(text: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text);
     format!("\"{}\"", data_encoding::HEXLOWER.encode(&digest.as_ref()[..8]))
 }
 
 /// `*`, or a list with the tag in it; weak marks do not matter (RFC 9110 §13.1.2 compares weakly; for §13.1.1 we never send weak ones).
-fn names(header: &HeaderValue, tag: &str) -> bool {
+pub(super) fn names(header: &HeaderValue, tag: &str) -> bool {
     let Ok(text) = header.to_str() else { return false };
     text.trim() == "*" || text.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/zones",
+    summary = "Zones",
+    params(
+        ("state" = Option<String>, Query, description = "serving, kept or failed"),
+        ("name" = Option<String>, Query, description = "a part of it"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
+        ("cursor" = Option<String>, Query, description = "next of the page before"),
+    ),
+    responses((status = 200, description = "done", body = Zones))
+)]
 async fn zones(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
     let query = read_query(query)?;
     query.only(&["state", "name"])?;
@@ -151,6 +165,13 @@ async fn zones(State(shared): App, Extension(who): Extension<Who>, headers: Head
     query.page("zones", &zones.map(|zone| (zone.name.trim_end_matches('.').to_owned(), zone)).collect(), &headers)
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/zones/{zone}",
+    summary = "One zone",
+    params(("zone" = String, Path, description = "name of the zone")),
+    responses((status = 200, description = "done", body = ZoneStatus))
+)]
 async fn zone(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, Path(name): Path<String>) -> Result<Response, Problem> {
     let status = visible(&shared, &who).await;
     let wanted = audit::plain_target(&name);
@@ -159,6 +180,19 @@ async fn zone(State(shared): App, Extension(who): Extension<Who>, headers: Heade
     found.map(|zone| with_etag(zone, &headers)).ok_or_else(|| missing("zone", &name, known()))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/zones/{zone}/records",
+    summary = "Record sets of a zone",
+    params(
+        ("zone" = String, Path, description = "name of the zone"),
+        ("name" = Option<String>, Query, description = "relative to the zone"),
+        ("type" = Option<String>, Query, description = "record type"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
+        ("cursor" = Option<String>, Query, description = "next of the page before"),
+    ),
+    responses((status = 200, description = "done", body = Records))
+)]
 async fn record_list(
     State(shared): App,
     Extension(who): Extension<Who>,
@@ -176,6 +210,17 @@ async fn record_list(
     query.page("records", &found, &headers)
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/zones/{zone}/names",
+    summary = "Steered names of a zone",
+    params(
+        ("zone" = String, Path, description = "name of the zone"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
+        ("cursor" = Option<String>, Query, description = "next of the page before"),
+    ),
+    responses((status = 200, description = "done", body = Names))
+)]
 async fn name_list(
     State(shared): App,
     Extension(who): Extension<Who>,
@@ -190,6 +235,18 @@ async fn name_list(
     query.page("names", &steered(zone), &headers)
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/policies",
+    summary = "Policies",
+    params(
+        ("zone" = Option<String>, Query, description = "exactly"),
+        ("kind" = Option<String>, Query, description = "exactly"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
+        ("cursor" = Option<String>, Query, description = "next of the page before"),
+    ),
+    responses((status = 200, description = "done", body = Policies))
+)]
 async fn policy_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
     let query = read_query(query)?;
     query.only(&["zone", "kind"])?;
@@ -198,6 +255,19 @@ async fn policy_list(State(shared): App, Extension(who): Extension<Who>, headers
     query.page("policies", &found, &headers)
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/pools",
+    summary = "Pools",
+    params(
+        ("zone" = Option<String>, Query, description = "exactly"),
+        ("region" = Option<String>, Query, description = "exactly"),
+        ("health" = Option<String>, Query, description = "healthy, degraded or critical"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
+        ("cursor" = Option<String>, Query, description = "next of the page before"),
+    ),
+    responses((status = 200, description = "done", body = Pools))
+)]
 async fn pool_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
     let query = read_query(query)?;
     query.only(&["zone", "region", "health"])?;
@@ -207,6 +277,22 @@ async fn pool_list(State(shared): App, Extension(who): Extension<Who>, headers: 
     query.page("pools", &found, &headers)
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/endpoints",
+    summary = "Endpoints",
+    params(
+        ("zone" = Option<String>, Query, description = "exactly"),
+        ("pool" = Option<String>, Query, description = "exactly"),
+        ("region" = Option<String>, Query, description = "exactly"),
+        ("state" = Option<String>, Query, description = "exactly"),
+        ("usable" = Option<bool>, Query, description = "exactly"),
+        ("forced" = Option<Forced>, Query, description = "exactly"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
+        ("cursor" = Option<String>, Query, description = "next of the page before"),
+    ),
+    responses((status = 200, description = "done", body = Endpoints))
+)]
 async fn endpoint_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
     let query = read_query(query)?;
     query.only(&["zone", "pool", "region", "state", "usable", "forced"])?;
@@ -223,12 +309,34 @@ async fn endpoint_list(State(shared): App, Extension(who): Extension<Who>, heade
     query.page("endpoints", &found, &headers)
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/regions",
+    summary = "Regions",
+    params(
+        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
+        ("cursor" = Option<String>, Query, description = "next of the page before"),
+    ),
+    responses((status = 200, description = "done", body = Regions))
+)]
 async fn region_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
     let query = read_query(query)?;
     query.only(&[])?;
     query.page("regions", &shared.handle.snapshot(who).regions(), &headers)
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/monitors",
+    summary = "Monitors",
+    params(
+        ("zone" = Option<String>, Query, description = "exactly"),
+        ("kind" = Option<String>, Query, description = "tcp, http or https"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
+        ("cursor" = Option<String>, Query, description = "next of the page before"),
+    ),
+    responses((status = 200, description = "done", body = Monitors))
+)]
 async fn monitor_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
     let query = read_query(query)?;
     query.only(&["zone", "kind"])?;
@@ -238,7 +346,7 @@ async fn monitor_list(State(shared): App, Extension(who): Extension<Who>, header
 }
 
 /// One thing that can be read and perhaps changed, by what its path says.
-enum Thing {
+pub(super) enum Thing {
     Record(String, String, String),
     Name(String, String),
     Policy(String, String),
@@ -249,7 +357,7 @@ enum Thing {
 
 impl Thing {
     /// As it is now.
-    fn read(&self, snapshot: &Snapshot) -> Result<Value, Problem> {
+    pub(super) fn read(&self, snapshot: &Snapshot) -> Result<Value, Problem> {
         match self {
             Thing::Record(zone, name, rtype) => {
                 let found = snapshot.zone(zone).ok_or_else(|| missing("zone", zone, snapshot.names()))?;
@@ -284,6 +392,17 @@ fn show(shared: &Shared, who: Who, headers: &HeaderMap, thing: &Thing) -> Result
     Ok(with_etag(&thing.read(&shared.handle.snapshot(who))?, headers))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/zones/{zone}/records/{name}/{type}",
+    summary = "A record set",
+    params(
+        ("zone" = String, Path, description = "name of the zone"),
+        ("name" = String, Path, description = "relative to the zone, @ for itself"),
+        ("type" = String, Path, description = "record type"),
+    ),
+    responses((status = 200, description = "done", body = RecordSet))
+)]
 async fn record(
     State(shared): App,
     Extension(who): Extension<Who>,
@@ -293,6 +412,16 @@ async fn record(
     show(&shared, who, &headers, &Thing::Record(zone, name, rtype))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/zones/{zone}/names/{name}",
+    summary = "A steered name",
+    params(
+        ("zone" = String, Path, description = "name of the zone"),
+        ("name" = String, Path, description = "relative to the zone, @ for itself"),
+    ),
+    responses((status = 200, description = "done", body = SteeredResource))
+)]
 async fn name(
     State(shared): App,
     Extension(who): Extension<Who>,
@@ -302,6 +431,16 @@ async fn name(
     show(&shared, who, &headers, &Thing::Name(zone, name))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/policies/{zone}/{policy}",
+    summary = "A policy",
+    params(
+        ("zone" = String, Path, description = "name of the zone, or library"),
+        ("policy" = String, Path, description = "its name"),
+    ),
+    responses((status = 200, description = "done", body = PolicyResource))
+)]
 async fn policy(
     State(shared): App,
     Extension(who): Extension<Who>,
@@ -311,6 +450,16 @@ async fn policy(
     show(&shared, who, &headers, &Thing::Policy(zone, policy))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/pools/{zone}/{pool}",
+    summary = "A pool",
+    params(
+        ("zone" = String, Path, description = "name of the zone, or library"),
+        ("pool" = String, Path, description = "its name"),
+    ),
+    responses((status = 200, description = "done", body = PoolResource))
+)]
 async fn pool(
     State(shared): App,
     Extension(who): Extension<Who>,
@@ -320,6 +469,17 @@ async fn pool(
     show(&shared, who, &headers, &Thing::Pool(zone, pool))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/endpoints/{zone}/{pool}/{endpoint}",
+    summary = "An endpoint",
+    params(
+        ("zone" = String, Path, description = "name of the zone, or library"),
+        ("pool" = String, Path, description = "its name"),
+        ("endpoint" = String, Path, description = "its address or CNAME target"),
+    ),
+    responses((status = 200, description = "done", body = EndpointResource))
+)]
 async fn endpoint(
     State(shared): App,
     Extension(who): Extension<Who>,
@@ -329,11 +489,29 @@ async fn endpoint(
     show(&shared, who, &headers, &Thing::Endpoint(zone, pool, endpoint))
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/regions/{region}",
+    summary = "A region",
+    params(("region" = String, Path, description = "its name")),
+    responses((status = 200, description = "done", body = RegionResource))
+)]
 async fn region(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, Path(region): Path<String>) -> Result<Response, Problem> {
     show(&shared, who, &headers, &Thing::Region(region))
 }
 
 /// An endpoint with all that its checks say, and what they said before: transitions that the audit log keeps, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/health/{zone}/{pool}/{endpoint}",
+    summary = "What checks of an endpoint say and said",
+    params(
+        ("zone" = String, Path, description = "name of the zone, or library"),
+        ("pool" = String, Path, description = "its name"),
+        ("endpoint" = String, Path, description = "its address or CNAME target"),
+    ),
+    responses((status = 200, description = "done", body = serde_json::Value))
+)]
 async fn health(
     State(shared): App,
     Extension(who): Extension<Who>,
@@ -354,146 +532,4 @@ async fn health(
     history.truncate(HISTORY);
     let step = |entry: audit::Entry| json!({ "at": entry.at, "check": entry.target, "from": entry.before, "to": entry.after, "why": entry.detail });
     Ok(Json(json!({ "endpoint": now, "checks": checks, "history": history.into_iter().map(step).collect::<Vec<_>>() })))
-}
-
-/// Body of a `PATCH`: exactly one of the three, and why.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Patch {
-    weight: Option<u16>,
-    ttl: Option<u32>,
-    state: Option<Forced>,
-    reason: String,
-    expires: Option<String>,
-    #[serde(default)]
-    break_glass: bool,
-    #[serde(default)]
-    dry_run: bool,
-}
-
-/// Lays the overlay that a `PATCH` means. With `If-Match`, only if the thing is as it was read; the writer looks once more at what is changed.
-async fn change(
-    shared: &Shared,
-    who: Who,
-    attempt: &Attempt,
-    thing: &Thing,
-    target: String,
-    allowed: &str,
-    request: Request,
-) -> Result<Response, Problem> {
-    let wanted = request.headers().get(IF_MATCH).cloned();
-    let body: Patch = read_json(shared, request).await?;
-    attempt.of(&target, Some(&body.reason));
-    let set = match (body.weight, body.ttl, body.state) {
-        (Some(weight), None, None) => ("weight", Setting::Weight(weight)),
-        (None, Some(ttl), None) => ("ttl", Setting::Ttl(ttl)),
-        (None, None, Some(state)) => ("state", Setting::State(state)),
-        _ => return Err(Problem::invalid("", format!("expected exactly one of weight, ttl and state; this takes {allowed}"))),
-    };
-    if !allowed.split(" or ").any(|allowed| allowed == set.0) {
-        return Err(Problem::invalid(set.0, format!("found {}, expected {allowed}", set.0)));
-    }
-    let mut seen = None;
-    if let Some(wanted) = wanted {
-        let now = thing.read(&shared.handle.snapshot(who.clone()))?;
-        let tag = tag_of(&serde_json::to_vec(&now).unwrap_or_default());
-        if !names(&wanted, &tag) {
-            return Err(Problem::precondition(format!("If-Match: found {wanted:?}, expected {tag}")));
-        }
-        seen = (wanted != "*").then(|| seen_setting(thing, &now, &target, set.0)).flatten();
-    }
-    let new = NewOverlay {
-        expires: body.expires,
-        break_glass: body.break_glass,
-        dry_run: body.dry_run,
-        seen,
-        ..NewOverlay::of(target, set.1, body.reason)
-    };
-    if new.dry_run {
-        return Ok(Json(shared.handle.foresee(new, who).await?).into_response());
-    }
-    let body = AppliedBody::from(shared.handle.overlay(new, who).await?);
-    let location = [(LOCATION, format!("/v1/overlays/{}", body.id))];
-    Ok((location, Json(body)).into_response())
-}
-
-/// The setting that is about to change, as it was read; nothing where what was read does not tell it (the state is forced at several levels).
-fn seen_setting(thing: &Thing, now: &Value, target: &str, member: &str) -> Option<Value> {
-    match (thing, member) {
-        (Thing::Policy(..), _) => {
-            let name = target.rsplit('/').next()?;
-            let child = now["children"].as_array()?.iter().find(|child| child["name"] == name)?;
-            Some(json!({ "weight": child["weight"] }))
-        }
-        (_, "weight") => Some(json!({ "weight": now["weight"] })),
-        (Thing::Name(..), "ttl") => Some(json!({ "ttl": now["ttl"]["max"] })),
-        (_, "ttl") => Some(json!({ "ttl": now["ttl"] })),
-        _ => None,
-    }
-}
-
-async fn patch_record(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    Extension(attempt): Extension<Attempt>,
-    Path((zone, name, rtype)): Path<(String, String, String)>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let target = format!("{zone}/{name}/{rtype}");
-    change(&shared, who, &attempt, &Thing::Record(zone, name, rtype), target, "ttl", request).await
-}
-
-async fn patch_name(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    Extension(attempt): Extension<Attempt>,
-    Path((zone, name)): Path<(String, String)>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let target = format!("{zone}/{name}");
-    change(&shared, who, &attempt, &Thing::Name(zone, name), target, "ttl", request).await
-}
-
-async fn patch_child(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    Extension(attempt): Extension<Attempt>,
-    Path((zone, policy, child)): Path<(String, String, String)>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let target = format!("{}/policy:{policy}/{child}", audit::plain_target(&zone));
-    change(&shared, who, &attempt, &Thing::Policy(zone, policy), target, "weight", request).await
-}
-
-async fn patch_pool(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    Extension(attempt): Extension<Attempt>,
-    Path((zone, pool)): Path<(String, String)>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let target = format!("{}/{pool}", audit::plain_target(&zone));
-    change(&shared, who, &attempt, &Thing::Pool(zone, pool), target, "state", request).await
-}
-
-async fn patch_endpoint(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    Extension(attempt): Extension<Attempt>,
-    Path((zone, pool, endpoint)): Path<(String, String, String)>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let target = format!("{}/{pool}/{endpoint}", audit::plain_target(&zone));
-    change(&shared, who, &attempt, &Thing::Endpoint(zone, pool, endpoint), target, "weight or state", request).await
-}
-
-async fn patch_region(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    Extension(attempt): Extension<Attempt>,
-    Path(region): Path<String>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let target = format!("region:{region}");
-    change(&shared, who, &attempt, &Thing::Region(region), target, "state", request).await
 }

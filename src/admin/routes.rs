@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::guard::{Attempt, Peer, guard, open_guard};
 use super::idempotency::once;
-use super::{MAX_BODY_LEN, Problem, Shared, access, events, metrics, resources};
+use super::{MAX_BODY_LEN, Problem, Shared, access, events, metrics, openapi, resources};
 use crate::control::api::{Amend, Applied, Difference, Lift, MAX_REASON_CHARS, NewOverlay, Overlay, Promote, Promoted, ReloadReport, Status, Who};
 
 /// All paths.
@@ -32,6 +32,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/reload", post(reload))
         .route("/v1/failback", post(failback))
         .route("/v1/explain", get(explain))
+        .route("/v1/openapi.json", get(async || Json(openapi::document())))
         .merge(access::router())
         .merge(events::router())
         .merge(resources::router())
@@ -74,6 +75,12 @@ async fn metrics_text(State(shared): App, Extension(who): Extension<Who>) -> Res
 }
 
 /// The status with the counters of this moment.
+#[utoipa::path(
+    get,
+    path = "/v1/status",
+    summary = "What is known of zones, pools and endpoints, and what is degraded",
+    responses((status = 200, description = "done", body = Status))
+)]
 async fn status(State(shared): App, Extension(who): Extension<Who>) -> Json<Status> {
     let mut status = visible(&shared, &who).await;
     status.zones.iter_mut().for_each(|zone| zone.queries = shared.registry.slot(zone.slot));
@@ -93,17 +100,23 @@ pub(super) async fn visible(shared: &Shared, who: &Who) -> Status {
 }
 
 /// `GET /v1/overlays`.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct Overlays {
     overlays: Vec<Overlay>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/overlays",
+    summary = "Overlays that are neither reverted nor expired",
+    responses((status = 200, description = "done", body = Overlays))
+)]
 async fn overlays(State(shared): App, Extension(who): Extension<Who>) -> Json<Overlays> {
     Json(Overlays { overlays: visible(&shared, &who).await.overlays })
 }
 
 /// The result of laying or reverting: the id first, for whoever reads only that.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct AppliedBody {
     pub(super) id: u64,
     #[serde(flatten)]
@@ -116,6 +129,13 @@ impl From<Applied> for AppliedBody {
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/overlays",
+    summary = "Lay an overlay",
+    request_body = NewOverlay,
+    responses((status = 201, description = "done", body = AppliedBody))
+)]
 async fn lay_overlay(
     State(shared): App,
     Extension(who): Extension<Who>,
@@ -132,6 +152,13 @@ async fn lay_overlay(
     Ok((StatusCode::CREATED, location, Json(body)).into_response())
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/overlays/{id}",
+    summary = "One overlay",
+    params(("id" = u64, Path, description = "its id")),
+    responses((status = 200, description = "done", body = Overlay))
+)]
 async fn overlay(State(shared): App, Extension(who): Extension<Who>, id: Result<Path<String>, PathRejection>) -> Result<Json<Overlay>, Problem> {
     let (text, id) = overlay_id(id)?;
     let status = visible(&shared, &who).await;
@@ -140,17 +167,31 @@ async fn overlay(State(shared): App, Extension(who): Extension<Who>, id: Result<
 }
 
 /// `GET /v1/overlays/diff`.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct Differences {
     differences: Vec<Difference>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/overlays/diff",
+    summary = "What the files say and what is in effect",
+    responses((status = 200, description = "done", body = Differences))
+)]
 async fn differences(State(shared): App, Extension(who): Extension<Who>) -> Result<Json<Differences>, Problem> {
     let mut differences = shared.handle.differences().await?;
     differences.retain(|difference| who.zones.is_none() || who.covers(&difference.target));
     Ok(Json(Differences { differences }))
 }
 
+#[utoipa::path(
+    patch,
+    path = "/v1/overlays/{id}",
+    summary = "Change expiry or reason of an overlay",
+    params(("id" = u64, Path, description = "its id")),
+    request_body = Amend,
+    responses((status = 200, description = "done", body = AppliedBody))
+)]
 async fn amend(
     State(shared): App,
     Extension(who): Extension<Who>,
@@ -164,6 +205,14 @@ async fn amend(
     Ok(Json(shared.handle.amend(id, amend, who).await?.into()))
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/overlays/{id}/promote",
+    summary = "Write an overlay into the files",
+    params(("id" = u64, Path, description = "its id")),
+    request_body = Option<Promote>,
+    responses((status = 200, description = "done", body = Promoted))
+)]
 async fn promote(
     State(shared): App,
     Extension(mut who): Extension<Who>,
@@ -178,6 +227,18 @@ async fn promote(
     Ok(Json(shared.handle.promote(id, promote, who).await?))
 }
 
+#[utoipa::path(
+    delete,
+    path = "/v1/overlays/{id}",
+    summary = "Take an overlay back",
+    params(
+        ("id" = u64, Path, description = "its id"),
+        ("reason" = Option<String>, Query, description = "why; at most 500 characters"),
+        ("break_glass" = Option<bool>, Query, description = "go past safety rules"),
+        ("dry_run" = Option<bool>, Query, description = "change nothing; say what would happen"),
+    ),
+    responses((status = 200, description = "done", body = AppliedBody))
+)]
 async fn revert(
     State(shared): App,
     Extension(mut who): Extension<Who>,
@@ -235,7 +296,7 @@ fn overlay_id(id: Result<Path<String>, PathRejection>) -> Result<(String, u64), 
 }
 
 /// `POST /v1/reload`; an empty body means everything, zone by zone.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 struct ReloadBody {
     zone: Option<String>,
@@ -243,6 +304,13 @@ struct ReloadBody {
     reason: Option<String>,
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/reload",
+    summary = "Read the files again",
+    request_body = Option<ReloadBody>,
+    responses((status = 200, description = "done", body = ReloadReport))
+)]
 async fn reload(
     State(shared): App,
     Extension(mut who): Extension<Who>,
@@ -255,18 +323,25 @@ async fn reload(
     Ok(Json(shared.handle.reload(body.zone, body.all, who).await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct FailbackBody {
     name: String,
     reason: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct Generation {
     generation: u64,
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/failback",
+    summary = "Let a held failover return",
+    request_body = FailbackBody,
+    responses((status = 200, description = "done", body = Generation))
+)]
 async fn failback(
     State(shared): App,
     Extension(mut who): Extension<Who>,
@@ -292,6 +367,17 @@ fn default_type() -> String {
     "A".into()
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/explain",
+    summary = "The whole trace of one answer",
+    params(
+        ("name" = String, Query, description = "the name asked for"),
+        ("type" = Option<String>, Query, description = "record type; A"),
+        ("client" = Option<String>, Query, description = "address or prefix; the asker"),
+    ),
+    responses((status = 200, description = "done", body = serde_json::Value))
+)]
 async fn explain(
     State(shared): App,
     Extension(peer): Extension<Peer>,

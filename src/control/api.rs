@@ -16,7 +16,7 @@ use crate::policy::model::Monitor;
 pub const MAX_REASON_CHARS: usize = 500;
 
 /// A runtime change, laid over the files (DESIGN §6).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Overlay {
     /// Counts up, never used again.
     pub id: u64,
@@ -90,7 +90,7 @@ impl Overlay {
 }
 
 /// A change made step by step. Its clock stands still while something holds it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Ramp {
     /// Seconds from one end to the other.
     pub over: u64,
@@ -109,7 +109,7 @@ pub struct Ramp {
 }
 
 /// What holds a ramp.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Hold {
     /// Unix seconds.
     pub since: u64,
@@ -118,7 +118,7 @@ pub struct Hold {
 }
 
 /// When what was withdrawn may be stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Withdrawal {
     /// `draining`: caches may still hand it out; `drained`: no cache that keeps to the rules does, and the guard is over.
     pub state: String,
@@ -130,7 +130,7 @@ pub struct Withdrawal {
 }
 
 /// What an overlay sets. In JSON `{ "weight": 5 }`, `{ "ttl": 20 }`, `{ "state": "drain" }`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Setting {
     /// Of an endpoint (0 to 65535) or of a policy's child.
@@ -142,7 +142,7 @@ pub enum Setting {
 }
 
 /// A request for an overlay.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOverlay {
     /// As in [`Overlay::target`].
@@ -175,7 +175,7 @@ pub struct NewOverlay {
 }
 
 /// A moment, as requests say it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum When {
     /// Unix seconds.
@@ -203,7 +203,7 @@ impl NewOverlay {
 }
 
 /// A change of an overlay that is laid: what is absent stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Amend {
     /// A duration from now, or `never`.
@@ -215,7 +215,7 @@ pub struct Amend {
 }
 
 /// A request to write an overlay into the files.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Promote {
     /// Write nothing; show what would be written.
@@ -226,7 +226,7 @@ pub struct Promote {
 }
 
 /// What promoting an overlay came to: the files say it, and the overlay has ended, in one generation.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Promoted {
     /// As it was.
     pub overlay: Overlay,
@@ -241,7 +241,7 @@ pub struct Promoted {
 }
 
 /// What the files say of something and what is in effect.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Difference {
     /// As overlays name it.
     pub target: String,
@@ -274,7 +274,7 @@ pub struct Lift {
 }
 
 /// What a change would do to what is in rotation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Consequences {
     /// Ids of the endpoints that would leave rotation; the first hundred.
     pub withdrawn: Vec<String>,
@@ -315,7 +315,7 @@ impl Consequences {
 }
 
 /// What a change would do to one zone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ZoneShare {
     /// Apex with its final dot.
     pub zone: String,
@@ -330,7 +330,7 @@ pub struct ZoneShare {
 }
 
 /// What a change would leave of a steered name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NameLeft {
     /// Its owner.
     pub name: String,
@@ -343,7 +343,7 @@ pub struct NameLeft {
 }
 
 /// A safety rule that forbids a change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Broken {
     /// `zone/safety:RULE`, or `zone/safety:min_in_rotation/SET`.
     pub rule: String,
@@ -362,7 +362,7 @@ impl std::fmt::Display for Broken {
 }
 
 /// What came of an overlay or a revert: in effect when it is returned.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Applied {
     /// The overlay, or the one that was reverted.
     pub overlay: Overlay,
@@ -413,7 +413,7 @@ pub enum Refusal {
 }
 
 /// The result of a reload, zone by zone.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReloadReport {
     /// The generation that serves now.
     pub generation: u64,
@@ -426,7 +426,7 @@ pub struct ReloadReport {
 }
 
 /// What a reload did to one zone.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ZoneReload {
     /// Apex with its final dot.
     pub zone: String,
@@ -438,7 +438,7 @@ pub struct ZoneReload {
 }
 
 /// Everything that `GET /v1/status` shows; published by `control` whenever it changes.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Status {
     /// Of the world in service.
     pub generation: u64,
@@ -457,7 +457,7 @@ pub struct Status {
 }
 
 /// One zone.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ZoneStatus {
     /// Apex with its final dot.
     pub name: String,
@@ -483,7 +483,7 @@ pub struct ZoneStatus {
 }
 
 /// One pool.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PoolStatus {
     /// `zone/pool` or `library/pool`.
     pub id: String,
@@ -506,7 +506,7 @@ pub struct PoolStatus {
 }
 
 /// One endpoint.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EndpointStatus {
     /// `zone/pool/address`.
     pub id: String,

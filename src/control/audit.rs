@@ -16,7 +16,7 @@ pub const MAX_PAGE: usize = 1000;
 pub const DEFAULT_PAGE: usize = 100;
 
 /// What kind of entry; each has its own share of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Something was changed.
@@ -47,7 +47,7 @@ impl Kind {
 }
 
 /// One entry of the audit log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Entry {
     /// Counts up, never used again; 0 until it is kept.
     pub sequence: u64,
@@ -66,6 +66,7 @@ pub struct Entry {
     pub token: String,
     /// Where the request came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub from: Option<IpAddr>,
     /// What held before.
     #[serde(default, skip_serializing_if = "Value::is_null")]
@@ -153,7 +154,7 @@ pub struct Query {
 }
 
 /// One page of the log.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Page {
     /// In the order that was asked for.
     pub entries: Vec<Entry>,

@@ -19,7 +19,7 @@ use crate::world::ZoneWorld;
 use crate::zone::rdata;
 
 /// A set of records of one name and type.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct RecordSet {
     /// `zone/name/TYPE`.
     pub id: String,
@@ -37,7 +37,7 @@ pub struct RecordSet {
 }
 
 /// Bounds of a TTL, seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Ttls {
     /// When all is well.
     pub max: u32,
@@ -46,7 +46,7 @@ pub struct Ttls {
 }
 
 /// A steered name.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct SteeredResource {
     /// `zone/name`.
     pub id: String,
@@ -65,7 +65,7 @@ pub struct SteeredResource {
 }
 
 /// A child of a policy.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct ChildResource {
     /// Its name among pools and policies.
     pub name: String,
@@ -83,7 +83,7 @@ pub struct ChildResource {
 }
 
 /// A policy.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct PolicyResource {
     /// `zone/policy:NAME`.
     pub id: String,
@@ -103,7 +103,7 @@ pub struct PolicyResource {
 }
 
 /// A pool.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct PoolResource {
     /// `zone/pool` or `library/pool`.
     pub id: String,
@@ -124,7 +124,7 @@ pub struct PoolResource {
 }
 
 /// An endpoint.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct EndpointResource {
     /// `zone/pool/address`.
     pub id: String,
@@ -154,7 +154,7 @@ pub struct EndpointResource {
 }
 
 /// A region.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct RegionResource {
     /// `region:NAME`.
     pub id: String,
@@ -166,7 +166,7 @@ pub struct RegionResource {
 }
 
 /// A monitor.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct MonitorResource {
     /// `zone/monitor:NAME`.
     pub id: String,

@@ -42,7 +42,7 @@ pub(super) const ENDED_FOR_S: u64 = 30 * 24 * 3600;
 pub const FILE_TOKEN: &str = "admin";
 
 /// What is known of a token, the secret excepted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TokenInfo {
     /// 8 hexadecimal digits; `admin` for the token in the file.
     pub id: String,
@@ -68,6 +68,7 @@ pub struct TokenInfo {
     pub last_used: Option<u64>,
     /// Where the last use came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub last_from: Option<IpAddr>,
 }
 
@@ -87,7 +88,7 @@ impl fmt::Debug for SavedToken {
 }
 
 /// A request for a token.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// Whose it is; 1 to 100 visible ASCII characters.
@@ -106,7 +107,7 @@ pub struct NewToken {
 }
 
 /// A token that was just made: the only time its secret is shown.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CreatedToken {
     /// What is known of it.
     #[serde(flatten)]

@@ -433,7 +433,7 @@ pub struct TtlRange {
 }
 
 /// A state that an operator forces. `down` beats `drain` beats `up`, at any level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Forced {
     /// Usable whatever the checks say.

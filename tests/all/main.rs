@@ -22,6 +22,7 @@ mod half_open;
 mod load_again;
 mod meridian;
 mod namespace;
+mod openapi;
 mod operations;
 mod origin;
 mod overlays;
