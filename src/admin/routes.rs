@@ -111,8 +111,10 @@ struct Overlays {
     summary = "Overlays that are neither reverted nor expired",
     responses((status = 200, description = "done", body = Overlays))
 )]
-async fn overlays(State(shared): App, Extension(who): Extension<Who>) -> Json<Overlays> {
-    Json(Overlays { overlays: visible(&shared, &who).await.overlays })
+async fn overlays(State(shared): App, Extension(who): Extension<Who>) -> Result<Json<Overlays>, Problem> {
+    let mut overlays = shared.handle.overlays(None).await?;
+    overlays.retain(|overlay| who.zones.is_none() || who.covers(&overlay.target));
+    Ok(Json(Overlays { overlays }))
 }
 
 /// The result of laying or reverting: the id first, for whoever reads only that.
@@ -161,9 +163,9 @@ async fn lay_overlay(
 )]
 async fn overlay(State(shared): App, Extension(who): Extension<Who>, id: Result<Path<String>, PathRejection>) -> Result<Json<Overlay>, Problem> {
     let (text, id) = overlay_id(id)?;
-    let status = visible(&shared, &who).await;
-    let found = status.overlays.iter().find(|overlay| overlay.id == id);
-    found.cloned().map(Json).ok_or_else(|| Problem::not_found(&format!("overlay {text}"), Vec::new()))
+    let mut found = shared.handle.overlays(Some(id)).await?;
+    found.retain(|overlay| who.zones.is_none() || who.covers(&overlay.target));
+    found.pop().map(Json).ok_or_else(|| Problem::not_found(&format!("overlay {text}"), Vec::new()))
 }
 
 /// `GET /v1/overlays/diff`.

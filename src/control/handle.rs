@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::api::{
-    Amend, Applied, CheckSpec, Consequences, Difference, Lift, NewOverlay, Observation, Promote, Promoted, Refusal, ReloadReport, Status, Who,
+    Amend, Applied, CheckSpec, Consequences, Difference, Lift, NewOverlay, Observation, Overlay, Promote, Promoted, Refusal, ReloadReport, Status,
+    Who,
 };
 use super::audit::{Entry, Page, Query};
 use super::tokens::{CreatedToken, NewToken, TokenInfo, Tokens};
@@ -52,6 +53,8 @@ pub enum Event {
     Refused(Box<Entry>),
     /// Read the audit log.
     Audit(Box<Query>, oneshot::Sender<Result<Page, Refusal>>),
+    /// Say which overlays are laid, or show the one of an id.
+    Overlays(Option<u64>, oneshot::Sender<Result<Vec<Overlay>, Refusal>>),
     /// Say what is known.
     Status(oneshot::Sender<Status>),
     /// Finish, and say when the last write is on disk.
@@ -151,6 +154,11 @@ impl Handle {
     /// Changes when an overlay expires, or why it is there; on disk when this returns.
     pub async fn amend(&self, id: u64, amend: Amend, who: Who) -> Result<Applied, Refusal> {
         self.ask(|reply| Event::Amend(id, amend, who, reply)).await
+    }
+
+    /// The overlays that are laid, oldest first, or the one of an id; without looking at anything else.
+    pub async fn overlays(&self, id: Option<u64>) -> Result<Vec<Overlay>, Refusal> {
+        self.ask(|reply| Event::Overlays(id, reply)).await
     }
 
     /// Writes an overlay into the files and ends it, or says what would be written.

@@ -288,6 +288,11 @@ impl Writer {
             Event::RevokeToken(id, who, reply) => self.revoke_token(&id, &who, reply),
             Event::Refused(entry) => self.note(Entry { generation: Some(self.generation), ..*entry }),
             Event::Audit(query, reply) => self.audit(*query, reply),
+            Event::Overlays(id, reply) => {
+                self.watch_withdrawals(unix_now());
+                let wanted = self.book.iter().filter(|laid| id.is_none_or(|id| id == laid.overlay.id));
+                let _ = reply.send(Ok(wanted.map(|laid| self.shown(laid)).collect()));
+            }
             Event::Status(reply) => {
                 // What is shown as drained is in the audit log.
                 self.watch_withdrawals(unix_now());
