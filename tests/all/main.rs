@@ -12,6 +12,7 @@ mod cli;
 mod config;
 mod differential;
 mod drain;
+mod durability;
 mod edited_zone;
 mod failover;
 mod flood;

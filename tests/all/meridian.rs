@@ -134,6 +134,11 @@ impl Meridian {
         panic!("did not end on SIGTERM: {:#?}", self.log());
     }
 
+    /// Its folder, after its end.
+    pub fn into_folder(mut self) -> tempfile::TempDir {
+        std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a folder"))
+    }
+
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().expect("kill runs");

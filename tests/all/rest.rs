@@ -16,8 +16,13 @@ pub struct Rest {
 
 impl Rest {
     pub fn new(meridian: &Meridian) -> Rest {
+        Rest::of(meridian, &meridian.token())
+    }
+
+    /// A client with a token that is not where others find it.
+    pub fn of(meridian: &Meridian, token: &str) -> Rest {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        Rest { runtime, client: http_client(), base: format!("http://{}", meridian.admin), token: meridian.token() }
+        Rest { runtime, client: http_client(), base: format!("http://{}", meridian.admin), token: token.into() }
     }
 
     /// The same with another token.

@@ -1,0 +1,256 @@
+//! What was acknowledged is there after a kill at any moment, and what could not be kept was not done: a full disk and one that became read-only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use hickory_proto::rr::RecordType;
+use meridian::answer::Dice;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::meridian::{Meridian, addresses};
+use crate::rest::Rest;
+use crate::stand_in::http_client;
+
+/// Pools with endpoints whose weights are changed.
+const POOLS: usize = 20;
+/// At the same time.
+const WRITERS: usize = 32;
+/// In one round, if it is not killed before.
+const WRITES: usize = 500;
+
+fn zone() -> String {
+    let mut zone = String::from("[zone]\nname = \"example.com\"\nns = [\"ns.example.net.\"]\n[records]\nwww.A = \"192.0.2.80\"\n");
+    for pool in 0..POOLS {
+        zone += &format!("[pool.p{pool}]\nendpoints = [\"10.0.{pool}.1\", \"10.0.{pool}.2\"]\n[steer.s{pool}]\nuse = \"p{pool}\"\n");
+    }
+    zone
+}
+
+/// What the writers know.
+#[derive(Default)]
+struct Known {
+    /// Acknowledged, and not asked to go: id, target and weight.
+    laid: BTreeMap<u64, (String, u64)>,
+    /// Asked to go without an acknowledgement: either way is right.
+    doubtful: BTreeSet<u64>,
+    gone: BTreeSet<u64>,
+}
+
+/// Writes until `stop`, or until all is written; every third write takes one of its own back.
+async fn write(base: String, token: String, seed: u64, known: Arc<Mutex<Known>>, written: Arc<AtomicUsize>, stop: Arc<AtomicBool>) {
+    let client = http_client();
+    let mut dice = Dice::new(seed, 0);
+    let mut own: Vec<u64> = Vec::new();
+    while !stop.load(Relaxed) && written.fetch_add(1, Relaxed) < WRITES {
+        if dice.roll().is_multiple_of(3)
+            && let Some(id) = own.pop()
+        {
+            known.lock().expect("no panic").doubtful.insert(id);
+            let reply = client.delete(format!("{base}/v1/overlays/{id}")).bearer_auth(&token).send().await;
+            if reply.is_ok_and(|reply| reply.status() == 200) {
+                let mut known = known.lock().expect("no panic");
+                known.doubtful.remove(&id);
+                known.laid.remove(&id);
+                known.gone.insert(id);
+            }
+            continue;
+        }
+        let (pool, weight) = (dice.roll() % POOLS as u64, 2 + dice.roll() % 1000);
+        let target = format!("example.com/p{pool}/10.0.{pool}.{}", 1 + dice.roll() % 2);
+        let body = json!({ "target": target, "set": { "weight": weight }, "reason": "a try", "expires": "1h" });
+        let reply = client.post(format!("{base}/v1/overlays")).bearer_auth(&token).json(&body).send().await;
+        let Ok(reply) = reply else { return };
+        if reply.status() != 201 {
+            // Too many at a time: a moment later.
+            assert_eq!(reply.status(), 429, "{:?}", reply.text().await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        }
+        let Ok(laid) = reply.json::<Value>().await else { return };
+        let id = laid["id"].as_u64().expect("an id");
+        known.lock().expect("no panic").laid.insert(id, (target, weight));
+        own.push(id);
+    }
+}
+
+/// Every overlay there is, page by page.
+fn overlays(rest: &Rest) -> BTreeMap<u64, (String, u64)> {
+    let mut all = BTreeMap::new();
+    let mut path = "/v1/overlays?limit=1000".to_string();
+    loop {
+        let page = rest.get(&path);
+        for overlay in page["overlays"].as_array().expect("a list") {
+            let weight = overlay["set"]["weight"].as_u64().unwrap_or_else(|| panic!("half of an overlay: {overlay}"));
+            all.insert(overlay["id"].as_u64().expect("an id"), (overlay["target"].as_str().expect("a target").into(), weight));
+        }
+        match &page["next"] {
+            Value::Null => return all,
+            next => path = format!("/v1/overlays?limit=1000&cursor={}", next.as_str().map_or_else(|| next.to_string(), str::to_string)),
+        }
+    }
+}
+
+/// The ids that the audit log says were laid and reverted.
+fn audited(rest: &Rest) -> (BTreeSet<u64>, BTreeSet<u64>) {
+    let (mut laid, mut reverted) = (BTreeSet::new(), BTreeSet::new());
+    let mut path = "/v1/audit?kind=change&action=overlay&limit=1000".to_string();
+    loop {
+        let page = rest.get(&path);
+        for entry in page["entries"].as_array().expect("a list").iter().filter(|entry| entry["outcome"] == "done") {
+            let detail = entry["detail"].as_str().unwrap_or_default();
+            let id: Option<u64> = detail.split(|c: char| !c.is_ascii_digit()).find_map(|word| word.parse().ok());
+            let list = if entry["action"] == "overlay.lay" { &mut laid } else { &mut reverted };
+            list.extend(id);
+        }
+        match &page["next"] {
+            Value::Null => return (laid, reverted),
+            next => path = format!("/v1/audit?kind=change&action=overlay&limit=1000&cursor={next}"),
+        }
+    }
+}
+
+#[test]
+fn acknowledged_changes_survive_kills_at_random_moments() {
+    // scripts/durability.sh asks for many.
+    let rounds = std::env::var("MERIDIAN_DURABILITY_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(4);
+    let mut server = Meridian::start(&[("zones/example.com.toml", &zone())]);
+    let mut dice = Dice::new(u64::from(std::process::id()), 1);
+    let known = Arc::new(Mutex::new(Known::default()));
+    for round in 0..rounds {
+        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (base, token) = (format!("http://{}", server.admin), server.token());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let writers: Vec<_> = (0..WRITERS as u64)
+            .map(|n| runtime.spawn(write(base.clone(), token.clone(), round * 1000 + n, known.clone(), written.clone(), stop.clone())))
+            .collect();
+        let kill_at = 1 + dice.roll() as usize % (WRITES - 50);
+        let began = Instant::now();
+        while written.load(Relaxed) < kill_at && began.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_micros(200 + dice.roll() % 800));
+        }
+        server.signal("KILL");
+        stop.store(true, Relaxed);
+        for writer in writers {
+            runtime.block_on(writer).expect("no panic");
+        }
+        drop(runtime);
+        server = server.restart_dead();
+        let rest = Rest::new(&server);
+        let (there, known) = (overlays(&rest), known.lock().expect("no panic"));
+        for (id, overlay) in known.laid.iter().filter(|(id, _)| !known.doubtful.contains(id)) {
+            assert_eq!(there.get(id), Some(overlay), "acknowledged and lost, round {round}, killed after {kill_at}");
+        }
+        let back: Vec<_> = known.gone.iter().filter(|id| there.contains_key(id)).collect();
+        assert!(back.is_empty(), "taken back and there again: {back:?}, round {round}");
+        // A change and its entry are kept together: none is there without the other.
+        let (laid, reverted) = audited(&rest);
+        let unsaid: Vec<_> = there.keys().filter(|id| !laid.contains(id)).collect();
+        assert!(unsaid.is_empty(), "there without an entry: {unsaid:?}");
+        let undone: Vec<_> = laid.iter().filter(|id| !there.contains_key(id) && !reverted.contains(id)).collect();
+        assert!(undone.is_empty(), "said and not there: {undone:?}");
+    }
+    let known = known.lock().expect("no panic");
+    assert!(known.laid.len() + known.gone.len() > 50, "too few writes to say anything: {} and {}", known.laid.len(), known.gone.len());
+}
+
+/// A server whose state is on a small disk of its own.
+struct Small(Meridian);
+
+impl Small {
+    fn new() -> Small {
+        Small::start(tempfile::tempdir().expect("a folder"), "mount -t tmpfs -o size=1m none small && exec \"$@\"")
+    }
+
+    /// `script` prepares the folder `small` and runs the program.
+    fn start(folder: tempfile::TempDir, script: &str) -> Small {
+        for made in ["zones", "small"] {
+            std::fs::create_dir_all(folder.path().join(made)).expect("a folder");
+        }
+        let config = "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n[state]\npath = \"small/meridian.db\"\n";
+        std::fs::write(folder.path().join("meridian.toml"), config).expect("written");
+        std::fs::write(folder.path().join("zones/example.com.toml"), zone()).expect("written");
+        let mut program = Command::new("unshare");
+        program.args(["--map-root-user", "--mount", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_meridian")]);
+        Small(Meridian::start_by(program, folder))
+    }
+
+    /// A path on the small disk as it is seen from outside.
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        let inside = self.0.path().join("small").join(name);
+        std::path::Path::new(&format!("/proc/{}/root", self.0.pid())).join(inside.strip_prefix("/").expect("absolute"))
+    }
+
+    fn rest(&self) -> Rest {
+        let token = std::fs::read_to_string(self.path("admin.token")).expect("the token");
+        Rest::of(&self.0, token.trim())
+    }
+
+    fn lay(rest: &Rest, weight: u64) -> (u16, Value) {
+        let body = json!({ "target": "example.com/p1/10.0.1.1", "set": { "weight": weight }, "reason": "r".repeat(400), "expires": "1h" });
+        rest.call(Method::POST, "/v1/overlays", Some(body))
+    }
+
+    fn answers(&self) {
+        assert_eq!(addresses(&self.0.ask("www.example.com.", RecordType::A)).len(), 1);
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_changes_loses_none_and_is_said() {
+    let small = Small::new();
+    let rest = small.rest();
+    let mut acknowledged = BTreeSet::new();
+    // Nearly full at once.
+    std::fs::write(small.path("filler"), vec![0; 700 << 10]).expect("there is room");
+    let mut refusal = None;
+    for weight in 2..2000 {
+        match Small::lay(&rest, weight) {
+            (201, laid) => drop(acknowledged.insert(laid["id"].as_u64().expect("an id"))),
+            (429, _) => std::thread::sleep(Duration::from_millis(50)),
+            (status, problem) => {
+                refusal = Some((status, problem));
+                break;
+            }
+        }
+    }
+    let (status, problem) = refusal.expect("the disk is full at some time");
+    assert_eq!((status, &problem["type"]), (503, &json!("urn:meridian:store")), "{problem}");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("full") && detail.contains("nothing was changed")), "{problem}");
+    small.answers();
+    let degraded = rest.get("/v1/status")["degraded"].to_string();
+    assert!(degraded.contains("full"), "{degraded}");
+    assert_eq!(overlays(&rest).into_keys().collect::<BTreeSet<u64>>(), acknowledged);
+    // With room again it goes on by itself.
+    std::fs::remove_file(small.path("filler")).expect("removed");
+    let began = Instant::now();
+    while Small::lay(&rest, 7).0 != 201 {
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", Small::lay(&rest, 7));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let degraded = rest.get("/v1/status")["degraded"].to_string();
+    assert!(!degraded.contains("full"), "{degraded}");
+}
+
+#[test]
+fn a_state_that_can_only_be_read_refuses_changes_and_dns_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let writable = Small::start(folder, "mkdir -p kept && exec \"$@\"");
+    let before = writable.rest();
+    assert_eq!(Small::lay(&before, 5).0, 201);
+    // The same files on a disk that takes no writes.
+    let Small(mut server) = writable;
+    assert_eq!(server.terminate().1, Some(0));
+    let folder = server.into_folder();
+    let script = "mv small/* kept && mount -t tmpfs none small && cp -p kept/* small && mount -o remount,ro small && exec \"$@\"";
+    let small = Small::start(folder, script);
+    let rest = small.rest();
+    let (status, problem) = Small::lay(&rest, 6);
+    assert_eq!((status, &problem["type"]), (503, &json!("urn:meridian:store")), "{problem}");
+    small.answers();
+    let degraded = rest.get("/v1/status")["degraded"].to_string();
+    assert!(degraded.contains("ead-only") || degraded.contains("only be read"), "{degraded}");
+}
