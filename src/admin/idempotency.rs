@@ -28,7 +28,7 @@ use crate::control::Who;
 /// The header.
 const KEY: &str = "idempotency-key";
 /// Characters of a key.
-const MAX_KEY_LEN: usize = 200;
+pub(super) const MAX_KEY_LEN: usize = 200;
 /// Keys at once; the oldest go first.
 const MAX_KEYS: usize = 1000;
 /// How long a key is remembered.
@@ -58,7 +58,10 @@ struct Reply {
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         let mut response = (self.status, self.body).into_response();
-        response.headers_mut().extend(self.headers);
+        // In place of what a body of octets brings along.
+        for (name, value) in self.headers {
+            response.headers_mut().insert(name, value);
+        }
         response
     }
 }
@@ -114,7 +117,7 @@ impl Kept {
 
 /// Runs behind the guard: whoever asks is known.
 pub(super) async fn once(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let changes = matches!(*request.method(), Method::POST | Method::PATCH | Method::DELETE | Method::PUT);
+    let changes = matches!(*request.method(), Method::POST | Method::PATCH | Method::DELETE);
     let Some(key) = request.headers().get(KEY).filter(|_| changes).cloned() else { return next.run(request).await };
     let key = match key.to_str() {
         Ok(key) if (1..=MAX_KEY_LEN).contains(&key.len()) => key.to_owned(),

@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
-use super::Problem;
+use super::idempotency::MAX_KEY_LEN;
+use super::{MAX_ACTOR_LEN, Problem};
 use crate::control::api::ZoneStatus;
 use crate::control::resources::{EndpointResource, MonitorResource, PolicyResource, PoolResource, RecordSet, RegionResource, SteeredResource};
 
@@ -122,21 +123,111 @@ pub fn document() -> Value {
                 operation["responses"]["200"]["content"] = json!({ "text/event-stream": { "schema": { "type": "string" } } });
             }
             operation["operationId"] = format!("{method}{}", path.replace("/v1", "").replace(['/', '{', '}'], "_")).into();
-            let parameter = |name: &str, description: &str| json!({ "name": name, "in": "header", "required": false, "description": description, "schema": { "type": "string" } });
+            operation["tags"] = json!([tag(path)]);
             let mut headers = Vec::new();
             if changes {
-                headers.push(parameter("Meridian-Actor", "who acts; 1 to 100 visible ASCII characters"));
-                headers.push(parameter("Idempotency-Key", "makes the request once, however often it is sent"));
+                headers.push(header("Meridian-Actor", "who acts; 1 to 100 visible ASCII characters", MAX_ACTOR_LEN));
+                headers.push(header("Idempotency-Key", "makes the request once, however often it is sent", MAX_KEY_LEN));
             }
             if method == "patch" {
-                headers.push(parameter("If-Match", "the ETag of what was read"));
+                headers.push(header("If-Match", "the ETag of what was read", MAX_TAG_LEN));
+                operation["requestBody"]["content"]["application/json"]["schema"] = patch_of(path);
             }
-            match operation["parameters"].as_array_mut() {
-                Some(parameters) => parameters.extend(headers),
-                None if headers.is_empty() => {}
-                None => operation["parameters"] = headers.into(),
+            // A body that may be left out is absent, not null.
+            if let Some(schema) = operation.pointer_mut("/requestBody/content/application~1json/schema")
+                && let Some(given) = schema["oneOf"].as_array().and_then(|any| any.iter().find(|one| one.get("$ref").is_some())).cloned()
+                && schema["oneOf"].as_array().is_some_and(|any| any.iter().any(|one| one["type"] == "null"))
+            {
+                *schema = given;
             }
+            if let Some(schema) = operation.pointer_mut("/responses/200/content/application~1json/schema")
+                && schema["$ref"] == "#/components/schemas/AppliedBody"
+            {
+                let dry_run =
+                    json!({ "type": "object", "description": "With dry_run: what would happen.", "required": ["withdrawn", "names", "pools"] });
+                *schema = json!({ "anyOf": [{ "$ref": "#/components/schemas/AppliedBody" }, dry_run] });
+            }
+            let mut parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            parameters.iter_mut().for_each(bound);
+            parameters.extend(headers);
+            operation["parameters"] = parameters.into();
+        }
+    }
+    for (schema, property, bounds) in BOUNDS {
+        let Ok(Value::Object(bounds)) = serde_json::from_str(bounds) else { continue };
+        if let Some(property) = document["components"]["schemas"][schema]["properties"][property].as_object_mut() {
+            property.extend(bounds);
         }
     }
     document
+}
+
+/// Longest ETag that anything has.
+const MAX_TAG_LEN: usize = 200;
+
+/// What the types do not say of members: JSON to be added to them.
+const BOUNDS: [(&str, &str, &str); 15] = [
+    ("NewOverlay", "reason", REASON),
+    ("NewOverlay", "expires", DURATION_OR_NEVER),
+    ("NewOverlay", "over", DURATION),
+    ("NewOverlay", "from", r#"{"maximum": 65535}"#),
+    ("Patch", "reason", REASON),
+    ("Patch", "expires", DURATION_OR_NEVER),
+    ("Patch", "weight", r#"{"maximum": 65535}"#),
+    ("Patch", "ttl", r#"{"minimum": 1, "maximum": 2147483647}"#),
+    ("Amend", "reason", REASON),
+    ("Amend", "expires", DURATION_OR_NEVER),
+    ("NewToken", "name", r#"{"minLength": 1, "maxLength": 100, "pattern": "^[!-~]([ -~]*[!-~])?$"}"#),
+    ("NewToken", "expires", DURATION_OR_NEVER),
+    ("NewToken", "zones", r#"{"minItems": 1, "maxItems": 100}"#),
+    ("FailbackBody", "name", r#"{"minLength": 1}"#),
+    ("ReloadBody", "zone", r#"{"minLength": 1}"#),
+];
+const REASON: &str = r#"{"minLength": 1, "maxLength": 500, "pattern": "\\S"}"#;
+const DURATION: &str = r#"{"pattern": "^[1-9][0-9]{0,2}[smhd]$"}"#;
+const DURATION_OR_NEVER: &str = r#"{"pattern": "^(never|[1-9][0-9]{0,2}[smhd])$"}"#;
+
+/// Groups the calls by what they are about.
+fn tag(path: &str) -> &str {
+    path.trim_start_matches("/v1/").split('/').next().unwrap_or_default()
+}
+
+fn header(name: &str, description: &str, max_len: usize) -> Value {
+    let schema = json!({ "type": "string", "minLength": 1, "maxLength": max_len, "pattern": "^[!-~]([ -~]*[!-~])?$" });
+    json!({ "name": name, "in": "header", "required": false, "description": description, "schema": schema })
+}
+
+/// Adds the range of a parameter that several calls take.
+fn bound(parameter: &mut Value) {
+    let bounds = match parameter["name"].as_str() {
+        Some("limit") => json!({ "type": "integer", "minimum": 1, "maximum": 1000 }),
+        Some("since" | "until") => json!({ "type": "string", "pattern": "^([0-9]{1,12}|[1-9][0-9]{0,2}[smhd])$" }),
+        Some("name") if parameter["required"] == true && parameter["in"] == "query" => {
+            json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,63}(\\.[A-Za-z0-9_-]{1,63}){0,3}\\.?$" })
+        }
+        Some("order") => json!({ "type": "string", "enum": ["newest", "oldest"] }),
+        _ => return,
+    };
+    parameter["schema"] = bounds;
+}
+
+/// The body of a `PATCH` with exactly one of the members that this path takes.
+fn patch_of(path: &str) -> Value {
+    const NEITHER: &[&str] = &[];
+    let takes: &[&str] = match tag(path) {
+        "endpoints" => &["weight", "state"],
+        "policies" => &["weight"],
+        "pools" | "regions" => &["state"],
+        "zones" => &["ttl"],
+        _ => NEITHER,
+    };
+    if takes.is_empty() {
+        return json!({ "$ref": "#/components/schemas/Amend" });
+    }
+    let others = ["weight", "ttl", "state"].into_iter();
+    let one = |wanted: &str| {
+        let not: Vec<Value> = others.clone().filter(|other| *other != wanted).map(|other| json!({ "required": [other] })).collect();
+        json!({ "required": [wanted], "not": { "anyOf": not } })
+    };
+    json!({ "allOf": [{ "$ref": "#/components/schemas/Patch" }], "oneOf": takes.iter().map(|wanted| one(wanted)).collect::<Vec<_>>() })
 }

@@ -22,6 +22,7 @@ mod geo_served;
 mod half_open;
 mod load_again;
 mod meridian;
+mod monitoring;
 mod namespace;
 mod openapi;
 mod operations;

@@ -81,11 +81,16 @@ fn ask(server: SocketAddr, source: &str, names: impl Iterator<Item = String>, rt
 
 /// The sum of a metric over its labels.
 pub(crate) fn metric(server: &Meridian, name: &str) -> u64 {
+    metrics_text(server).lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+/// What `/metrics` says, with the head of the reply.
+pub(crate) fn metrics_text(server: &Meridian) -> String {
     let mut stream = TcpStream::connect(server.admin).expect("a connection");
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
     let mut reply = String::new();
     stream.read_to_string(&mut reply).expect("a reply");
-    reply.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    reply
 }
 
 fn same(name: &'static str) -> impl Fn(usize) -> String {
