@@ -76,6 +76,7 @@ impl Stream {
         let (stop, server) = (Arc::new(AtomicBool::new(false)), meridian.dns);
         let names: Vec<String> = names.iter().map(|name| format!("{name}.example.com.")).collect();
         let stopped = stop.clone();
+        let (began, begins) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let asker = Asker::new(server);
             let mut count = 0;
@@ -88,11 +89,14 @@ impl Stream {
                         count += 1;
                     }
                 }
+                let _ = began.send(());
                 // Fast enough to see every change, slow enough to leave the machine to the others.
                 std::thread::sleep(Duration::from_millis(2));
             }
             count
         });
+        // What follows may be over before a busy machine starts a thread.
+        let _ = begins.recv();
         Stream { stop, thread: Some(thread) }
     }
 
