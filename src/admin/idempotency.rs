@@ -158,3 +158,17 @@ pub(super) async fn once(State(shared): State<Arc<Shared>>, request: Request, ne
         Err(_) => Problem::internal("the change was made, but its reply is too long for a request with an Idempotency-Key").into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replayed_reply_has_the_headers_it_had_and_no_others() {
+        let headers =
+            vec![(CONTENT_TYPE, HeaderValue::from_static("application/problem+json")), (LOCATION, HeaderValue::from_static("/v1/overlays/7"))];
+        let response = Reply { status: StatusCode::CONFLICT, headers: headers.clone(), body: Bytes::from_static(b"{}") }.into_response();
+        let replayed: Vec<(HeaderName, HeaderValue)> = response.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        assert_eq!((response.status(), replayed), (StatusCode::CONFLICT, headers));
+    }
+}
