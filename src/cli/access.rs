@@ -95,7 +95,8 @@ fn table<'a>(entries: impl Iterator<Item = &'a Entry>, colours: bool) -> String 
     table.render(colours)
 }
 
-fn line(entry: &Entry) -> String {
+/// One entry on a line of its own.
+pub(super) fn line(entry: &Entry) -> String {
     let mut table = Table::new(&["", "", "", "", "", "", "", ""]);
     table.row(cells(entry));
     // Without the empty titles.
@@ -150,7 +151,7 @@ fn short(value: &Value) -> String {
 }
 
 /// Unix seconds as date and time, UTC (days to date: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days).
-fn utc(at: u64) -> String {
+pub(super) fn utc(at: u64) -> String {
     let (days, seconds) = (at / 86_400 + 719_468, at % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::access_args::{AUDIT_EXAMPLES, AuditArgs, TokenCommand};
 use super::geo::GeoCommand;
+use super::list_args::{EVENTS_EXAMPLES, EventsArgs, ListCommand, Look};
 use crate::config;
 use crate::control::api::When;
 
@@ -85,7 +86,7 @@ Example:
         shell: clap_complete::Shell,
     },
     #[command(flatten)]
-    Client(Client),
+    Client(Box<Client>),
 }
 
 /// Commands that talk to a running server.
@@ -121,12 +122,22 @@ Examples:
   meridian status --watch
   meridian status --json | jq '.pools[] | select(.health != \"healthy\")'")]
     Status {
-        /// Show it again every so many seconds, until interrupted.
-        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
-              value_parser = clap::value_parser!(u64).range(1..=3600))]
-        watch: Option<u64>,
         #[command(flatten)]
-        connect: Connect,
+        look: Look,
+    },
+    /// Lists what is served: zones, records, names, policies, pools, endpoints, regions, monitors.
+    #[command(subcommand)]
+    List(ListCommand),
+    /// Shows what the checks of an endpoint say, and what they said before.
+    #[command(after_help = "\
+Examples:
+  meridian health example.com/fra/192.0.2.10
+  meridian health example.com/fra/192.0.2.10 --watch")]
+    Health {
+        /// zone/pool/address, as `meridian list endpoints` shows it.
+        endpoint: String,
+        #[command(flatten)]
+        look: Look,
     },
     /// Changes the TTL of a record or steered name.
     #[command(after_help = "\
@@ -243,6 +254,9 @@ Examples:
     /// Shows who changed what, who was refused, and what checks saw.
     #[command(after_help = AUDIT_EXAMPLES)]
     Audit(AuditArgs),
+    /// Shows changes, refusals, verdicts of checks and new generations as they happen, until interrupted.
+    #[command(after_help = EVENTS_EXAMPLES)]
+    Events(EventsArgs),
     /// Makes, lists and revokes tokens.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -251,10 +265,10 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(super) enum OverlayCommand {
     /// Lists them.
-    #[command(after_help = "Example:\n  meridian overlay list --json")]
+    #[command(after_help = "Examples:\n  meridian overlay list --watch\n  meridian overlay list --json")]
     List {
         #[command(flatten)]
-        connect: Connect,
+        look: Look,
     },
     /// Shows one.
     #[command(after_help = "Example:\n  meridian overlay show 7")]

@@ -21,6 +21,8 @@ use crate::config;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A reload of everything may take minutes; the listener ends connections at the same age.
 const CALL_TIMEOUT: Duration = Duration::from_secs(300);
+/// A stream of events ends by itself before.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(3600);
 /// A status of 100,000 endpoints takes under 64 MiB; a peer that sends more is none of ours.
 const MAX_REPLY_LEN: usize = 256 * 1024 * 1024;
 
@@ -128,6 +130,24 @@ impl Client {
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|_| self.stranger(status.as_u16()));
         }
+        let problem = serde_json::from_slice::<Problem>(&body).map_err(|_| self.stranger(status.as_u16()))?;
+        Err(CallError::Refused(Box::new(problem)))
+    }
+
+    /// A stream of events that go on behind `last`.
+    pub(super) async fn stream(&self, path: &str, query: &[(&str, &str)], last: Option<u64>) -> Result<reqwest::Response, CallError> {
+        let mut url = self.base.clone();
+        url.set_path(path);
+        let mut request = self.http.get(url).query(query).bearer_auth(self.token.secret().unwrap_or("")).timeout(STREAM_TIMEOUT);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
         let problem = serde_json::from_slice::<Problem>(&body).map_err(|_| self.stranger(status.as_u16()))?;
         Err(CallError::Refused(Box::new(problem)))
     }

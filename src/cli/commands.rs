@@ -2,17 +2,16 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::access;
 use super::args::{Care, Client as Command, ConfigArg, Connect, Lay, OverlayCommand, Owner, State, Why};
 use super::client::{Call, CallError, Client};
+use super::list_args::Look;
 use super::table::colours;
-use super::{FAILED, confirm, print, show, wait};
+use super::{FAILED, access, confirm, events, list, print, show, wait};
 use crate::app;
 use crate::control::api::{Amend, Applied, Difference, Forced, NewOverlay, Overlay, Promote, Setting, Status};
 use crate::control::explain::Wanted;
@@ -45,8 +44,13 @@ async fn dispatch(config: &ConfigArg, command: Command) -> ExitCode {
             let call = Call { query: &query, ..Call::new(Method::GET, "/v1/explain") };
             one_call(config, &connect, call, |reply| Ok(explain_text(reply))).await
         }
-        Command::Status { watch: Some(seconds), connect } => watch(config, &connect, Duration::from_secs(seconds)).await,
-        Command::Status { watch: None, connect } => one_call(config, &connect, status_call(), |reply| status_text(reply, colours())).await,
+        Command::Status { look: Look { watch, connect } } => {
+            let fetch = async |client: &Client| client.call(Call::new(Method::GET, "/v1/status")).await;
+            list::look(config, &connect, watch, fetch, |reply, colours| Ok(show::status(&read::<Status>(reply)?, unix_now(), colours))).await
+        }
+        Command::List(command) => list::list(config, command).await,
+        Command::Health { endpoint, look } => list::health(config, &endpoint, look).await,
+        Command::Events(args) => events::events(config, args).await,
         Command::Ttl { target, seconds, lay } => lay_overlay(config, target, Setting::Ttl(seconds), Way::default(), lay).await,
         Command::Weight { target, weight, over, from, lay } => {
             lay_overlay(config, target, Setting::Weight(weight), Way { over, from, wait: false }, lay).await
@@ -103,38 +107,6 @@ pub(super) fn read<T: DeserializeOwned>(reply: &Value) -> Result<T, CallError> {
     T::deserialize(reply).map_err(|error| CallError::Unreachable(format!("the server's reply is of another version: {error}")))
 }
 
-fn status_call() -> Call<'static> {
-    Call::new(Method::GET, "/v1/status")
-}
-
-fn status_text(reply: &Value, colours: bool) -> Result<String, CallError> {
-    Ok(show::status(&read::<Status>(reply)?, unix_now(), colours))
-}
-
-/// Shows the status again and again, on a cleared screen; as JSON, one object a line. A server that is away for a while is waited for.
-async fn watch(config: &ConfigArg, connect: &Connect, every: Duration) -> ExitCode {
-    let client = match Client::new(config, connect) {
-        Ok(client) => client,
-        Err(error) => return finish(connect.json, Err(error), |_| Ok(String::new())),
-    };
-    let colours = colours();
-    loop {
-        let reply = client.call(status_call()).await;
-        let shown = match reply {
-            Ok(reply) if connect.json => Ok(format!("{reply}\n")),
-            Ok(reply) => status_text(&reply, colours),
-            Err(error) => Err(error),
-        };
-        match shown {
-            Ok(text) if colours && !connect.json => print(&format!("\x1b[H\x1b[2J{text}")),
-            Ok(text) => print(&text),
-            Err(error) if error.problem().is_some() => return finish(connect.json, Err(error), |_| Ok(String::new())),
-            Err(error) => eprintln!("meridian: {error}"),
-        }
-        tokio::time::sleep(every).await;
-    }
-}
-
 /// How a change is reached.
 #[derive(Default)]
 struct Way {
@@ -186,10 +158,11 @@ async fn revert(config: &ConfigArg, id: u64, why: [Option<String>; 2], care: &Ca
 
 async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
     match command {
-        OverlayCommand::List { connect } => {
-            one_call(config, &connect, Call::new(Method::GET, "/v1/overlays"), |reply| {
+        OverlayCommand::List { look: Look { watch, connect } } => {
+            let fetch = async |client: &Client| client.call(Call::new(Method::GET, "/v1/overlays")).await;
+            list::look(config, &connect, watch, fetch, |reply, colours| {
                 let overlays: Vec<Overlay> = read(&reply["overlays"])?;
-                Ok(if overlays.is_empty() { "no overlays\n".into() } else { show::overlays(&overlays, unix_now(), colours()) })
+                Ok(if overlays.is_empty() { "no overlays\n".into() } else { show::overlays(&overlays, unix_now(), colours) })
             })
             .await
         }

@@ -14,7 +14,10 @@ mod args;
 mod client;
 mod commands;
 mod confirm;
+mod events;
 pub mod geo;
+mod list;
+mod list_args;
 mod show;
 mod table;
 mod wait;
@@ -51,7 +54,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Geo(command) => run_geo(&config, &command),
-        Command::Client(command) => commands::run(&config, command),
+        Command::Client(command) => commands::run(&config, *command),
     }
 }
 

@@ -20,6 +20,7 @@ mod fuzz;
 mod geo;
 mod geo_served;
 mod half_open;
+mod lists;
 mod load_again;
 mod meridian;
 mod monitoring;
