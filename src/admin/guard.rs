@@ -52,6 +52,7 @@ impl Attempt {
 pub(super) async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let from = request.extensions().get::<Peer>().map(|peer| peer.ip());
     let free = from.is_some_and(|from| from.is_loopback()) && FREE_PATHS.contains(&request.uri().path());
+    let began = Instant::now();
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
     let (action, target) = attempted(request.method(), request.uri().path());
     let attempt = Attempt::default();
@@ -76,6 +77,7 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    shared.registry.operations().requests[usize::from(changes)].observe(began.elapsed());
     if let Some(count) = shared.counts.replies.get(usize::from(status / 100)) {
         count.fetch_add(1, Relaxed);
     }

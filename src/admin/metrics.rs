@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Shared;
 use crate::control::api::{EndpointStatus, PoolStatus, Status};
 use crate::control::unix_now;
-use crate::telemetry::{LIMIT_CLASSES, Registry, Totals};
+use crate::telemetry::operations::{BOUNDS_US, CHECK_KINDS, CHECK_OUTCOMES, Histogram, Operations, REQUEST_KINDS};
+use crate::telemetry::{LIMIT_CLASSES, LogTotals, Registry, Totals};
 
 /// Media type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -17,6 +18,8 @@ pub(super) fn text(shared: &Shared, status: &Status) -> String {
     let mut page = Page::default();
     process(&mut page, status, checks);
     transports(&mut page, &shared.registry.totals());
+    query_log(&mut page, &shared.registry.totals().query_log);
+    operations(&mut page, shared.registry.operations());
     zones(&mut page, status, &shared.registry);
     pools(&mut page, status, &shared.registry);
     endpoints(&mut page, status);
@@ -85,6 +88,46 @@ fn transports(page: &mut Page, totals: &Totals) {
         ("meridian_tcp_accept_errors_total", "Failed accept calls.", totals.tcp_accept_errors),
     ] {
         page.counter(name, help).sample(&[], count);
+    }
+}
+
+fn query_log(page: &mut Page, totals: &LogTotals) {
+    page.counter("meridian_query_log_sampled_total", "Replies that were chosen for the query log.").sample(&[], totals.sampled);
+    let mut family =
+        page.counter("meridian_query_log_dropped_total", "Of them, those that are not in it: a ring was full, or the file was not writable.");
+    family.sample(&[("reason", "full")], totals.dropped);
+    family.sample(&[("reason", "write")], totals.lost);
+    for (name, help, count) in [
+        ("meridian_query_log_written_total", "Of them, those that were written.", totals.written),
+        ("meridian_query_log_written_bytes_total", "Octets of those that were written.", totals.octets),
+        ("meridian_query_log_rotations_total", "Files of the query log that were set aside.", totals.rotations),
+        ("meridian_query_log_errors_total", "Failed tries to open, write or rotate the query log.", totals.errors),
+    ] {
+        page.counter(name, help).sample(&[], count);
+    }
+}
+
+fn operations(page: &mut Page, operations: &Operations) {
+    let mut family = page.family("meridian_check_duration_seconds", "How long checks took, by kind of monitor and how they ended.", "histogram");
+    for (kind, by_outcome) in CHECK_KINDS.iter().zip(&operations.checks) {
+        for (outcome, histogram) in CHECK_OUTCOMES.iter().zip(by_outcome) {
+            // As with response codes: what never occurred is left out.
+            if histogram.read().0.last() != Some(&0) {
+                family.histogram(&[("kind", kind), ("outcome", outcome)], histogram);
+            }
+        }
+    }
+    page.gauge("meridian_config_last_load_successful", "1 if the last load or reload had no errors.")
+        .sample(&[], u8::from(operations.loaded.load(Relaxed)));
+    page.gauge("meridian_config_last_load_timestamp_seconds", "Unix time of the last load or reload without errors; 0 when there was none.")
+        .sample(&[], operations.loaded_unix.load(Relaxed));
+    page.counter("meridian_store_errors_total", "Times that the state could not be kept.").sample(&[], operations.store_errors.load(Relaxed));
+    page.family("meridian_publish_duration_seconds", "How long it took to make and publish a generation.", "histogram")
+        .histogram(&[], &operations.publications);
+    let help = "From a request to the admin listener to its reply: of a change, until it is kept and published.";
+    let mut family = page.family("meridian_admin_request_duration_seconds", help, "histogram");
+    for (kind, histogram) in REQUEST_KINDS.iter().zip(&operations.requests) {
+        family.histogram(&[("kind", kind)], histogram);
     }
 }
 
@@ -170,7 +213,22 @@ struct Family<'a> {
 
 impl Family<'_> {
     fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        self.line("", labels, value);
+    }
+
+    fn histogram(&mut self, labels: &[(&str, &str)], histogram: &Histogram) {
+        let (counts, sum) = histogram.read();
+        let bounds = BOUNDS_US.iter().map(|us| (*us as f64 / 1e6).to_string()).chain(["+Inf".to_string()]);
+        for (bound, count) in bounds.zip(counts) {
+            self.line("_bucket", &[labels, &[("le", &*bound)]].concat(), count);
+        }
+        self.line("_sum", labels, sum);
+        self.line("_count", labels, counts.last().copied().unwrap_or(0));
+    }
+
+    fn line(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
         self.page.push_str(&self.name);
+        self.page.push_str(suffix);
         for (index, (label, text)) in labels.iter().enumerate() {
             let _ = write!(self.page, "{}{label}=\"", if index == 0 { '{' } else { ',' });
             escape(self.page, text);
@@ -195,6 +253,21 @@ fn escape(page: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_histogram_has_buckets_that_add_up() {
+        let (mut page, histogram) = (Page::default(), Histogram::default());
+        [300, 700, 20_000_000].map(std::time::Duration::from_micros).into_iter().for_each(|took| histogram.observe(took));
+        page.family("m_seconds", "Help.", "histogram").histogram(&[("a", "b")], &histogram);
+        let text = page.0;
+        for line in ["le=\"0.0005\"} 1", "le=\"0.001\"} 2", "le=\"10\"} 2", "le=\"+Inf\"} 3"] {
+            assert!(text.contains(&format!("m_seconds_bucket{{a=\"b\",{line}\n")), "{line}: {text}");
+        }
+        assert!(
+            text.contains("# TYPE m_seconds histogram\n") && text.ends_with("m_seconds_sum{a=\"b\"} 20.001\nm_seconds_count{a=\"b\"} 3\n"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn labels_are_escaped() {

@@ -27,10 +27,10 @@ use crate::dns::Name;
 use crate::probe;
 use crate::serve::{BESIDE_UDP, Listeners, Serving};
 use crate::store::{Saved, Store};
-use crate::telemetry::Registry;
+use crate::telemetry::{Logger, Registry};
 use crate::world::{Published, World};
 
-/// What is left of the 3 s that a stop may take (CONTRACT, Commands) for the state to reach the disk.
+/// What is left of the 3 s that a stop may take (CONTRACT, Commands) for the state and the query log to reach the disk.
 const STATE_STOP_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// What `meridian run` is asked to do.
@@ -212,6 +212,7 @@ async fn open_doors(settings: &Settings, degraded: &mut Vec<String>) -> Doors {
 
 struct Service {
     handle: Handle,
+    logger: Logger,
     serving: Serving,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -236,9 +237,11 @@ fn start(
     let (handle, ends) = channel(published.clone());
     let config_path = options.config.clone();
     let writer = Writer::start(Start { ends, config_path, build, store, saved, registry: registry.clone(), degraded });
+    let logger = Logger::start(&registry, published.clone())?;
     let serving = listeners.start_with(published.clone(), registry.clone(), &tokio::runtime::Handle::current(), limits)?;
     let (stop, stopping) = watch::channel(false);
-    let mut tasks = vec![tokio::spawn(writer.run()), tokio::spawn(probe::run(handle.clone(), probe::Options::default(), stopped(stopping.clone())))];
+    let checks = probe::Options { registry: registry.clone(), ..probe::Options::default() };
+    let mut tasks = vec![tokio::spawn(writer.run()), tokio::spawn(probe::run(handle.clone(), checks, stopped(stopping.clone())))];
     let Doors { admin, metrics } = doors;
     if let Some(server) = metrics {
         eprintln!("meridian: metrics on {}", server.addr());
@@ -250,7 +253,7 @@ fn start(
         tasks.push(tokio::spawn(server.serve(handle.clone(), explainer, registry, token, stopped(stopping))));
     }
     announce(serving.addresses(), admin_addr, handle.generation());
-    Ok(Service { handle, serving, stop, tasks, hangup, terminate, interrupt })
+    Ok(Service { handle, logger, serving, stop, tasks, hangup, terminate, interrupt })
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
@@ -277,7 +280,9 @@ impl Service {
         }
         let _ = self.stop.send(true);
         self.serving.stop().await;
-        let _ = tokio::time::timeout(STATE_STOP_TIMEOUT, self.handle.stop()).await;
+        let logger = self.logger;
+        let end_log = tokio::task::spawn_blocking(move || logger.stop());
+        let _ = tokio::time::timeout(STATE_STOP_TIMEOUT, async { tokio::join!(self.handle.stop(), end_log) }).await;
         for task in self.tasks {
             task.abort();
         }

@@ -22,6 +22,7 @@ mod masters;
 mod named;
 mod parallel;
 pub mod problem;
+mod query_log;
 mod raw;
 mod read;
 mod read_pool;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use super::admin::{self, AdminOptions};
 use super::limits::{self, TcpLimits};
+use super::query_log;
 use super::raw::Defaults;
 use super::read;
 use super::source::{Doc, Sink, Table, Value};
 use super::values;
 use crate::dns::Name;
 use crate::policy::model::Prefix;
-use crate::world::RateLimit;
+use crate::world::{QueryLog, RateLimit};
 
 /// The standard port of the DNS.
 pub(super) const DNS_PORT: u16 = 53;
@@ -79,6 +80,8 @@ pub struct Settings {
     pub tcp: TcpLimits,
     /// `[rate_limit]`; without the table nobody is limited over UDP.
     pub rate_limit: Option<Arc<RateLimit>>,
+    /// `[query_log]`; without the table nothing is logged of queries.
+    pub query_log: Option<Arc<QueryLog>>,
     /// `server.rotate`.
     pub rotate: bool,
     /// `zones.dir`.
@@ -122,6 +125,7 @@ impl Settings {
             cookie_secrets: None,
             tcp: TcpLimits::default(),
             rate_limit: None,
+            query_log: None,
             rotate: true,
             zones_dir: folder.join("zones"),
             masters: Vec::new(),
@@ -154,6 +158,7 @@ pub(super) fn read(shown: &Path, path: &Path, text: &str, sink: &Sink) -> Settin
         table.finish();
     }
     settings.rate_limit = top.take("rate_limit").and_then(|value| limits::rate_limit(&value)).map(Arc::new);
+    settings.query_log = top.take("query_log").and_then(|value| query_log::query_log(&value)).map(Arc::new);
     if let Some(table) = section("zones") {
         zones(&table, &mut settings);
         table.finish();

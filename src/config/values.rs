@@ -51,6 +51,20 @@ pub fn duration_words(duration: Duration) -> String {
     }
 }
 
+/// Reads `512KiB`, `100MiB` or `2GiB`: octets.
+pub(super) fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let number: u64 = text[..digits].parse().ok()?;
+    let each: u64 = match text[digits..].trim_start() {
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(each)
+}
+
 /// A list of prefixes; each bad one is reported.
 pub(super) fn prefixes(value: &Value<'_>) -> Vec<Prefix> {
     let mut all = Vec::new();

@@ -215,6 +215,7 @@ impl Writer {
         let Some(change) = self.pending.remove(&ticket) else { return };
         if let Err(detail) = result {
             let _ = reply.send(Err(Refusal::Store { detail: format!("{detail}; {STORE_ADVICE}") }));
+            self.registry.operations().store_failed();
             if self.store.absent().is_none() {
                 self.store_trouble = Some(detail);
             }

@@ -81,6 +81,7 @@ impl Jar {
             rotate: settings.rotate,
             diagnostics: settings.diagnostics_allow.clone(),
             rate_limit: settings.rate_limit.clone(),
+            query_log: settings.query_log.clone(),
         }
     }
 }

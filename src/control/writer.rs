@@ -116,7 +116,7 @@ pub struct Writer {
     /// A write of `saved_holds` is under way.
     keeping_holds: bool,
     pub(super) store: Store,
-    registry: Registry,
+    pub(super) registry: Registry,
     pub(super) geo_hash: u64,
     pub(super) degraded: Vec<String>,
     /// What the files were.
@@ -354,6 +354,7 @@ impl Writer {
                 result.err().into_iter().for_each(|detail| self.take_done(Done::Trouble(detail)));
             }
             Done::Trouble(detail) => {
+                self.registry.operations().store_failed();
                 if self.store_trouble.as_ref() != Some(&detail) {
                     tracing::error!(target: "meridian::store", detail, "the state cannot be kept");
                     self.store_trouble = Some(detail);
@@ -372,6 +373,7 @@ impl Writer {
         let wants = |zone: Option<&ZoneState>| checks::wanted_by(zone.into_iter().map(|zone| &*zone.taken.parts));
         let wanted_before = alone.as_ref().map(|name| wants(self.zones.get(name)));
         let report = reload::take(self, build, zone.as_deref(), all_or_nothing);
+        self.registry.operations().loaded(!report.failed, unix_now());
         if first {
             for zone in self.zones.values_mut() {
                 zone.restore_holds(&self.saved_holds);
@@ -473,6 +475,7 @@ impl Writer {
     /// Assembles what is dirty and publishes one world that shares everything else with the one before. When nothing is different after all,
     /// the world stays.
     pub(super) fn publish(&mut self) {
+        let began = Instant::now();
         let dirty = std::mem::take(&mut self.dirty);
         let registry = self.registry.clone();
         let slot = move |name: &str| registry.assign(name);
@@ -502,6 +505,7 @@ impl Writer {
             zones: self.index.clone(),
         };
         self.reaper.world(self.ends.world.publish(Arc::new(world)));
+        self.registry.operations().publications.observe(began.elapsed());
         let generation = self.generation;
         self.ends.news.send_modify(|news| news.generation = generation);
     }

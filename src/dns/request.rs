@@ -307,7 +307,7 @@ fn lone_opt(packet: &[u8], at: usize) -> Option<RawRecord<'_>> {
 }
 
 /// Steps over a name that may end in a compression pointer, without following it.
-fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
+pub(crate) fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
     let from = at;
     loop {
         match *packet.get(at)? {

@@ -27,6 +27,7 @@ pub use self::tls::TlsRoots;
 use crate::control::Handle;
 use crate::control::api::{CheckSpec, Observation};
 use crate::health::Failure;
+use crate::telemetry::Registry;
 use schedule::{Finished, Id, Schedule};
 
 /// CA files are looked at this often: a renewed or repaired one takes effect without a reload.
@@ -46,11 +47,19 @@ pub struct Options {
     pub first_within: Duration,
     /// Of the randomness. Default: a different one in each process.
     pub seed: u64,
+    /// Where checks are counted. Default: nowhere that anybody looks.
+    pub registry: Registry,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { max_concurrent: 512, jitter: 0.1, first_within: Duration::from_secs(1), seed: RandomState::new().hash_one(0) }
+        Options {
+            max_concurrent: 512,
+            jitter: 0.1,
+            first_within: Duration::from_secs(1),
+            seed: RandomState::new().hash_one(0),
+            registry: Registry::new(),
+        }
     }
 }
 
@@ -84,6 +93,7 @@ type Load = Option<(Arc<Vec<CheckSpec>>, TlsRoots)>;
 
 struct Prober {
     handle: Handle,
+    registry: Registry,
     checks: watch::Receiver<Arc<Vec<CheckSpec>>>,
     /// Since the last load began.
     list_changed: bool,
@@ -105,6 +115,7 @@ impl Prober {
         Prober {
             checks: handle.checks(),
             handle,
+            registry: options.registry.clone(),
             list_changed: true,
             files_may_have_changed: false,
             loading: None,
@@ -128,7 +139,7 @@ impl Prober {
     /// Begins every check that is due and has a place.
     fn begin_due(&mut self) {
         while let Some((id, spec)) = self.schedule.take(self.now()) {
-            let task = self.running.spawn(run_one(spec, self.means.clone(), self.handle.clone()));
+            let task = self.running.spawn(run_one(spec, self.means.clone(), self.handle.clone(), self.registry.clone()));
             self.tasks.insert(task.id(), (id, task));
         }
         if self.schedule.behind() > 0 && self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
@@ -194,8 +205,9 @@ impl Prober {
 }
 
 /// Runs a check and reports it; the time until the next one, unless it is no longer wanted.
-async fn run_one(spec: Arc<CheckSpec>, means: Means, handle: Handle) -> Option<Finished> {
+async fn run_one(spec: Arc<CheckSpec>, means: Means, handle: Handle, registry: Registry) -> Option<Finished> {
     let (outcome, took) = check::run(&spec, &means).await;
+    registry.operations().checked(&spec.monitor.kind, &outcome, took);
     let slow = matches!(outcome, Err(Failure::Timeout(_)));
     let delay = handle.observe(Observation { spec: (*spec).clone(), outcome, took }).await?;
     Some(Finished { delay, slow })

@@ -16,7 +16,7 @@
 //! since the last answer; a message that has begun and does not end; replies that nobody reads; the lifetime.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -143,7 +143,7 @@ pub(super) enum Watch {
 #[derive(Debug)]
 pub(super) struct Conversation {
     pub(super) link: Arc<Link>,
-    peer: IpAddr,
+    peer: SocketAddr,
     phase: Phase,
     pub(super) watch: Watch,
     /// Its next turn is noted.
@@ -173,7 +173,7 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    pub(super) fn new(link: Arc<Link>, peer: IpAddr, now_ns: u64) -> Conversation {
+    pub(super) fn new(link: Arc<Link>, peer: SocketAddr, now_ns: u64) -> Conversation {
         Conversation {
             link,
             peer,
@@ -309,8 +309,8 @@ impl Conversation {
             self.partial.extend_from_slice(&desk.input[..len]);
             return self.resume(desk);
         }
+        let client = self.client(desk);
         let Desk { answerer, input, output, pool, .. } = desk;
-        let client = Client { source: self.peer, transport: Transport::Tcp, keepalive: desk.keepalive };
         let step = answerer.messages(&input[..begun + len], output, client);
         let rest = &input[step.consumed..begun + len];
         if step.consumed == 0 && begun > 0 {
@@ -324,9 +324,15 @@ impl Conversation {
         self.finish(&step, desk)
     }
 
+    /// Who asks.
+    fn client(&self, desk: &Desk) -> Client {
+        let server = if desk.answerer.is_logging() { self.link.stream.local_addr().ok() } else { None };
+        Client { source: self.peer, server, transport: Transport::Tcp, keepalive: desk.keepalive }
+    }
+
     /// Answers what is in `partial`.
     fn resume(&mut self, desk: &mut Desk) -> Next {
-        let client = Client { source: self.peer, transport: Transport::Tcp, keepalive: desk.keepalive };
+        let client = self.client(desk);
         let step = desk.answerer.messages(&self.partial, &mut desk.output, client);
         self.partial.drain(..step.consumed);
         if self.partial.is_empty() {

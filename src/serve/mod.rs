@@ -112,9 +112,9 @@ impl Drop for Serving {
     }
 }
 
-/// Seconds since 1970; 0 for a clock before that.
-fn unix_s() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+/// Since 1970; 0 for a clock before that.
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Dice that no one outside can predict; where the system has no random bytes, at least no two threads throw alike.
@@ -124,7 +124,7 @@ fn new_dice() -> Dice {
         || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64) ^ THREADS.fetch_add(1, Relaxed) << 48;
     let mut seed = [0; 8];
     let seed = getrandom::fill(&mut seed).map_or_else(|_| fallback(), |()| u64::from_ne_bytes(seed));
-    Dice::new(unix_s(), seed)
+    Dice::new(unix_now().as_secs(), seed)
 }
 
 /// Says that the engine panicked, at the 1st, 2nd, 4th, 8th … time: a packet that can do it will be sent again.

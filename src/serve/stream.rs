@@ -1,11 +1,12 @@
 //! DNS messages in a stream of octets (RFC 1035 §4.2.2): octets in, replies out. Knows nothing of sockets, so every stream transport can use it.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::answer::{Asked, Dice, MAX_REPLY_LEN, Outcome, Transport, answer};
-use crate::telemetry::{Registry, ThreadCounters};
+use crate::telemetry::{Heard, Registry, Tap, ThreadCounters};
 use crate::world::{Published, World};
 
 /// Octets of the length before each message.
@@ -20,10 +21,19 @@ pub(super) const OUTPUT_LEN: usize = GATHER_LEN + PREFIX_LEN + MAX_REPLY_LEN;
 /// Who asks, as far as answers depend on it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client {
-    pub(super) source: IpAddr,
+    pub(super) source: SocketAddr,
+    /// Our end, if the query log wants to know ([`Answerer::is_logging`]).
+    pub(super) server: Option<SocketAddr>,
     pub(super) transport: Transport,
     /// Told to clients that ask, in units of 100 ms (RFC 7828 §3.1).
     pub(super) keepalive: u16,
+}
+
+impl Client {
+    fn heard<'a>(&self, query: &'a [u8]) -> Heard<'a> {
+        let unknown = SocketAddr::from(([0; 4], 0));
+        Heard { query, client: self.source, server: self.server.unwrap_or(unknown), transport: self.transport }
+    }
 }
 
 /// What one thread answers with.
@@ -32,6 +42,9 @@ pub(super) struct Answerer {
     published: Arc<Published>,
     pub(super) counters: ThreadCounters,
     dice: Dice,
+    /// Of the turn, since 1970.
+    now: Duration,
+    tap: Tap,
 }
 
 /// What one pass over received octets did.
@@ -53,12 +66,21 @@ pub(super) struct Step {
 
 impl Answerer {
     pub(super) fn new(published: Arc<Published>, registry: &Registry) -> Answerer {
-        Answerer { published, counters: registry.thread(), dice: super::new_dice() }
+        let counters = registry.thread();
+        Answerer { published, tap: counters.tap(), counters, dice: super::new_dice(), now: Duration::ZERO }
     }
 
-    /// Takes over the time: once per turn, not per query.
+    /// Takes over the time, and what is to be logged: once per turn, not per query.
     pub(super) fn read_clock(&mut self) {
-        self.dice.unix_s = super::unix_s();
+        self.now = super::unix_now();
+        self.dice.unix_s = self.now.as_secs();
+        let Answerer { published, tap, now, .. } = self;
+        published.with_world(|world| tap.begin(world, *now));
+    }
+
+    /// Replies are being logged, so that it is worth to know where a query came in.
+    pub(super) fn is_logging(&self) -> bool {
+        self.tap.is_on()
     }
 
     /// Answers the whole messages of `input` into `output` ([`OUTPUT_LEN`]), in their order, until that is full enough. A panic ends the connection,
@@ -79,10 +101,22 @@ impl Answerer {
             // The beginning of one: not worth the look at the world.
             return step;
         }
-        let Answerer { published, counters, dice } = self;
-        let asked = Asked { packet: &[], source: client.source, transport: client.transport, keepalive: client.keepalive };
+        let Answerer { published, counters, dice, now, tap } = self;
+        let asked = Asked { packet: &[], source: client.source.ip(), transport: client.transport, keepalive: client.keepalive };
         let guarded = catch_unwind(AssertUnwindSafe(|| {
-            published.with_world(|world| while step.answer_next(input, output, &asked, counters, |asked, room| engine(world, asked, dice, room)) {});
+            published.with_world(|world| {
+                tap.begin(world, *now);
+                let mut engine = |asked: &Asked<'_>, room: &mut [u8]| {
+                    let outcome = engine(world, asked, dice, room);
+                    if let Outcome::Reply(reply) = &outcome
+                        && tap.wants()
+                    {
+                        tap.record(&client.heard(asked.packet), reply, room, counters);
+                    }
+                    outcome
+                };
+                while step.answer_next(input, output, &asked, counters, &mut engine) {}
+            });
         }));
         if guarded.is_err() {
             step.close = true;
@@ -161,7 +195,7 @@ mod tests {
     }
 
     fn client() -> Client {
-        Client { source: [127, 0, 0, 1].into(), transport: Transport::Tcp, keepalive: 100 }
+        Client { source: ([127, 0, 0, 1], 5353).into(), server: None, transport: Transport::Tcp, keepalive: 100 }
     }
 
     #[test]

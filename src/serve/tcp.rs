@@ -15,7 +15,7 @@
 //! its query has been read, so the order of the queries is the fastest order there is, and needs no queue.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -300,7 +300,7 @@ impl Worker {
         for _ in 0..most {
             let Some(listener) = self.listeners.get_mut(at).filter(|listener| listener.ready) else { return };
             match listener.socket.accept() {
-                Ok((stream, peer)) => self.admit(stream, peer.ip()),
+                Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
                 // The peer gave up between its handshake and our call.
                 Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
@@ -318,9 +318,9 @@ impl Worker {
     }
 
     /// Gives a connection its place, and its first step: its query often came with it.
-    fn admit(&mut self, stream: TcpStream, peer: IpAddr) {
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
         let link = Arc::new(Link::new(stream, self.desk.now_ns));
-        self.shared.connections.enter(peer, &link);
+        self.shared.connections.enter(peer.ip(), &link);
         self.tell_keepalive();
         let conversation = Some(Box::new(Conversation::new(link, peer, self.desk.now_ns)));
         let at = match self.free.pop() {
@@ -381,7 +381,7 @@ mod tests {
     const QUERY: &[u8] = b"\0\x1d\x12\x34\0\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01";
 
     /// One thread's work on a free port, done by whoever calls `turn`.
-    fn worker(limits: Limits) -> (Worker, Registry, std::net::SocketAddr) {
+    fn worker(limits: Limits) -> (Worker, Registry, SocketAddr) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let (address, registry) = (listener.local_addr().unwrap(), Registry::new());

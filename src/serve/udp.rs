@@ -13,7 +13,7 @@ use super::guard::{Guard, Place};
 use crate::answer::{Asked, Dice, Outcome, Prepared, Transport, prepare};
 use crate::dns::QueryName;
 use crate::sys::{Batch, Message, ReadySet, Wait};
-use crate::telemetry::ThreadCounters;
+use crate::telemetry::{Heard, Tap, ThreadCounters};
 use crate::world::{Published, World};
 
 /// Datagrams per system call. Beyond 8 it saves no more system time; 32 is what hiding the cache misses of large zones needs.
@@ -37,6 +37,9 @@ const ERROR_PAUSE: Duration = Duration::from_millis(10);
 /// When stopping: batches still answered per socket. A full receive buffer is some 160 of them, under 20 ms of work.
 const DRAIN_TURNS: usize = 256;
 
+/// Where a query came in, when the kernel does not say.
+const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
 /// One UDP thread's work.
 #[derive(Debug)]
 pub struct Worker {
@@ -49,6 +52,9 @@ pub struct Worker {
     counters: ThreadCounters,
     dice: Dice,
     guard: Guard,
+    /// Of each socket.
+    addresses: Vec<SocketAddr>,
+    tap: Tap,
 }
 
 impl Worker {
@@ -61,10 +67,12 @@ impl Worker {
         }
         Ok(Worker {
             ready: ReadySet::new(&sockets),
+            addresses: sockets.iter().map(|socket| socket.local_addr().unwrap_or(UNKNOWN)).collect(),
             sockets,
             batch: Batch::new(BATCH_LEN, RECEIVE_LEN, SEND_LEN),
             names: new_names(),
             published,
+            tap: counters.tap(),
             counters,
             dice: super::new_dice(),
             guard: Guard::new(place),
@@ -128,12 +136,15 @@ impl Worker {
             }
         };
         self.counters.received(Transport::Udp, received);
-        self.dice.unix_s = super::unix_s();
-        let (batch, names, dice, counters, guard, sockets) =
-            (&mut self.batch, &mut self.names, &mut self.dice, &self.counters, &mut self.guard, &self.sockets);
+        let now = super::unix_now();
+        self.dice.unix_s = now.as_secs();
+        let server = self.addresses.get(at).copied().unwrap_or(UNKNOWN);
+        let (batch, names, dice, guard, sockets) = (&mut self.batch, &mut self.names, &mut self.dice, &mut self.guard, &self.sockets);
+        let mut books = Books { counters: &self.counters, tap: &mut self.tap, server };
         self.published.with_world(|world| {
             guard.begin(world.server.rate_limit.as_ref(), sockets);
-            answer_batch(batch, names, world, dice, counters, guard, |prepared, world, asked, dice, reply| {
+            books.tap.begin(world, now);
+            answer_batch(batch, names, world, dice, &mut books, guard, |prepared, world, asked, dice, reply| {
                 prepared.finish(world, asked, dice, reply)
             });
         });
@@ -146,6 +157,14 @@ impl Worker {
     }
 }
 
+/// Where what is answered is written down.
+struct Books<'a> {
+    counters: &'a ThreadCounters,
+    tap: &'a mut Tap,
+    /// Where the batch came in.
+    server: SocketAddr,
+}
+
 /// Answers every message of the batch, each step for all of them before the next one (see [`crate::answer::prepare`]). A panic costs the message
 /// that caused it and nothing else.
 fn answer_batch(
@@ -153,10 +172,11 @@ fn answer_batch(
     names: &mut [QueryName; BATCH_LEN],
     world: &World,
     dice: &mut Dice,
-    counters: &ThreadCounters,
+    books: &mut Books<'_>,
     guard: &mut Guard,
     finish: impl Fn(&Prepared<'_, '_>, &World, &Asked<'_>, &mut Dice, &mut [u8]) -> Outcome,
 ) {
+    let counters = books.counters;
     let mut prepared = [const { None }; BATCH_LEN];
     let mut rooms = prepared.iter_mut().zip(names).enumerate().take(batch.len());
     each(counters, || {
@@ -176,10 +196,10 @@ fn answer_batch(
     each(counters, || {
         let Some((at, prepared)) = waiting.next() else { return false };
         let Some(prepared) = prepared else { return true };
-        let (message, reply) = batch.slot(at);
+        let (message, octets) = batch.slot(at);
         let asked = asked(&message);
-        let outcome = match finish(prepared, world, &asked, dice, reply) {
-            Outcome::Reply(answer) => match guard.pass(world, &asked, dice, answer, reply, counters) {
+        let outcome = match finish(prepared, world, &asked, dice, octets) {
+            Outcome::Reply(answer) => match guard.pass(world, &asked, dice, answer, octets, counters) {
                 Some(answer) => Outcome::Reply(answer),
                 None => return true,
             },
@@ -187,6 +207,10 @@ fn answer_batch(
         };
         counters.answered(Transport::Udp, &outcome);
         if let Outcome::Reply(reply) = outcome {
+            if books.tap.wants() {
+                let heard = Heard { query: message.octets, client: message.source, server: books.server, transport: Transport::Udp };
+                books.tap.record(&heard, &reply, octets, counters);
+            }
             batch.set_reply(at, reply.len);
         }
         true
@@ -280,7 +304,7 @@ mod tests {
         client.connect(server.local_addr().unwrap()).unwrap();
         let registry = Registry::new();
         let (counters, mut batch, mut dice) = (registry.thread(), Batch::new(8, 512, 512), Dice::new(0, 0));
-        let mut names = new_names();
+        let (mut names, mut tap) = (new_names(), counters.tap());
         for id in 0..5 {
             client.send(&[id; 12]).unwrap();
         }
@@ -288,7 +312,8 @@ mod tests {
         while left > 0 {
             left -= batch.receive(&server, Wait::Blocking).unwrap();
             let mut guard = Guard::new(Place::alone());
-            answer_batch(&mut batch, &mut names, &World::default(), &mut dice, &counters, &mut guard, |_, _, asked, _, reply| {
+            let mut books = Books { counters: &counters, tap: &mut tap, server: UNKNOWN };
+            answer_batch(&mut batch, &mut names, &World::default(), &mut dice, &mut books, &mut guard, |_, _, asked, _, reply| {
                 assert_ne!(asked.packet[0], 2, "on purpose");
                 reply[..12].copy_from_slice(asked.packet);
                 Outcome::Reply(crate::answer::Reply {

@@ -10,6 +10,9 @@
 //! see one counter a moment before another; each one by itself only ever grows. What happens per connection rather than per query
 //! ([`Connections`]) is shared and counted with ordinary atomic addition.
 
+pub mod operations;
+mod query_log;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -18,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::answer::{Outcome, Transport};
 use crate::dns::Rcode;
+pub use query_log::{Heard, LogTotals, Logger, Tap};
 
 /// Counters in one chunk of slots: 8 KiB, two pages.
 const CHUNK_LEN: usize = 1024;
@@ -50,6 +54,13 @@ struct LimitBlock {
     filtered: AtomicU64,
 }
 
+/// What one thread gave to the query log.
+#[derive(Debug, Default)]
+struct LogBlock {
+    sampled: AtomicU64,
+    dropped: AtomicU64,
+}
+
 /// Everything counted for one transport in one thread.
 #[derive(Debug, Default)]
 struct TransportBlock {
@@ -73,6 +84,7 @@ struct Block {
     udp: TransportBlock,
     tcp: TransportBlock,
     limits: LimitBlock,
+    log: LogBlock,
     /// Made by the registry before it gives out a slot number in them; never moved or removed.
     chunks: Box<[OnceLock<Chunk>]>,
 }
@@ -83,6 +95,7 @@ impl Block {
             udp: TransportBlock::default(),
             tcp: TransportBlock::default(),
             limits: LimitBlock::default(),
+            log: LogBlock::default(),
             chunks: (0..MAX_CHUNKS).map(|_| OnceLock::new()).collect(),
         };
         block.grow(chunks);
@@ -200,6 +213,19 @@ impl ThreadCounters {
         bump(&self.block.limits.slipped, 1);
     }
 
+    /// Counts a reply that was chosen for the query log, and whether there was room for it.
+    pub fn logged(&self, fitted: bool) {
+        bump(&self.block.log.sampled, 1);
+        if !fitted {
+            bump(&self.block.log.dropped, 1);
+        }
+    }
+
+    /// The thread's way into the query log.
+    pub fn tap(&self) -> Tap {
+        self.registry.taps.tap()
+    }
+
     /// Counts replies that the kernel did not take.
     pub fn send_failed(&self, transport: Transport, replies: usize) {
         bump(&self.block.transport(transport).send_errors, replies as u64);
@@ -239,7 +265,9 @@ struct Inner {
     /// Blocks whose writer has gone.
     idle: Vec<Arc<Block>>,
     /// Name to slot, for the life of the process.
-    names: HashMap<String, u32>,
+    names: HashMap<Arc<str>, u32>,
+    /// The same by slot; the first is nobody's.
+    by_slot: Vec<Arc<str>>,
     /// The next slot to give out; slot 0 is taken.
     next: u32,
     /// Chunks that every block has.
@@ -250,6 +278,8 @@ struct Inner {
 struct Shared {
     inner: Mutex<Inner>,
     connections: Connections,
+    taps: query_log::Taps,
+    operations: operations::Operations,
 }
 
 impl Shared {
@@ -279,7 +309,7 @@ impl Registry {
     /// Nothing counted yet.
     pub fn new() -> Registry {
         let shared = Shared::default();
-        *shared.lock() = Inner { next: OVERFLOW_SLOT + 1, chunks: 1, ..Inner::default() };
+        *shared.lock() = Inner { next: OVERFLOW_SLOT + 1, chunks: 1, by_slot: vec!["".into()], ..Inner::default() };
         Registry(Arc::new(shared))
     }
 
@@ -310,13 +340,29 @@ impl Registry {
         }
         let slot = inner.next;
         inner.next += 1;
-        inner.names.insert(name.to_owned(), slot);
+        let name: Arc<str> = name.into();
+        inner.names.insert(name.clone(), slot);
+        inner.by_slot.push(name);
         let chunks = slot as usize / CHUNK_LEN + 1;
         if chunks > inner.chunks {
             inner.chunks = chunks;
             inner.blocks.iter().for_each(|block| block.grow(chunks));
         }
         slot
+    }
+
+    /// What `slot` was assigned to.
+    pub fn name(&self, slot: u32) -> Option<Arc<str>> {
+        self.0.lock().by_slot.get(slot as usize).filter(|name| !name.is_empty()).cloned()
+    }
+
+    /// Where it is counted how long things took.
+    pub fn operations(&self) -> &operations::Operations {
+        &self.0.operations
+    }
+
+    fn query_log(&self) -> &query_log::Taps {
+        &self.0.taps
     }
 
     /// What all threads counted in `slot`; 0 for one that was never assigned.
@@ -326,7 +372,7 @@ impl Registry {
 
     /// The sums over all threads.
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
+        let mut totals = Totals { query_log: self.0.taps.totals(), ..Totals::default() };
         for block in &self.0.lock().blocks {
             totals.udp.add(&block.udp);
             totals.tcp.add(&block.tcp);
@@ -337,6 +383,8 @@ impl Registry {
             totals.kernel_dropped += block.limits.kernel_dropped.load(Relaxed);
             totals.filtered = totals.filtered.wrapping_add(block.limits.filtered.load(Relaxed));
             totals.uncounted += block.limits.uncounted.load(Relaxed);
+            totals.query_log.sampled += block.log.sampled.load(Relaxed);
+            totals.query_log.dropped += block.log.dropped.load(Relaxed);
         }
         let connections = &self.0.connections;
         totals.tcp_open = u64::try_from(connections.open.load(Relaxed)).unwrap_or(0);
@@ -370,6 +418,8 @@ pub struct Totals {
     pub kernel_dropped: u64,
     /// Prefixes that the filter blocks now.
     pub filtered: u64,
+    /// What became of logged replies.
+    pub query_log: LogTotals,
     /// TCP connections open now.
     pub tcp_open: u64,
     /// TCP connections accepted.

@@ -8,6 +8,7 @@
 //! ```
 
 mod limits;
+mod query_log;
 mod zones;
 
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use crate::dns::cookie::Secrets;
 use crate::geo::space;
 use crate::policy::model::Prefix;
 pub use limits::RateLimit;
+pub use query_log::{LogFormat, QueryLog};
 pub use zones::{DownZone, Served, SteeredName, Steering, Steerings, ZoneIndex, ZoneWorld};
 
 /// Everything that answering may read.
@@ -49,6 +51,8 @@ pub struct ServerOptions {
     pub diagnostics: Vec<Prefix>,
     /// Limits on clients over UDP; `None` when there are none. The same pointer as long as nothing changes.
     pub rate_limit: Option<Arc<RateLimit>>,
+    /// What is logged of queries; `None` for nothing.
+    pub query_log: Option<Arc<QueryLog>>,
 }
 
 impl ServerOptions {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use meridian::config::{EcsClip, Loaded, LoadedZone, MemoryFiles, OsFiles, TextHash, Threads, load, load_master_alone};
 use meridian::dns::{Name, RecordType};
 use meridian::policy::model::{AllDown, Child, Failback, GeoCode, GeoDefault, MinHealthy, MonitorKind, PolicyKind, SerialSource, TtlRange};
+use meridian::world::{LogFormat, QueryLog};
 use proptest::prelude::*;
 
 fn data(dir: &str) -> PathBuf {
@@ -130,6 +131,16 @@ fn every_key_reaches_its_place_and_defaults_cascade() {
     assert_eq!(settings.ecs_clip, Some(EcsClip { v4: 24, v6: 56 }));
     assert_eq!((settings.admin_listen.to_string().as_str(), settings.admin_enabled), ("[::1]:9000", false));
     assert_eq!(settings.state_path, Path::new("/var/lib/meridian/state.db"));
+    let log = QueryLog {
+        file: "log/queries".into(),
+        format: LogFormat::Dnstap,
+        sample: 50,
+        max_len: 1 << 30,
+        max_age: Some(Duration::from_secs(86_400)),
+        keep: 3,
+        client_prefix: Some((24, 48)),
+    };
+    assert_eq!(settings.query_log.as_deref(), Some(&log));
     assert_eq!((settings.ecs_trust.len(), settings.diagnostics_allow.len()), (2, 1));
 
     let names: Vec<String> = loaded.zones.iter().filter_map(|zone| zone.name.as_ref()).map(ToString::to_string).collect();

@@ -33,6 +33,7 @@ mod packets;
 mod plan;
 mod probe;
 mod promote;
+mod query_log;
 mod rate_limit;
 mod readme;
 mod reload;
