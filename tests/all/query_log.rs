@@ -163,7 +163,7 @@ fn dnstap_read_shows_both_messages_and_what_they_do_not_say() {
         for (record, wanted) in [
             (0, format!("query_address: \"{client}\"")),
             (0, "identity: node-1".into()),
-            (0, concat!("version: \"meridian ", env!("CARGO_PKG_VERSION")).into()),
+            (0, concat!("version: meridian ", env!("CARGO_PKG_VERSION")).into()),
             (0, "type: AUTH_RESPONSE".into()),
             (0, "socket_family: INET".into()),
             (0, "query_zone: example.com.".into()),

@@ -72,10 +72,9 @@ struct Failing {
 }
 
 impl LogFile {
+    /// Opens nothing yet: that is done with the first record, or the first time that it is tended.
     pub(super) fn new(settings: Arc<QueryLog>, counts: Arc<Counts>) -> LogFile {
-        let mut file = LogFile { settings, open: None, pending: Vec::new(), records: 0, failing: None, look_at: Instant::now() + RETRY, counts };
-        file.reopen();
-        file
+        LogFile { settings, open: None, pending: Vec::new(), records: 0, failing: None, look_at: Instant::now(), counts }
     }
 
     /// Takes over settings that change nothing of the file itself; false when another file is to be opened.
@@ -87,10 +86,14 @@ impl LogFile {
         is_same
     }
 
-    /// Appends a record, which `write` does.
-    pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Appends a record, which `write` does; when that says false, there is none after all, and it is lost.
+    pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>) -> bool) {
         let begun = self.pending.len();
-        write(&mut self.pending);
+        if !write(&mut self.pending) {
+            self.pending.truncate(begun);
+            self.counts.lost.fetch_add(1, Relaxed);
+            return;
+        }
         let stands = self.open.as_ref().map_or(0, |open| open.len - open.head) + begun as u64;
         let head = self.open.as_ref().map_or(0, |open| open.head);
         if stands > 0 && head + stands + (self.pending.len() - begun) as u64 + self.tail_len() > self.settings.max_len {
@@ -326,7 +329,9 @@ mod tests {
 
     fn start(settings: &QueryLog) -> (LogFile, Arc<Counts>) {
         let counts = Arc::<Counts>::default();
-        (LogFile::new(Arc::new(settings.clone()), counts.clone()), counts)
+        let mut file = LogFile::new(Arc::new(settings.clone()), counts.clone());
+        file.tend(Instant::now());
+        (file, counts)
     }
 
     /// Octets of the file and its numbers, as far as they are there.
@@ -336,7 +341,10 @@ mod tests {
     }
 
     fn record(file: &mut LogFile, text: &str) {
-        file.append(|out| out.extend_from_slice(text.as_bytes()));
+        file.append(|out| {
+            out.extend_from_slice(text.as_bytes());
+            true
+        });
         file.flush();
     }
 
@@ -367,8 +375,19 @@ mod tests {
     fn dnstap_files_are_whole_and_none_is_longer_than_allowed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("q");
-        let (mut file, _) = start(&settings(path.clone(), LogFormat::Dnstap));
-        (0..30).for_each(|_| file.append(|out| out.extend_from_slice(&[7; 97])));
+        let (mut file, counts) = start(&settings(path.clone(), LogFormat::Dnstap));
+        for number in 0..30 {
+            file.append(|out| {
+                out.extend_from_slice(&[7; 97]);
+                true
+            });
+            // One that came to nothing leaves nothing behind.
+            file.append(|out| {
+                out.extend_from_slice(&[8; 50]);
+                number > 30
+            });
+        }
+        assert_eq!(counts.lost.load(Relaxed), 30);
         file.finish();
         for path in [path.clone(), numbered(&path, 1), numbered(&path, 2), numbered(&path, 3)] {
             let octets = fs::read(&path).unwrap();

@@ -134,7 +134,23 @@ fn read_options(message: &[u8], data: Range<usize>, found: &mut Vec<(u16, Range<
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_message_is_too_bad(octets in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..60, octet: u8) {
+            let mut nearly = query(&[ECS, b"\0\x0a\0\x0812345678"].concat());
+            nearly[at] = octet;
+            for mut message in [octets, nearly] {
+                let _ = (question(&message), subnet(&message));
+                let len = message.len();
+                conceal(&mut message, (24, 56));
+                prop_assert_eq!(message.len(), len);
+            }
+        }
+    }
 
     /// A query for www.example.com A with these options.
     fn query(options: &[u8]) -> Vec<u8> {

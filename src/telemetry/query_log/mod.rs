@@ -18,6 +18,7 @@ mod ring;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -344,7 +345,8 @@ impl Writer {
                 match (&mut *file, &*settings) {
                     (Some(file), Some(settings)) if entry.read(words) => {
                         names.learn(entry);
-                        file.append(|out| encode(entry, settings, identity.as_deref(), names, room, out));
+                        // A message that we cannot cope with costs its record, and not the log.
+                        file.append(|out| catch_unwind(AssertUnwindSafe(|| encode(entry, settings, identity.as_deref(), names, room, out))).is_ok());
                     }
                     // Turned off while a batch was under way.
                     _ => drop(registry.query_log().counts.lost.fetch_add(1, Relaxed)),
