@@ -1,8 +1,10 @@
 //! The dashboard, the alert rules and the manual speak of metrics that there are, and the manual of all of them.
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
-use crate::meridian::Meridian;
+use crate::meridian::{Meridian, PATIENCE};
 use crate::rate_limit::metrics_text;
 
 const ZONE: &str = "[zone]\nname = \"example.com\"\nns = [\"ns.example.net.\"]\n[pool.a]\nendpoints = [\"192.0.2.1\"]\n[steer.www]\nuse = \"a\"\n";
@@ -36,4 +38,48 @@ fn dashboard_alerts_and_manual_name_metrics_that_exist() {
     }
     let unsaid: Vec<String> = there.difference(&named(&repository("docs/metrics.md"))).cloned().collect();
     assert!(unsaid.is_empty(), "docs/metrics.md leaves out {unsaid:?}");
+}
+
+/// The value of one sample, labels and all; 0 when it is not there.
+fn sample(page: &str, name: &str) -> f64 {
+    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()).unwrap_or(0.0)
+}
+
+#[test]
+fn histograms_count_checks_by_how_they_ended_and_every_change() {
+    // One endpoint whose port somebody listens on, and one with nobody behind it.
+    let listen = || TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (open, closed) = (listen(), listen().local_addr().expect("an address").port());
+    let zone = format!(
+        "[zone]\nname = \"example.com\"\nns = [\"ns.example.net.\"]\n[monitor.good]\ntcp = true\nport = {}\ninterval = \"1s\"\n\
+         [monitor.bad]\ntcp = true\nport = {}\ninterval = \"1s\"\n[pool.a]\nendpoints = [\"127.0.0.1\"]\nmonitor = \"good\"\n\
+         [pool.b]\nendpoints = [\"127.0.0.1\"]\nmonitor = \"bad\"\n[steer.www]\npolicy = \"failover\"\nto = [\"a\", \"b\"]\n",
+        open.local_addr().expect("a port").port(),
+        closed
+    );
+    let server = Meridian::start(&[("zones/example.com.toml", &zone)]);
+    let count = |page: &str, outcome: &str| sample(page, &format!("meridian_check_duration_seconds_count{{kind=\"tcp\",outcome=\"{outcome}\"}}"));
+    let began = Instant::now();
+    let page = loop {
+        let page = metrics_text(&server);
+        if count(&page, "passed") >= 2.0 && count(&page, "connect") >= 2.0 {
+            break page;
+        }
+        assert!(began.elapsed() < PATIENCE, "{page}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let bucket = |le: &str| sample(&page, &format!("meridian_check_duration_seconds_bucket{{kind=\"tcp\",outcome=\"passed\",le=\"{le}\"}}"));
+    assert_eq!((bucket("+Inf"), bucket("10")), (count(&page, "passed"), count(&page, "passed")), "{page}");
+    assert!(!page.contains("kind=\"https\"") && !page.contains("outcome=\"body\""), "what never occurred is left out: {page}");
+    assert!(sample(&page, "meridian_publish_duration_seconds_count") >= 1.0);
+    assert!(sample(&page, "meridian_config_last_load_timestamp_seconds") > 1.7e9 && sample(&page, "meridian_config_last_load_successful") == 1.0);
+    assert_eq!(sample(&page, "meridian_store_errors_total"), 0.0);
+    let changes = |page: &str| sample(page, "meridian_admin_request_duration_seconds_count{kind=\"change\"}");
+    assert_eq!(changes(&page), 0.0);
+    // A reload that fails is a change, and is told by the metrics.
+    server.write("zones/example.com.toml", "[zone]\nname = 7\n");
+    assert_eq!(server.command(&["reload"]).0, 1);
+    let after = metrics_text(&server);
+    assert_eq!((changes(&after), sample(&after, "meridian_config_last_load_successful")), (1.0, 0.0), "{after}");
+    assert!(sample(&after, "meridian_config_last_load_timestamp_seconds") > 1.7e9);
 }

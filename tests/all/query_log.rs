@@ -219,6 +219,28 @@ fn json_lines_say_who_asked_what_and_what_decided() {
 }
 
 #[test]
+fn the_manual_shows_settings_that_load_and_a_line_as_it_is() {
+    let manual = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/query-log.md")).expect("the manual");
+    let block = |kind: &str| manual.split(&format!("```{kind}\n")).nth(1).and_then(|rest| rest.split("```").next()).expect("a block").to_string();
+    let server = Meridian::start(&[
+        ("meridian.toml", &config(&block("toml").replace("100   ", "1     "))),
+        ("zones/example.com.toml", ZONE),
+        ("log/README", ""),
+    ]);
+    server.ask_for("www.example.com.", RecordType::A, ("203.0.113.7".parse().expect("an address"), 32));
+    settle(&server);
+    let path = server.path().join("log/queries.json");
+    let found = std::fs::read_to_string(&path).expect("a line");
+    let keys = |line: &str| {
+        let line = line.trim().trim_start_matches('{');
+        line.split(",\"").map(|member| member.split("\":").next().unwrap_or_default().trim_matches('"').to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&found), keys(&block("json")), "members in their order: {found}");
+    let line = &lines(&path)[0];
+    assert_eq!((&line["client"], &line["ecs"]), (&json!("127.0.0.0"), &json!("203.0.113.0/24")));
+}
+
+#[test]
 fn one_reply_in_so_many_is_logged_and_the_counts_hold() {
     let server = start("file = \"log/q\"\nsample = 7");
     let asker = Asker::new(server.dns);
