@@ -176,6 +176,13 @@ fn endpoints(page: &mut Page, status: &Status) {
             endpoint.last_ms.map(|ms| ms as f64 / 1000.0)
         }),
     ];
+    let mut family =
+        page.counter("meridian_endpoint_checks_total", "Checks of an endpoint by result; those that could not be carried out are neither.");
+    for endpoint in all() {
+        for (result, count) in ["passed", "failed"].iter().zip(endpoint.checks.into_iter().flatten()) {
+            family.sample(&[("endpoint", &endpoint.id), ("result", result)], count);
+        }
+    }
     for (name, help, figure) in figures {
         let mut family = page.gauge(name, help);
         all().for_each(|endpoint| {

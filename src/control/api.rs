@@ -534,6 +534,9 @@ pub struct EndpointStatus {
     pub next_check: Option<u64>,
     /// Why the last failed check failed; kept until a check passes.
     pub last_error: Option<String>,
+    /// Checks in this run that passed and that failed, for metrics; `None` when nothing checks it.
+    #[serde(skip)]
+    pub checks: Option<[u64; 2]>,
 }
 
 /// One distinct check: equal ones are shared by all endpoints and zones that use them.

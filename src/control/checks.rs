@@ -77,6 +77,8 @@ pub(super) struct Check {
     pub(super) last_ms: Option<u64>,
     pub(super) next_check_unix: Option<u64>,
     pub(super) last_error: Option<String>,
+    /// Passed and failed in this run; those that could not be carried out are neither.
+    pub(super) ended: [u64; 2],
     /// Restored from the last run, not confirmed yet.
     pub(super) stale: bool,
     changed: bool,
@@ -136,6 +138,7 @@ impl Checks {
         let counts = !matches!(observation.outcome, Err(Failure::Internal(_)));
         let transition = check.machine.observe(thresholds, &observation.outcome, now);
         if counts {
+            check.ended[usize::from(observation.outcome.is_err())] += 1;
             check.stale = false;
         }
         check.last_error = observation.outcome.as_ref().err().map(ToString::to_string);
@@ -222,6 +225,7 @@ impl Check {
             last_ms: None,
             next_check_unix: None,
             last_error: None,
+            ended: [0; 2],
             stale: false,
             changed: false,
             users: Vec::new(),

@@ -94,6 +94,7 @@ fn endpoint_status(model: &ZoneModel, endpoint: &Endpoint, seen: &EndpointView, 
         last_ms: known.iter().filter_map(|check| check.last_ms).max(),
         next_check: known.iter().filter_map(|check| check.next_check_unix).min(),
         last_error: known.iter().find_map(|check| check.last_error.clone()),
+        checks: known.iter().map(|check| check.ended).reduce(|sum, more| [sum[0] + more[0], sum[1] + more[1]]),
     }
 }
 

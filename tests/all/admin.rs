@@ -409,7 +409,10 @@ fn well_formed(text: &str) {
             continue;
         }
         let (name, value) = line.rsplit_once(' ').expect("a value");
-        assert_eq!(name.split('{').next(), Some(family), "{line}");
+        // A histogram has samples of three kinds, all others one.
+        let suffixes: &[&str] = if text.contains(&format!("# TYPE {family} histogram\n")) { &["_bucket", "_sum", "_count"] } else { &[""] };
+        let suffix = name.split('{').next().and_then(|name| name.strip_prefix(family));
+        assert!(suffix.is_some_and(|suffix| suffixes.contains(&suffix)), "{line}");
         assert!(value.parse::<f64>().is_ok(), "{line}");
     }
     assert!(text.ends_with('\n'));

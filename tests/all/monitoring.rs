@@ -71,6 +71,10 @@ fn histograms_count_checks_by_how_they_ended_and_every_change() {
     let bucket = |le: &str| sample(&page, &format!("meridian_check_duration_seconds_bucket{{kind=\"tcp\",outcome=\"passed\",le=\"{le}\"}}"));
     assert_eq!((bucket("+Inf"), bucket("10")), (count(&page, "passed"), count(&page, "passed")), "{page}");
     assert!(!page.contains("kind=\"https\"") && !page.contains("outcome=\"body\""), "what never occurred is left out: {page}");
+    for (pool, result, other) in [("a", "passed", "failed"), ("b", "failed", "passed")] {
+        let of = |result| sample(&page, &format!("meridian_endpoint_checks_total{{endpoint=\"example.com/{pool}/127.0.0.1\",result=\"{result}\"}}"));
+        assert!(of(result) >= 1.0 && of(other) == 0.0, "{pool}: {page}");
+    }
     assert!(sample(&page, "meridian_publish_duration_seconds_count") >= 1.0);
     assert!(sample(&page, "meridian_config_last_load_timestamp_seconds") > 1.7e9 && sample(&page, "meridian_config_last_load_successful") == 1.0);
     assert_eq!(sample(&page, "meridian_store_errors_total"), 0.0);

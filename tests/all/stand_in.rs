@@ -86,6 +86,7 @@ fn endpoint(address: &str, state: &str, last_error: Option<&str>) -> EndpointSta
         last_ms: Some(12),
         next_check: Some(1_700_000_110),
         last_error: last_error.map(str::to_owned),
+        checks: Some([7, 1]),
     }
 }
 
