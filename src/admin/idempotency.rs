@@ -8,10 +8,11 @@
 //! seen                  another     422, invalid: a key is for one request
 //! ```
 //!
-//! Replies are kept in memory for a day: a restart forgets them. Replies that a retry may change (429, 5xx) are not kept.
+//! Replies are kept in memory for a day: a restart forgets them. Replies that a retry may change (429, 5xx) are not kept. A key counts only where
+//! there is something to do: at a path that does not take the method it is not looked at.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -20,9 +21,10 @@ use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 
 use super::routes::body;
-use super::{Problem, Shared};
+use super::{Problem, Shared, openapi};
 use crate::control::Who;
 
 /// The header.
@@ -126,6 +128,9 @@ pub(super) async fn once(State(shared): State<Arc<Shared>>, request: Request, ne
             return Problem::bad_request("bad-header", detail).field("Idempotency-Key").into_response();
         }
     };
+    if !is_taken(request.method(), request.uri().path()) {
+        return next.run(request).await;
+    }
     let token = request.extensions().get::<Who>().map_or(String::new(), |who| who.token.clone());
     let (mut parts, content) = request.into_parts();
     let read = Request::from_parts(parts.clone(), content);
@@ -159,9 +164,44 @@ pub(super) async fn once(State(shared): State<Arc<Shared>>, request: Request, ne
     }
 }
 
+/// Whether the path takes the method, as the document of the interface has it: this runs around whatever answers, the fallbacks included.
+fn is_taken(method: &Method, path: &str) -> bool {
+    /// Parts of each path, `{…}` for any, and its methods.
+    static PATHS: LazyLock<Vec<(Vec<String>, Vec<String>)>> = LazyLock::new(|| {
+        let document = openapi::document();
+        let paths = document["paths"].as_object().into_iter().flatten();
+        let methods = |item: &Value| item.as_object().into_iter().flat_map(|item| item.keys()).map(|method| method.to_uppercase()).collect();
+        paths.map(|(path, item)| (path.split('/').map(str::to_owned).collect(), methods(item))).collect()
+    });
+    let parts: Vec<&str> = path.split('/').collect();
+    let is_any = |part: &&String| part.starts_with('{');
+    let fits = |wanted: &[String]| wanted.len() == parts.len() && wanted.iter().zip(&parts).all(|(wanted, part)| is_any(&wanted) || wanted == part);
+    // What is spelled out comes first, as when requests are routed.
+    let found = PATHS.iter().filter(|(wanted, _)| fits(wanted)).min_by_key(|(wanted, _)| wanted.iter().filter(is_any).count());
+    found.is_some_and(|(_, methods)| methods.iter().any(|one| one == method.as_str()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_path_takes_is_what_the_document_says() {
+        for (method, path, taken) in [
+            (Method::POST, "/v1/overlays", true),
+            (Method::DELETE, "/v1/overlays", false),
+            (Method::DELETE, "/v1/overlays/7", true),
+            (Method::DELETE, "/v1/overlays/diff", false),
+            (Method::POST, "/v1/overlays/7/promote", true),
+            (Method::PATCH, "/v1/endpoints/example.com/fra/192.0.2.10", true),
+            (Method::PATCH, "/v1/policies/example.com/split/children/fra", true),
+            (Method::POST, "/v1/status", false),
+            (Method::POST, "/v1/nothing", false),
+            (Method::POST, "", false),
+        ] {
+            assert_eq!(is_taken(&method, path), taken, "{method} {path}");
+        }
+    }
 
     #[test]
     fn a_replayed_reply_has_the_headers_it_had_and_no_others() {

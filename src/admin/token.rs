@@ -153,6 +153,7 @@ fn create(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::instructions;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).expect("metadata").permissions().mode() & 0o777
@@ -206,6 +207,25 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("chmod");
         Token::load(&path).expect("usable");
         assert_eq!(mode(&path), 0o600);
+    }
+
+    #[inline(never)]
+    fn measured(token: &Token, offered: &[u8]) -> bool {
+        std::hint::black_box(token).matches(std::hint::black_box(offered))
+    }
+
+    #[test]
+    fn a_wrong_token_costs_the_same_wherever_it_is_wrong() {
+        let secret = format!("{PREFIX}{}", "s".repeat(43));
+        let token = Token::given(&secret);
+        if let Some(offered) = instructions::input() {
+            std::hint::black_box(measured(&token, offered.as_bytes()));
+            return;
+        }
+        let count = |offered: &str| instructions::counted("admin::token::tests::a_wrong_token_costs_the_same_wherever_it_is_wrong", offered);
+        let wrong_at = |at: usize| secret.char_indices().map(|(index, char)| if index == at { 'x' } else { char }).collect::<String>();
+        let counts: Vec<u64> = [0, 9, 30, secret.len() - 1].into_iter().map(|at| count(&wrong_at(at))).collect();
+        assert!(counts.iter().all(|one| *one == counts[0] && *one > 43), "{counts:?}");
     }
 
     #[test]

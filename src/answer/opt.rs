@@ -32,9 +32,15 @@ const MAX_ROOM: usize = FIXED_LEN + 5 * OPTION_HEAD_LEN + NSID_MAX_LEN + MAX_ECS
 const _: () = assert!(HEADER_LEN + MAX_NAME_LEN + 4 + MAX_ROOM <= PLAIN_UDP_PAYLOAD as usize);
 const _: () = assert!(NSID_MAX_LEN <= u8::MAX as usize);
 
+/// What `all_down = "servfail"` says.
+const ALL_DOWN_TEXT: &[u8] = b"nothing behind this name is up";
+
 /// Extended errors (RFC 8914 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extended {
+    /// Nothing usable is left, and the operator wants SERVFAIL then (§4.1, Other). The codes for servers that are not reached (§4.23) speak of a
+    /// resolver's way to us, and Not Ready of this server; what is down is behind the name.
+    AllDown = 0,
     /// The zone could not be loaded (§4.15, Not Ready).
     NotReady = 14,
     /// Allowed to nobody, or not to this client (§4.19, Prohibited).
@@ -101,7 +107,7 @@ fn write_with_options(world: &World, asked: &Asked<'_>, edns: &Edns, said: &Said
         put(writer, option::KEEPALIVE, &asked.keepalive.to_be_bytes())?;
     }
     if let Some(extended) = said.extended {
-        put(writer, option::EDE, &(extended as u16).to_be_bytes())?;
+        put_extended(writer, extended)?;
     }
     if edns.padding && asked.transport == Transport::Tls {
         pad(writer)?;
@@ -115,6 +121,15 @@ fn put(writer: &mut Writer<'_>, code: u16, data: &[u8]) -> Result<(), Full> {
     let ([c0, c1], [l0, l1]) = (code.to_be_bytes(), (data.len() as u16).to_be_bytes());
     writer.extend(&[c0, c1, l0, l1])?;
     writer.extend(data)
+}
+
+/// INFO-CODE, and EXTRA-TEXT where the code alone says nothing (RFC 8914 §2).
+fn put_extended(writer: &mut Writer<'_>, extended: Extended) -> Result<(), Full> {
+    let text: &[u8] = if extended == Extended::AllDown { ALL_DOWN_TEXT } else { b"" };
+    let ([c0, c1], [l0, l1]) = (option::EDE.to_be_bytes(), (2 + text.len() as u16).to_be_bytes());
+    writer.extend(&[c0, c1, l0, l1])?;
+    writer.extend(&(extended as u16).to_be_bytes())?;
+    writer.extend(text)
 }
 
 /// FAMILY, SOURCE PREFIX-LENGTH and ADDRESS exactly as they came (RFC 7871 §7.2.1).

@@ -475,6 +475,7 @@ impl<'w> Walk<'_, 'w, '_> {
             Picked::ServFail => {
                 self.writer.set_authoritative(false);
                 self.end.rcode = Rcode::SERVFAIL;
+                self.end.extended = Some(Extended::AllDown);
                 Ok(())
             }
         }

@@ -38,7 +38,11 @@ pub fn check(options: &CheckOptions) -> ExitCode {
             }
         },
         None => {
-            let build = load::build(&OsFiles, &options.config, &Previous::default());
+            let mut build = load::build(&OsFiles, &options.config, &Previous::default());
+            if let Some(text) = build.settings.as_ref().and_then(service::stays_closed) {
+                let subject = vec!["admin".to_owned(), "listen".to_owned()];
+                build.problems.push(Problem { severity: Severity::Warning, file: options.config.clone(), line: 0, subject, text });
+            }
             let summary = summary(&options.config, &build);
             (build.problems, summary)
         }

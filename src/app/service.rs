@@ -116,6 +116,7 @@ async fn serve(options: &RunOptions) -> ExitCode {
     };
     let (store, saved) = open_store(&settings.state_path);
     fall_back(&mut build, &options.config, &settings, &store, &saved).await;
+    load::lay_rules(&mut build, &saved.overlays);
     let mut degraded = build.degraded.clone();
     let doors = open_doors(&settings, &mut degraded).await;
     match start(options, build, store, saved, degraded, listeners, doors) {
@@ -164,6 +165,18 @@ struct Doors {
     metrics: Option<admin::Server>,
 }
 
+/// Why the admin listener will not be opened, if these settings forbid it.
+pub(super) fn stays_closed(settings: &Settings) -> Option<String> {
+    let listen = settings.admin_listen;
+    let is_open = !settings.admin_enabled || listen.ip().to_canonical().is_loopback() || settings.admin.tls.is_some() || settings.admin.plaintext;
+    (!is_open).then(|| {
+        format!(
+            "admin listener {listen}: not opened: beyond loopback, tokens and changes would travel in clear text; give it admin.tls, or say \
+             admin.plaintext = true where the network is yours alone; DNS serves without it"
+        )
+    })
+}
+
 /// The admin listener and its token, and the listener for metrics. What cannot be had is said; DNS serves without it.
 async fn open_doors(settings: &Settings, degraded: &mut Vec<String>) -> Doors {
     let mut complain = |text: String| {
@@ -182,14 +195,11 @@ async fn open_doors(settings: &Settings, degraded: &mut Vec<String>) -> Doors {
         return doors;
     }
     let listen = settings.admin_listen;
+    if let Some(why) = stays_closed(settings) {
+        complain(why);
+        return doors;
+    }
     if !listen.ip().to_canonical().is_loopback() && settings.admin.tls.is_none() {
-        if !settings.admin.plaintext {
-            complain(format!(
-                "admin listener {listen}: not opened: beyond loopback, tokens and changes would travel in clear text; give it admin.tls, or say \
-                 admin.plaintext = true where the network is yours alone; DNS serves without it"
-            ));
-            return doors;
-        }
         eprintln!("meridian: warning: admin listener {listen}: admin.plaintext is true: tokens and changes travel in clear text beyond this machine");
     }
     let tls = match settings.admin.tls.as_ref().map(admin::Tls::load).transpose() {

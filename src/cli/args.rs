@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::access_args::{AUDIT_EXAMPLES, AuditArgs, TokenCommand};
 use super::geo::GeoCommand;
 use super::list_args::{EVENTS_EXAMPLES, EventsArgs, ListCommand, Look};
+use super::rule::RuleCommand;
 use crate::config;
 use crate::control::api::When;
 
@@ -212,6 +213,9 @@ step with `meridian overlay revert ID --over 10m`.")]
         #[command(flatten)]
         lay: Lay,
     },
+    /// Disables a rule of a geo policy, and enables it again.
+    #[command(subcommand)]
+    Rule(RuleCommand),
     /// Lists, shows and takes back what ttl, weight, override and drain have laid.
     #[command(subcommand)]
     Overlay(OverlayCommand),

@@ -11,7 +11,7 @@ use super::args::{Care, Client as Command, ConfigArg, Connect, Lay, OverlayComma
 use super::client::{Call, CallError, Client};
 use super::list_args::Look;
 use super::table::colours;
-use super::{FAILED, access, confirm, events, list, print, show, wait};
+use super::{FAILED, access, confirm, events, list, print, rule, show, wait};
 use crate::app;
 use crate::control::api::{Amend, Applied, Difference, Forced, NewOverlay, Overlay, Promote, Setting, Status};
 use crate::control::explain::Wanted;
@@ -66,6 +66,7 @@ async fn dispatch(config: &ConfigArg, command: Command) -> ExitCode {
         Command::Drain { target, over, wait, lay } => {
             lay_overlay(config, target, Setting::State(Forced::Drain), Way { over, from: None, wait }, lay).await
         }
+        Command::Rule(command) => rule::rule(config, command).await,
         Command::Overlay(command) => overlay(config, command).await,
         Command::Reload { zone, all, why, owner, connect } => reload(config, zone, all, &why, &owner, &connect).await,
         Command::Failback { name, why, owner, connect } => failback(config, &name, &why, &owner, &connect).await,
@@ -109,13 +110,14 @@ pub(super) fn read<T: DeserializeOwned>(reply: &Value) -> Result<T, CallError> {
 
 /// How a change is reached.
 #[derive(Default)]
-struct Way {
+pub(super) struct Way {
     over: Option<String>,
     from: Option<u16>,
     wait: bool,
 }
 
-async fn lay_overlay(config: &ConfigArg, target: String, set: Setting, way: Way, lay: Lay) -> ExitCode {
+/// Lays an overlay, or shows what it would do; asks first where it withdraws much.
+pub(super) async fn lay_overlay(config: &ConfigArg, target: String, set: Setting, way: Way, lay: Lay) -> ExitCode {
     let Care { yes, break_glass, dry_run } = lay.care;
     let Way { over, from, wait } = way;
     let new = NewOverlay { expires: lay.expires, starts: lay.starts, over, from, break_glass, dry_run, ..NewOverlay::of(target, set, lay.reason) };

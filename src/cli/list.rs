@@ -110,7 +110,7 @@ fn which(command: ListCommand) -> List {
 }
 
 /// The items of all pages, under `key` as in each page.
-async fn all_pages(client: &Client, path: &str, key: &str, filters: &[(&'static str, Option<String>)]) -> Result<Value, CallError> {
+pub(super) async fn all_pages(client: &Client, path: &str, key: &str, filters: &[(&'static str, Option<String>)]) -> Result<Value, CallError> {
     let mut items = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
@@ -154,7 +154,7 @@ fn text(item: &Value, name: &str) -> String {
 }
 
 /// The members of a list of texts in one cell.
-fn texts(value: &Value) -> String {
+pub(super) fn texts(value: &Value) -> String {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
 }
 

@@ -18,6 +18,7 @@ mod events;
 pub mod geo;
 mod list;
 mod list_args;
+mod rule;
 mod show;
 mod table;
 mod wait;

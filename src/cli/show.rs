@@ -252,6 +252,7 @@ fn setting(set: Setting) -> String {
         Setting::Weight(weight) => format!("weight {weight}"),
         Setting::Ttl(seconds) => format!("ttl {seconds}"),
         Setting::State(forced) => forced_word(forced).to_owned(),
+        Setting::Disabled(_) => "disabled".into(),
     }
 }
 

@@ -577,7 +577,7 @@ impl<'a> Resolver<'a> {
         let (mut asn, mut net) = (rule.asn.clone(), rule.net.clone());
         asn.sort_unstable();
         net.sort_unstable();
-        GeoRule { geo: rule.geo.clone(), asn, net, to, fence: rule.fence, all_down, line: rule.at.line }
+        GeoRule { geo: rule.geo.clone(), asn, net, to, fence: rule.fence, all_down, line: rule.at.line, disabled: None }
     }
 
     /// One bias per child, 0 where nothing is said.

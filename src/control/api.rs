@@ -20,7 +20,7 @@ pub const MAX_REASON_CHARS: usize = 500;
 pub struct Overlay {
     /// Counts up, never used again.
     pub id: u64,
-    /// `zone/pool/address`, `zone/pool`, `region:NAME`, `zone/name[/TYPE]`, `zone/policy:NAME/child`.
+    /// `zone/pool/address`, `zone/pool`, `region:NAME`, `zone/name[/TYPE]`, `zone/policy:NAME/child`, `zone/policy:NAME/rule:KEY`, `zone/name/rule:KEY`.
     pub target: String,
     /// What it sets.
     pub set: Setting,
@@ -129,7 +129,7 @@ pub struct Withdrawal {
     pub still_answered: Vec<String>,
 }
 
-/// What an overlay sets. In JSON `{ "weight": 5 }`, `{ "ttl": 20 }`, `{ "state": "drain" }`.
+/// What an overlay sets. In JSON `{ "weight": 5 }`, `{ "ttl": 20 }`, `{ "state": "drain" }`, `{ "disabled": true }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Setting {
@@ -139,6 +139,8 @@ pub enum Setting {
     Ttl(u32),
     /// Of an endpoint, pool or region.
     State(Forced),
+    /// Of a rule of a geo policy; `true`: to enable it again, take the overlay back.
+    Disabled(bool),
 }
 
 /// A request for an overlay.
@@ -245,7 +247,7 @@ pub struct Promoted {
 pub struct Difference {
     /// As overlays name it.
     pub target: String,
-    /// `state`, `weight` or `ttl`.
+    /// `state`, `weight`, `ttl` or `rule`.
     pub what: String,
     /// In the files.
     pub files: String,

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::api::Setting;
 use super::compile::ZoneParts;
 use super::overlays::{Effects, Found};
+use super::rules;
 use crate::policy::model::PolicyKind;
 
 /// The setting of the same sort that is in effect; null where none is: nobody forces the state, or the target is gone.
@@ -28,6 +29,11 @@ pub(super) fn in_effect(effects: &Effects, found: &Found, set: Setting, zones: &
             };
             laid.map(|(_, weight)| weight).or_else(file).map(Setting::Weight)
         }),
+        (Found::Rule(zone, rest), _) => {
+            let model = zones.iter().map(|parts| &parts.model).find(|model| model.name == *zone);
+            let is_disabled = model.is_some_and(|model| rules::is_disabled(model, rest));
+            is_disabled.then_some(Setting::Disabled(true))
+        }
         (Found::Steered(owner), _) => {
             let steer = zones.iter().flat_map(|zone| &zone.model.steers).find(|steer| steer.owner == *owner);
             steer.map(|steer| Setting::Ttl(effects.ttl_of_steered(owner, steer.ttl).max))

@@ -167,7 +167,7 @@ impl Writer {
             Some(name) => self.zones.get_key_value(name).into_iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect(),
             None => self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect(),
         };
-        let previous = Previous { zones, known: self.known.clone(), geo: self.geo.clone() };
+        let previous = Previous { zones, known: self.known.clone(), geo: self.geo.clone(), disabled: self.disabled_rules(&[]) };
         let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
         let work = move || {
             // Where it is not possible all are equal.

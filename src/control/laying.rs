@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use super::access;
-use super::api::{Amend, Consequences, Difference, Forced, Lift, NewOverlay, Overlay, Refusal, Setting, Who};
+use super::api::{Amend, Consequences, Difference, Lift, NewOverlay, Overlay, Refusal, Who};
 use super::audit::Entry;
 use super::changes::{no_overlay, went_past};
 use super::compile::ZoneParts;
-use super::overlays::{self, Change, Differing, Effects, Found};
+use super::overlays::{self, Change, Effects};
 use super::state::Surroundings;
 use super::who::ITSELF;
 use super::writer::{Done, Writer, unix_now};
@@ -89,7 +89,9 @@ impl Writer {
         let (before, after) = (around(before), around(&after));
         let touched = self.zones.iter().filter(|(_, zone)| differing.touches(zone.model()));
         let proposed = touched.map(|(name, zone)| zone.proposed(&before, &after, &differing, self.recent(name, zone.model(), now_unix)));
-        safety::judge(&proposed.collect::<Vec<_>>())
+        let mut consequences = safety::judge(&proposed.collect::<Vec<_>>());
+        self.judge_rules(changes, &mut consequences);
+        consequences
     }
 
     /// Withdrawals within the window.
@@ -99,18 +101,23 @@ impl Writer {
         self.withdrawals.get(zone).map_or(0, |times| times.iter().filter(|at| **at > since).count())
     }
 
-    /// Counts a withdrawal for the zones that limit them.
+    /// Counts a withdrawal for the zones that limit them, here and on disk.
     pub(super) fn note_withdrawal(&mut self, consequences: &Consequences) {
         let now_unix = unix_now();
+        let mut writes = Vec::new();
         for share in &consequences.zones {
             let Ok(name) = Name::parse_absolute(&share.zone).map(|name| name.to_lowercase()) else { continue };
             let Some((_, per)) = self.zones.get(&name).and_then(|zone| zone.model().safety.max_changes) else { continue };
+            let since = now_unix.saturating_sub(per.as_secs());
+            writes.push(Write::Withdrawal { zone: name.to_string(), at: now_unix, since });
             let times = self.withdrawals.entry(name).or_default();
             times.push_back(now_unix);
-            let since = now_unix.saturating_sub(per.as_secs());
             while times.front().is_some_and(|at| *at <= since) {
                 times.pop_front();
             }
+        }
+        if !writes.is_empty() {
+            self.keep(writes, Vec::new());
         }
     }
 
@@ -121,8 +128,7 @@ impl Writer {
         self.next_ticket
     }
 
-    /// The files may have changed: finds again what overlays are about, and sums them up. At the start, withdrawals of the run before that still
-    /// hold count as what they were.
+    /// The files may have changed: finds again what overlays are about, and sums them up.
     pub(super) fn find_overlays(&mut self, first: bool) {
         let parts = self.parts();
         let parts: Vec<&ZoneParts> = parts.iter().map(|parts| &**parts).collect();
@@ -130,13 +136,6 @@ impl Writer {
         if first {
             let longest = parts.iter().flat_map(|zone| &zone.model.steers).map(|steer| steer.ttl.max).max().unwrap_or(0);
             self.start_floor = unix_now() + u64::from(longest) + 1;
-            for laid in self.book.iter().filter(|laid| matches!(laid.overlay.set, Setting::State(Forced::Down | Forced::Drain))) {
-                let Some(Found::Thing(id)) = laid.found() else { continue };
-                let differing = Differing::of_thing(id.clone());
-                for zone in parts.iter().filter(|zone| zone.model.safety.max_changes.is_some() && differing.touches(&zone.model)) {
-                    self.withdrawals.entry(zone.model.name.clone()).or_default().push_back(laid.overlay.created);
-                }
-            }
         }
         self.apply_overlays();
     }

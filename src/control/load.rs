@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::compile::{self, GeoSources, ZoneParts};
 use super::geography::{Geography, KnownGeo};
-use super::server::{self, Wanted};
+use super::rules::{Disabled, Ready, Wanted};
+use super::server;
 use crate::config::{self, Files, Known, Loaded, LoadedZone, MemoryFiles, OsFiles, Problem, Settings, Severity};
 use crate::dns::Name;
 use crate::policy::model::ZoneModel;
@@ -24,6 +25,10 @@ pub struct TakenZone {
     pub kept_why: Option<String>,
     /// Of the databases and the latency table it was compiled with.
     pub geo_hash: u64,
+    /// Rules that `parts` was compiled without.
+    pub(super) disabled: Disabled,
+    /// What else could be served: compiled without other rules.
+    pub(super) ready: Vec<Arc<Ready>>,
 }
 
 /// Everything that the files say.
@@ -48,7 +53,7 @@ pub struct Build {
     /// Databases and latency table, for the next build.
     pub geo: Option<Arc<KnownGeo>>,
     /// Secrets for DNS cookies; `None`: they were not looked at.
-    pub(super) cookies: Option<Wanted>,
+    pub(super) cookies: Option<server::Wanted>,
     /// It holds this zone alone, and nothing that others depend on has changed.
     pub(super) alone: Option<Name>,
     /// The zone folder could not be listed: zones that are not there may be anything but removed.
@@ -73,6 +78,8 @@ pub struct Previous {
     pub known: Arc<Known>,
     /// Databases and latency table.
     pub geo: Option<Arc<KnownGeo>>,
+    /// Rules that overlays disable, by zone.
+    pub disabled: HashMap<Name, Wanted>,
 }
 
 /// Reads and compiles. Zones whose texts and databases are what they were are taken over from `previous`.
@@ -148,7 +155,13 @@ fn compile_all(files: &dyn Files, loaded: Loaded, previous: &Previous, alone: Op
         // It may be that only the databases have changed.
         let tree = same.map_or(tree, |same| &same.parts.tree).clone();
         match compile::compile(model, tree, geo, &mut shared) {
-            Ok(parts) => build.good.push(TakenZone { loaded: zone, parts: Arc::new(parts), kept_why: None, geo_hash }),
+            Ok(parts) => {
+                let wanted = previous.disabled.get(name);
+                let zone = zone.clone();
+                let taken =
+                    TakenZone { loaded: zone, parts: Arc::new(parts), kept_why: None, geo_hash, disabled: Disabled::new(), ready: Vec::new() };
+                build.good.push(taken.without(wanted, geo, &mut shared));
+            }
             Err(error) => {
                 build.problems.push(whole_file(&zone.declared_in, Severity::Error, error.to_string()));
                 build.bad.push((zone.name.clone(), zone.declared_in.clone()));
@@ -180,6 +193,11 @@ fn find_emptied(files: &dyn Files, previous: &Previous, build: &mut Build) {
             build.bad.push((Some(name.clone()), declared_in.clone()));
         }
     }
+}
+
+/// Before the first world: takes out the rules that overlays of the run before disable.
+pub fn lay_rules(build: &mut Build, overlays: &[super::api::Overlay]) {
+    super::rules::lay_kept(build, overlays, super::unix_now());
 }
 
 /// Texts of a zone by the path they were read from.

@@ -24,6 +24,7 @@ mod promote;
 mod reaper;
 mod reload;
 pub mod resources;
+mod rules;
 mod safety;
 mod server;
 mod state;

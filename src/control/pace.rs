@@ -173,6 +173,10 @@ impl Writer {
         if laid.overlay.starts.is_none_or(|at| at > now_unix) {
             return Step::None;
         }
+        // Else it begins when the zone is compiled without the rule.
+        if !self.rules_are_ready(&[Change::Lay(Box::new(laid.clone()))]) {
+            return Step::None;
+        }
         if let Some(why) = self.forbidden(laid) {
             let why = format!("it should have begun, but {why}");
             let is_new = laid.overlay.inactive.as_ref() != Some(&why);
@@ -191,7 +195,7 @@ impl Writer {
 
     /// The safety rules that forbid an overlay at its end, in a sentence.
     fn forbidden(&self, laid: &Laid) -> Option<String> {
-        if laid.overlay.break_glass || !matches!(laid.overlay.set, Setting::State(_) | Setting::Weight(0)) {
+        if laid.overlay.break_glass || !matches!(laid.overlay.set, Setting::State(_) | Setting::Weight(0) | Setting::Disabled(_)) {
             return None;
         }
         let mut broken = self.judge(&[Change::Lay(Box::new(laid.clone()))]).broken;
@@ -242,7 +246,8 @@ impl Writer {
         self.keep(vec![Write::put_overlay(overlay)], entry.into_iter().collect());
     }
 
-    fn keep(&self, writes: Vec<Write>, entries: Vec<Entry>) {
+    /// Keeps what no request waits for.
+    pub(super) fn keep(&self, writes: Vec<Write>, entries: Vec<Entry>) {
         if self.store.absent().is_some() {
             return;
         }

@@ -100,7 +100,7 @@ impl Writer {
         let loaded = state.taken.loaded.clone();
         self.reloading = true;
         let zones = self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect();
-        let previous = Previous { zones, known: self.known.clone(), geo: self.geo.clone() };
+        let previous = Previous { zones, known: self.known.clone(), geo: self.geo.clone(), disabled: self.disabled_rules(&[]) };
         let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
         let folder = self.settings.as_ref().map(|settings| settings.zones_dir.clone()).unwrap_or_default();
         let job = Promotion { id, zone, dry_run: promote.dry_run, who, reply };
@@ -144,7 +144,7 @@ impl Writer {
                 zones.find(|zone| super::overlays::Differing::of_thing(id.clone()).touches(zone.model()))
             }
             Found::Thing(id) => zones.find(|zone| zone.model().pools.iter().flat_map(|pool| &pool.endpoints).any(|one| *one.id == **id)),
-            Found::Child(zone, ..) => self.zones.get(zone),
+            Found::Child(zone, ..) | Found::Rule(zone, _) => self.zones.get(zone),
             Found::Steered(owner) => zones.find(|zone| zone.model().steers.iter().any(|steer| steer.owner == *owner)),
             Found::Static(owner, _) => {
                 let above = zones.filter(|zone| owner.is_at_or_below(&zone.model().name));
@@ -198,6 +198,9 @@ fn edit_of(laid: &Laid, zone: &ZoneState) -> Result<Edit, Refusal> {
     match (laid.found(), laid.overlay.set) {
         (_, Setting::State(_)) => refuse(
             "up, down and drain have no form in the files: take the endpoint or pool out of its file, or give it weight 0, and reload; then revert the overlay",
+        ),
+        (_, Setting::Disabled(_)) => refuse(
+            "a disabled rule has no form in the files: take it out of its file and reload, then revert the overlay (where default = \"nearest\", see that it still names the children it needs)",
         ),
         (Some(Found::Thing(id)), Setting::Weight(weight)) => {
             let mut all = model.pools.iter().flat_map(|pool| pool.endpoints.iter().map(move |endpoint| (pool, endpoint)));

@@ -11,10 +11,12 @@ use serde::Serialize;
 use super::api::Forced;
 use super::overlays::zone_text;
 use super::status::describe_parts;
-use super::{Handle, Who};
+use super::{Handle, Who, rules};
 use crate::config::duration_words;
 use crate::dns::RecordType;
-use crate::policy::model::{Child, Endpoint, Failback, Location, Monitor, MonitorKind, Policy, PolicyIx, PolicyKind, Pool, Target, WeightedMode};
+use crate::policy::model::{
+    Child, Endpoint, Failback, GeoRule, Location, Monitor, MonitorKind, Policy, PolicyIx, PolicyKind, Pool, Target, WeightedMode,
+};
 use crate::world::ZoneWorld;
 use crate::zone::rdata;
 
@@ -100,7 +102,29 @@ pub struct PolicyResource {
     pub failback: String,
     /// In order of first mention.
     pub children: Vec<ChildResource>,
+    /// Of a geo policy, in order of the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleResource>,
 }
+
+/// A rule of a geo policy.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct RuleResource {
+    /// `zone/policy:NAME/rule:CONDITION` or `zone/name/rule:CONDITION`, by the first of its conditions; each other one names it as well.
+    pub id: String,
+    /// `geo=EU`, `asn=64500`, `net=10.0.0.0/8`; the first hundred.
+    pub conditions: Vec<String>,
+    /// How many they are.
+    pub conditions_count: usize,
+    /// Names of its children.
+    pub to: Vec<String>,
+    /// The overlay that disables it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disabled_by: Option<u64>,
+}
+
+/// Conditions of a rule that are listed: some have as many as there are networks.
+const MAX_CONDITIONS: usize = 100;
 
 /// A pool.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
@@ -423,6 +447,19 @@ fn policy_resource(zone: &ZoneWorld, ix: PolicyIx, policy: &Policy) -> PolicyRes
             Failback::After(wait) => format!("after {}", duration_words(wait)),
         },
         children: policy.kind.children().into_iter().map(child).collect(),
+        rules: rules::rules_of(model, ix).iter().map(|rule| rule_resource(zone, ix, rule)).collect(),
+    }
+}
+
+fn rule_resource(zone: &ZoneWorld, ix: PolicyIx, rule: &GeoRule) -> RuleResource {
+    let model = &zone.model;
+    let first = rules::keys_of(rule).next().unwrap_or_default();
+    RuleResource {
+        id: format!("{}/{}/rule:{first}", zone_text(&model.name), rules::place_of(model, ix)),
+        conditions: rules::keys_of(rule).take(MAX_CONDITIONS).collect(),
+        conditions_count: rule.geo.len() + rule.asn.len() + rule.net.len(),
+        to: rule.to.iter().map(|child| model.child_name(*child).to_owned()).collect(),
+        disabled_by: rule.disabled,
     }
 }
 

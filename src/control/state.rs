@@ -145,7 +145,8 @@ impl ZoneState {
             }
         }
         self.inherit_caches(before, super::writer::unix_now());
-        if Arc::ptr_eq(&before.taken.parts, &self.taken.parts) {
+        // The same definitions, perhaps without some rules: policies and pools stand where they stood.
+        if Arc::ptr_eq(&before.taken.loaded, &self.taken.loaded) {
             self.last_good.clone_from(&before.last_good);
         }
     }

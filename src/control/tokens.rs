@@ -297,6 +297,7 @@ fn id_of(offered: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::instructions;
 
     fn new(name: &str) -> NewToken {
         NewToken { name: name.into(), role: Role::Operate, zones: None, expires: None, reason: None }
@@ -320,6 +321,27 @@ mod tests {
         assert_eq!(tokens.forget_ended(1003), Vec::<String>::new());
         assert_eq!(tokens.forget_ended(1002 + ENDED_FOR_S), [saved.info.id]);
         assert_eq!(tokens.look_up(secret.as_bytes(), 1003), Err(Denied::Unknown));
+    }
+
+    #[inline(never)]
+    fn measured(tokens: &Tokens, offered: &[u8]) -> bool {
+        std::hint::black_box(tokens).look_up(std::hint::black_box(offered), 1001).is_ok()
+    }
+
+    #[test]
+    fn a_wrong_secret_costs_the_same_wherever_it_is_wrong() {
+        let secret = format!("{PREFIX}0123abcd_{}", "s".repeat(43));
+        if let Some(offered) = instructions::input() {
+            let tokens = Tokens::default();
+            let (saved, _) = admit(&new("ci"), "ada", 1000, &tokens).expect("made");
+            tokens.put(SavedToken { info: TokenInfo { id: "0123abcd".into(), ..saved.info }, hash: hash_of(secret.as_bytes()) });
+            std::hint::black_box(measured(&tokens, offered.as_bytes()));
+            return;
+        }
+        let count = |offered: &str| instructions::counted("control::tokens::tests::a_wrong_secret_costs_the_same_wherever_it_is_wrong", offered);
+        let wrong_at = |at: usize| secret.char_indices().map(|(index, char)| if index == at { 'x' } else { char }).collect::<String>();
+        let counts: Vec<u64> = [18, 40, secret.len() - 1].into_iter().map(|at| count(&wrong_at(at))).collect();
+        assert!(counts.iter().all(|one| *one == counts[0] && *one > 1000), "{counts:?}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::load::Build;
 use super::overlays::{Book, Change, Effects};
 use super::promote::{PromoteReply, Promotion, Written};
 use super::reaper::{Reaper, Tidy};
+use super::rules::{Compiled, Rules};
 use super::server::Jar;
 use super::state::{Dirt, Surroundings, ZoneState};
 use super::who::Who;
@@ -77,6 +78,7 @@ pub(super) enum Done {
     /// The zone of this reload cannot be built alone.
     NotAlone(Reload),
     Promoted(Promotion, Result<Written, Refusal>),
+    Ruled(Compiled),
     Token {
         change: TokenChange,
         result: Result<(), String>,
@@ -103,6 +105,8 @@ pub struct Writer {
     /// Accepted, but not on disk yet; by ticket.
     pub(super) pending: BTreeMap<u64, Change>,
     pub(super) next_ticket: u64,
+    /// Rules that overlays disable.
+    pub(super) rules: Rules,
     /// When whatever the run before answered has run out: unix seconds.
     pub(super) start_floor: u64,
     /// Withdrawals were last looked at with this generation.
@@ -164,6 +168,7 @@ impl Writer {
             effects: Effects::default(),
             pending: BTreeMap::new(),
             next_ticket: 0,
+            rules: Rules::default(),
             start_floor: 0,
             watched_generation: 0,
             withdrawals: HashMap::new(),
@@ -198,6 +203,11 @@ impl Writer {
             ticks: 0,
         };
         start.saved.tokens.into_iter().for_each(|token| writer.ends.tokens.put(token));
+        for (zone, at) in start.saved.withdrawals {
+            if let Ok(zone) = Name::parse_absolute(&zone) {
+                writer.withdrawals.entry(zone).or_default().push_back(at);
+            }
+        }
         writer.tell_news();
         writer.checks.restore(start.saved.verdicts, unix_now());
         writer.expire_overlays(unix_now());
@@ -228,6 +238,7 @@ impl Writer {
                 }
                 () = at(due) => None,
             };
+            self.follow_rules();
             let somebody_waits =
                 !(self.replies.is_empty() && self.reload_replies.is_empty() && self.promote_replies.is_empty() && self.failback_replies.is_empty());
             let is_time = somebody_waits || stop.is_some() || self.published.elapsed() >= PUBLISH_GAP;
@@ -266,7 +277,8 @@ impl Writer {
         None
     }
 
-    fn take(&mut self, event: Event) {
+    pub(super) fn take(&mut self, event: Event) {
+        let Some(event) = self.when_ready(event) else { return };
         match event {
             Event::Observed(observation, reply) => self.observe(&observation, reply),
             Event::Overlay(new, who, reply) => self.lay(new, &who, reply),
@@ -348,6 +360,14 @@ impl Writer {
                     self.reload(next);
                 }
             }
+            Done::Ruled(compiled) => {
+                self.reloading = false;
+                self.reaper.other(Tidy);
+                self.take_version(compiled);
+                if let Some(next) = self.reloads_waiting.pop_front() {
+                    self.reload(next);
+                }
+            }
             Done::Token { change, result } => self.take_token(change, result),
             Done::HoldsKept(result) => {
                 self.keeping_holds = false;
@@ -386,6 +406,7 @@ impl Writer {
             self.ends.checks.send_replace(Arc::new(wanted));
         }
         self.find_overlays(first);
+        self.rules.move_on();
         // Geography, checks and neighbours may have changed under any of them. Serials move only now: overlays are a part of what they stand for.
         let touched = alone.as_ref().map_or_else(|| self.zones.keys().cloned().collect(), |name| vec![name.clone()]);
         for name in touched {

@@ -176,6 +176,15 @@ impl ClassMap {
         (outcome, super::table::depth(addr, 128, (start > 0).then_some(start), next))
     }
 
+    /// The first address of every range; between two of them, of this map and of another, both say the same everywhere.
+    pub fn borders(&self) -> Vec<IpAddr> {
+        let mut borders = Vec::with_capacity(self.len());
+        self.v4.visit(|start, _| borders.push(IpAddr::V4((start as u32).into())));
+        self.v6.visit(|start, _| borders.push(IpAddr::V6((u128::from(start) << 64).into())));
+        borders.extend(self.deep.iter().map(|(start, _)| IpAddr::V6((*start).into())));
+        borders
+    }
+
     /// Ranges of both families.
     pub fn len(&self) -> usize {
         self.v4.len() + self.v6.len() + self.deep.len()

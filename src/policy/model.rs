@@ -325,6 +325,8 @@ pub struct GeoRule {
     pub all_down: Option<AllDown>,
     /// One-based line.
     pub line: u32,
+    /// Id of the overlay that disables it: it matches nobody.
+    pub disabled: Option<u64>,
 }
 
 /// A place: matching is by country and subdivision; the continent stands alone only when nothing else is given.

@@ -8,6 +8,9 @@
 //! ```text
 //! net (longest)  >  asn  >  subdivision  >  country  >  continent  >  default
 //! ```
+//!
+//! A rule that an overlay disables matches nobody: its clients come to what they match otherwise. `default = "nearest"` still goes over the
+//! children of all rules, so that nobody else's answer changes.
 
 use std::collections::HashMap;
 
@@ -171,7 +174,8 @@ impl Resolving<'_> {
 
     fn by_rule(&mut self, rules: &[GeoRule], default: &GeoDefault, rule_all_down: &mut Option<&mut Option<AllDown>>) -> (Vec<Child>, String) {
         let client = self.client;
-        let best = rules.iter().filter_map(|rule| rank(rule, client).map(|rank| (rank, rule))).max_by_key(|(rank, _)| *rank);
+        let ranked = |rule| rank(rule, client).map(|rank| (rank, rule));
+        let best = rules.iter().filter(|rule| rule.disabled.is_none()).filter_map(ranked).max_by_key(|(rank, _)| *rank);
         let mut order = Vec::new();
         let mut found = match &best {
             Some((rank, rule)) => {
@@ -180,6 +184,13 @@ impl Resolving<'_> {
             }
             None => self.say(|| "no rule matched".to_string()),
         };
+        if self.notes.is_some() {
+            let would = rules.iter().filter(|rule| rule.disabled.is_some()).filter_map(ranked).max_by_key(|(rank, _)| *rank);
+            if let Some((rank, rule)) = would.filter(|(rank, _)| best.as_ref().is_none_or(|(other, _)| rank > other)) {
+                let by = rule.disabled.map_or_else(String::new, |id| format!(" by overlay {id}"));
+                found = format!("rule in line {} ({}) is disabled{by}; {found}", rule.line, matched_by(rank, client));
+            }
+        }
         if let (Some(slot), Some((_, rule))) = (rule_all_down, &best) {
             **slot = rule.all_down;
         }
@@ -324,7 +335,9 @@ fn collect_nets(model: &ZoneModel, child: Child, rtt: Option<&RttTable>, nets: &
     seen.push(ix);
     let policy = model.policy(ix);
     match &policy.kind {
-        PolicyKind::Geo { rules, .. } => rules.iter().for_each(|rule| nets.extend_from_slice(&rule.net)),
+        PolicyKind::Geo { rules, .. } => {
+            rules.iter().filter(|rule| rule.disabled.is_none()).for_each(|rule| nets.extend_from_slice(&rule.net));
+        }
         PolicyKind::Latency { .. } => nets.extend(rtt.into_iter().flat_map(RttTable::prefixes)),
         _ => {}
     }

@@ -83,8 +83,10 @@ impl Drawing<'_> {
             }
             PolicyKind::Geo { rules, default } => {
                 self.say(Word::Kind("geo"));
-                self.say(Word::Many(rules.len()));
-                rules.iter().for_each(|rule| self.rule(rule));
+                // Disabled rules decide nothing.
+                let in_force = || rules.iter().filter(|rule| rule.disabled.is_none());
+                self.say(Word::Many(in_force().count()));
+                in_force().for_each(|rule| self.rule(rule));
                 match default {
                     GeoDefault::None => self.say(Word::Kind("none")),
                     GeoDefault::Children(to) => self.list("default", to),

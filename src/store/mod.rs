@@ -63,6 +63,8 @@ pub struct Saved {
     pub versions: BTreeMap<String, String>,
     /// In id order, revoked and expired ones included.
     pub tokens: Vec<SavedToken>,
+    /// Apexes and unix seconds, oldest first.
+    pub withdrawals: Vec<(String, u64)>,
 }
 
 impl Default for Saved {
@@ -75,6 +77,7 @@ impl Default for Saved {
             holds: Vec::new(),
             versions: BTreeMap::new(),
             tokens: Vec::new(),
+            withdrawals: Vec::new(),
         }
     }
 }
@@ -123,6 +126,15 @@ pub enum Write {
     PutToken(Box<SavedToken>),
     /// Forgets a token.
     ForgetToken(String),
+    /// Keeps that something was withdrawn from a zone, and forgets what was before `since`.
+    Withdrawal {
+        /// Its apex.
+        zone: String,
+        /// Unix seconds.
+        at: u64,
+        /// Unix seconds.
+        since: u64,
+    },
 }
 
 impl Write {

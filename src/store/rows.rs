@@ -39,6 +39,7 @@ pub(super) fn read_saved(connection: &Connection) -> rusqlite::Result<Saved> {
         holds: all(connection, "SELECT name FROM holds ORDER BY name", |row| row.get(0))?,
         versions: all(connection, "SELECT zone, content FROM zone_versions", |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect(),
         tokens: tokens(connection)?,
+        withdrawals: all(connection, "SELECT zone, at FROM withdrawals ORDER BY at", |row| Ok((row.get(0)?, unsigned(row, 1)?)))?,
     })
 }
 
@@ -154,6 +155,12 @@ pub(super) fn put_token(connection: &Connection, token: &SavedToken) -> rusqlite
 
 pub(super) fn forget_token(connection: &Connection, id: &str) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM tokens WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
+pub(super) fn put_withdrawal(connection: &Connection, zone: &str, at: u64, since: u64) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM withdrawals WHERE zone = ?1 AND at <= ?2")?.execute(params![zone, signed(since)])?;
+    connection.prepare_cached("INSERT INTO withdrawals VALUES (?1, ?2)")?.execute(params![zone, signed(at)])?;
     Ok(())
 }
 

@@ -49,6 +49,11 @@ const STEPS: &[&str] = &[
     CREATE INDEX events_by_kind ON events (kind, sequence);
     CREATE TABLE tokens (id TEXT PRIMARY KEY, hash BLOB NOT NULL, json TEXT NOT NULL) STRICT, WITHOUT ROWID;
 ",
+    // For `max_changes`.
+    "
+    CREATE TABLE withdrawals (zone TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
+    CREATE INDEX withdrawals_by_zone ON withdrawals (zone, at);
+",
 ];
 
 /// The schema this program writes.

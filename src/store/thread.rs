@@ -133,6 +133,7 @@ fn change(connection: &Connection, log: &mut LogSize, writes: &[Write], entries:
             Write::EndOverlay { id, how, by, at } => rows::end_overlay(connection, *id, how, by, *at)?,
             Write::PutToken(token) => rows::put_token(connection, token).map(|()| true)?,
             Write::ForgetToken(id) => rows::forget_token(connection, id).map(|()| true)?,
+            Write::Withdrawal { zone, at, since } => rows::put_withdrawal(connection, zone, *at, *since).map(|()| true)?,
         };
         if !kept {
             *gone = write.overlay_id();

@@ -16,6 +16,8 @@ compile_error!("meridian runs on Unix systems only; Linux is the one that it is 
 #[cfg(test)]
 pub(crate) mod counting;
 mod datagram;
+#[cfg(test)]
+pub(crate) mod instructions;
 mod memory;
 mod packet_info;
 mod prefetch;

@@ -313,4 +313,17 @@ fn check_and_offline_explain_read_the_files_alone() {
     let (code, out, _) = run("check");
     assert!(code == 1 && out.contains("example.com.toml:7:"), "{out}");
     assert!(!folder.path().join("state").exists(), "no state and no token are made");
+    fs::write(folder.path().join("zones/example.com.toml"), zone).expect("write");
+    for (admin, warns) in [
+        ("listen = \"192.0.2.1:8053\"", true),
+        ("listen = \"[::]:8053\"", true),
+        ("listen = \"192.0.2.1:8053\"\nplaintext = true", false),
+        ("listen = \"192.0.2.1:8053\"\nenabled = false", false),
+        ("listen = \"[::ffff:127.0.0.1]:8053\"", false),
+    ] {
+        fs::write(folder.path().join("meridian.toml"), format!("[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\n{admin}\n")).expect("write");
+        let (code, out, err) = run("check");
+        assert_eq!(code, 0, "{out}{err}");
+        assert_eq!(out.contains("warning: admin: listen: admin listener") && out.contains("not opened"), warns, "{admin}: {out}");
+    }
 }

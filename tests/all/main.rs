@@ -6,6 +6,7 @@
 mod access;
 mod additional;
 mod admin;
+mod admin_page;
 mod admin_tls;
 mod asked;
 mod cli;
@@ -46,6 +47,7 @@ mod rfc_lookup;
 mod rfc_lookup_dname;
 mod rfc_lookup_wildcard;
 mod rfc_transport;
+mod rules;
 mod safety;
 mod scale;
 mod serve;

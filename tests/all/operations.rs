@@ -29,7 +29,7 @@ fn steps(page: &str) -> Vec<Step> {
 }
 
 /// Blanks are one blank; `…` is anything, and a line of `…` alone is any lines.
-fn is_like(line: &str, pattern: &str) -> bool {
+pub fn is_like(line: &str, pattern: &str) -> bool {
     let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (line, pattern) = (squeeze(line), squeeze(pattern));
     let parts: Vec<&str> = pattern.split('…').map(str::trim).collect();

@@ -218,7 +218,7 @@ default = ["us"]
 
 fn previous(built: &Build) -> Previous {
     let zones = built.good.iter().filter_map(|zone| Some((zone.loaded.name.clone()?, zone.clone()))).collect();
-    Previous { zones, known: built.known.clone(), geo: built.geo.clone() }
+    Previous { zones, known: built.known.clone(), geo: built.geo.clone(), ..Previous::default() }
 }
 
 #[test]

@@ -219,6 +219,17 @@ fn a_request_that_is_sent_twice_is_made_once() {
     let body = json!({ "target": "example.com/fra", "set": { "state": "up" }, "reason": "r" });
     let (status, laid) = other.send(Method::POST, "/v1/overlays", Some(body), Some(("Idempotency-Key", "a")));
     assert!(status == 201 && laid != first.1, "keys are each token's own: {laid}");
+    // Where there is nothing to do, a key is not looked at: neither one that was used, nor will it have been.
+    for (method, path, key, status) in [
+        (Method::DELETE, "/v1/overlays", "a", 405),
+        (Method::POST, "/v1/status", "a", 405),
+        (Method::PATCH, "/v1/nothing", "a", 404),
+        (Method::POST, "/v1/status", "d", 405),
+    ] {
+        let (found, problem) = rest.send(method.clone(), path, Some(json!({})), Some(("Idempotency-Key", key)));
+        assert_eq!(found, status, "{method} {path}: {problem}");
+    }
+    assert_eq!(lay("d", "example.com/fra").0, 201);
 }
 
 /// A stream of events that is being read.

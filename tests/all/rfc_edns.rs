@@ -16,6 +16,9 @@ use meridian::world::World;
 
 use Transport::{Tcp, Tls, Udp};
 
+use crate::meridian::Meridian;
+use crate::rest::Rest;
+
 const CONFIG: &str = "[server]\nnsid = \"node-1\"\nversion = \"test 1\"\ncookie_secrets = \"secrets\"\n";
 const SECRET: &str = "e5e973e5a6b2a43f48e7dc849e37bfcf";
 /// The client, and the time, of RFC 9018 appendix A.1.
@@ -488,6 +491,27 @@ fn rfc8914_section_4_refusals_say_why() {
         ("21: DSO (RFC 8490 §5.1.1)", flags(0x3000, vec![0x12, 0x34, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), &[Tcp], "NOTIMP, 0"),
         ("nothing without EDNS", query("example.net", RecordType::A), &[Udp], "REFUSED, 1"),
     ]);
+}
+
+#[test]
+fn rfc8914_section_4_1_all_down_says_that_it_is_about_what_is_behind_the_name() {
+    let zone = "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n[pool.one]\nendpoints = [\"192.0.2.1\"]\n\
+        [steer.www]\nuse = \"one\"\nall_down = \"servfail\"\n";
+    let server = Meridian::start(&[("zones/example.com.toml", zone)]);
+    let dig = |more: &str| {
+        let port = server.dns.port().to_string();
+        let output = std::process::Command::new("dig").args(["@127.0.0.1", "-p", &port, "www.example.com", "A"]).args(more.split(' ')).output();
+        String::from_utf8_lossy(&output.expect("dig is installed").stdout).into_owned()
+    };
+    let well = dig("+edns");
+    assert!(well.contains("192.0.2.1") && !well.contains("EDE"), "{well}");
+    Rest::new(&server).force("example.com/one", serde_json::json!({ "state": "down" }));
+    for more in ["+edns", "+tcp", "+subnet=203.0.113.0/24"] {
+        let down = dig(more);
+        assert!(down.contains("status: SERVFAIL") && down.contains("EDE: 0 (Other): (nothing behind this name is up)"), "{down}");
+    }
+    let bare = dig("+noedns");
+    assert!(bare.contains("status: SERVFAIL") && !bare.contains("EDE"), "{bare}");
 }
 
 #[test]

@@ -157,7 +157,27 @@ fn shares_sets_and_windows_are_kept() {
     let meridian = meridian.restart();
     let rest = Rest::new(&meridian);
     rest.revert(forced);
-    let _ = rest.lay("example.com/sin", drain());
+    // A restart forgets no withdrawal, whether it still holds or not.
+    refused(&rest, "example.com/sin", drain(), &[("max_changes", 5, 3)]);
+}
+
+#[test]
+fn withdrawals_are_forgotten_when_their_window_is_over() {
+    let (meridian, rest) = serve("[safety]\nmax_changes = { count = 1, per = \"3s\" }\n");
+    let id = rest.lay("example.com/sin", drain());
+    rest.revert(id);
+    let meridian = meridian.restart();
+    let rest = Rest::new(&meridian);
+    let began = std::time::Instant::now();
+    loop {
+        let body = json!({ "target": "example.com/sin", "set": drain(), "reason": "test" });
+        let (status, reply) = rest.call(Method::POST, "/v1/overlays", Some(body));
+        if status == 201 {
+            return;
+        }
+        assert!(status == 409 && began.elapsed() < crate::meridian::PATIENCE, "{reply}");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
 }
 
 #[test]

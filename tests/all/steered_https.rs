@@ -7,6 +7,7 @@ use meridian::answer::Dice;
 use meridian::world::World;
 
 use crate::asked::{NOW, ask, check, octets, shown, world, world_and_problems};
+use crate::meridian::Meridian;
 
 const HEAD: &str = "[zone]\nname = \"ex\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n\
     [pool.fra]\nendpoints = [\"192.0.2.1\", \"2001:db8::1\"]\n[pool.iad]\nendpoints = [\"192.0.2.2\", \"2001:db8::2\"]\n\
@@ -144,4 +145,17 @@ fn multivalue_over_one_family_each_is_no_reason_to_warn() {
     assert_eq!(warned(nested), 0);
     let inside = "policy = \"multivalue\"\nto = [\"four\", \"first\"]\n[policy.first]\npolicy = \"failover\"\nto = [\"six\", \"four\"]";
     assert_eq!(warned(inside), 1, "the second choice has no IPv6");
+}
+
+#[test]
+fn explain_shows_the_record_that_is_sent() {
+    let zone =
+        format!("{}[steer.www]\nuse = \"fra\"\nhttps = {{ alpn = [\"h3\", \"h2\"] }}\n", HEAD.replace("name = \"ex\"", "name = \"example.com\""));
+    let server = Meridian::start(&[("zones/example.com.toml", &zone)]);
+    let (code, out, err) = server.command(&["explain", "www.example.com", "HTTPS", "--client", "203.0.113.0/24"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let answer = "answer      www.example.com. 30 IN HTTPS 1 . alpn=\"h3,h2\" ipv4hint=192.0.2.1 ipv6hint=2001:db8::1";
+    for expected in ["question    www.example.com. HTTPS", "pool        example.com/fra: 2/2 usable", answer] {
+        assert!(out.lines().any(|line| line.starts_with(expected)), "{expected}\n{out}");
+    }
 }

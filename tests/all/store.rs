@@ -132,7 +132,7 @@ async fn the_event_log_of_an_older_program_becomes_the_audit_log() {
     store.put_overlay(&overlay(1)).await.expect("put");
     store.close().await;
     let connection = rusqlite::Connection::open(&path).expect("open");
-    let older = "DROP TABLE events; DROP TABLE tokens;
+    let older = "DROP TABLE events; DROP TABLE tokens; DROP TABLE withdrawals;
          CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kind TEXT NOT NULL, json TEXT NOT NULL) STRICT;
          INSERT INTO events (at, kind, json) VALUES (1700000000, 'health', '{\"to\":\"down\"}'), (1700000001, 'reload', '{\"zones\":[]}'), (1700000002, 'k', 'x');
          PRAGMA user_version = 2";

@@ -14,6 +14,7 @@ pub(in crate::control) fn differences(book: &Book, effects: &Effects, zones: &[&
     for laid in book.iter().filter(|laid| laid.overlay.is_begun()) {
         let Some(found) = laid.found() else { continue };
         let (what, files, now) = match laid.overlay.set {
+            Setting::Disabled(_) => ("rule", "enabled".into(), "disabled".into()),
             Setting::State(_) => ("state", "as its checks say".to_string(), state_now(found, effects)),
             Setting::Weight(_) => {
                 let text = |weight: Option<u16>| weight.map_or_else(String::new, |weight| weight.to_string());
@@ -62,7 +63,7 @@ fn weight_of_files(found: &Found, zones: &[&ZoneParts]) -> Option<u16> {
             let PolicyKind::Weighted { to, .. } = &model.policy(ix).kind else { return None };
             to.iter().find(|(other, _)| *other == child).map(|(_, weight)| *weight)
         }
-        Found::Steered(_) | Found::Static(..) => None,
+        Found::Steered(_) | Found::Static(..) | Found::Rule(..) => None,
     }
 }
 
@@ -71,7 +72,7 @@ pub(super) fn weight_now(found: &Found, zones: &[&ZoneParts], effects: &Effects)
     let laid = match found {
         Found::Thing(id) => effects.weight(id),
         Found::Child(zone, policy, child) => effects.child_weight(&(zone.clone(), policy.clone(), child.clone())),
-        Found::Steered(_) | Found::Static(..) => None,
+        Found::Steered(_) | Found::Static(..) | Found::Rule(..) => None,
     };
     laid.or_else(|| weight_of_files(found, zones))
 }
@@ -98,6 +99,6 @@ fn ttls(found: &Found, zones: &[&ZoneParts], effects: &Effects) -> (String, Stri
                 text(files.iter().map(|file| format!("{} {}", file.0, now(file))).collect()),
             )
         }
-        Found::Thing(_) | Found::Child(..) => Default::default(),
+        Found::Thing(_) | Found::Child(..) | Found::Rule(..) => Default::default(),
     }
 }

@@ -46,6 +46,11 @@ impl Laid {
         Laid { overlay, found, kept_safe, baseline: None }
     }
 
+    /// It disables a rule.
+    fn is_rule(&self) -> bool {
+        matches!(self.overlay.set, Setting::Disabled(_))
+    }
+
     /// What it is about; `None` when that is gone.
     pub(super) fn found(&self) -> Option<&Found> {
         self.found.as_ref().ok()
@@ -79,13 +84,19 @@ pub(super) enum Change {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     laid: BTreeMap<u64, Laid>,
+    /// Those that disable rules.
+    rules: BTreeSet<u64>,
+    /// Something of `rules` is not as it was when last asked.
+    rules_moved: bool,
 }
 
 impl Book {
     /// As they were kept; what they are about is found with [`find_again`](Book::find_again).
     pub(super) fn of(saved: Vec<Overlay>) -> Book {
         let laid = |overlay: Overlay| (overlay.id, Laid::new(overlay, Err("not looked for yet".into())));
-        Book { laid: saved.into_iter().map(laid).collect() }
+        let laid: BTreeMap<u64, Laid> = saved.into_iter().map(laid).collect();
+        let rules = laid.values().filter(|laid| laid.is_rule()).map(|laid| laid.overlay.id).collect();
+        Book { laid, rules, rules_moved: true }
     }
 
     /// After the files have changed.
@@ -93,11 +104,31 @@ impl Book {
         self.laid.values_mut().for_each(|laid| laid.find_again(zones));
     }
 
+    /// Those that disable rules, oldest first.
+    pub(super) fn rules(&self) -> impl Iterator<Item = &Laid> {
+        self.rules.iter().filter_map(|id| self.laid.get(id))
+    }
+
+    /// True when it disables a rule.
+    pub(super) fn is_rule(&self, id: u64) -> bool {
+        self.rules.contains(&id)
+    }
+
+    /// True when those that disable rules may be others than when last asked.
+    pub(super) fn take_rules_moved(&mut self) -> bool {
+        std::mem::take(&mut self.rules_moved)
+    }
+
     pub(super) fn insert(&mut self, laid: Laid) {
+        if laid.is_rule() {
+            self.rules.insert(laid.overlay.id);
+            self.rules_moved = true;
+        }
         self.laid.insert(laid.overlay.id, laid);
     }
 
     pub(super) fn remove(&mut self, id: u64) -> Option<Overlay> {
+        self.rules_moved |= self.rules.remove(&id);
         self.laid.remove(&id).map(|laid| laid.overlay)
     }
 

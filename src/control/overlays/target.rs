@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config;
 use crate::control::api::{Refusal, Setting};
 use crate::control::compile::ZoneParts;
+use crate::control::rules;
 use crate::dns::{Name, RecordType};
 use crate::policy::model::{Child, PolicyIx, PolicyKind, Pool, ZoneModel};
 use crate::zone::tree::Rrset;
@@ -21,12 +22,15 @@ pub(in crate::control) enum Found {
     Steered(Name),
     /// Static RRsets: owner and type, `None` for all at the owner.
     Static(Name, Option<RecordType>),
+    /// A rule of a geo policy: zone, and what stands behind it in the target.
+    Rule(Name, String),
 }
 
 /// Reads a target; what `set` sets tells `zone/pool` from `zone/name`.
 pub(in crate::control) fn find(target: &str, set: Setting, zones: &[&ZoneParts]) -> Result<Found, Refusal> {
     match set {
         Setting::State(_) => find_thing(target, zones, true),
+        Setting::Disabled(is_disabled) => rules::find(target, is_disabled, zones.iter().copied()),
         Setting::Weight(_) if target.contains("/policy:") => find_child(target, zones),
         Setting::Weight(_) => find_thing(target, zones, false),
         Setting::Ttl(ttl) if ttl == 0 || ttl > MAX_TTL => {
