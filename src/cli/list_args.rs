@@ -68,7 +68,7 @@ pub(super) enum ListCommand {
     /// Pools, with what of them may be handed out.
     #[command(after_help = "Examples:\n  meridian list pools --region eu\n  meridian list pools --health critical --watch")]
     Pools {
-        /// Only those of this zone; `library` for those of files without [zone].
+        /// Only those of this zone; `library` for those of files without `[zone]`.
         #[arg(long, value_name = "ZONE")]
         zone: Option<String>,
         /// Only those of this region.
@@ -87,7 +87,7 @@ Examples:
   meridian list endpoints --pool example.com/fra --watch=5
   meridian list endpoints --forced drain --json | jq -r '.endpoints[].id'")]
     Endpoints {
-        /// Only those of this zone; `library` for those of files without [zone].
+        /// Only those of this zone; `library` for those of files without `[zone]`.
         #[arg(long, value_name = "ZONE")]
         zone: Option<String>,
         /// Only those of this pool: zone/pool.
