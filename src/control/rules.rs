@@ -439,8 +439,9 @@ impl Writer {
         }
     }
 
-    /// Serves every zone as its overlays want it, as far as that is compiled.
-    pub(super) fn follow_rules(&mut self) {
+    /// Serves every zone as its overlays want it, as far as that is compiled. True when any is in another version now.
+    pub(super) fn follow_rules(&mut self) -> bool {
+        let mut is_other = false;
         if self.book.take_rules_moved() || std::mem::take(&mut self.rules.moved) {
             let wanted = self.disabled_rules(&[]);
             let zones = self.zones.iter().filter(|(name, zone)| wanted.contains_key(*name) || !zone.taken.disabled.is_empty());
@@ -449,12 +450,16 @@ impl Writer {
             for (name, disabled) in zones.collect::<Vec<_>>() {
                 let Some(zone) = self.zones.get(&name).filter(|zone| zone.taken.disabled != disabled) else { continue };
                 match zone.taken.find_ready(&disabled).map(|at| zone.taken.ready[at].clone()) {
-                    Some(ready) => self.serve_version(&name, &ready),
+                    Some(ready) => {
+                        self.serve_version(&name, &ready);
+                        is_other = true;
+                    }
                     None => self.want_version((name, disabled)),
                 }
             }
         }
         self.compile_next();
+        is_other
     }
 
     fn serve_version(&mut self, name: &Name, ready: &Ready) {

@@ -238,10 +238,11 @@ impl Writer {
                 }
                 () = at(due) => None,
             };
-            self.follow_rules();
+            // A zone in another version is nothing to look at before it is assembled.
+            let is_other_version = self.follow_rules();
             let somebody_waits =
                 !(self.replies.is_empty() && self.reload_replies.is_empty() && self.promote_replies.is_empty() && self.failback_replies.is_empty());
-            let is_time = somebody_waits || stop.is_some() || self.published.elapsed() >= PUBLISH_GAP;
+            let is_time = somebody_waits || is_other_version || stop.is_some() || self.published.elapsed() >= PUBLISH_GAP;
             if (!self.dirty.is_empty() || self.index_dirty) && is_time {
                 self.publish();
                 self.keep_holds();
