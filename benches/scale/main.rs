@@ -5,10 +5,12 @@
 //! cargo bench --bench scale -- zones DIR ZONES PLAIN PORT    meridian.toml and zones
 //! cargo bench --bench scale -- measure DIR                   load, memory, flips
 //! cargo bench --bench scale -- stalls DIR ZONES PAIRS SECONDS RATE
+//! cargo bench --bench scale -- control DIR ZONES OVERLAYS    changes by operators
 //! cargo bench --bench scale -- serve DIR                     what `stalls` starts
 //! ```
 #![allow(missing_docs, clippy::expect_used)]
 
+mod control;
 mod geo;
 mod load;
 mod measure;
@@ -32,7 +34,10 @@ fn main() {
         ["stalls", dir, zones, pairs, seconds, rate] => {
             stalls::run(Path::new(dir), number(zones), number(pairs) as usize, number(seconds), number(rate));
         }
+        ["control", dir, zones, overlays] => control::run(Path::new(dir), number(zones), number(overlays)),
         // `cargo bench` runs every benchmark: without a word there is nothing to do.
-        _ => eprintln!("scale: geo FILE [PERCENT] | zones DIR ZONES PLAIN PORT | measure DIR | stalls DIR ZONES PAIRS SECONDS RATE"),
+        _ => eprintln!(
+            "scale: geo FILE [PERCENT] | zones DIR ZONES PLAIN PORT | measure DIR | stalls DIR ZONES PAIRS SECONDS RATE | control DIR ZONES OVERLAYS"
+        ),
     }
 }

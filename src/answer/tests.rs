@@ -1,6 +1,5 @@
 //! Static answers, by RFC and section. What the engine writes is decoded by hickory-proto.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use hickory_proto::op::{Message, Query};
@@ -36,7 +35,7 @@ fn zone(apex: &str, lines: &str) -> Arc<ZoneWorld> {
     Arc::new(ZoneWorld {
         serial: tree.soa_serial(),
         tree: Arc::new(tree),
-        ttls: HashMap::new(),
+        ttls: None,
         steered: Arc::new([]),
         steerings: Default::default(),
         slot: apex.len() as u32,

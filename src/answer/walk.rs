@@ -586,7 +586,7 @@ fn name_of<'n>(request: &'n Request<'_>, owner: Owner<'n>) -> &'n [u8] {
 
 /// The TTL that an overlay sets, if one does.
 fn overlaid_ttl(zone: &ZoneWorld, node: NodeId, rtype: RecordType) -> Option<Ttl> {
-    if zone.ttls.is_empty() { None } else { zone.ttls.get(&(node, rtype)).copied() }
+    zone.ttls.as_ref()?.get(&(node, rtype)).copied()
 }
 
 /// The TTL in effect.

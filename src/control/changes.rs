@@ -7,7 +7,6 @@ use super::access;
 use super::api::{Amend, Applied, Lift, NewOverlay, Overlay, Refusal, ReloadReport, Who};
 use super::audit::Entry;
 use super::before;
-use super::compile::ZoneParts;
 use super::load::{self, Previous};
 use super::overlays::{Change, Found};
 use super::state::ZoneState;
@@ -74,8 +73,7 @@ impl Writer {
 
     /// What is in effect in place of an overlay.
     fn before(&self, overlay: &Overlay, found: Option<&Found>) -> Value {
-        let zones: Vec<&ZoneParts> = self.zones.values().map(|zone| &*zone.taken.parts).collect();
-        found.map_or(Value::Null, |found| before::in_effect(&self.effects, found, overlay.set, &zones))
+        found.map_or(Value::Null, |found| before::in_effect(&self.effects, found, overlay.set, self.loaded()))
     }
 
     /// Fails when the setting in effect is another than whoever asks has seen, or is about to be.
@@ -213,7 +211,9 @@ impl Writer {
     pub(super) fn take_stored(&mut self, change: StoredChange, result: Result<(), String>) {
         let StoredChange { ticket, reply } = change;
         let Some(change) = self.pending.remove(&ticket) else { return };
+        let key = change.key(&self.book);
         if let Err(detail) = result {
+            self.sum_up(key, unix_now());
             let _ = reply.send(Err(Refusal::Store { detail: format!("{detail}; {STORE_ADVICE}") }));
             self.registry.operations().store_failed();
             if self.store.absent().is_none() {
@@ -232,7 +232,7 @@ impl Writer {
                 overlay
             }
             Change::Lift(id) => match self.book.remove(id) {
-                Some(overlay) => overlay,
+                Some(laid) => laid.overlay,
                 // Ended twice at the same time, or it expired meanwhile.
                 None => {
                     let _ = reply.send(Err(no_overlay(id)));
@@ -240,7 +240,7 @@ impl Writer {
                 }
             },
         };
-        self.apply_overlays();
+        self.sum_up(key, unix_now());
         self.replies.push((reply, overlay));
     }
 }

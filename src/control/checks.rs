@@ -1,6 +1,7 @@
 //! What is known of every check, and from that of every endpoint. Owned by the single writer.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::api::{CheckSpec, Observation};
@@ -60,9 +61,9 @@ pub(super) fn wanted_by<'a>(zones: impl Iterator<Item = &'a ZoneParts>) -> (Vec<
 /// Every check that some endpoint wants.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
-    known: HashMap<CheckSpec, Check>,
+    known: HashMap<Arc<CheckSpec>, Check>,
     /// Those with a ramp running.
-    ramping: HashSet<CheckSpec>,
+    ramping: HashSet<Arc<CheckSpec>>,
     /// Verdicts of the last run that no check has claimed yet.
     kept: HashMap<String, Verdict>,
 }
@@ -71,6 +72,16 @@ pub(super) struct Checks {
 #[derive(Debug)]
 pub(super) struct Check {
     machine: Machine,
+    seen: CheckSeen,
+    changed: bool,
+    users: Vec<User>,
+    /// Of the ramp's share, when last looked at.
+    step: u8,
+}
+
+/// What is shown of one check.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CheckSeen {
     /// Unix seconds of the last change of state.
     pub(super) since_unix: Option<u64>,
     pub(super) last_check_unix: Option<u64>,
@@ -81,10 +92,6 @@ pub(super) struct Check {
     pub(super) ended: [u64; 2],
     /// Restored from the last run, not confirmed yet.
     pub(super) stale: bool,
-    changed: bool,
-    users: Vec<User>,
-    /// Of the ramp's share, when last looked at.
-    step: u8,
 }
 
 /// What one observation did.
@@ -115,10 +122,10 @@ impl Checks {
                 Some(verdict) => Check::restored(verdict, now),
                 None => successor(&mut before, spec).unwrap_or_else(|| Check::new(now)),
             };
-            self.known.insert(spec.clone(), check);
+            self.known.insert(Arc::new(spec.clone()), check);
         }
         for (spec, check) in &mut self.known {
-            if let Some(used) = uses.remove(spec) {
+            if let Some(used) = uses.remove(&**spec) {
                 check.machine.set_ramp(used.ramp);
                 check.users = used.users;
             }
@@ -133,27 +140,29 @@ impl Checks {
 
     /// Steps one check. `None` when nobody wants it any more.
     pub(super) fn observe(&mut self, observation: &Observation, now: Duration, now_unix: u64) -> Option<Observed> {
+        let (spec, _) = self.known.get_key_value(&observation.spec)?;
+        let spec = spec.clone();
         let check = self.known.get_mut(&observation.spec)?;
         let thresholds = &observation.spec.monitor.thresholds;
         let counts = !matches!(observation.outcome, Err(Failure::Internal(_)));
         let transition = check.machine.observe(thresholds, &observation.outcome, now);
         if counts {
-            check.ended[usize::from(observation.outcome.is_err())] += 1;
-            check.stale = false;
+            check.seen.ended[usize::from(observation.outcome.is_err())] += 1;
+            check.seen.stale = false;
         }
-        check.last_error = observation.outcome.as_ref().err().map(ToString::to_string);
-        check.last_check_unix = Some(now_unix);
-        check.last_ms = Some(observation.took.as_millis() as u64);
+        check.seen.last_error = observation.outcome.as_ref().err().map(ToString::to_string);
+        check.seen.last_check_unix = Some(now_unix);
+        check.seen.last_ms = Some(observation.took.as_millis() as u64);
         check.changed = true;
         if transition.is_some() {
-            check.since_unix = Some(now_unix);
+            check.seen.since_unix = Some(now_unix);
             if check.machine.ramp_ends().is_some() {
-                self.ramping.insert(observation.spec.clone());
+                self.ramping.insert(spec);
             }
         }
         let delay = check.machine.next_delay(thresholds);
         // Intervals run from start to start, and this check began `took` ago.
-        check.next_check_unix = Some(now_unix + delay.saturating_sub(observation.took).as_secs());
+        check.seen.next_check_unix = Some(now_unix + delay.saturating_sub(observation.took).as_secs());
         Some(Observed { delay, transition: transition.map(|step| (step.from, step.to)) })
     }
 
@@ -164,7 +173,7 @@ impl Checks {
         self.ramping.retain(|spec| {
             let Some(check) = known.get_mut(spec) else { return false };
             if check.machine.tick(now).is_some() {
-                check.since_unix = Some(now_unix);
+                check.seen.since_unix = Some(now_unix);
                 check.changed = true;
             }
             let step = (check.machine.ramp_share(now) * RAMP_STEPS) as u8;
@@ -176,9 +185,9 @@ impl Checks {
         moved
     }
 
-    /// The check itself.
-    pub(super) fn get(&self, spec: &CheckSpec) -> Option<&Check> {
-        self.known.get(spec)
+    /// What is shown of all of them.
+    pub(super) fn seen(&self) -> HashMap<Arc<CheckSpec>, CheckSeen> {
+        self.known.iter().map(|(spec, check)| (spec.clone(), check.seen.clone())).collect()
     }
 
     /// All must pass: the worst state counts, and the smallest share of a ramp.
@@ -201,15 +210,15 @@ impl Checks {
 
     /// What changed since the last call, to be kept for the next run.
     pub(super) fn take_changed(&mut self) -> Vec<Verdict> {
-        let verdict = |(spec, check): (&CheckSpec, &mut Check)| {
+        let verdict = |(spec, check): (&Arc<CheckSpec>, &mut Check)| {
             let changed = std::mem::take(&mut check.changed);
-            let last_check_unix = check.last_check_unix.filter(|_| changed)?;
+            let last_check_unix = check.seen.last_check_unix.filter(|_| changed)?;
             Some(Verdict {
                 key: key(spec),
                 state: check.machine.state(),
-                since_unix: check.since_unix.unwrap_or(last_check_unix),
+                since_unix: check.seen.since_unix.unwrap_or(last_check_unix),
                 last_check_unix,
-                last_error: check.last_error.clone(),
+                last_error: check.seen.last_error.clone(),
             })
         };
         self.known.iter_mut().filter_map(verdict).collect()
@@ -218,19 +227,7 @@ impl Checks {
 
 impl Check {
     fn new(now: Duration) -> Check {
-        Check {
-            machine: Machine::new(now),
-            since_unix: None,
-            last_check_unix: None,
-            last_ms: None,
-            next_check_unix: None,
-            last_error: None,
-            ended: [0; 2],
-            stale: false,
-            changed: false,
-            users: Vec::new(),
-            step: RAMP_STEPS as u8,
-        }
+        Check { machine: Machine::new(now), seen: CheckSeen::default(), changed: false, users: Vec::new(), step: RAMP_STEPS as u8 }
     }
 
     /// Ramps do not outlive a process: there is none at start (CONTRACT). Suspicion does not either: the count of failures is gone.
@@ -241,18 +238,21 @@ impl Check {
         };
         Check {
             machine: Machine::restored(state, now),
-            since_unix: Some(verdict.since_unix),
-            last_check_unix: Some(verdict.last_check_unix),
-            last_error: verdict.last_error,
-            stale: state != State::Unknown,
+            seen: CheckSeen {
+                since_unix: Some(verdict.since_unix),
+                last_check_unix: Some(verdict.last_check_unix),
+                last_error: verdict.last_error,
+                stale: state != State::Unknown,
+                ..CheckSeen::default()
+            },
             ..Check::new(now)
         }
     }
 }
 
 /// The check that `spec` replaces: one of the same kind at the same place if there is one, else any at that place.
-fn successor(before: &mut HashMap<CheckSpec, Check>, spec: &CheckSpec) -> Option<Check> {
-    let at_place = |old: &&CheckSpec| old.target == spec.target && old.monitor.port == spec.monitor.port;
+fn successor(before: &mut HashMap<Arc<CheckSpec>, Check>, spec: &CheckSpec) -> Option<Check> {
+    let at_place = |old: &&Arc<CheckSpec>| old.target == spec.target && old.monitor.port == spec.monitor.port;
     let alike = before.keys().filter(at_place).find(|old| old.monitor.kind == spec.monitor.kind);
     let old = alike.or_else(|| before.keys().find(at_place))?.clone();
     before.remove(&old)

@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::api::{CheckSpec, CheckTarget};
+pub use super::loaded::Ids;
 pub use super::maps::SharedMaps;
 use crate::dns::{Name, RecordType};
 use crate::geo::classmap::{ClassMap, ClassMapError, Clip};
@@ -47,6 +48,8 @@ pub struct ZoneParts {
     pub roots: Vec<Root>,
     /// Per pool and endpoint, in the model's order: the checks that must all pass.
     pub checks: Vec<Vec<Vec<CheckSpec>>>,
+    /// Where ids and names lead.
+    pub ids: Ids,
 }
 
 /// A policy tree with its TTL, as several steered names may share it.
@@ -113,7 +116,7 @@ pub fn compile(model: &Arc<ZoneModel>, tree: Arc<ZoneTree>, geo: &GeoSources, sh
         steered.push(SteeredName { steering: steering as u32, types: types_below(model, steer), is_cname: steer.is_cname, https });
     }
     let checks = model.pools.iter().map(|pool| endpoint_checks(model, pool)).collect();
-    Ok(ZoneParts { model: model.clone(), tree, steered: steered.into(), roots, checks })
+    Ok(ZoneParts { model: model.clone(), tree, steered: steered.into(), roots, checks, ids: Ids::of(model) })
 }
 
 /// Everything that a plan depends on but the owner.

@@ -11,17 +11,19 @@
 //!
 //! Before a process's own time nothing is known: then the longest TTL of the files counts from its start, unless the run before kept the time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::api::{Forced, Overlay, Setting, Withdrawal};
-use super::overlays::{Differing, Effects, Found, Laid};
-use super::state::ZoneState;
+use super::compile::ZoneParts;
+use super::loaded::own_zone;
+use super::overlays::{Found, Laid};
+use super::state::{Consulted, ZoneState};
 use super::writer::{Writer, unix_now};
-use crate::dns::Name;
 use crate::health::State;
 use crate::policy::model::{Endpoint, Pool, Target, ZoneModel};
 use crate::policy::plan::{AnswerSet, Plan, PoolView, View};
+use crate::world::{Steerings, ZoneWorld};
 
 /// Answers are timed in whole seconds, and a thread may be a little behind.
 const SLACK_S: u64 = 1;
@@ -33,121 +35,217 @@ pub(super) fn runs_out(plans: &[Plan], now_unix: u64) -> u64 {
     plans.iter().map(|plan| now_unix + SLACK_S + u64::from(plan.ttl_at(now_unix))).max().unwrap_or(0)
 }
 
-fn names(set: &AnswerSet, endpoint: &Endpoint) -> bool {
-    match &endpoint.target {
-        Target::Address(std::net::IpAddr::V4(addr)) => set.v4.addrs.contains(&addr.octets()),
-        Target::Address(std::net::IpAddr::V6(addr)) => set.v6.addrs.contains(&addr.octets()),
-        Target::Cname(name) => set.cname.as_deref() == Some(name.as_wire()),
+/// Everything that plans hand out.
+#[derive(Default)]
+struct Named {
+    v4: HashSet<[u8; 4]>,
+    v6: HashSet<[u8; 16]>,
+    cnames: HashSet<Box<[u8]>>,
+    /// Counter slots of pools.
+    slots: HashSet<u32>,
+}
+
+impl Named {
+    fn of(plans: &[Plan]) -> Named {
+        let (mut named, mut seen) = (Named::default(), HashSet::new());
+        for plan in plans {
+            plan.choice.any_set(&mut |set: &AnswerSet| {
+                // Plans share their sets.
+                if seen.insert(std::ptr::from_ref(set)) {
+                    named.v4.extend(&set.v4.addrs);
+                    named.v6.extend(&set.v6.addrs);
+                    named.cnames.extend(set.cname.clone());
+                    named.slots.extend(set.slot);
+                }
+                false
+            });
+        }
+        named
+    }
+
+    fn has(&self, endpoint: &Endpoint) -> bool {
+        match &endpoint.target {
+            Target::Address(std::net::IpAddr::V4(addr)) => self.v4.contains(&addr.octets()),
+            Target::Address(std::net::IpAddr::V6(addr)) => self.v6.contains(&addr.octets()),
+            Target::Cname(name) => self.cnames.contains(name.as_wire()),
+        }
     }
 }
 
 /// Something that is withdrawn from a zone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Left {
+struct Left {
     /// Unix seconds: answers that name it, from plans that were replaced, have run out.
-    pub(super) until: u64,
+    until: u64,
     /// Pools by index, each with the endpoints that are meant.
     cover: Vec<(usize, Vec<usize>)>,
-    /// Positions in `ZoneParts::roots` that consult them.
+    /// Positions in [`ZoneState::roots`] that consult them.
     roots: Vec<usize>,
+    /// Those of them whose plans name it still.
+    handing: BTreeSet<usize>,
 }
 
 impl Left {
-    /// True when a plan names it.
-    fn is_in(&self, model: &ZoneModel, view: &View, plans: &[Plan]) -> bool {
-        let mut is_in = |set: &AnswerSet| {
-            self.cover.iter().any(|(at, endpoints)| {
-                let pool = &model.pools[*at];
-                let is_of_pool = || set.slot.is_some() && set.slot == view.pools.get(*at).map(|view| view.slot);
-                endpoints.iter().any(|one| names(set, &pool.endpoints[*one])) || pool.endpoints.is_empty() && is_of_pool()
-            })
-        };
-        plans.iter().any(|plan| plan.choice.any_set(&mut is_in))
+    /// What an id, or `region:NAME`, stands for in a zone.
+    fn of(id: &str, parts: &ZoneParts, consulted: &Consulted) -> Left {
+        let cover = parts.ids.pools_of(&parts.model, id).into_iter().map(|at| {
+            let pool = &parts.model.pools[at];
+            let is_one = |one: &usize| *pool.endpoints[*one].id == *id;
+            let one = (0..pool.endpoints.len()).find(is_one);
+            (at, one.map_or_else(|| (0..pool.endpoints.len()).collect(), |one| vec![one]))
+        });
+        let cover: Vec<(usize, Vec<usize>)> = cover.collect();
+        let roots = cover.iter().flat_map(|(at, _)| consulted.roots_of_pool.get(*at).into_iter().flatten()).copied();
+        let roots = roots.collect::<BTreeSet<usize>>().into_iter().collect();
+        Left { cover, roots, ..Left::default() }
+    }
+
+    fn is_in(&self, model: &ZoneModel, view: &View, named: &Named) -> bool {
+        self.cover.iter().any(|(at, endpoints)| {
+            let pool = &model.pools[*at];
+            let is_of_pool = || view.pools.get(*at).is_some_and(|view| named.slots.contains(&view.slot));
+            endpoints.iter().any(|one| named.has(&pool.endpoints[*one])) || pool.endpoints.is_empty() && is_of_pool()
+        })
     }
 }
 
-impl ZoneState {
-    /// What an id, or `region:NAME`, stands for here.
-    fn cover(&self, id: &str) -> Left {
-        let mut left = Left::default();
-        for (at, pool) in self.model().pools.iter().enumerate() {
-            let all = || (0..pool.endpoints.len()).collect();
-            let region = || pool.region.as_ref().is_some_and(|region| id.strip_prefix("region:") == Some(region));
-            let endpoints = match id.strip_prefix(&*pool.id) {
-                Some("") => all(),
-                Some(rest) if rest.starts_with('/') => (0..pool.endpoints.len()).filter(|one| *pool.endpoints[*one].id == *id).collect(),
-                _ if region() => all(),
-                _ => continue,
-            };
-            left.cover.push((at, endpoints));
+/// What is withdrawn from a zone, and what caches may still hold of it. Follows each change of a plan, at the cost of what that plan consults.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    /// By position in [`ZoneState::roots`]: unix seconds until which caches may hold answers from plans that were replaced.
+    cached_until: Vec<u64>,
+    /// The same for everything that the version before answered.
+    cached_floor: u64,
+    /// By id or `region:NAME`.
+    left: HashMap<Arc<str>, Left>,
+    /// By position in [`ZoneState::roots`]: what of `left` they consult.
+    of_root: HashMap<usize, Vec<Arc<str>>>,
+    /// What has to be looked at: it or what names it is not as it was.
+    moved: BTreeSet<Arc<str>>,
+}
+
+impl Leaving {
+    /// What is not as it was when last asked.
+    pub(super) fn take_moved(&mut self) -> BTreeSet<Arc<str>> {
+        std::mem::take(&mut self.moved)
+    }
+
+    fn add(&mut self, id: &Arc<str>, left: Left) {
+        left.roots.iter().for_each(|root| self.of_root.entry(*root).or_default().push(id.clone()));
+        self.left.insert(id.clone(), left);
+    }
+
+    fn forget(&mut self, id: &str) {
+        let Some(left) = self.left.remove(id) else { return };
+        for root in left.roots {
+            if let Some(ids) = self.of_root.get_mut(&root) {
+                ids.retain(|other| **other != *id);
+            }
         }
-        let roots = left.cover.iter().flat_map(|(at, _)| self.consulted.roots_of_pool.get(*at).into_iter().flatten()).copied();
-        left.roots = roots.collect::<BTreeSet<usize>>().into_iter().collect();
-        left
     }
 
     /// Follows what is withdrawn from now on, and forgets what no longer is.
-    pub(super) fn follow(&mut self, effects: &Effects, differing: &Differing) {
-        for id in differing.things() {
-            if !matches!(effects.forced([Some(&**id), None, None]), Some(Forced::Down | Forced::Drain)) {
-                self.left.remove(id);
-                continue;
+    pub(super) fn follow(&mut self, id: &Arc<str>, is_withdrawn: bool, parts: &ZoneParts, consulted: &Consulted, world: Option<&ZoneWorld>) {
+        self.moved.insert(id.clone());
+        if !is_withdrawn {
+            self.forget(id);
+        }
+        if !is_withdrawn || self.left.contains_key(id) {
+            return;
+        }
+        let mut left = Left::of(id, parts, consulted);
+        left.until = left.roots.iter().filter_map(|root| self.cached_until.get(*root)).copied().fold(self.cached_floor, u64::max);
+        if let Some(world) = world {
+            let names_it = |root: &&usize| {
+                world.steerings.get(**root).is_some_and(|steering| left.is_in(&parts.model, &world.view, &Named::of(&steering.plans)))
+            };
+            left.handing = left.roots.iter().filter(names_it).copied().collect();
+        }
+        self.add(id, left);
+    }
+
+    /// Plans of a root were replaced: remembers until when their answers may be held.
+    pub(super) fn replace(&mut self, root: usize, before: &[Plan], now: &[Plan], model: &ZoneModel, view: &View, now_unix: u64) {
+        let runs_out = runs_out(before, now_unix);
+        if let Some(until) = self.cached_until.get_mut(root) {
+            *until = (*until).max(runs_out);
+        }
+        let Some(ids) = self.of_root.get(&root).filter(|ids| !ids.is_empty()) else { return };
+        let named = Named::of(now);
+        for id in ids {
+            let Some(left) = self.left.get_mut(id) else { continue };
+            let was_in = left.handing.remove(&root);
+            if was_in {
+                left.until = left.until.max(runs_out);
             }
-            let mut left = self.cover(id);
-            if left.cover.is_empty() || self.left.contains_key(id) {
-                continue;
+            let is_in = left.is_in(model, view, &named);
+            if is_in {
+                left.handing.insert(root);
             }
-            let until = left.roots.iter().filter_map(|root| self.cached_until.get(*root)).copied();
-            left.until = until.fold(self.cached_floor, u64::max);
-            self.left.insert(id.clone(), left);
+            if was_in || is_in {
+                self.moved.insert(id.clone());
+            }
         }
     }
 
-    /// Plans of a name are being replaced: remembers until when their answers may be held.
-    pub(super) fn retire(&mut self, root: usize, plans: &[Plan], now_unix: u64) {
-        let runs_out = runs_out(plans, now_unix);
-        let until = &mut self.cached_until[root];
-        *until = (*until).max(runs_out);
-        let (model, view) = (self.taken.parts.model.clone(), &self.view);
-        for left in self.left.values_mut().filter(|left| left.until < runs_out && left.roots.binary_search(&root).is_ok()) {
-            if left.is_in(&model, view, plans) {
-                left.until = runs_out;
+    /// A name of a root got one of its own, the last: caches may hold what the old one gave.
+    pub(super) fn split(&mut self, root: usize, own: usize, plans: &[Plan], now_unix: u64) {
+        let until = self.cached_until.get(root).copied().unwrap_or(0).max(runs_out(plans, now_unix));
+        self.cached_until.resize(own, 0);
+        self.cached_until.push(until);
+    }
+
+    /// The zone was made afresh: what is followed gets its indexes. `before` are the plans of the same definitions.
+    pub(super) fn find(&mut self, parts: &ZoneParts, consulted: &Consulted, view: &View, before: Option<&Steerings>, now: &Steerings, now_unix: u64) {
+        self.cached_until.resize(now.len(), 0);
+        for (root, (was, is)) in before.into_iter().flat_map(|before| before.iter().zip(now.iter())).enumerate() {
+            if was.plans != is.plans {
+                self.replace(root, &was.plans, &is.plans, &parts.model, view, now_unix);
+            }
+        }
+        self.of_root.clear();
+        for (id, before) in std::mem::take(&mut self.left) {
+            let found = Left::of(&id, parts, consulted);
+            self.add(&id, Left { until: before.until, ..found });
+            self.moved.insert(id);
+        }
+        for (root, ids) in &self.of_root {
+            let Some(named) = now.get(*root).map(|steering| Named::of(&steering.plans)) else { continue };
+            for id in ids {
+                if let Some(left) = self.left.get_mut(id)
+                    && left.is_in(&parts.model, view, &named)
+                {
+                    left.handing.insert(*root);
+                }
             }
         }
     }
 
     /// Takes over what the version before knew: all its answers are over with it.
-    pub(super) fn inherit_caches(&mut self, before: &ZoneState, now_unix: u64) {
-        let steerings = || before.world.iter().flat_map(|world| world.steerings.iter());
-        let over = steerings().map(|steering| runs_out(&steering.plans, now_unix));
-        self.cached_floor = before.cached_until.iter().copied().chain(over).fold(before.cached_floor, u64::max);
+    pub(super) fn inherit(&mut self, before: &Leaving, world: Option<&ZoneWorld>, now_unix: u64) {
+        let over: Vec<u64> = world.iter().flat_map(|world| world.steerings.iter()).map(|steering| runs_out(&steering.plans, now_unix)).collect();
+        self.cached_floor = before.cached_until.iter().chain(&over).copied().fold(before.cached_floor, u64::max);
         for (id, left) in &before.left {
-            let named = steerings().filter(|steering| left.is_in(before.model(), &before.view, &steering.plans));
-            let until = named.map(|steering| runs_out(&steering.plans, now_unix)).fold(left.until, u64::max);
+            let until = left.handing.iter().filter_map(|root| over.get(*root)).copied().fold(left.until, u64::max);
             self.left.insert(id.clone(), Left { until, ..Left::default() });
         }
     }
+}
 
-    /// The zone is assembled for the first time: what is followed has its indexes.
-    pub(super) fn find_left(&mut self) {
-        let ids: Vec<_> = self.left.keys().cloned().collect();
-        for id in ids {
-            let found = self.cover(&id);
-            if let Some(left) = self.left.get_mut(&id) {
-                *left = Left { until: left.until, ..found };
-            }
-        }
+impl ZoneState {
+    /// Follows a thing that overlays were changed for.
+    pub(super) fn follow(&mut self, id: &Arc<str>, is_withdrawn: bool) {
+        self.leaving.follow(id, is_withdrawn, &self.taken.parts, &self.consulted, self.world.as_deref());
     }
 
-    /// Adds what is known of a withdrawn thing: the names that still hand it out, and until when caches may hold it. False when the zone has none
-    /// of it.
+    /// Adds what is known of a withdrawn thing: some of the names that still hand it out, and until when caches may hold it. False when the zone
+    /// has none of it.
     fn finish(&self, id: &str, still: &mut Vec<String>, until: &mut u64) -> bool {
-        let (Some(world), Some(left)) = (&self.world, self.left.get(id)) else { return false };
-        let model = self.model();
+        let (Some(_), Some(left)) = (&self.world, self.leaving.left.get(id)) else { return false };
         *until = (*until).max(left.until);
-        for root in left.roots.iter().filter(|root| world.steerings.get(**root).is_some_and(|one| left.is_in(model, &self.view, &one.plans))) {
-            still.extend(self.taken.parts.roots[*root].steers.iter().map(|steer| model.steers[*steer].owner.to_string()));
-        }
+        let steers = left.handing.iter().filter_map(|root| self.roots.get(*root)).flat_map(|root| &root.steers);
+        let room = MAX_STILL.saturating_sub(still.len());
+        still.extend(steers.take(room).map(|steer| self.model().steers[*steer].owner.to_string()));
         true
     }
 
@@ -155,7 +253,7 @@ impl ZoneState {
     pub(super) fn neighbours(&self, pools: &[usize]) -> BTreeSet<usize> {
         let model = self.model();
         let roots: BTreeSet<usize> = pools.iter().flat_map(|at| self.consulted.roots_of_pool.get(*at).into_iter().flatten()).copied().collect();
-        let steers = roots.into_iter().map(|root| &model.steers[self.taken.parts.roots[root].steer]);
+        let steers = roots.into_iter().map(|root| &model.steers[self.roots[root].steer]);
         let all = steers.flat_map(|steer| model.pools_below(steer.root)).map(|ix| ix.0 as usize);
         all.filter(|at| !pools.contains(at)).collect()
     }
@@ -203,8 +301,7 @@ impl Writer {
         }
         let (mut still, mut until, mut guard, mut has_any) = (Vec::new(), 0, 0, false);
         // Ids begin with their zone, but for regions and what libraries define.
-        let apex = id.split_once('/').and_then(|(zone, _)| Name::parse_absolute(zone).ok()).map(|apex| apex.to_lowercase());
-        let own = apex.and_then(|apex| self.zones.get(&apex));
+        let own = own_zone(id).and_then(|apex| self.zones.get(&apex));
         let others = own.is_none().then(|| self.zones.values()).into_iter().flatten();
         for zone in own.into_iter().chain(others) {
             if zone.finish(id, &mut still, &mut until) {
@@ -219,7 +316,6 @@ impl Writer {
         still.sort();
         still.dedup();
         if !still.is_empty() {
-            still.truncate(MAX_STILL);
             return Some(Withdrawal { state: "draining".into(), safe_to_stop_at: None, still_answered: still });
         }
         let safe = laid.kept_safe.unwrap_or(self.start_floor + guard).max(until + guard);
@@ -227,17 +323,24 @@ impl Writer {
         Some(Withdrawal { state: state.into(), safe_to_stop_at: Some(safe), still_answered: Vec::new() })
     }
 
-    /// Keeps with every withdrawal when it is safe, so that a restart need not wait again; says when one is drained.
+    /// Keeps with every withdrawal when it is safe, so that a restart need not wait again; says when one is drained. Looks at what moved.
+    pub(super) fn watch_moved(&mut self, now_unix: u64) {
+        let moved = std::mem::take(&mut self.moved);
+        self.watch(moved.into_iter().flat_map(|id| self.book.about(&Found::Thing(id)).collect::<Vec<_>>()).collect(), now_unix);
+    }
+
+    /// The same for what moved and for what time may have ended.
     pub(super) fn watch_withdrawals(&mut self, now_unix: u64) {
-        let is_open = |laid: &&Laid| {
-            let withdraws = matches!(laid.overlay.set, Setting::State(Forced::Down | Forced::Drain)) && laid.overlay.is_begun();
-            let is_drained = laid.overlay.withdrawal.as_ref().is_some_and(|withdrawal| withdrawal.state == "drained");
-            withdraws && (!is_drained || self.watched_generation != self.generation)
-        };
-        let found: Vec<(u64, Option<Withdrawal>)> =
-            self.book.iter().filter(is_open).map(|laid| (laid.overlay.id, self.withdrawal(laid, now_unix))).collect();
-        self.watched_generation = self.generation;
-        for (id, now) in found {
+        self.watch_moved(now_unix);
+        let is_due = |withdrawal: &Withdrawal| withdrawal.state != "drained" && withdrawal.safe_to_stop_at.is_some_and(|at| at <= now_unix);
+        let due = self.book.overlays().filter(|overlay| overlay.withdrawal.as_ref().is_some_and(is_due));
+        self.watch(due.map(|overlay| overlay.id).collect(), now_unix);
+    }
+
+    fn watch(&mut self, ids: BTreeSet<u64>, now_unix: u64) {
+        for id in ids {
+            let Some(laid) = self.book.get(id) else { continue };
+            let now = self.withdrawal(laid, now_unix);
             let Some(laid) = self.book.get_mut(id) else { continue };
             let key = |withdrawal: &Option<Withdrawal>| withdrawal.as_ref().map(|one| (one.state.clone(), one.safe_to_stop_at));
             let changed = key(&laid.overlay.withdrawal) != key(&now);

@@ -10,6 +10,7 @@ use super::api::{
     Who,
 };
 use super::audit::{Entry, Page, Query};
+use super::status::Seen;
 use super::tokens::{CreatedToken, NewToken, TokenInfo, Tokens};
 use crate::world::Published;
 
@@ -56,7 +57,7 @@ pub enum Event {
     /// Say which overlays are laid, or show the one of an id.
     Overlays(Option<u64>, oneshot::Sender<Result<Vec<Overlay>, Refusal>>),
     /// Say what is known.
-    Status(oneshot::Sender<Status>),
+    Status(oneshot::Sender<Seen>),
     /// Finish, and say when the last write is on disk.
     Stop(oneshot::Sender<()>),
 }
@@ -116,7 +117,9 @@ impl Handle {
         if self.events.send(Event::Status(reply)).await.is_err() {
             return Status::default();
         }
-        answer.await.unwrap_or_default()
+        let seen: Seen = answer.await.unwrap_or_default();
+        // Some work where there is a lot of it: beside checks and requests, not before them.
+        tokio::task::spawn_blocking(|| seen.status()).await.unwrap_or_default()
     }
 
     /// Of the published world; 0 before there is one.

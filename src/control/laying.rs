@@ -1,34 +1,36 @@
-//! From the book of overlays to what they come to, and whether safety rules let a change of it through.
+//! From the book of overlays to what they come to, and whether safety rules let a change of it through. What a change costs goes with what it is
+//! about, not with what is loaded or laid.
 //!
 //! A change is judged against everything that is accepted, on disk or on its way there, so that of two requests at the same time that are
 //! harmless alone and harmful together only one passes.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::access;
-use super::api::{Amend, Consequences, Difference, Lift, NewOverlay, Overlay, Refusal, Who};
+use super::api::{Amend, Consequences, Difference, Forced, Lift, NewOverlay, Refusal, Who};
 use super::audit::Entry;
 use super::changes::{no_overlay, went_past};
 use super::compile::ZoneParts;
-use super::overlays::{self, Change, Effects};
-use super::state::Surroundings;
+use super::loaded::{Loaded, own_zone};
+use super::overlays::{self, Change, Found, Laid};
+use super::safety::{self, Proposed};
+use super::state::{Surroundings, ZoneState};
 use super::who::ITSELF;
 use super::writer::{Done, Writer, unix_now};
-use super::{reload, safety};
 use crate::dns::Name;
 use crate::policy::model::ZoneModel;
 use crate::store::Write;
 
 impl Writer {
-    fn parts(&self) -> Vec<Arc<ZoneParts>> {
-        self.zones.values().map(|zone| zone.taken.parts.clone()).collect()
+    /// What requests are found in.
+    pub(super) fn loaded(&self) -> Loaded<'_> {
+        Loaded(&self.zones)
     }
 
     /// Checks a request against what is loaded.
     pub(super) fn admit(&self, new: NewOverlay, who: &Who) -> Result<Change, Refusal> {
-        let zones: Vec<&ZoneParts> = self.zones.values().map(|zone| &*zone.taken.parts).collect();
         let held = self.book.len() + self.pending.len();
-        let around = overlays::Around { zones: &zones, effects: &self.effects, held, now_unix: unix_now() };
+        let around = overlays::Around { zones: self.loaded(), effects: &self.effects, held, now_unix: unix_now() };
         overlays::admit(new, who, self.next_overlay_id, &around).map(|laid| Change::Lay(Box::new(laid)))
     }
 
@@ -56,9 +58,7 @@ impl Writer {
 
     /// What is not as the files say.
     pub(super) fn differences(&self) -> Vec<Difference> {
-        let parts = self.parts();
-        let parts: Vec<&ZoneParts> = parts.iter().map(|parts| &**parts).collect();
-        overlays::differences(&self.book, &self.effects, &parts)
+        overlays::differences(&self.book, &self.effects, self.loaded())
     }
 
     /// Lets a change through, or says which rules forbid it; with `break_glass` it goes through and the rules are named.
@@ -75,21 +75,42 @@ impl Writer {
     }
 
     /// What changes would do, on top of everything that is accepted.
-    pub(super) fn judge(&self, changes: &[Change]) -> Consequences {
-        let before = match self.pending.is_empty() {
-            true => None,
-            false => Some(self.book.effects_after(self.pending.values(), unix_now())),
-        };
-        let before = before.as_ref().unwrap_or(&self.effects);
-        let after = self.book.effects_after(self.pending.values().chain(changes), unix_now());
-        // What is on its way to the disk is not to be seen yet either.
-        let differing = after.differing(&self.effects).and(before.differing(&self.effects));
+    pub(super) fn judge(&mut self, changes: &[Change]) -> Consequences {
         let (now, now_unix) = (self.started.elapsed(), unix_now());
-        let around = |effects| Surroundings { checks: &self.checks, effects, now, now_unix, slot: &|_| 0 };
-        let (before, after) = (around(before), around(&after));
-        let touched = self.zones.iter().filter(|(_, zone)| differing.touches(zone.model()));
-        let proposed = touched.map(|(name, zone)| zone.proposed(&before, &after, &differing, self.recent(name, zone.model(), now_unix)));
-        let mut consequences = safety::judge(&proposed.collect::<Vec<_>>());
+        let keys: HashSet<Found> = changes.iter().filter_map(|change| change.key(&self.book)).collect();
+        // What is on its way to the disk is not to be seen yet either.
+        let on_their_way = self.pending.values().filter_map(|change| change.key(&self.book));
+        let things = on_their_way.chain(keys.iter().cloned());
+        let mut pools: BTreeMap<Name, BTreeSet<usize>> = BTreeMap::new();
+        for key in things {
+            let Found::Thing(id) = &key else { continue };
+            for zone in self.loaded().around(id) {
+                let found = zone.ids.pools_of(&zone.model, id);
+                if !found.is_empty() {
+                    pools.entry(zone.model.name.clone()).or_default().extend(found);
+                }
+            }
+        }
+        let around = Surroundings { checks: &self.checks, effects: &self.accepted, now, now_unix, slot: &|_| 0 };
+        let zones: Vec<&ZoneState> = pools.keys().filter_map(|name| self.zones.get(name)).collect();
+        let recent = |zone: &ZoneState| self.recent(&zone.model().name, zone.model(), now_unix);
+        let mut proposed: Vec<Proposed> = zones.iter().zip(pools.values()).map(|(zone, pools)| zone.proposed(pools, &around, recent(zone))).collect();
+        // The changes are put in, looked at, and taken out again.
+        let mut before = Vec::with_capacity(keys.len());
+        for key in keys {
+            let sum = self.book.sum(&key, self.pending.values().chain(changes), now_unix);
+            before.push((self.accepted.put(&key, sum), key));
+        }
+        let around = Surroundings { checks: &self.checks, effects: &self.accepted, now, now_unix, slot: &|_| 0 };
+        for (one, pools) in proposed.iter_mut().zip(pools.values()) {
+            if let Some(zone) = self.zones.get(&one.parts.model.name) {
+                one.after = zone.seen_under(pools, &around);
+            }
+        }
+        for (sum, key) in before {
+            self.accepted.put(&key, sum);
+        }
+        let mut consequences = safety::judge(&proposed);
         self.judge_rules(changes, &mut consequences);
         consequences
     }
@@ -124,38 +145,69 @@ impl Writer {
     /// A change waits for the disk; returns its ticket.
     pub(super) fn pend(&mut self, change: Change) -> u64 {
         self.next_ticket += 1;
+        let key = change.key(&self.book);
         self.pending.insert(self.next_ticket, change);
+        self.sum_up(key, unix_now());
         self.next_ticket
     }
 
-    /// The files may have changed: finds again what overlays are about, and sums them up.
-    pub(super) fn find_overlays(&mut self, first: bool) {
-        let parts = self.parts();
-        let parts: Vec<&ZoneParts> = parts.iter().map(|parts| &**parts).collect();
-        self.book.find_again(&parts);
+    /// The files may have changed, of one zone `alone` or of all: finds again what overlays are about, and sums them up.
+    pub(super) fn find_overlays(&mut self, first: bool, alone: Option<&Name>) {
+        // What is in no zone of that name may be in any.
+        let is_in = |zone: Option<&Name>| alone.is_none_or(|alone| zone.is_none_or(|zone| zone == alone || !self.zones.contains_key(zone)));
+        let mut keys = self.book.find_again(Loaded(&self.zones), |target| is_in(own_zone(target).as_ref()));
+        keys.extend(self.effects.keys().chain(self.accepted.keys()).filter(|key| match key {
+            Found::Thing(id) => is_in(own_zone(id).as_ref()),
+            key => is_in(key.zone()),
+        }));
         if first {
-            let longest = parts.iter().flat_map(|zone| &zone.model.steers).map(|steer| steer.ttl.max).max().unwrap_or(0);
+            let longest = self.loaded().iter().flat_map(|zone| &zone.model.steers).map(|steer| steer.ttl.max).max().unwrap_or(0);
             self.start_floor = unix_now() + u64::from(longest) + 1;
         }
-        self.apply_overlays();
+        self.sum_up(keys, unix_now());
     }
 
-    /// Sums the overlays up again; zones that look different under them become dirty.
-    pub(super) fn apply_overlays(&mut self) {
-        let effects = self.book.effects(unix_now());
-        self.take_effects(effects);
-    }
-
-    fn take_effects(&mut self, effects: Effects) {
-        let before = std::mem::replace(&mut self.effects, effects);
-        let differing = self.effects.differing(&before);
-        let touched: Vec<Name> = self.zones.iter().filter(|(_, zone)| differing.touches(zone.model())).map(|(name, _)| name.clone()).collect();
-        for name in touched {
-            if let Some(zone) = self.zones.get_mut(&name) {
-                zone.follow(&self.effects, &differing);
+    /// Sums the overlays of these targets up again; what looks different under them becomes dirty.
+    pub(super) fn sum_up(&mut self, keys: impl IntoIterator<Item = Found>, now_unix: u64) {
+        for key in keys {
+            let accepted = self.book.sum(&key, self.pending.values(), now_unix);
+            self.accepted.put(&key, accepted);
+            let sum = self.book.sum(&key, [], now_unix);
+            if let Found::Thing(id) = &key {
+                self.moved.insert(id.clone());
             }
-            reload::move_serial(self, &name);
-            self.mark_whole(name);
+            if self.effects.put(&key, sum.clone()) != sum {
+                self.mark(&key);
+            }
+        }
+    }
+
+    /// What overlays come to has changed for a target: what that can alter becomes dirty.
+    fn mark(&mut self, key: &Found) {
+        let is_withdrawn = |id: &str| matches!(self.effects.forced([Some(id), None, None]), Some(Forced::Down | Forced::Drain));
+        match key {
+            Found::Thing(id) => {
+                let is_withdrawn = is_withdrawn(id);
+                let pools = |zone: &ZoneParts| (zone.model.name.clone(), zone.ids.pools_of(&zone.model, id));
+                let found: Vec<_> = self.loaded().around(id).map(pools).filter(|(_, pools)| !pools.is_empty()).collect();
+                for (name, pools) in found {
+                    if let Some(zone) = self.zones.get_mut(&name) {
+                        zone.follow(id, is_withdrawn);
+                    }
+                    self.dirty.entry(name).or_default().pools.extend(pools);
+                }
+            }
+            Found::Child(zone, ..) => self.dirty.entry(zone.clone()).or_default().children = true,
+            Found::Steered(name, owner) => {
+                let Some(zone) = self.zones.get_mut(name) else { return };
+                let root = zone.split(owner, unix_now());
+                let dirt = self.dirty.entry(name.clone()).or_default();
+                dirt.whole |= root.is_none();
+                dirt.roots.extend(root);
+            }
+            Found::Static(zone, ..) => self.dirty.entry(zone.clone()).or_default().statics = true,
+            // The zone is compiled without it: see `rules`.
+            Found::Rule(..) => {}
         }
     }
 
@@ -176,9 +228,9 @@ impl Writer {
             self.note(Entry { detail: Some(detail), ..self.entry(&Who::itself(), "safety", "") });
         }
         self.note_withdrawal(&consequences);
-        let ended: Vec<Overlay> = expired.iter().filter_map(|id| self.book.remove(*id)).collect();
-        self.apply_overlays();
-        for overlay in ended {
+        let ended: Vec<Laid> = expired.iter().filter_map(|id| self.book.remove(*id)).collect();
+        self.sum_up(ended.iter().filter_map(Laid::found).map(Found::key).collect::<Vec<_>>(), now_unix);
+        for Laid { overlay, .. } in ended {
             let entry = self.entry(&Who::itself(), "overlay.expire", &overlay.target);
             let detail = Some(format!("overlay {}", overlay.id));
             let entry = Entry { before: serde_json::json!(overlay.set), detail, ..entry };

@@ -18,10 +18,11 @@ use std::collections::BTreeSet;
 use super::access;
 use super::api::{Forced, Hold, Overlay, Ramp, Setting, Who};
 use super::audit::Entry;
-use super::overlays::{Change, Differing, Found, Laid};
+use super::compile::ZoneParts;
+use super::overlays::{Change, Found, Laid};
+use super::state::ZoneState;
 use super::who::ITSELF;
 use super::writer::{Done, Writer};
-use crate::policy::model::ZoneModel;
 use crate::store::{StoreError, Write};
 
 /// Steps of a ramp: each is a new world, and one in a hundred of the traffic is little enough.
@@ -114,8 +115,10 @@ impl Writer {
         if moving.is_empty() {
             return;
         }
+        let mut keys = Vec::with_capacity(moving.len());
         for id in moving {
             let Some(mut laid) = self.book.get(id).cloned() else { continue };
+            keys.extend(laid.found().map(Found::key));
             match self.step(&mut laid, now_unix) {
                 Step::None => {
                     self.book.insert(laid);
@@ -132,7 +135,7 @@ impl Writer {
                 }
             }
         }
-        self.apply_overlays();
+        self.sum_up(keys, now_unix);
     }
 
     fn step(&mut self, laid: &mut Laid, now_unix: u64) -> Step {
@@ -194,7 +197,7 @@ impl Writer {
     }
 
     /// The safety rules that forbid an overlay at its end, in a sentence.
-    fn forbidden(&self, laid: &Laid) -> Option<String> {
+    fn forbidden(&mut self, laid: &Laid) -> Option<String> {
         if laid.overlay.break_glass || !matches!(laid.overlay.set, Setting::State(_) | Setting::Weight(0) | Setting::Disabled(_)) {
             return None;
         }
@@ -213,8 +216,12 @@ impl Writer {
         };
         let leaves = laid.overlay.back.is_none() && matches!(laid.overlay.set, Setting::State(Forced::Drain));
         let (mut sick, mut fallen) = (BTreeSet::new(), None);
-        for zone in self.zones.values() {
-            let targets = targets(&found, zone.model());
+        let around: Vec<&ZoneState> = match &found {
+            Found::Thing(id) => self.loaded().around(id).filter_map(|zone| self.zones.get(&zone.model.name)).collect(),
+            found => found.zone().and_then(|zone| self.zones.get(zone)).into_iter().collect(),
+        };
+        for zone in around {
+            let targets = targets(&found, &zone.taken.parts);
             if targets.is_empty() {
                 continue;
             }
@@ -263,13 +270,10 @@ impl Writer {
 }
 
 /// The pools of a zone that a target is, or is made of.
-fn targets(found: &Found, model: &ZoneModel) -> Vec<usize> {
+fn targets(found: &Found, parts: &ZoneParts) -> Vec<usize> {
+    let model = &parts.model;
     match found {
-        Found::Thing(id) => {
-            let differing = Differing::of_thing(id.clone());
-            let pools = || (0..model.pools.len()).filter(|at| differing.touches_pool(&model.pools[*at])).collect();
-            if differing.touches(model) { pools() } else { Vec::new() }
-        }
+        Found::Thing(id) => parts.ids.pools_of(model, id),
         Found::Child(zone, policy, child) if *zone == model.name => {
             let child = super::overlays::policy_child(model, policy, child);
             child.map_or_else(Vec::new, |(_, child)| model.pools_below(child).into_iter().map(|ix| ix.0 as usize).collect())

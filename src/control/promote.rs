@@ -138,18 +138,12 @@ impl Writer {
     }
 
     fn zone_of(&self, laid: &Laid) -> Option<&ZoneState> {
-        let mut zones = self.zones.values();
         match laid.found()? {
-            Found::Thing(id) if matches!(laid.overlay.set, Setting::State(_)) => {
-                zones.find(|zone| super::overlays::Differing::of_thing(id.clone()).touches(zone.model()))
+            Found::Thing(id) => {
+                let mut zones = self.loaded().around(id).filter(|zone| !zone.ids.pools_of(&zone.model, id).is_empty());
+                self.zones.get(&zones.next()?.model.name)
             }
-            Found::Thing(id) => zones.find(|zone| zone.model().pools.iter().flat_map(|pool| &pool.endpoints).any(|one| *one.id == **id)),
-            Found::Child(zone, ..) | Found::Rule(zone, _) => self.zones.get(zone),
-            Found::Steered(owner) => zones.find(|zone| zone.model().steers.iter().any(|steer| steer.owner == *owner)),
-            Found::Static(owner, _) => {
-                let above = zones.filter(|zone| owner.is_at_or_below(&zone.model().name));
-                above.max_by_key(|zone| zone.model().name.as_wire().len())
-            }
+            found => self.zones.get(found.zone()?),
         }
     }
 
@@ -213,11 +207,11 @@ fn edit_of(laid: &Laid, zone: &ZoneState) -> Result<Edit, Refusal> {
             let in_steer = !model.policies.iter().any(|other| other.name == *policy && !other.inline);
             Ok(Edit::ChildWeight { policy: policy.clone(), in_steer, child: child.clone(), weight })
         }
-        (Some(Found::Steered(owner)), Setting::Ttl(ttl)) => match model.steers.iter().find(|steer| steer.owner == *owner) {
+        (Some(Found::Steered(_, owner)), Setting::Ttl(ttl)) => match model.steers.iter().find(|steer| steer.owner == *owner) {
             Some(steer) => Ok(Edit::SteerTtl { steer: steer.name.clone(), max: ttl.min(steer.ttl.max), min: ttl.min(steer.ttl.min) }),
             None => refuse("the steered name is gone"),
         },
-        (Some(Found::Static(owner, rtype)), Setting::Ttl(ttl)) => {
+        (Some(Found::Static(_, owner, rtype)), Setting::Ttl(ttl)) => {
             let tree = &zone.taken.parts.tree;
             let rrsets = tree.node_at(owner.as_wire()).into_iter().flat_map(|node| tree.rrsets(node));
             let ttls = rrsets.filter(|rrset| rtype.is_none_or(|rtype| rtype == rrset.rtype)).map(|rrset| (rrset.rtype, ttl.min(rrset.ttl))).collect();

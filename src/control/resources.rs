@@ -342,7 +342,8 @@ pub fn records(zone: &ZoneWorld, keep: impl Fn(&str, RecordType) -> bool) -> BTr
         for rrset in zone.tree.rrsets(node).filter(|rrset| keep(&relative, rrset.rtype)) {
             let id = format!("{}/{relative}/{}", zone_text(apex), rrset.rtype);
             let data = zone.tree.rdatas(&rrset).map(|octets| rdata::to_text(rrset.rtype, octets)).collect();
-            let ttl = zone.ttls.get(&(node, rrset.rtype)).copied().unwrap_or(rrset.ttl);
+            let laid = zone.ttls.as_ref().and_then(|ttls| ttls.get(&(node, rrset.rtype)));
+            let ttl = laid.copied().unwrap_or(rrset.ttl);
             let set = RecordSet { id: id.clone(), name: name.to_string(), rtype: rrset.rtype.to_string(), ttl, file_ttl: rrset.ttl, data };
             found.insert(id, set);
         }

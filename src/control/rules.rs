@@ -26,8 +26,8 @@ use super::writer::{Done, Writer};
 use crate::config::{self, Files, LoadedZone, OsFiles, Settings};
 use crate::dns::Name;
 use crate::geo::{places, space};
-use crate::policy::model::{AllDown, Child, GeoCode, GeoRule, PolicyIx, PolicyKind, Prefix, Steer, ZoneModel};
-use crate::policy::plan::{self, Pass, Sets, View};
+use crate::policy::model::{Child, GeoCode, GeoRule, PolicyIx, PolicyKind, Prefix, ZoneModel};
+use crate::policy::plan::{self, View};
 use crate::policy::resolve::Class;
 
 /// What stands in front of a rule's key in a target.
@@ -570,14 +570,8 @@ impl Writer {
 
 /// True when some clients had something usable and would come to `all_down`.
 fn loses_all(model: &ZoneModel, view: &View, (before, after): (&compile::Root, &compile::Root), pairs: &Pairs) -> bool {
-    let steer = Steer { all_down: AllDown::NoData, ..model.steers[before.steer].clone() };
-    let mut sets = Sets::default();
-    let mut is_lost = |class: Option<&Class>| {
-        // Only the pass matters; what `all_down` answers does not.
-        let class = class.map(|class| Class { all_down: None, ..class.clone() });
-        class.is_none_or(|class| plan::plan_with(model, &steer, steer.ttl, &class, view, None, &mut sets).pass == Pass::AllDown)
-    };
-    pairs.iter().any(|(was, is)| is_lost(after.classes.get(usize::from(*is))) && !is_lost(before.classes.get(usize::from(*was))))
+    let has_any = |classes: &[Class], at: u16| classes.get(usize::from(at)).is_some_and(|class| plan::has_any_up(model, class, view));
+    pairs.iter().any(|(was, is)| !has_any(&after.classes, *is) && has_any(&before.classes, *was))
 }
 
 #[cfg(test)]

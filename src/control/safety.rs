@@ -16,11 +16,11 @@
 use std::sync::Arc;
 
 use super::api::{Broken, Consequences, NameLeft, ZoneShare};
-use super::compile::ZoneParts;
+use super::compile::{Root, ZoneParts};
 use super::overlays::zone_text;
 use crate::config::duration_words;
-use crate::policy::model::{AllDown, Forced, Pool, PoolIx, SafetyMember, Steer, ZoneModel};
-use crate::policy::plan::{self, Pass, PoolView, Sets, View};
+use crate::policy::model::{Forced, Pool, PoolIx, SafetyMember, ZoneModel};
+use crate::policy::plan::{self, PoolView, View};
 
 /// Names and endpoints that are listed; the rest is counted.
 const MAX_LISTED: usize = 100;
@@ -35,8 +35,10 @@ pub(super) struct Proposed {
     pub(super) after: View,
     /// Pools that may look different.
     pub(super) pools: Vec<usize>,
-    /// Positions in `ZoneParts::roots` that consult them.
-    pub(super) roots: Vec<usize>,
+    /// What consults them.
+    pub(super) roots: Vec<Root>,
+    /// Endpoints out of rotation in the other pools.
+    pub(super) out_elsewhere: usize,
     /// Withdrawals within the window of `max_changes`.
     pub(super) recent: usize,
 }
@@ -45,6 +47,21 @@ pub(super) struct Proposed {
 fn rotation(view: &PoolView) -> impl Iterator<Item = bool> {
     let all_zero = view.endpoints.iter().filter(|endpoint| endpoint.is_usable()).all(|endpoint| endpoint.weight == 0);
     view.endpoints.iter().map(move |endpoint| endpoint.is_usable() && (endpoint.weight > 0 || all_zero))
+}
+
+/// Endpoints of a pool that are not in rotation.
+pub(super) fn out_of_rotation(view: &PoolView) -> usize {
+    rotation(view).filter(|one| !one).count()
+}
+
+/// True when an endpoint, or a pool without endpoints, that could be handed out no longer can.
+fn loses_any(zone: &Proposed) -> bool {
+    zone.pools.iter().any(|at| {
+        let (pool, before, after) = (&zone.parts.model.pools[*at], &zone.before.pools[*at], &zone.after.pools[*at]);
+        let mut endpoints = before.endpoints.iter().zip(&after.endpoints);
+        endpoints.any(|(before, after)| before.is_usable() && !after.is_usable())
+            || pool.endpoints.is_empty() && is_in_rotation(pool, before) && !is_in_rotation(pool, after)
+    })
 }
 
 fn is_in_rotation(pool: &Pool, view: &PoolView) -> bool {
@@ -79,8 +96,8 @@ fn judge_zone(zone: &Proposed, all: &mut Consequences) {
             all.pools.push(pool.id.to_string());
         }
     }
-    let out = |view: &View| view.pools.iter().flat_map(|pool| rotation(pool)).filter(|one| !one).count();
-    let endpoints = model.pools.iter().map(|pool| pool.endpoints.len()).sum::<usize>();
+    let out = |view: &View| zone.out_elsewhere + zone.pools.iter().map(|at| out_of_rotation(&view.pools[*at])).sum::<usize>();
+    let endpoints = zone.parts.ids.endpoint_count();
     let (out_before, out_after) = (out(&zone.before), out(&zone.after));
     let rule = |name: &str| format!("{}/safety:{name}", zone_text(&model.name));
     judge_names(zone, &rule, all);
@@ -111,14 +128,14 @@ fn judge_zone(zone: &Proposed, all: &mut Consequences) {
 fn judge_names(zone: &Proposed, rule: &dyn Fn(&str) -> String, all: &mut Consequences) {
     let model = &zone.parts.model;
     let (mut empty, mut thin): (Vec<String>, Option<(Broken, usize)>) = (Vec::new(), None);
-    for at in &zone.roots {
-        let root = &zone.parts.roots[*at];
+    let loses_any = loses_any(zone);
+    for root in &zone.roots {
         let steer = &model.steers[root.steer];
         let names = || root.steers.iter().map(|at| model.steers[*at].owner.to_string());
         let pools = model.pools_below(steer.root);
         let left = |view: &View| pools.iter().filter(|ix| is_in_rotation(model.pool(**ix), &view.pools[ix.0 as usize])).count();
         let (before, after) = (left(&zone.before), left(&zone.after));
-        let loses_all = model.safety.last_healthy && is_left_with_nothing(zone, *at, steer);
+        let loses_all = loses_any && model.safety.last_healthy && is_left_with_nothing(zone, root);
         if loses_all {
             empty.extend(names());
         }
@@ -156,16 +173,9 @@ fn judge_names(zone: &Proposed, rule: &dyn Fn(&str) -> String, all: &mut Consequ
 }
 
 /// True when some class of clients that had something usable would come to `all_down`.
-fn is_left_with_nothing(zone: &Proposed, root: usize, steer: &Steer) -> bool {
-    let (model, root) = (&zone.parts.model, &zone.parts.roots[root]);
-    // Only the pass matters; what `all_down` answers does not.
-    let steer = Steer { all_down: AllDown::NoData, ..steer.clone() };
-    let (mut sets_after, mut sets_before) = (Sets::default(), Sets::default());
-    root.classes.iter().any(|class| {
-        let class = crate::policy::resolve::Class { all_down: None, ..class.clone() };
-        let pass = |view, sets: &mut Sets| plan::plan_with(model, &steer, steer.ttl, &class, view, None, sets).pass;
-        pass(&zone.after, &mut sets_after) == Pass::AllDown && pass(&zone.before, &mut sets_before) != Pass::AllDown
-    })
+fn is_left_with_nothing(zone: &Proposed, root: &Root) -> bool {
+    let has_any = |class, view| plan::has_any_up(&zone.parts.model, class, view);
+    root.classes.iter().any(|class| !has_any(class, &zone.after) && has_any(class, &zone.before))
 }
 
 /// What the pools can carry in all, before and after: a pool with some of its endpoints out carries the share of the weights that is in. `None`

@@ -1,21 +1,22 @@
 //! What one zone is at present: compiled parts, what is known of its endpoints, and the world made from both.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::checks::Checks;
-use super::compile::ZoneParts;
-use super::finish::Left;
+use super::compile::Root;
+use super::finish::Leaving;
 use super::holds::{self, Held, Hold};
 use super::load::TakenZone;
-use super::overlays::{Differing, Effects};
-use super::safety::Proposed;
+use super::overlays::Effects;
+use super::safety::{self, Proposed};
+use crate::config::TextHash;
 use crate::dns::{Name, RecordType};
 use crate::policy::model::{AllDown, Child, Failback, Forced, PolicyIx, PoolIx, Steer, TtlRange, ZoneModel};
 use crate::policy::plan::{self, EndpointView, Pass, Plan, PoolView, Sets, UNSETTLED, View};
 use crate::policy::resolve::Class;
-use crate::world::{Steering, Steerings, ZoneWorld};
+use crate::world::{SteeredName, Steering, Steerings, ZoneWorld};
 use crate::zone::Ttl;
 use crate::zone::tree::NodeId;
 
@@ -37,12 +38,18 @@ pub(super) struct Dirt {
     pub(super) whole: bool,
     /// These pools, by index, and what consults them.
     pub(super) pools: BTreeSet<usize>,
+    /// These positions in [`ZoneState::roots`].
+    pub(super) roots: BTreeSet<usize>,
+    /// Weights of the children of policies.
+    pub(super) children: bool,
+    /// TTLs of static records.
+    pub(super) statics: bool,
 }
 
 /// Who consults whom, for making only the plans again that a change can alter. Indexed by pool and policy.
 #[derive(Debug, Default)]
 pub(super) struct Consulted {
-    /// Positions in `ZoneParts::roots`.
+    /// Positions in [`ZoneState::roots`].
     pub(super) roots_of_pool: Vec<Vec<usize>>,
     /// Those whose failback is not `auto`.
     holders_of_pool: Vec<Vec<PolicyIx>>,
@@ -50,14 +57,13 @@ pub(super) struct Consulted {
 }
 
 impl Consulted {
-    fn of(parts: &ZoneParts) -> Consulted {
-        let model = &parts.model;
+    fn of(model: &ZoneModel, roots: &[Root]) -> Consulted {
         let mut consulted = Consulted {
             roots_of_pool: vec![Vec::new(); model.pools.len()],
             holders_of_pool: vec![Vec::new(); model.pools.len()],
             roots_of_policy: vec![Vec::new(); model.policies.len()],
         };
-        for (at, root) in parts.roots.iter().enumerate() {
+        for (at, root) in roots.iter().enumerate() {
             let steer = &model.steers[root.steer];
             let last_resorts = root.classes.iter().filter_map(|class| class.all_down).chain([steer.all_down]);
             let last_resorts = last_resorts.filter_map(|all_down| if let AllDown::Pool(ix) = all_down { Some(ix) } else { None });
@@ -84,15 +90,17 @@ pub(super) struct ZoneState {
     /// `None`: serving what the files say. Else why an older version serves.
     pub(super) kept_why: Option<String>,
     pub(super) world: Option<Arc<ZoneWorld>>,
+    /// `ZoneParts::roots`, and one more for each name that no longer is like the others of its root: an overlay sets its TTL.
+    pub(super) roots: Vec<Root>,
+    /// Which names use which, when other than in `ZoneParts::steered`.
+    steered: Option<Vec<SteeredName>>,
     pub(super) consulted: Consulted,
     /// As the world has it.
     pub(super) view: View,
-    /// By position in `ZoneParts::roots`: unix seconds until which caches may hold answers from plans that were replaced.
-    pub(super) cached_until: Vec<u64>,
-    /// The same for everything that the version before answered.
-    pub(super) cached_floor: u64,
-    /// What is withdrawn, by id or `region:NAME`.
-    pub(super) left: HashMap<Arc<str>, Left>,
+    /// Endpoints that are out of rotation, as the view has it.
+    out: usize,
+    /// What is withdrawn.
+    pub(super) leaving: Leaving,
     /// Made from `view`.
     sets: Sets,
     /// By pool index: when it settled.
@@ -100,8 +108,9 @@ pub(super) struct ZoneState {
     /// By pool index: it was unsettled when last looked at.
     unsettled: Vec<bool>,
     held: Held,
-    /// The last plan that was not `all_down`, for names that ask for it.
-    last_good: HashMap<(usize, Class), Plan>,
+    holds_moved: bool,
+    /// The last plan that was not `all_down`, for names that ask for it: by what they are answered from, and at most how many addresses.
+    last_good: HashMap<(Child, Option<u8>, Class), Plan>,
 }
 
 impl ZoneState {
@@ -109,19 +118,21 @@ impl ZoneState {
         let pools = taken.parts.model.pools.len();
         ZoneState {
             kept_why: taken.kept_why.clone(),
+            roots: taken.parts.roots.clone(),
+            steered: None,
             taken,
             serial,
             serial_content,
             world: None,
             consulted: Consulted::default(),
             view: View::default(),
-            cached_until: Vec::new(),
-            cached_floor: 0,
-            left: HashMap::new(),
+            out: 0,
+            leaving: Leaving::default(),
             sets: Sets::default(),
             settled: vec![0; pools],
             unsettled: vec![false; pools],
             held: Held::new(),
+            holds_moved: true,
             last_good: HashMap::new(),
         }
     }
@@ -144,40 +155,57 @@ impl ZoneState {
                 self.held.insert(key, *hold);
             }
         }
-        self.inherit_caches(before, super::writer::unix_now());
+        self.leaving.inherit(&before.leaving, before.world.as_deref(), super::writer::unix_now());
         // The same definitions, perhaps without some rules: policies and pools stand where they stood.
         if Arc::ptr_eq(&before.taken.loaded, &self.taken.loaded) {
             self.last_good.clone_from(&before.last_good);
         }
     }
 
+    /// A steered name whose TTL an overlay sets, or did: gives it a root of its own. Returns the root, or `None` when there is a new one, so that
+    /// the zone has to be made afresh.
+    pub(super) fn split(&mut self, owner: &Name, now_unix: u64) -> Option<usize> {
+        let parts = self.taken.parts.clone();
+        let at = parts.ids.steer(owner)?;
+        let found = self.steered.as_ref().map_or(&parts.steered[at], |steered| &steered[at]).steering as usize;
+        let root = &mut self.roots[found];
+        if root.steers.len() == 1 {
+            return Some(found);
+        }
+        let own = Root { steer: at, steers: vec![at], map: root.map.clone(), classes: root.classes.clone(), sticky: root.sticky.clone() };
+        root.steers.retain(|other| *other != at);
+        // They are alike, but one that stays must speak for them.
+        root.steer = root.steers[0];
+        self.roots.push(own);
+        self.steered.get_or_insert_with(|| parts.steered.to_vec())[at].steering = self.roots.len() as u32 - 1;
+        let plans = self.world.as_ref().and_then(|world| world.steerings.get(found)).map(|steering| steering.plans.clone());
+        self.leaving.split(found, self.roots.len() - 1, &plans.unwrap_or_default(), now_unix);
+        None
+    }
+
     /// Makes the zone's world afresh.
     pub(super) fn assemble(&mut self, around: &Surroundings<'_>) -> Arc<ZoneWorld> {
         let parts = self.taken.parts.clone();
-        self.consulted = Consulted::of(&parts);
-        if self.world.is_none() {
-            self.find_left();
+        for owner in around.effects.steered_owners(&parts.model.name) {
+            self.split(owner, around.now_unix);
         }
+        self.consulted = Consulted::of(&parts.model, &self.roots);
         self.sets = Sets::default();
         let pools = (0..parts.model.pools.len()).map(|at| Arc::new(self.look(at, around))).collect();
-        self.view =
-            View { pools, child_weights: around.effects.child_weights(&parts.model), yielding: around.effects.yields_any(), ..View::default() };
+        let child_weights = Arc::new(around.effects.child_weights(&parts.model));
+        self.view = View { pools, child_weights, yielding: around.effects.yields_any(), ..View::default() };
+        self.out = self.view.pools.iter().map(|pool| safety::out_of_rotation(pool)).sum();
         let policies: Vec<PolicyIx> = (0..parts.model.policies.len() as u32).map(PolicyIx).collect();
         self.update_holds(policies.into_iter(), around.now);
-        let steerings: Steerings = (0..parts.roots.len()).map(|at| self.steering(at, around)).collect();
-        self.cached_until.resize(parts.roots.len(), 0);
-        if let Some(before) = self.world.clone().filter(|before| Arc::ptr_eq(&before.model, &parts.model)) {
-            for (at, (was, is)) in before.steerings.iter().zip(steerings.iter()).enumerate() {
-                if was.plans != is.plans {
-                    self.retire(at, &was.plans, around.now_unix);
-                }
-            }
-        }
+        let steerings: Steerings = (0..self.roots.len()).map(|at| self.steering(at, around)).collect();
+        let before = self.world.as_ref().filter(|before| Arc::ptr_eq(&before.model, &parts.model)).map(|before| before.steerings.clone());
+        self.leaving.find(&parts, &self.consulted, &self.view, before.as_ref(), &steerings, around.now_unix);
+        let ttls = self.static_ttls(around.effects);
         let world = Arc::new(ZoneWorld {
             tree: parts.tree.clone(),
             serial: self.serial,
-            ttls: self.static_ttls(around.effects),
-            steered: parts.steered.clone(),
+            ttls: (!ttls.is_empty()).then(|| Arc::new(ttls)),
+            steered: self.steered.as_ref().map_or_else(|| parts.steered.clone(), |steered| steered.as_slice().into()),
             steerings,
             slot: (around.slot)(&format!("zone {}", parts.model.name)),
             model: parts.model.clone(),
@@ -187,22 +215,35 @@ impl ZoneState {
         world
     }
 
-    /// Makes those parts of the zone's world again that these pools, or the passing of time, can have changed; `None` when nothing has.
+    /// Makes those parts of the zone's world again that this dirt, or the passing of time, can have changed; `None` when nothing has.
     /// The rest is shared with the world before.
-    pub(super) fn reassemble(&mut self, pools: &BTreeSet<usize>, around: &Surroundings<'_>) -> Option<Arc<ZoneWorld>> {
+    pub(super) fn reassemble(&mut self, dirt: &Dirt, around: &Surroundings<'_>) -> Option<Arc<ZoneWorld>> {
         let Some(before) = self.world.clone() else { return Some(self.assemble(around)) };
-        let (mut roots, mut holders) = (BTreeSet::new(), BTreeSet::new());
+        let parts = self.taken.parts.clone();
+        let (mut roots, mut holders) = (dirt.roots.clone(), BTreeSet::new());
         let mut seen_anew = false;
-        for at in pools {
+        self.view.yielding = around.effects.yields_any();
+        for at in &dirt.pools {
             let now = self.look(*at, around);
             if now == *self.view.pools[*at] {
                 continue;
             }
             seen_anew = true;
+            self.out = self.out + safety::out_of_rotation(&now) - safety::out_of_rotation(&self.view.pools[*at]);
             self.view.pools.set(*at, Arc::new(now));
             self.sets.forget(PoolIx(*at as u32));
             roots.extend(&self.consulted.roots_of_pool[*at]);
             holders.extend(&self.consulted.holders_of_pool[*at]);
+        }
+        if dirt.children {
+            let weights = around.effects.child_weights(&parts.model);
+            let differs = |(key, weight): &(&(PolicyIx, Child), &u16), other: &BTreeMap<(PolicyIx, Child), u16>| other.get(key) != Some(weight);
+            let was = self.view.child_weights.iter().filter(|one| differs(one, &weights));
+            let is = weights.iter().filter(|one| differs(one, &self.view.child_weights));
+            let policies: BTreeSet<PolicyIx> = was.chain(is).map(|((policy, _), _)| *policy).collect();
+            seen_anew |= !policies.is_empty();
+            roots.extend(policies.iter().flat_map(|policy| &self.consulted.roots_of_policy[policy.0 as usize]));
+            self.view.child_weights = Arc::new(weights);
         }
         holders.extend(self.held.iter().filter(|(_, hold)| hold.healthy_since.is_some()).map(|((policy, _), _)| *policy));
         let held_before = self.view.held.clone();
@@ -215,17 +256,21 @@ impl ZoneState {
             let steering = self.steering(at, around);
             if steerings[at].plans != steering.plans {
                 seen_anew = true;
-                self.retire(at, &before.steerings[at].plans, around.now_unix);
+                self.leaving.replace(at, &before.steerings[at].plans, &steering.plans, &parts.model, &self.view, around.now_unix);
                 steerings.set(at, steering);
             }
         }
-        if !seen_anew {
+        let ttls = match dirt.statics {
+            true => Some(self.static_ttls(around.effects)).filter(|ttls| !ttls.is_empty()).map(Arc::new),
+            false => before.ttls.clone(),
+        };
+        if !seen_anew && ttls == before.ttls && self.serial == before.serial {
             return None;
         }
         let world = Arc::new(ZoneWorld {
             tree: before.tree.clone(),
             serial: self.serial,
-            ttls: before.ttls.clone(),
+            ttls,
             steered: before.steered.clone(),
             steerings,
             slot: before.slot,
@@ -237,20 +282,20 @@ impl ZoneState {
     }
 
     fn steering(&mut self, at: usize, around: &Surroundings<'_>) -> Steering {
-        let parts = self.taken.parts.clone();
-        let root = &parts.roots[at];
-        let steer = &parts.model.steers[root.steer];
-        let ttl = around.effects.ttl_of_steered(&steer.owner, steer.ttl);
-        let plans = root.classes.iter().map(|class| self.plan(root.steer, steer, ttl, class)).collect();
-        Steering { map: root.map.clone(), plans, sticky: root.sticky.clone(), classes: root.classes.clone() }
+        let model = self.model().clone();
+        let root = self.roots[at].clone();
+        let steer = &model.steers[root.steer];
+        let ttl = around.effects.ttl_of_steered(&model.name, &steer.owner, steer.ttl);
+        let plans = root.classes.iter().map(|class| self.plan(steer, ttl, class)).collect();
+        Steering { map: root.map, plans, sticky: root.sticky, classes: root.classes }
     }
 
-    fn plan(&mut self, root: usize, steer: &Steer, ttl: TtlRange, class: &Class) -> Plan {
+    fn plan(&mut self, steer: &Steer, ttl: TtlRange, class: &Class) -> Plan {
         let model = &self.taken.parts.model;
         if class.all_down.unwrap_or(steer.all_down) != AllDown::LastGood {
             return plan::plan_with(model, steer, ttl, class, &self.view, None, &mut self.sets);
         }
-        let key = (root, class.clone());
+        let key = (steer.root, steer.answers, class.clone());
         let plan = plan::plan_with(model, steer, ttl, class, &self.view, self.last_good.get(&key), &mut self.sets);
         if plan.pass != Pass::AllDown {
             self.last_good.insert(key, plan.clone());
@@ -308,20 +353,31 @@ impl ZoneState {
         PoolView { endpoints, forced, yields, ..PoolView::default() }
     }
 
-    /// What a change of overlays would do to the zone; `recent` are the withdrawals within the window of `max_changes`.
-    pub(super) fn proposed(&self, before: &Surroundings<'_>, after: &Surroundings<'_>, differing: &Differing, recent: usize) -> Proposed {
-        let parts = self.taken.parts.clone();
-        let pools: Vec<usize> = (0..parts.model.pools.len()).filter(|at| differing.touches_pool(&parts.model.pools[*at])).collect();
+    /// What a change of overlays would do to the zone: its pools as they are seen before. `recent` are the withdrawals within the window of
+    /// `max_changes`.
+    pub(super) fn proposed(&self, pools: &BTreeSet<usize>, before: &Surroundings<'_>, recent: usize) -> Proposed {
         let roots: BTreeSet<usize> = pools.iter().flat_map(|at| self.consulted.roots_of_pool.get(*at).into_iter().flatten()).copied().collect();
-        let view = |around: &Surroundings<'_>| {
-            let mut view = self.view.clone();
-            view.child_weights = around.effects.child_weights(&parts.model);
-            view.yielding = around.effects.yields_any();
-            pools.iter().for_each(|at| view.pools.set(*at, Arc::new(self.seen(*at, around))));
-            view
-        };
-        let (before, after) = (view(before), view(after));
-        Proposed { parts, before, after, pools, roots: roots.into_iter().collect(), recent }
+        let roots = roots.into_iter().map(|at| self.roots[at].clone()).collect();
+        let view = self.seen_under(pools, before);
+        let elsewhere: usize = pools.iter().filter_map(|at| self.view.pools.get(*at)).map(|pool| safety::out_of_rotation(pool)).sum();
+        let out_elsewhere = self.out - elsewhere;
+        Proposed {
+            parts: self.taken.parts.clone(),
+            after: view.clone(),
+            before: view,
+            pools: pools.iter().copied().collect(),
+            roots,
+            out_elsewhere,
+            recent,
+        }
+    }
+
+    /// The zone as it would be seen with these surroundings for some of its pools.
+    pub(super) fn seen_under(&self, pools: &BTreeSet<usize>, around: &Surroundings<'_>) -> View {
+        let mut view = self.view.clone();
+        view.yielding = around.effects.yields_any();
+        pools.iter().for_each(|at| view.pools.set(*at, Arc::new(self.seen(*at, around))));
+        view
     }
 
     /// What failback holds now (CONTRACT, `failback`).
@@ -333,8 +389,14 @@ impl ZoneState {
             holds::update(&mut self.held, &model, &self.view, ix, now);
         }
         if changed || self.view.held.len() != self.held.len() {
+            self.holds_moved = true;
             self.view.held = self.held.keys().copied().collect();
         }
+    }
+
+    /// True when holds may be others than when last asked.
+    pub(super) fn take_holds_moved(&mut self) -> bool {
+        std::mem::take(&mut self.holds_moved)
     }
 
     /// Time goes on for this zone even if nothing happens: a hold runs out.
@@ -390,18 +452,17 @@ impl ZoneState {
 
     fn static_ttls(&self, effects: &Effects) -> HashMap<(NodeId, RecordType), Ttl> {
         let tree = &self.taken.parts.tree;
-        let mut ttls = HashMap::new();
-        for (owner, rtype, ttl) in effects.static_ttls() {
-            if !owner.is_at_or_below(&self.model().name) {
-                continue;
-            }
+        let mut found = HashMap::new();
+        for (owner, ttls) in effects.static_ttls(&self.model().name) {
             let Some(node) = tree.node_at(owner.as_wire()) else { continue };
-            for rrset in tree.rrsets(node).filter(|rrset| rtype.is_none_or(|rtype| rtype == rrset.rtype)) {
-                // Never above the file's own (CONTRACT, overlays).
-                ttls.insert((node, rrset.rtype), (*ttl).min(rrset.ttl));
+            for (rtype, ttl) in ttls {
+                for rrset in tree.rrsets(node).filter(|rrset| rtype.is_none_or(|rtype| rtype == rrset.rtype)) {
+                    // Never above the file's own (CONTRACT, overlays).
+                    found.insert((node, rrset.rtype), (*ttl).min(rrset.ttl));
+                }
             }
         }
-        ttls
+        found
     }
 
     /// What the serial stands for: the texts, and the record overlays laid over them.
@@ -409,7 +470,7 @@ impl ZoneState {
         let mut ttls: Vec<(NodeId, u16, Ttl)> = self.static_ttls(effects).into_iter().map(|((node, rtype), ttl)| (node, rtype.0, ttl)).collect();
         ttls.sort_unstable();
         let hash = format!("{:032x}", self.taken.loaded.content);
-        if ttls.is_empty() { hash } else { format!("{hash}+{ttls:?}") }
+        if ttls.is_empty() { hash } else { format!("{hash}+{:032x}", TextHash::of(format!("{ttls:?}").as_bytes())) }
     }
 }
 

@@ -5,7 +5,7 @@
 //!            └─ long work (files, disk) goes to a worker and comes back as Done
 //! ```
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -27,6 +27,7 @@ use super::reaper::{Reaper, Tidy};
 use super::rules::{Compiled, Rules};
 use super::server::Jar;
 use super::state::{Dirt, Surroundings, ZoneState};
+use super::status::{Seen, ZoneSeen};
 use super::who::Who;
 use super::{reload, status};
 use crate::config::{Known, Settings};
@@ -102,6 +103,10 @@ pub struct Writer {
     pub(super) book: Book,
     /// What they come to.
     pub(super) effects: Effects,
+    /// What they will come to once everything that is pending is on disk and at its end.
+    pub(super) accepted: Effects,
+    /// Things whose withdrawal has to be looked at.
+    pub(super) moved: BTreeSet<Arc<str>>,
     /// Accepted, but not on disk yet; by ticket.
     pub(super) pending: BTreeMap<u64, Change>,
     pub(super) next_ticket: u64,
@@ -109,14 +114,14 @@ pub struct Writer {
     pub(super) rules: Rules,
     /// When whatever the run before answered has run out: unix seconds.
     pub(super) start_floor: u64,
-    /// Withdrawals were last looked at with this generation.
-    pub(super) watched_generation: u64,
     /// By zone: unix seconds of withdrawals, as far back as `max_changes` looks.
     pub(super) withdrawals: HashMap<Name, VecDeque<u64>>,
     pub(super) next_overlay_id: u64,
     /// Serials as they are kept.
     pub(super) serials: BTreeMap<String, Serial>,
     saved_holds: Vec<String>,
+    /// Some zone's holds may be others than `saved_holds`.
+    pub(super) holds_moved: bool,
     /// A write of `saved_holds` is under way.
     keeping_holds: bool,
     pub(super) store: Store,
@@ -166,15 +171,17 @@ impl Writer {
             checks: Checks::default(),
             book: Book::of(start.saved.overlays),
             effects: Effects::default(),
+            accepted: Effects::default(),
+            moved: BTreeSet::new(),
             pending: BTreeMap::new(),
             next_ticket: 0,
             rules: Rules::default(),
             start_floor: 0,
-            watched_generation: 0,
             withdrawals: HashMap::new(),
             next_overlay_id: start.saved.next_overlay_id,
             serials: start.saved.serials,
             saved_holds: start.saved.holds,
+            holds_moved: true,
             keeping_holds: false,
             store: start.store,
             registry: start.registry,
@@ -246,9 +253,7 @@ impl Writer {
             if (!self.dirty.is_empty() || self.index_dirty) && is_time {
                 self.publish();
                 self.keep_holds();
-                if !self.replies.is_empty() {
-                    self.watch_withdrawals(unix_now());
-                }
+                self.watch_moved(unix_now());
             }
             self.reply();
             if let Some(reply) = stop {
@@ -309,7 +314,7 @@ impl Writer {
             Event::Status(reply) => {
                 // What is shown as drained is in the audit log.
                 self.watch_withdrawals(unix_now());
-                let _ = reply.send(self.status());
+                let _ = reply.send(self.seen());
             }
             Event::Stop(_) => {}
         }
@@ -406,7 +411,7 @@ impl Writer {
             self.checks.set_wanted(&wanted, uses, self.started.elapsed());
             self.ends.checks.send_replace(Arc::new(wanted));
         }
-        self.find_overlays(first);
+        self.find_overlays(first, alone.as_ref());
         self.rules.move_on();
         // Geography, checks and neighbours may have changed under any of them. Serials move only now: overlays are a part of what they stand for.
         let touched = alone.as_ref().map_or_else(|| self.zones.keys().cloned().collect(), |name| vec![name.clone()]);
@@ -462,9 +467,10 @@ impl Writer {
 
     /// Keeps what failback holds, so that traffic does not come back by a restart. One write at a time: a later list never loses to an earlier one.
     fn keep_holds(&mut self) {
-        if self.keeping_holds || self.store.absent().is_some() {
+        if !self.holds_moved || self.keeping_holds || self.store.absent().is_some() {
             return;
         }
+        self.holds_moved = false;
         let holds: Vec<String> = self.zones.values().flat_map(ZoneState::holds).collect();
         if holds == self.saved_holds {
             return;
@@ -503,10 +509,16 @@ impl Writer {
         let slot = move |name: &str| registry.assign(name);
         let mut changed = false;
         for (name, dirt) in dirty {
+            if dirt.statics {
+                // Once for a burst of changes.
+                reload::move_serial(self, &name);
+            }
             let around =
                 Surroundings { checks: &self.checks, effects: &self.effects, now: self.started.elapsed(), now_unix: unix_now(), slot: &slot };
             let Some(zone) = self.zones.get_mut(&name) else { continue };
-            let world = if dirt.whole { Some(zone.assemble(&around)) } else { zone.reassemble(&dirt.pools, &around) };
+            let world = if dirt.whole { Some(zone.assemble(&around)) } else { zone.reassemble(&dirt, &around) };
+            self.moved.extend(zone.leaving.take_moved());
+            self.holds_moved |= zone.take_holds_moved();
             if let Some(world) = world {
                 changed = true;
                 self.index_dirty |= !self.index.replace(&world);
@@ -533,19 +545,20 @@ impl Writer {
     }
 
     /// What is known at this moment, zone by zone and endpoint by endpoint.
-    pub fn status(&self) -> Status {
+    pub fn seen(&self) -> Seen {
         let mut degraded = self.degraded.clone();
         degraded.extend(self.store.absent().map(str::to_string));
         degraded.extend(self.store_trouble.clone());
-        Status {
+        let rest = Status {
             generation: self.generation,
             started: self.started_unix,
             version: env!("CARGO_PKG_VERSION").into(),
             degraded,
-            zones: status::zones(&self.zones, &self.down),
-            pools: status::pools(&self.zones, &self.checks),
             overlays: self.book.iter().map(|laid| self.shown(laid)).collect(),
-        }
+            ..Status::default()
+        };
+        let down = self.down.iter().map(|(name, why)| (name.clone(), why.clone())).collect();
+        Seen { rest, zones: self.zones.values().map(ZoneSeen::of).collect(), down, checks: self.checks.seen() }
     }
 
     /// Answers those whose change is published now.

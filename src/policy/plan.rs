@@ -32,7 +32,7 @@ pub struct View {
     /// Indexed by [`PoolIx`]. Those that did not change are shared with the view before.
     pub pools: Chunked<Arc<PoolView>, 64>,
     /// Weights of policy children that differ from the files.
-    pub child_weights: BTreeMap<(PolicyIx, Child), u16>,
+    pub child_weights: Arc<BTreeMap<(PolicyIx, Child), u16>>,
     /// Children that failback holds back.
     pub held: BTreeSet<(PolicyIx, Child)>,
     /// Some pool yields a part of its traffic ([`PoolView::yields`]).
@@ -264,6 +264,12 @@ pub fn plan_with(model: &ZoneModel, steer: &Steer, ttl: TtlRange, class: &Class,
     evaluation.plan(steer, ttl, class, last_good)
 }
 
+/// True when a class has anything usable: when its plan is not that of `all_down`.
+pub fn has_any_up(model: &ZoneModel, class: &Class, view: &View) -> bool {
+    let mut evaluation = Evaluation { model, view, answers: None, settled_at: 0, considered: None, sets: &mut Sets::default() };
+    evaluation.has_any_up(&class.step, Demand::default())
+}
+
 /// What counts as available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Look {
@@ -311,9 +317,12 @@ impl Evaluation<'_> {
     fn plan(mut self, steer: &Steer, ttl: TtlRange, class: &Class, last_good: Option<&Plan>) -> Plan {
         for (pass, look) in [(Pass::Healthy, Look::Healthy), (Pass::AnyUp, Look::AnyUp)] {
             if let Some(choice) = self.choose(&class.step, look, Demand::default()) {
-                return Plan { choice, ttl, settled_at: self.settled_at, pass };
+                let plan = Plan { choice, ttl, settled_at: self.settled_at, pass };
+                debug_assert!(has_any_up(self.model, class, self.view), "{:?}", class.step);
+                return plan;
             }
         }
+        debug_assert!(!has_any_up(self.model, class, self.view), "{:?}", class.step);
         let choice = match class.all_down.unwrap_or(steer.all_down) {
             AllDown::NoData => Choice::NoData,
             AllDown::ServFail => Choice::ServFail,
@@ -325,6 +334,17 @@ impl Evaluation<'_> {
             AllDown::All => self.as_if_up(&class.step),
         };
         Plan { choice, ttl, settled_at: UNSETTLED, pass: Pass::AllDown }
+    }
+
+    /// Whether [`choose`](Self::choose) finds anything with [`Look::AnyUp`], without making it.
+    fn has_any_up(&mut self, step: &Step, demand: Demand) -> bool {
+        match step {
+            Step::Pool(ix) => self.is_available(*ix, Look::AnyUp, demand),
+            Step::Order { policy, to } | Step::Weighted { policy, to } | Step::Merge { policy, to } => {
+                let demand = demand.under(self.model.policy(*policy));
+                to.iter().any(|(_, step)| self.has_any_up(step, demand))
+            }
+        }
     }
 
     fn as_if_up(&mut self, step: &Step) -> Choice {

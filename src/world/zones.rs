@@ -21,8 +21,8 @@ pub struct ZoneWorld {
     pub tree: Arc<ZoneTree>,
     /// Of the SOA, instead of the one in the tree.
     pub serial: u32,
-    /// TTLs that overlays set on static RRsets.
-    pub ttls: HashMap<(NodeId, RecordType), Ttl>,
+    /// TTLs that overlays set on static RRsets, if any.
+    pub ttls: Option<Arc<HashMap<(NodeId, RecordType), Ttl>>>,
     /// Indexed like the model's steered names.
     pub steered: Arc<[SteeredName]>,
     /// What the steered names point to; equal ones are one. Those that did not change are shared with the world before.

@@ -132,6 +132,36 @@ fn a_ttl_goes_down_and_up_to_what_the_file_says_and_moves_the_serial_of_records_
     assert_eq!(rest.refused("example.com/www", json!({ "ttl": 0 })).0, 422);
 }
 
+/// Names that are alike share what they are answered from, until an overlay makes one of them different.
+#[test]
+fn a_ttl_of_one_of_several_names_that_are_alike_is_its_own() {
+    let zone = format!("{ZONE}[steer.one]\nuse = \"split\"\n[steer.other]\nuse = \"split\"\n");
+    let meridian = Meridian::start(&[("zones/example.com.toml", &zone)]);
+    let rest = Rest::new(&meridian);
+    let ttls = || ["one", "other", "split"].map(|name| ttl_of(&meridian, name, A));
+    let lay = |name: &str, ttl: u32| rest.lay(&format!("example.com/{name}"), json!({ "ttl": ttl }));
+    assert_eq!(ttls(), [30, 30, 30]);
+    let one = lay("one", 7);
+    assert_eq!(ttls(), [7, 30, 30]);
+    let split = lay("split", 9);
+    assert_eq!(ttls(), [7, 30, 9]);
+    let other = lay("other", 11);
+    assert_eq!(ttls(), [7, 11, 9]);
+    // Each follows what they consult, and a reload keeps them apart.
+    rest.lay("example.com/fra", state("down"));
+    for name in ["one", "other", "split"] {
+        assert_eq!(at(&meridian, name), [ip("198.51.100.10")]);
+    }
+    assert_eq!(meridian.command(&["reload"]).0, 0);
+    meridian.write("zones/example.com.toml", &zone.replace("192.0.2.25", "192.0.2.26"));
+    assert_eq!(meridian.command(&["reload"]).0, 0);
+    assert_eq!(ttls(), [7, 11, 9]);
+    for (id, expected) in [(split, [7, 11, 30]), (one, [30, 11, 30]), (other, [30, 30, 30])] {
+        rest.revert(id);
+        assert_eq!(ttls(), expected);
+    }
+}
+
 #[test]
 fn weights_of_endpoints_and_children_move_traffic() {
     let (meridian, rest) = serve();

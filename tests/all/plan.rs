@@ -75,7 +75,7 @@ fn view_of(model: &ZoneModel, words: &str) -> View {
     view.pools = pools.into_iter().collect();
     for (key, word) in words.iter().filter(|(key, _)| key.contains('/') && !key.ends_with("/6")) {
         match word.strip_prefix('w') {
-            Some(weight) => drop(view.child_weights.insert(child_of(model, key), weight.parse().expect("a weight"))),
+            Some(weight) => drop(Arc::make_mut(&mut view.child_weights).insert(child_of(model, key), weight.parse().expect("a weight"))),
             None => drop(view.held.insert(child_of(model, key))),
         }
     }

@@ -149,7 +149,7 @@ async fn answer_requests(mut ends: Ends, mut kept: Status, refused: Arc<Mutex<Ve
                 let _ = reply.send(if known { Ok(status.generation) } else { Err(refusal) });
             }
             Event::Refused(entry) => refused.lock().expect("entries").push(*entry),
-            Event::Status(reply) => drop(reply.send(kept.clone())),
+            Event::Status(reply) => drop(reply.send(kept.clone().into())),
             Event::Overlays(id, reply) => {
                 let wanted = kept.overlays.iter().filter(|overlay| id.is_none_or(|id| id == overlay.id));
                 drop(reply.send(Ok(wanted.cloned().collect())));

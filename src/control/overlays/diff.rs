@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Book, Effects, Found, zone_text};
+use super::{Book, Effects, Found};
 use crate::control::api::{Difference, Forced, Setting};
-use crate::control::compile::ZoneParts;
-use crate::policy::model::{Endpoint, PolicyKind};
+use crate::control::loaded::Loaded;
+use crate::dns::RecordType;
+use crate::policy::model::PolicyKind;
 
 /// Everything that is not as the files say, in the order of the oldest overlay about it.
-pub(in crate::control) fn differences(book: &Book, effects: &Effects, zones: &[&ZoneParts]) -> Vec<Difference> {
+pub(in crate::control) fn differences(book: &Book, effects: &Effects, zones: Loaded<'_>) -> Vec<Difference> {
     let mut all: Vec<Difference> = Vec::new();
     let mut known: BTreeMap<(String, &'static str), usize> = BTreeMap::new();
     for laid in book.iter().filter(|laid| laid.overlay.is_begun()) {
@@ -48,50 +49,44 @@ fn state_now(found: &Found, effects: &Effects) -> String {
     }
 }
 
-fn endpoint<'z>(id: &str, zones: &[&'z ZoneParts]) -> Option<&'z Endpoint> {
-    let pools =
-        zones.iter().filter(|zone| id.starts_with("library/") || id.starts_with(&zone_text(&zone.model.name))).flat_map(|zone| &zone.model.pools);
-    pools.flat_map(|pool| &pool.endpoints).find(|endpoint| *endpoint.id == *id)
-}
-
-fn weight_of_files(found: &Found, zones: &[&ZoneParts]) -> Option<u16> {
+fn weight_of_files(found: &Found, zones: Loaded<'_>) -> Option<u16> {
     match found {
-        Found::Thing(id) => endpoint(id, zones).map(|endpoint| endpoint.weight),
+        Found::Thing(id) => zones.endpoint(id).map(|(_, endpoint)| endpoint.weight),
         Found::Child(zone, policy, child) => {
-            let model = &zones.iter().find(|parts| parts.model.name == *zone)?.model;
+            let model = &zones.get(zone)?.model;
             let (ix, child) = super::target::policy_child(model, policy, child)?;
             let PolicyKind::Weighted { to, .. } = &model.policy(ix).kind else { return None };
             to.iter().find(|(other, _)| *other == child).map(|(_, weight)| *weight)
         }
-        Found::Steered(_) | Found::Static(..) | Found::Rule(..) => None,
+        Found::Steered(..) | Found::Static(..) | Found::Rule(..) => None,
     }
 }
 
 /// The weight in effect.
-pub(super) fn weight_now(found: &Found, zones: &[&ZoneParts], effects: &Effects) -> Option<u16> {
+pub(in crate::control) fn weight_now(found: &Found, zones: Loaded<'_>, effects: &Effects) -> Option<u16> {
     let laid = match found {
         Found::Thing(id) => effects.weight(id),
-        Found::Child(zone, policy, child) => effects.child_weight(&(zone.clone(), policy.clone(), child.clone())),
-        Found::Steered(_) | Found::Static(..) | Found::Rule(..) => None,
+        Found::Child(zone, policy, child) => effects.child_weight(zone, policy, child),
+        Found::Steered(..) | Found::Static(..) | Found::Rule(..) => None,
     };
     laid.or_else(|| weight_of_files(found, zones))
 }
 
-fn ttls(found: &Found, zones: &[&ZoneParts], effects: &Effects) -> (String, String) {
+fn ttls(found: &Found, zones: Loaded<'_>, effects: &Effects) -> (String, String) {
     match found {
-        Found::Steered(owner) => {
-            let mut steers = zones.iter().flat_map(|zone| &zone.model.steers);
-            let Some(steer) = steers.find(|steer| steer.owner == *owner) else { return Default::default() };
-            (steer.ttl.max.to_string(), effects.ttl_of_steered(owner, steer.ttl).max.to_string())
+        Found::Steered(zone, owner) => {
+            let Some(steer) = zones.steer(zone, owner) else { return Default::default() };
+            (steer.ttl.max.to_string(), effects.ttl_of_steered(zone, owner, steer.ttl).max.to_string())
         }
-        Found::Static(owner, rtype) => {
-            let tree = zones.iter().map(|zone| &zone.tree).find(|tree| tree.node_at(owner.as_wire()).is_some());
+        Found::Static(zone, owner, rtype) => {
+            let tree = zones.get(zone).map(|zone| &zone.tree);
             let Some((tree, node)) = tree.and_then(|tree| Some((tree, tree.node_at(owner.as_wire())?))) else { return Default::default() };
-            let files: Vec<(crate::dns::RecordType, u32)> =
+            let files: Vec<(RecordType, u32)> =
                 tree.rrsets(node).filter(|rrset| rtype.is_none_or(|rtype| rtype == rrset.rtype)).map(|rrset| (rrset.rtype, rrset.ttl)).collect();
-            let now = |(of, ttl): &(crate::dns::RecordType, u32)| {
-                let laid = effects.static_ttls().iter().rev().find(|(other, rtype, _)| other == owner && rtype.is_none_or(|rtype| rtype == *of));
-                laid.map_or(*ttl, |(.., laid)| (*laid).min(*ttl))
+            let laid = effects.static_ttls_of(zone, owner);
+            let now = |(of, ttl): &(RecordType, u32)| {
+                let newest = laid.iter().rev().find(|(rtype, _)| rtype.is_none_or(|rtype| rtype == *of));
+                newest.map_or(*ttl, |(_, laid)| (*laid).min(*ttl))
             };
             let text = |all: Vec<String>| all.join(", ");
             (

@@ -6,13 +6,13 @@ mod diff;
 mod effects;
 mod target;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::api::{Amend, Forced, MAX_REASON_CHARS, NewOverlay, Overlay, Ramp, Refusal, Setting, When, Who};
-use super::compile::ZoneParts;
+use super::loaded::Loaded;
 use crate::config;
-pub(super) use diff::differences;
-pub(super) use effects::{Differing, Effects};
+pub(super) use diff::{differences, weight_now};
+pub(super) use effects::{Effects, Sum};
 pub(super) use target::{Found, find, policy_child, zone_text};
 
 /// Overlays that can be in effect at once; more are refused.
@@ -65,7 +65,7 @@ impl Laid {
         self.overlay = Overlay { expires: changed.expires, reason: changed.reason, back: changed.back, ramp, ..self.overlay.clone() };
     }
 
-    fn find_again(&mut self, zones: &[&ZoneParts]) {
+    fn find_again(&mut self, zones: Loaded<'_>) {
         self.found = find(&self.overlay.target, self.overlay.set, zones).map_err(|refusal| words(&refusal));
         self.overlay.inactive = self.found.as_ref().err().cloned();
     }
@@ -80,10 +80,22 @@ pub(super) enum Change {
     Lift(u64),
 }
 
+impl Change {
+    /// What it is about; `None` when that is gone.
+    pub(super) fn key(&self, book: &Book) -> Option<Found> {
+        match self {
+            Change::Lay(laid) => laid.found().map(Found::key),
+            Change::Lift(id) => book.get(*id)?.found().map(Found::key),
+        }
+    }
+}
+
 /// Every overlay that is laid, by id, which is by age.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     laid: BTreeMap<u64, Laid>,
+    /// Ids by [`Found::key`].
+    by_key: HashMap<Found, BTreeSet<u64>>,
     /// Those that disable rules.
     rules: BTreeSet<u64>,
     /// Something of `rules` is not as it was when last asked.
@@ -96,12 +108,21 @@ impl Book {
         let laid = |overlay: Overlay| (overlay.id, Laid::new(overlay, Err("not looked for yet".into())));
         let laid: BTreeMap<u64, Laid> = saved.into_iter().map(laid).collect();
         let rules = laid.values().filter(|laid| laid.is_rule()).map(|laid| laid.overlay.id).collect();
-        Book { laid, rules, rules_moved: true }
+        Book { laid, by_key: HashMap::new(), rules, rules_moved: true }
     }
 
-    /// After the files have changed.
-    pub(super) fn find_again(&mut self, zones: &[&ZoneParts]) {
-        self.laid.values_mut().for_each(|laid| laid.find_again(zones));
+    /// After the files have changed: finds those again that `may_differ` says of, by their targets; returns what they are about.
+    pub(super) fn find_again(&mut self, zones: Loaded<'_>, may_differ: impl Fn(&str) -> bool) -> HashSet<Found> {
+        let mut keys = HashSet::new();
+        for (id, laid) in self.laid.iter_mut().filter(|(_, laid)| may_differ(&laid.overlay.target)) {
+            forget(&mut self.by_key, *id, laid.found());
+            laid.find_again(zones);
+            if let Some(key) = laid.found().map(Found::key) {
+                self.by_key.entry(key.clone()).or_default().insert(*id);
+                keys.insert(key);
+            }
+        }
+        keys
     }
 
     /// Those that disable rules, oldest first.
@@ -119,17 +140,23 @@ impl Book {
         std::mem::take(&mut self.rules_moved)
     }
 
+    /// Adds one, or puts it in the place of its older self, which is about the same.
     pub(super) fn insert(&mut self, laid: Laid) {
         if laid.is_rule() {
             self.rules.insert(laid.overlay.id);
             self.rules_moved = true;
         }
+        if let Some(found) = laid.found() {
+            self.by_key.entry(found.key()).or_default().insert(laid.overlay.id);
+        }
         self.laid.insert(laid.overlay.id, laid);
     }
 
-    pub(super) fn remove(&mut self, id: u64) -> Option<Overlay> {
+    pub(super) fn remove(&mut self, id: u64) -> Option<Laid> {
+        let laid = self.laid.remove(&id)?;
         self.rules_moved |= self.rules.remove(&id);
-        self.laid.remove(&id).map(|laid| laid.overlay)
+        forget(&mut self.by_key, id, laid.found());
+        Some(laid)
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&Laid> {
@@ -138,6 +165,11 @@ impl Book {
 
     pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut Laid> {
         self.laid.get_mut(&id)
+    }
+
+    /// Ids of the overlays of one target, oldest first.
+    pub(super) fn about(&self, key: &Found) -> impl Iterator<Item = u64> {
+        self.by_key.get(key).into_iter().flatten().copied()
     }
 
     /// Those that time changes: about to begin, or on their way.
@@ -164,25 +196,30 @@ impl Book {
         self.laid.values().map(|laid| &laid.overlay)
     }
 
-    /// What they come to now.
-    pub(super) fn effects(&self, now_unix: u64) -> Effects {
-        let mut effects = Effects::default();
-        self.laid.values().for_each(|laid| add(&mut effects, laid, now_unix, false));
-        effects
-    }
-
-    /// What they would come to after these changes, with everything that those begin at its end.
-    pub(super) fn effects_after<'a>(&'a self, changes: impl IntoIterator<Item = &'a Change>, now_unix: u64) -> Effects {
-        let mut all: BTreeMap<u64, (&Laid, bool)> = self.laid.iter().map(|(id, laid)| (*id, (laid, false))).collect();
+    /// What the overlays of one target come to after these changes, with everything that those begin at its end.
+    pub(super) fn sum<'a>(&'a self, key: &Found, changes: impl IntoIterator<Item = &'a Change>, now_unix: u64) -> Sum {
+        let mut all: BTreeMap<u64, (&Laid, bool)> = self.about(key).filter_map(|id| Some((id, (self.get(id)?, false)))).collect();
         for change in changes {
             match change {
-                Change::Lay(laid) => all.insert(laid.overlay.id, (laid, true)),
-                Change::Lift(id) => all.remove(id),
-            };
+                Change::Lay(laid) if laid.found().is_some_and(|found| found.key() == *key) => drop(all.insert(laid.overlay.id, (laid, true))),
+                Change::Lay(_) => {}
+                Change::Lift(id) => drop(all.remove(id)),
+            }
         }
-        let mut effects = Effects::default();
-        all.into_values().for_each(|(laid, whole)| add(&mut effects, laid, now_unix, whole));
-        effects
+        let mut sum = Sum::default();
+        all.into_values().for_each(|(laid, whole)| add(&mut sum, laid, now_unix, whole));
+        sum
+    }
+}
+
+/// Takes an overlay out of the index.
+fn forget(by_key: &mut HashMap<Found, BTreeSet<u64>>, id: u64, found: Option<&Found>) {
+    let Some(key) = found.map(Found::key) else { return };
+    if let Some(ids) = by_key.get_mut(&key) {
+        ids.remove(&id);
+        if ids.is_empty() {
+            by_key.remove(&key);
+        }
     }
 }
 
@@ -195,19 +232,19 @@ impl Book {
 /// drain or down on its way back gives up what has not come back
 /// else                          what it sets
 /// ```
-fn add(effects: &mut Effects, laid: &Laid, now_unix: u64, whole: bool) {
+fn add(sum: &mut Sum, laid: &Laid, now_unix: u64, whole: bool) {
     let (overlay, Some(found)) = (&laid.overlay, laid.found()) else { return };
     let withdraws = matches!(overlay.set, Setting::State(Forced::Down | Forced::Drain));
     if let Some(back) = &overlay.back {
         let left = 1.0 - if whole { 1.0 } else { back.progress(now_unix) };
         if left > 0.0 {
-            effects.add_yield(found, left as f32);
+            sum.add_yield(left as f32);
         }
         return;
     }
     if !whole && !overlay.is_begun() {
         if withdraws && overlay.starts.is_some_and(|at| at <= now_unix + LEAD_S) {
-            effects.add_soon(found);
+            sum.add_soon();
         }
         return;
     }
@@ -215,17 +252,16 @@ fn add(effects: &mut Effects, laid: &Laid, now_unix: u64, whole: bool) {
     match overlay.set {
         Setting::Weight(to) => {
             let from = f64::from(overlay.from.unwrap_or(to));
-            effects.add(found, Setting::Weight((from + (f64::from(to) - from) * progress).round() as u16));
+            sum.add(found, Setting::Weight((from + (f64::from(to) - from) * progress).round() as u16));
         }
-        Setting::State(Forced::Drain) if progress < 1.0 => effects.add_yield(found, progress as f32),
-        set => effects.add(found, set),
+        Setting::State(Forced::Drain) if progress < 1.0 => sum.add_yield(progress as f32),
+        set => sum.add(found, set),
     }
 }
 
 /// What a request is checked against.
 pub(super) struct Around<'a> {
-    /// In name order.
-    pub(super) zones: &'a [&'a ZoneParts],
+    pub(super) zones: Loaded<'a>,
     pub(super) effects: &'a Effects,
     /// Overlays that there are.
     pub(super) held: usize,
@@ -249,7 +285,7 @@ pub(super) fn admit(new: NewOverlay, who: &Who, id: u64, around: &Around<'_>) ->
     let ramp = new.over.as_deref().map(check_over).transpose()?;
     let from = match (&ramp, new.set) {
         (None, _) if new.from.is_some() => return invalid("from", "it belongs to a weight that is reached over some time: say over as well".into()),
-        (Some(_), Setting::Weight(_)) => new.from.or_else(|| diff::weight_now(&found, around.zones, around.effects)),
+        (Some(_), Setting::Weight(_)) => new.from.or_else(|| weight_now(&found, around.zones, around.effects)),
         (Some(_), Setting::State(Forced::Drain)) if new.from.is_none() => None,
         (Some(_), Setting::State(Forced::Drain)) => return invalid("from", "a drain begins with all of the traffic".into()),
         (Some(_), _) => return invalid("over", "only a weight or a drain can be reached step by step".into()),

@@ -1,0 +1,102 @@
+//! The zones as they are loaded, for finding by name and by id what requests are about, in steps that do not grow with what is loaded.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::compile::ZoneParts;
+use super::state::ZoneState;
+use crate::dns::Name;
+use crate::policy::model::{Endpoint, Pool, Steer, ZoneModel};
+
+/// Where ids and names lead in one zone.
+#[derive(Debug, Default)]
+pub struct Ids {
+    pools: HashMap<Arc<str>, usize>,
+    regions: HashMap<String, Vec<usize>>,
+    steers: HashMap<Name, usize>,
+    endpoints: usize,
+}
+
+impl Ids {
+    /// Of the zone's pools, regions and steered names.
+    pub fn of(model: &ZoneModel) -> Ids {
+        let mut ids = Ids::default();
+        for (at, pool) in model.pools.iter().enumerate() {
+            ids.pools.insert(pool.id.clone(), at);
+            ids.endpoints += pool.endpoints.len();
+            if let Some(region) = &pool.region {
+                ids.regions.entry(region.clone()).or_default().push(at);
+            }
+        }
+        ids.steers = model.steers.iter().enumerate().map(|(at, steer): (usize, &Steer)| (steer.owner.clone(), at)).collect();
+        ids
+    }
+
+    /// Endpoints of all pools.
+    pub fn endpoint_count(&self) -> usize {
+        self.endpoints
+    }
+
+    /// Position of a pool.
+    pub fn pool(&self, id: &str) -> Option<usize> {
+        self.pools.get(id).copied()
+    }
+
+    /// Position of the steered name of an owner, lower case.
+    pub fn steer(&self, owner: &Name) -> Option<usize> {
+        self.steers.get(owner).copied()
+    }
+
+    /// An endpoint, and the position of its pool.
+    pub fn endpoint<'m>(&self, model: &'m ZoneModel, id: &str) -> Option<(usize, &'m Endpoint)> {
+        let at = self.pool(id.rsplit_once('/')?.0)?;
+        model.pools[at].endpoints.iter().find(|endpoint| *endpoint.id == *id).map(|endpoint| (at, endpoint))
+    }
+
+    /// Positions of the pools that an endpoint is in, a pool is, or a `region:NAME` is made of.
+    pub fn pools_of(&self, model: &ZoneModel, id: &str) -> Vec<usize> {
+        match id.strip_prefix("region:") {
+            Some(region) => self.regions.get(region).cloned().unwrap_or_default(),
+            None => self.pool(id).or_else(|| self.endpoint(model, id).map(|(at, _)| at)).into_iter().collect(),
+        }
+    }
+}
+
+/// The zones in service, by name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loaded<'a>(pub(super) &'a BTreeMap<Name, ZoneState>);
+
+impl<'a> Loaded<'a> {
+    /// By its name, lower case.
+    pub(super) fn get(self, name: &Name) -> Option<&'a ZoneParts> {
+        self.0.get(name).map(|zone| &*zone.taken.parts)
+    }
+
+    /// In name order.
+    pub(super) fn iter(self) -> impl Iterator<Item = &'a ZoneParts> + Clone {
+        self.0.values().map(|zone| &*zone.taken.parts)
+    }
+
+    /// The zones in which an id may be: ids begin with their zone, but for regions and what libraries define.
+    pub(super) fn around(self, id: &str) -> impl Iterator<Item = &'a ZoneParts> + use<'a> {
+        let own = own_zone(id).and_then(|apex| self.get(&apex));
+        let others = own.is_none().then(|| self.iter());
+        own.into_iter().chain(others.into_iter().flatten())
+    }
+
+    /// An endpoint and its pool.
+    pub(super) fn endpoint(self, id: &str) -> Option<(&'a Pool, &'a Endpoint)> {
+        self.around(id).find_map(|zone| zone.ids.endpoint(&zone.model, id).map(|(at, endpoint)| (&zone.model.pools[at], endpoint)))
+    }
+
+    /// A steered name.
+    pub(super) fn steer(self, zone: &Name, owner: &Name) -> Option<&'a Steer> {
+        let zone = self.get(zone)?;
+        zone.ids.steer(owner).map(|at| &zone.model.steers[at])
+    }
+}
+
+/// The zone that an id begins with, whether there is one or not.
+pub(super) fn own_zone(id: &str) -> Option<Name> {
+    Name::parse_absolute(id.split_once('/')?.0).ok().map(|apex| apex.to_lowercase())
+}
