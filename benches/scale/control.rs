@@ -267,7 +267,8 @@ fn calls(server: &Server, dir: &Path) {
     let calls = [
         ("judge a pool", "POST", "/v1/overlays", down),
         ("judge a region in all zones", "POST", "/v1/overlays", region),
-        ("list overlays", "GET", "/v1/overlays?limit=1000", ""),
+        ("list all overlays", "GET", "/v1/overlays", ""),
+        ("overlays, a page", "GET", "/v1/overlays?limit=100", ""),
         ("differences", "GET", "/v1/overlays/diff", ""),
         ("endpoints, a page", "GET", "/v1/endpoints?limit=1000", ""),
         ("endpoints of a zone", "GET", "/v1/endpoints?zone=z5.test", ""),
@@ -287,15 +288,19 @@ fn calls(server: &Server, dir: &Path) {
         let times = Times((0..CALLS).map(one).collect());
         println!("{what}: {times} ({size} octets)");
     }
-    let reload = |what: &str, path: &str, rest: &mut Rest| {
+    let reload = |what: &str, body: &str, rest: &mut Rest| {
         let begun = Instant::now();
-        let (status, body) = rest.call("POST", path, "{}");
+        let (status, body) = rest.call("POST", "/v1/reload", body);
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
         println!("{what}: {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
     };
-    reload("reload, nothing changed", "/v1/reload", &mut rest);
-    std::fs::write(dir.join("zones/z0.test.toml"), zone(0).replace("192.0.2.53", "192.0.2.54")).expect("a file");
-    reload("reload by name, one changed", "/v1/reload?zone=z0.test", &mut rest);
+    for _ in 0..3 {
+        reload("reload, nothing changed", "{}", &mut rest);
+    }
+    for octet in 54..57 {
+        std::fs::write(dir.join("zones/z0.test.toml"), zone(0).replace("192.0.2.53", &format!("192.0.2.{octet}"))).expect("a file");
+        reload("reload by name, one changed", "{\"zone\":\"z0.test\"}", &mut rest);
+    }
 }
 
 /// As many answers as there are, alone and beside changes.

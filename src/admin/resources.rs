@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::openapi::{Endpoints, Monitors, Names, Policies, Pools, Records, Regions, Zones};
-use super::routes::{App, read_query, visible};
+use super::routes::{App, read_query};
 use super::{Problem, Shared, patch};
 use crate::control::api::{Forced, Who, ZoneStatus};
 use crate::control::audit;
@@ -23,7 +23,7 @@ use crate::control::resources::{
 };
 
 /// Most items of one page.
-const MAX_PAGE: usize = 1000;
+pub(super) const MAX_PAGE: usize = 1000;
 /// Items of a page when nothing is said.
 const DEFAULT_PAGE: usize = 100;
 /// Health transitions that are told with an endpoint.
@@ -50,6 +50,9 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/v1/monitors", get(monitor_list))
         .route("/v1/health/{zone}/{pool}/{endpoint}", get(health))
 }
+
+/// Ids that are compared to find the one that was meant.
+const MAX_COMPARED: usize = 10_000;
 
 /// What all lists take. Filters that a list does not know are errors.
 #[derive(Debug, Default, Deserialize)]
@@ -94,18 +97,23 @@ impl ListQuery {
         }
     }
 
+    /// The last id of the page before; empty for the first page.
+    fn after(&self) -> &str {
+        self.cursor.as_deref().unwrap_or("")
+    }
+
     /// One page of items in the order of their ids, as `{ name: […], "next": … }`.
-    fn page<T: Serialize>(&self, name: &str, items: &BTreeMap<String, T>, headers: &HeaderMap) -> Result<Response, Problem> {
+    fn page<T: Serialize>(&self, name: &str, items: impl IntoIterator<Item = (String, T)>, headers: &HeaderMap) -> Result<Response, Problem> {
         let limit = self.limit.unwrap_or(DEFAULT_PAGE);
         if !(1..=MAX_PAGE).contains(&limit) {
             return Err(Problem::invalid("limit", format!("found {limit}, expected 1 to {MAX_PAGE}")));
         }
-        let after = self.cursor.as_deref().unwrap_or("");
-        let mut rest = items.iter().filter(|(id, _)| after.is_empty() || id.as_str() > after);
-        let page: Vec<(&String, &T)> = rest.by_ref().take(limit).collect();
+        let after = self.after();
+        let mut rest = items.into_iter().filter(|(id, _)| after.is_empty() || id.as_str() > after);
+        let page: Vec<(String, T)> = rest.by_ref().take(limit).collect();
         let mut body = json!({ name: page.iter().map(|(_, item)| item).collect::<Vec<_>>() });
         if rest.next().is_some() {
-            body["next"] = page.last().map_or(Value::Null, |(id, _)| (*id).clone().into());
+            body["next"] = page.last().map_or(Value::Null, |(id, _)| id.clone().into());
         }
         Ok(with_etag(&body, headers))
     }
@@ -159,10 +167,11 @@ pub(super) fn names(header: &HeaderValue, tag: &str) -> bool {
 async fn zones(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
     let query = read_query(query)?;
     query.only(&["state", "name"])?;
-    let status = visible(&shared, &who).await;
-    let zones = status.zones.into_iter().filter(|zone| is(query.state.as_deref(), &zone.state));
+    let zones = shared.handle.seen().await.zones().into_iter().filter(|zone| who.covers(&zone.name));
+    let zones = zones.filter(|zone| is(query.state.as_deref(), &zone.state));
     let zones = zones.filter(|zone| query.name.as_deref().is_none_or(|name| zone.name.contains(name)));
-    query.page("zones", &zones.map(|zone| (zone.name.trim_end_matches('.').to_owned(), zone)).collect(), &headers)
+    let zones: BTreeMap<String, ZoneStatus> = zones.map(|zone| (zone.name.trim_end_matches('.').to_owned(), zone)).collect();
+    query.page("zones", zones, &headers)
 }
 
 #[utoipa::path(
@@ -173,10 +182,11 @@ async fn zones(State(shared): App, Extension(who): Extension<Who>, headers: Head
     responses((status = 200, description = "done", body = ZoneStatus))
 )]
 async fn zone(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, Path(name): Path<String>) -> Result<Response, Problem> {
-    let status = visible(&shared, &who).await;
+    let mut zones = shared.handle.seen().await.zones();
+    zones.retain(|zone| who.covers(&zone.name));
     let wanted = audit::plain_target(&name);
-    let found = status.zones.iter().find(|zone| zone.name.trim_end_matches('.') == wanted.as_str());
-    let known = || status.zones.iter().map(|zone| zone.name.trim_end_matches('.').to_owned()).collect();
+    let found = zones.iter().find(|zone| zone.name.trim_end_matches('.') == wanted.as_str());
+    let known = || zones.iter().map(|zone| zone.name.trim_end_matches('.').to_owned()).collect();
     found.map(|zone| with_etag(zone, &headers)).ok_or_else(|| missing("zone", &name, known()))
 }
 
@@ -207,7 +217,7 @@ async fn record_list(
     let found = records(zone, |name, rtype| {
         is(query.name.as_deref(), name) && query.rtype.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(&rtype.to_string()))
     });
-    query.page("records", &found, &headers)
+    query.page("records", found, &headers)
 }
 
 #[utoipa::path(
@@ -232,7 +242,7 @@ async fn name_list(
     query.only(&[])?;
     let snapshot = shared.handle.snapshot(who);
     let zone = snapshot.zone(&zone).ok_or_else(|| missing("zone", &zone, snapshot.names()))?;
-    query.page("names", &steered(zone), &headers)
+    query.page("names", steered(zone), &headers)
 }
 
 #[utoipa::path(
@@ -252,7 +262,7 @@ async fn policy_list(State(shared): App, Extension(who): Extension<Who>, headers
     query.only(&["zone", "kind"])?;
     let mut found = shared.handle.snapshot(who).policies();
     found.retain(|id, policy| in_zone(query.zone.as_deref(), id) && is(query.kind.as_deref(), policy.kind));
-    query.page("policies", &found, &headers)
+    query.page("policies", found, &headers)
 }
 
 #[utoipa::path(
@@ -272,9 +282,9 @@ async fn pool_list(State(shared): App, Extension(who): Extension<Who>, headers: 
     let query = read_query(query)?;
     query.only(&["zone", "region", "health"])?;
     let region = |found: Option<&str>| query.region.as_deref().is_none_or(|region| found == Some(region));
-    let mut found = shared.handle.snapshot(who).pools(|pool| in_zone(query.zone.as_deref(), &pool.id) && region(pool.region.as_deref()));
-    found.retain(|_, pool| is(query.health.as_deref(), pool.health));
-    query.page("pools", &found, &headers)
+    let snapshot = shared.handle.snapshot(who);
+    let found = snapshot.pools(query.after(), |pool| in_zone(query.zone.as_deref(), &pool.id) && region(pool.region.as_deref()));
+    query.page("pools", found.filter(|(_, pool)| is(query.health.as_deref(), pool.health)), &headers)
 }
 
 #[utoipa::path(
@@ -297,16 +307,16 @@ async fn endpoint_list(State(shared): App, Extension(who): Extension<Who>, heade
     let query = read_query(query)?;
     query.only(&["zone", "pool", "region", "state", "usable", "forced"])?;
     let region = |found: Option<&str>| query.region.as_deref().is_none_or(|region| found == Some(region));
-    let mut found = shared
-        .handle
-        .snapshot(who)
-        .endpoints(|pool, _| in_zone(query.zone.as_deref(), &pool.id) && is(query.pool.as_deref(), &pool.id) && region(pool.region.as_deref()));
-    found.retain(|_, endpoint| {
+    let snapshot = shared.handle.snapshot(who);
+    let found = snapshot.endpoints(query.after(), |pool, _| {
+        in_zone(query.zone.as_deref(), &pool.id) && is(query.pool.as_deref(), &pool.id) && region(pool.region.as_deref())
+    });
+    let found = found.filter(|(_, endpoint)| {
         is(query.state.as_deref(), endpoint.state)
             && query.usable.is_none_or(|usable| usable == endpoint.usable)
             && query.forced.is_none_or(|forced| Some(forced) == endpoint.forced)
     });
-    query.page("endpoints", &found, &headers)
+    query.page("endpoints", found, &headers)
 }
 
 #[utoipa::path(
@@ -322,7 +332,7 @@ async fn endpoint_list(State(shared): App, Extension(who): Extension<Who>, heade
 async fn region_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
     let query = read_query(query)?;
     query.only(&[])?;
-    query.page("regions", &shared.handle.snapshot(who).regions(), &headers)
+    query.page("regions", shared.handle.snapshot(who).regions(), &headers)
 }
 
 #[utoipa::path(
@@ -342,7 +352,7 @@ async fn monitor_list(State(shared): App, Extension(who): Extension<Who>, header
     query.only(&["zone", "kind"])?;
     let mut found = shared.handle.snapshot(who).monitors();
     found.retain(|id, monitor| in_zone(query.zone.as_deref(), id) && is(query.kind.as_deref(), monitor.kind));
-    query.page("monitors", &found, &headers)
+    query.page("monitors", found, &headers)
 }
 
 /// One thing that can be read and perhaps changed, by what its path says.
@@ -369,14 +379,25 @@ impl Thing {
                 pick("steered name", &format!("{}/{}", audit::plain_target(zone), name.to_ascii_lowercase()), &steered(found))
             }
             Thing::Policy(zone, policy) => pick("policy", &format!("{}/policy:{policy}", audit::plain_target(zone)), &snapshot.policies()),
-            Thing::Pool(zone, pool) => pick("pool", &format!("{}/{pool}", audit::plain_target(zone)), &snapshot.pools(|_| true)),
+            Thing::Pool(zone, pool) => {
+                let id = format!("{}/{pool}", audit::plain_target(zone));
+                let found = snapshot.pools("", |pool| *pool.id == *id).next();
+                let known = || snapshot.pools("", |_| true).map(|(id, _)| id).take(MAX_COMPARED).collect();
+                found.map(|(_, pool)| json!(pool)).ok_or_else(|| missing("pool", &id, known()))
+            }
             Thing::Endpoint(zone, pool, endpoint) => {
                 let id = format!("{}/{pool}/{endpoint}", audit::plain_target(zone));
-                pick("endpoint", &id, &snapshot.endpoints(|_, endpoint| *endpoint.id == *id))
+                let found = snapshot.endpoints("", |_, endpoint| *endpoint.id == *id).next();
+                found.map(|(_, endpoint)| json!(endpoint)).ok_or_else(|| missing("endpoint", &id, endpoint_ids(snapshot)))
             }
             Thing::Region(region) => pick("region", &format!("region:{region}"), &snapshot.regions()),
         }
     }
+}
+
+/// Endpoints among which the one that was meant may be.
+fn endpoint_ids(snapshot: &Snapshot) -> Vec<String> {
+    snapshot.endpoints("", |_, _| true).map(|(id, _)| id).take(MAX_COMPARED).collect()
 }
 
 fn pick<T: Serialize>(what: &str, id: &str, all: &BTreeMap<String, T>) -> Result<Value, Problem> {
@@ -519,15 +540,15 @@ async fn health(
 ) -> Result<Json<Value>, Problem> {
     let id = format!("{}/{pool}/{endpoint}", audit::plain_target(&zone));
     let snapshot = shared.handle.snapshot(who.clone());
-    let known = || snapshot.endpoints(|_, _| true).into_keys().collect();
-    let checks = snapshot.checks_of(&id).ok_or_else(|| missing("endpoint", &id, known()))?;
-    let status = visible(&shared, &who).await;
-    let now = status.pools.into_iter().flat_map(|pool| pool.endpoints).find(|endpoint| endpoint.id == id);
+    let checks = snapshot.checks_of(&id).ok_or_else(|| missing("endpoint", &id, endpoint_ids(&snapshot)))?;
     let mut history = Vec::new();
     for check in &checks {
         let query = audit::Query { target: Some(check.clone()), kind: Some(audit::Kind::Health), limit: HISTORY, ..audit::Query::default() };
         history.extend(shared.handle.audit(query).await?.entries);
     }
+    // After its history: what that tells is seen.
+    let pools = shared.handle.seen().await.pools(|pool| id.strip_prefix(&*pool.id).is_some_and(|rest| rest.starts_with('/')));
+    let now = pools.into_iter().flat_map(|pool| pool.endpoints).find(|endpoint| endpoint.id == id);
     history.sort_by_key(|entry| std::cmp::Reverse(entry.sequence));
     history.truncate(HISTORY);
     let step = |entry: audit::Entry| json!({ "at": entry.at, "check": entry.target, "from": entry.before, "to": entry.after, "why": entry.detail });

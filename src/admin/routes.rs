@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::guard::{Attempt, Peer, guard, open_guard};
 use super::idempotency::once;
+use super::resources::MAX_PAGE;
 use super::{MAX_BODY_LEN, Problem, Shared, access, events, metrics, openapi, resources};
 use crate::control::api::{Amend, Applied, Difference, Lift, MAX_REASON_CHARS, NewOverlay, Overlay, Promote, Promoted, ReloadReport, Status, Who};
+use crate::control::handle::Laying;
 
 /// All paths.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -103,18 +105,45 @@ pub(super) async fn visible(shared: &Shared, who: &Who) -> Status {
 #[derive(Serialize, utoipa::ToSchema)]
 struct Overlays {
     overlays: Vec<Overlay>,
+    /// Give this as `cursor` for the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<u64>,
+}
+
+/// What the list takes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct OverlaysQuery {
+    limit: Option<usize>,
+    cursor: Option<u64>,
 }
 
 #[utoipa::path(
     get,
     path = "/v1/overlays",
     summary = "Overlays that are neither reverted nor expired",
+    params(
+        ("limit" = Option<u32>, Query, description = "1 to 1000; all of them when left out"),
+        ("cursor" = Option<u64>, Query, description = "next of the page before"),
+    ),
     responses((status = 200, description = "done", body = Overlays))
 )]
-async fn overlays(State(shared): App, Extension(who): Extension<Who>) -> Result<Json<Overlays>, Problem> {
-    let mut overlays = shared.handle.overlays(None).await?;
-    overlays.retain(|overlay| who.zones.is_none() || who.covers(&overlay.target));
-    Ok(Json(Overlays { overlays }))
+async fn overlays(
+    State(shared): App,
+    Extension(who): Extension<Who>,
+    query: Result<Query<OverlaysQuery>, QueryRejection>,
+) -> Result<Json<Overlays>, Problem> {
+    let query = read_query(query)?;
+    if let Some(limit) = query.limit.filter(|limit| !(1..=MAX_PAGE).contains(limit)) {
+        return Err(Problem::invalid("limit", format!("found {limit}, expected 1 to {MAX_PAGE}")));
+    }
+    // One more tells whether there is a next page.
+    let most = query.limit.map_or(usize::MAX, |limit| limit + 1);
+    let mut overlays = shared.handle.overlays(Laying::Behind(query.cursor.unwrap_or(0), who, most)).await?;
+    let has_more = query.limit.is_some_and(|limit| overlays.len() > limit);
+    overlays.truncate(query.limit.unwrap_or(usize::MAX));
+    let next = overlays.last().map(|overlay| overlay.id).filter(|_| has_more);
+    Ok(Json(Overlays { overlays, next }))
 }
 
 /// The result of laying or reverting: the id first, for whoever reads only that.
@@ -163,7 +192,7 @@ async fn lay_overlay(
 )]
 async fn overlay(State(shared): App, Extension(who): Extension<Who>, id: Result<Path<String>, PathRejection>) -> Result<Json<Overlay>, Problem> {
     let (text, id) = overlay_id(id)?;
-    let mut found = shared.handle.overlays(Some(id)).await?;
+    let mut found = shared.handle.overlays(Laying::One(id)).await?;
     found.retain(|overlay| who.zones.is_none() || who.covers(&overlay.target));
     found.pop().map(Json).ok_or_else(|| Problem::not_found(&format!("overlay {text}"), Vec::new()))
 }

@@ -14,6 +14,28 @@ use super::status::Seen;
 use super::tokens::{CreatedToken, NewToken, TokenInfo, Tokens};
 use crate::world::Published;
 
+/// Which of the overlays that are laid.
+#[derive(Clone, Debug)]
+pub enum Laying {
+    /// The one of this id.
+    One(u64),
+    /// Those behind an id that this one may see, so many at most.
+    Behind(u64, Who, usize),
+}
+
+impl Laying {
+    /// Picks from all, which are in the order of their ids.
+    pub fn pick<T>(&self, all: impl Iterator<Item = T>, overlay: impl Fn(&T) -> &Overlay) -> Vec<T> {
+        match self {
+            Laying::One(id) => all.filter(|one| overlay(one).id == *id).take(1).collect(),
+            Laying::Behind(after, who, most) => {
+                let may_see = |one: &T| who.zones.is_none() || who.covers(&overlay(one).target);
+                all.filter(|one| overlay(one).id > *after && may_see(one)).take(*most).collect()
+            }
+        }
+    }
+}
+
 /// What `control` consumes; closed: whatever changes the world is one of these.
 #[derive(Debug)]
 pub enum Event {
@@ -55,7 +77,7 @@ pub enum Event {
     /// Read the audit log.
     Audit(Box<Query>, oneshot::Sender<Result<Page, Refusal>>),
     /// Say which overlays are laid, or show the one of an id.
-    Overlays(Option<u64>, oneshot::Sender<Result<Vec<Overlay>, Refusal>>),
+    Overlays(Laying, oneshot::Sender<Result<Vec<Overlay>, Refusal>>),
     /// Say what is known.
     Status(oneshot::Sender<Seen>),
     /// Finish, and say when the last write is on disk.
@@ -113,13 +135,18 @@ impl Handle {
     /// What is known at this moment; nothing when the writer has stopped. Made when asked for: it lists every zone and endpoint. Query counts
     /// are 0: the reader adds them from telemetry.
     pub async fn status(&self) -> Status {
-        let (reply, answer) = oneshot::channel();
-        if self.events.send(Event::Status(reply)).await.is_err() {
-            return Status::default();
-        }
-        let seen: Seen = answer.await.unwrap_or_default();
+        let seen = self.seen().await;
         // Some work where there is a lot of it: beside checks and requests, not before them.
         tokio::task::spawn_blocking(|| seen.status()).await.unwrap_or_default()
+    }
+
+    /// The same, not written down yet.
+    pub async fn seen(&self) -> Seen {
+        let (reply, answer) = oneshot::channel();
+        if self.events.send(Event::Status(reply)).await.is_err() {
+            return Seen::default();
+        }
+        answer.await.unwrap_or_default()
     }
 
     /// Of the published world; 0 before there is one.
@@ -159,9 +186,9 @@ impl Handle {
         self.ask(|reply| Event::Amend(id, amend, who, reply)).await
     }
 
-    /// The overlays that are laid, oldest first, or the one of an id; without looking at anything else.
-    pub async fn overlays(&self, id: Option<u64>) -> Result<Vec<Overlay>, Refusal> {
-        self.ask(|reply| Event::Overlays(id, reply)).await
+    /// The overlays that are laid, oldest first; without looking at anything else.
+    pub async fn overlays(&self, which: Laying) -> Result<Vec<Overlay>, Refusal> {
+        self.ask(|reply| Event::Overlays(which, reply)).await
     }
 
     /// Writes an overlay into the files and ends it, or says what would be written.

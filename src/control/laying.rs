@@ -91,6 +91,8 @@ impl Writer {
                 }
             }
         }
+        // One that was never published is not seen yet.
+        pools.retain(|name, _| self.zones.get(name).is_some_and(|zone| zone.world.is_some()));
         let around = Surroundings { checks: &self.checks, effects: &self.accepted, now, now_unix, slot: &|_| 0 };
         let zones: Vec<&ZoneState> = pools.keys().filter_map(|name| self.zones.get(name)).collect();
         let recent = |zone: &ZoneState| self.recent(&zone.model().name, zone.model(), now_unix);

@@ -235,6 +235,10 @@ impl Handle {
     }
 }
 
+fn is_behind(id: &str, after: &str) -> bool {
+    after.is_empty() || id > after
+}
+
 impl Snapshot {
     /// A zone by its name, in any spelling.
     pub fn zone(&self, name: &str) -> Option<&ZoneWorld> {
@@ -247,32 +251,34 @@ impl Snapshot {
         self.zones.iter().map(|zone| zone_text(&zone.model.name)).collect()
     }
 
-    /// Pools by id; each once, even if several zones use it. `keep` decides before anything is written down.
-    pub fn pools(&self, keep: impl Fn(&Pool) -> bool) -> BTreeMap<String, PoolResource> {
-        let mut found = BTreeMap::new();
+    /// Pools in the order of their ids, from behind `after`; each once, even if several zones use it. What `keep` leaves is written down as it is
+    /// taken, so that a page of many costs little more than a page of few.
+    pub fn pools(&self, after: &str, keep: impl Fn(&Pool) -> bool) -> impl Iterator<Item = (String, PoolResource)> {
+        let mut found: Vec<(&str, &ZoneWorld, usize)> = Vec::new();
         for zone in &self.zones {
-            for (at, pool) in zone.model.pools.iter().enumerate() {
-                if self.who.covers(&pool.id) && keep(pool) && !found.contains_key(&*pool.id) {
-                    found.insert(pool.id.to_string(), pool_resource(zone, at, pool));
-                }
-            }
+            let pools = zone.model.pools.iter().enumerate().filter(|(_, pool)| is_behind(&pool.id, after) && self.who.covers(&pool.id) && keep(pool));
+            found.extend(pools.map(|(at, pool)| (&*pool.id, &**zone, at)));
         }
-        found
+        found.sort_by_key(|(id, ..)| *id);
+        found.dedup_by_key(|(id, ..)| *id);
+        found.into_iter().map(|(id, zone, at)| (id.to_owned(), pool_resource(zone, at, &zone.model.pools[at])))
     }
 
-    /// Endpoints by id; `keep` decides before anything is written down.
-    pub fn endpoints(&self, keep: impl Fn(&Pool, &Endpoint) -> bool) -> BTreeMap<String, EndpointResource> {
-        let mut found = BTreeMap::new();
+    /// Endpoints in the order of their ids, as [`pools`](Snapshot::pools).
+    pub fn endpoints(&self, after: &str, keep: impl Fn(&Pool, &Endpoint) -> bool) -> impl Iterator<Item = (String, EndpointResource)> {
+        let mut found: Vec<(&str, &ZoneWorld, usize, usize)> = Vec::new();
         for zone in &self.zones {
             for (at, pool) in zone.model.pools.iter().enumerate().filter(|(_, pool)| self.who.covers(&pool.id)) {
-                for (index, endpoint) in pool.endpoints.iter().enumerate() {
-                    if keep(pool, endpoint) && !found.contains_key(&*endpoint.id) {
-                        found.insert(endpoint.id.to_string(), endpoint_resource(zone, at, pool, index, endpoint));
-                    }
-                }
+                let endpoints = pool.endpoints.iter().enumerate().filter(|(_, one)| is_behind(&one.id, after) && keep(pool, one));
+                found.extend(endpoints.map(|(index, one)| (&*one.id, &**zone, at, index)));
             }
         }
-        found
+        found.sort_by_key(|(id, ..)| *id);
+        found.dedup_by_key(|(id, ..)| *id);
+        found.into_iter().map(|(id, zone, at, index)| {
+            let pool = &zone.model.pools[at];
+            (id.to_owned(), endpoint_resource(zone, at, pool, index, &pool.endpoints[index]))
+        })
     }
 
     /// What checks of an endpoint are called in the audit log.

@@ -9,7 +9,7 @@ use super::checks::CheckSeen;
 use super::compile::ZoneParts;
 use super::state::{ZoneState, health_word};
 use crate::dns::Name;
-use crate::policy::model::{Endpoint, Monitor, MonitorKind, Target, ZoneModel};
+use crate::policy::model::{Endpoint, Monitor, MonitorKind, Pool, Target, ZoneModel};
 use crate::policy::plan::{EndpointView, PoolView};
 use crate::world::ZoneWorld;
 
@@ -54,14 +54,15 @@ impl From<Status> for Seen {
 impl Seen {
     /// Writes it down.
     pub fn status(mut self) -> Status {
+        let (zones, pools) = (self.zones(), self.pools(|_| true));
         let mut status = std::mem::take(&mut self.rest);
-        status.zones.extend(self.zones());
-        status.pools.extend(self.pools());
+        status.zones = zones;
+        status.pools.extend(pools);
         status
     }
 
     /// Every zone, in name order.
-    fn zones(&self) -> Vec<ZoneStatus> {
+    pub fn zones(&self) -> Vec<ZoneStatus> {
         let serving = self.zones.iter().map(|zone| ZoneStatus {
             name: zone.parts.model.name.to_string(),
             file: zone.file.clone(),
@@ -84,18 +85,18 @@ impl Seen {
             slot: u32::MAX,
             queries: 0,
         });
-        let mut all: Vec<ZoneStatus> = serving.chain(failed).collect();
+        let mut all: Vec<ZoneStatus> = serving.chain(failed).chain(self.rest.zones.iter().cloned()).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
-    /// Every pool once, in id order.
-    fn pools(&self) -> Vec<PoolStatus> {
+    /// Every pool that `keep` leaves once, in id order.
+    pub fn pools(&self, keep: impl Fn(&Pool) -> bool) -> Vec<PoolStatus> {
         let mut pools: BTreeMap<&str, PoolStatus> = BTreeMap::new();
         for zone in &self.zones {
             let Some(world) = &zone.world else { continue };
             for (at, pool) in zone.parts.model.pools.iter().enumerate() {
-                if pools.contains_key(&*pool.id) {
+                if !keep(pool) || pools.contains_key(&*pool.id) {
                     continue;
                 }
                 let view: &PoolView = &world.view.pools[at];

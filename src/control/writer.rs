@@ -306,13 +306,16 @@ impl Writer {
             Event::RevokeToken(id, who, reply) => self.revoke_token(&id, &who, reply),
             Event::Refused(entry) => self.note(Entry { generation: Some(self.generation), ..*entry }),
             Event::Audit(query, reply) => self.audit(*query, reply),
-            Event::Overlays(id, reply) => {
+            Event::Overlays(which, reply) => {
                 self.watch_withdrawals(unix_now());
-                let wanted = self.book.iter().filter(|laid| id.is_none_or(|id| id == laid.overlay.id));
-                let _ = reply.send(Ok(wanted.map(|laid| self.shown(laid)).collect()));
+                let wanted = which.pick(self.book.iter(), |laid| &laid.overlay);
+                let _ = reply.send(Ok(wanted.into_iter().map(|laid| self.shown(laid)).collect()));
             }
             Event::Status(reply) => {
-                // What is shown as drained is in the audit log.
+                // What is in the audit log is seen, and what is shown as drained is in the audit log.
+                if !self.dirty.is_empty() {
+                    self.publish();
+                }
                 self.watch_withdrawals(unix_now());
                 let _ = reply.send(self.seen());
             }

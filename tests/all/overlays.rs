@@ -354,6 +354,27 @@ fn an_overlay_whose_target_goes_away_waits_for_it() {
 }
 
 #[test]
+fn the_list_comes_in_pages() {
+    let (meridian, rest) = serve();
+    let ids: Vec<u64> = (1..=7).map(|ttl| rest.lay("example.com/www", json!({ "ttl": ttl }))).collect();
+    let page = |path: &str| {
+        let body = rest.get(path);
+        let found: Vec<u64> = body["overlays"].as_array().expect("a list").iter().map(|one| one["id"].as_u64().expect("an id")).collect();
+        (found, body["next"].as_u64())
+    };
+    assert_eq!(page("/v1/overlays"), (ids.clone(), None), "all of them");
+    assert_eq!(page("/v1/overlays?limit=3"), (ids[..3].to_vec(), Some(ids[2])));
+    assert_eq!(page(&format!("/v1/overlays?limit=3&cursor={}", ids[2])), (ids[3..6].to_vec(), Some(ids[5])));
+    assert_eq!(page(&format!("/v1/overlays?limit=3&cursor={}", ids[5])), (ids[6..].to_vec(), None));
+    assert_eq!(page(&format!("/v1/overlays?limit=1&cursor={}", ids[5])), (ids[6..].to_vec(), None), "the last page is full");
+    for query in ["limit=0", "limit=1001", "limit=x", "cursor=x", "page=2"] {
+        let (status, problem) = rest.call(Method::GET, &format!("/v1/overlays?{query}"), None);
+        assert!((400..=422).contains(&status), "{query}: {status} {problem}");
+    }
+    drop(meridian);
+}
+
+#[test]
 fn the_command_line_does_the_same() {
     let (meridian, rest) = serve();
     let run = |args: &[&str]| {

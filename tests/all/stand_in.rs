@@ -150,10 +150,7 @@ async fn answer_requests(mut ends: Ends, mut kept: Status, refused: Arc<Mutex<Ve
             }
             Event::Refused(entry) => refused.lock().expect("entries").push(*entry),
             Event::Status(reply) => drop(reply.send(kept.clone().into())),
-            Event::Overlays(id, reply) => {
-                let wanted = kept.overlays.iter().filter(|overlay| id.is_none_or(|id| id == overlay.id));
-                drop(reply.send(Ok(wanted.cloned().collect())));
-            }
+            Event::Overlays(which, reply) => drop(reply.send(Ok(which.pick(kept.overlays.iter().cloned(), |overlay| overlay)))),
             // Nothing is ever withdrawn here.
             Event::Foresee(new, _, reply) if new.target == "example.com/fro" => {
                 let _ = reply.send(Err(Refusal::NotFound { what: "pool \"example.com/fro\"".into(), near: vec!["example.com/fra".into()] }));

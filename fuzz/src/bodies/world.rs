@@ -240,7 +240,7 @@ fn overlaid() -> Arc<Published> {
             registry: Registry::new(),
             degraded: Vec::new(),
         };
-        let overlays = Writer::start(start).status().overlays;
+        let overlays = Writer::start(start).seen().status().overlays;
         assert!(overlays.iter().all(|overlay| overlay.inactive.is_none()), "{overlays:#?}");
     });
     published
