@@ -46,6 +46,9 @@ pub struct Writer<'b> {
     counts: [u16; 3],
     /// Offsets of names already written, every label start that a pointer can reach.
     suffixes: [u16; MAX_SUFFIXES],
+    /// Of each: octets of the name without compression. Only equally long names are compared: a name of a hundred equal labels would be compared
+    /// with itself at every label otherwise, which takes milliseconds.
+    suffix_lens: [u8; MAX_SUFFIXES],
     suffix_count: usize,
 }
 
@@ -64,7 +67,7 @@ impl<'b> Writer<'b> {
         buf[4] = 0;
         buf[5] = u8::from(question_end > HEADER_LEN);
         buf[6..HEADER_LEN].fill(0);
-        Some(Writer { buf, at: question_end, limit, counts: [0; 3], suffixes: [0; MAX_SUFFIXES], suffix_count: 0 })
+        Some(Writer { buf, at: question_end, limit, counts: [0; 3], suffixes: [0; MAX_SUFFIXES], suffix_lens: [0; MAX_SUFFIXES], suffix_count: 0 })
     }
 
     /// Octets in use.
@@ -212,14 +215,16 @@ impl<'b> Writer<'b> {
         self.put(&tail[..tail_len])?;
         let mut at = from;
         while at < from + literal_end {
-            self.learn(at);
+            self.learn(at, name.len() - (at - from));
             at += 1 + usize::from(self.buf[at]);
         }
         Ok(())
     }
 
     fn find_suffix(&self, suffix: &[u8]) -> Option<u16> {
-        self.suffixes[..self.suffix_count].iter().copied().find(|offset| self.name_at_equals(usize::from(*offset), suffix))
+        let known = self.suffixes[..self.suffix_count].iter().zip(&self.suffix_lens[..self.suffix_count]);
+        let mut alike = known.filter(|(_, len)| usize::from(**len) == suffix.len()).map(|(offset, _)| *offset);
+        alike.find(|offset| self.name_at_equals(usize::from(*offset), suffix))
     }
 
     /// Compares the (possibly compressed) name in the message with `wanted`; our own pointers always lead backwards.
@@ -249,9 +254,11 @@ impl<'b> Writer<'b> {
         }
     }
 
-    fn learn(&mut self, offset: usize) {
+    /// Remembers the name at `offset`, of so many octets without compression.
+    fn learn(&mut self, offset: usize, len: usize) {
         if offset <= POINTER_REACH && self.suffix_count < MAX_SUFFIXES {
             self.suffixes[self.suffix_count] = offset as u16;
+            self.suffix_lens[self.suffix_count] = len as u8;
             self.suffix_count += 1;
         }
     }
@@ -263,17 +270,37 @@ impl<'b> Writer<'b> {
 
     /// Remembers the labels of the (perhaps compressed) name at `at`, which was copied as part of a block.
     pub fn learn_labels_at(&mut self, mut at: usize) {
+        let mut left = self.whole_len(at);
         while let Some(len) = self.buf.get(at..self.at).and_then(<[u8]>::first).map(|len| usize::from(*len)).filter(|len| (1..64).contains(len)) {
-            self.learn(at);
+            self.learn(at, left);
             at += 1 + len;
+            left = left.saturating_sub(1 + len);
         }
+    }
+
+    /// Octets of the (perhaps compressed) name at `at` without compression.
+    fn whole_len(&self, mut at: usize) -> usize {
+        let mut whole = 0;
+        while let Some(len) = self.buf.get(at).map(|len| usize::from(*len)).filter(|len| *len > 0) {
+            if len & 0xc0 == 0xc0 {
+                let target = self.buf.get(at + 1).map_or(at, |low| (len & 0x3f) << 8 | usize::from(*low));
+                if target >= at {
+                    break;
+                }
+                at = target;
+            } else {
+                at += 1 + len;
+                whole += 1 + len;
+            }
+        }
+        whole + 1
     }
 
     fn learn_name_at(&mut self, mut at: usize) {
         let Some(len) = self.buf.get(at..self.at).and_then(wire_len) else { return };
         let end = at + len - 1;
         while at < end {
-            self.learn(at);
+            self.learn(at, end + 1 - at);
             at += 1 + usize::from(self.buf[at]);
         }
     }
