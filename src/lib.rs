@@ -19,6 +19,7 @@ pub mod world;
 // L3: the engine.
 pub mod answer;
 // L4: the single writer and what it stands on.
+pub mod certs;
 pub mod config;
 pub mod control;
 pub mod store;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use meridian::config::OsFiles;
 use meridian::control::api::{CheckSpec, Observation};
+use meridian::control::clock::Clock;
 use meridian::control::handle::{Handle, channel};
 use meridian::control::load::{self, Previous};
 use meridian::control::writer::{Start, Writer};
@@ -54,8 +55,16 @@ pub(crate) fn run(dir: &Path) {
         let start = Instant::now();
         let config_path = dir.join("meridian.toml");
         let store = Store::none("measuring");
-        let writer =
-            Writer::start(Start { ends, config_path, build, store, saved: Saved::default(), registry: Registry::new(), degraded: Vec::new() });
+        let writer = Writer::start(Start {
+            ends,
+            config_path,
+            build,
+            store,
+            saved: Saved::default(),
+            registry: Registry::new(),
+            clock: Clock::machine(),
+            degraded: Vec::new(),
+        });
         println!("first world: {:.3} s, resident {} MB", start.elapsed().as_secs_f64(), status_kb("VmRSS:") / 1000);
         let writing = tokio::spawn(writer.run());
         let measuring = tokio::task::spawn_blocking(move || flips(&handle, &published));
@@ -75,7 +84,7 @@ fn flips(handle: &Handle, published: &Published) {
     let all = Instant::now();
     runtime.block_on(async {
         for spec in flipper.checks.iter() {
-            let _ = handle.observe(Observation { spec: spec.clone(), outcome: Ok(()), took: Duration::ZERO }).await;
+            let _ = handle.observe(Observation { spec: spec.clone(), outcome: Ok(()), took: Duration::ZERO, certificate: None, poor: None }).await;
         }
     });
     println!("{} first results one after the other: {:.2} s", flipper.checks.len(), all.elapsed().as_secs_f64());
@@ -134,7 +143,7 @@ impl Flipper {
         let at = self.chance.below(self.checks.len() as u64) as usize;
         self.down[at] = !self.down[at];
         let outcome = if self.down[at] { Err(Failure::Connect("refused".into())) } else { Ok(()) };
-        Observation { spec: self.checks[at].clone(), outcome, took: Duration::ZERO }
+        Observation { spec: self.checks[at].clone(), outcome, took: Duration::ZERO, certificate: None, poor: None }
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use meridian::config::OsFiles;
+use meridian::control::clock::Clock;
 use meridian::control::handle::{Handle, channel};
 use meridian::control::load as files;
 use meridian::control::writer::{Start, Writer};
@@ -49,8 +50,16 @@ pub(crate) fn serve(dir: &Path) {
         let (handle, ends) = channel(published.clone());
         let registry = Registry::new();
         let store = Store::none("measuring");
-        let writer =
-            Writer::start(Start { ends, config_path, build, store, saved: Saved::default(), registry: registry.clone(), degraded: Vec::new() });
+        let writer = Writer::start(Start {
+            ends,
+            config_path,
+            build,
+            store,
+            saved: Saved::default(),
+            registry: registry.clone(),
+            clock: Clock::machine(),
+            degraded: Vec::new(),
+        });
         let serving = listeners.start(published, registry, &tokio::runtime::Handle::current()).expect("threads");
         tokio::spawn(writer.run());
         let pace = Arc::new(AtomicU64::new(0));
@@ -63,7 +72,8 @@ pub(crate) fn serve(dir: &Path) {
                 Some(("flips", number)) => pace.store(number.parse().expect("a number"), Relaxed),
                 _ => {
                     let start = Instant::now();
-                    let report = handle.reload(None, false, meridian::control::Who::signal()).await.expect("a report");
+                    let report =
+                        handle.reload(meridian::control::api::ReloadBody::default(), meridian::control::Who::signal()).await.expect("a report");
                     assert!(!report.failed, "{:?}", report.problems.first());
                     let taken = report.zones.iter().filter(|zone| zone.outcome == "taken").count();
                     println!("reloaded {:.3} {taken}", start.elapsed().as_secs_f64());
@@ -81,7 +91,9 @@ async fn flip(handle: Handle, pace: Arc<AtomicU64>) {
     let checks = handle.checks().borrow().clone();
     let mut flipper = Flipper::new(checks.clone());
     for spec in checks.iter() {
-        let _ = handle.observe(meridian::control::api::Observation { spec: spec.clone(), outcome: Ok(()), took: Duration::ZERO }).await;
+        let _ = handle
+            .observe(meridian::control::api::Observation { spec: spec.clone(), outcome: Ok(()), took: Duration::ZERO, certificate: None, poor: None })
+            .await;
     }
     let mut tick = tokio::time::interval(Duration::from_millis(1));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);

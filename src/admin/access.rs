@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Extension, Path, Query, Request, State};
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing};
 use serde::{Deserialize, Serialize};
 
-use super::guard::Attempt;
-use super::routes::{App, Why, json, read_query};
+use super::asked::{Asked, By, Parts};
+use super::body::{json, json_if_any, query_or_body};
+use super::resources::with_etag;
+use super::routes::Why;
 use super::{Problem, Shared};
 use crate::config;
-use crate::control::audit::{self, DEFAULT_PAGE, Kind, MAX_PAGE, Page};
+use crate::control::audit::{self, DEFAULT_PAGE, Kind, Page};
 use crate::control::tokens::{CreatedToken, NewToken, TokenInfo};
-use crate::control::{Role, Who, unix_now};
+use crate::control::{Role, unix_now};
 
 /// The paths.
 pub(super) fn router() -> Router<Arc<Shared>> {
@@ -38,9 +39,10 @@ struct List {
     summary = "Tokens",
     responses((status = 200, description = "done", body = List))
 )]
-async fn list(State(shared): App, Extension(who): Extension<Who>) -> Result<Json<List>, Problem> {
+async fn list(By { shared, who, .. }: By) -> Result<Response, Problem> {
     who.needs(Role::Admin).and_then(|()| who.may_change_all())?;
-    Ok(Json(List { tokens: shared.handle.tokens().list() }))
+    shared.handle.know_state().await?;
+    Ok(with_etag(&List { tokens: shared.handle.tokens().list() }))
 }
 
 #[utoipa::path(
@@ -50,12 +52,7 @@ async fn list(State(shared): App, Extension(who): Extension<Who>) -> Result<Json
     request_body = NewToken,
     responses((status = 201, description = "done", body = CreatedToken))
 )]
-async fn create(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    Extension(attempt): Extension<Attempt>,
-    request: Request,
-) -> Result<Response, Problem> {
+async fn create(By { shared, who, attempt }: By, request: Request) -> Result<Response, Problem> {
     let new: NewToken = json(&shared, request).await?;
     attempt.of("", new.reason.as_deref());
     let made = shared.handle.create_token(new, who).await?;
@@ -74,13 +71,12 @@ async fn create(
     responses((status = 200, description = "done", body = TokenInfo))
 )]
 async fn revoke(
-    State(shared): App,
-    Extension(mut who): Extension<Who>,
-    Extension(attempt): Extension<Attempt>,
-    Path(id): Path<String>,
-    query: Result<Query<Why>, QueryRejection>,
+    By { shared, mut who, attempt }: By,
+    Parts(id): Parts<String>,
+    Asked(query): Asked<Why>,
+    request: Request,
 ) -> Result<Json<TokenInfo>, Problem> {
-    who.reason = read_query(query)?.checked()?;
+    who.reason = query_or_body(query, json_if_any(&shared, request).await?)?.checked()?;
     attempt.of(&format!("token {id}"), who.reason.as_deref());
     Ok(Json(shared.handle.revoke_token(id, who).await?))
 }
@@ -119,7 +115,7 @@ struct AuditQuery {
         ("until" = Option<String>, Query, description = "unix seconds, or a duration before now"),
         ("actor" = Option<String>, Query, description = "exactly"),
         ("target" = Option<String>, Query, description = "exactly or anything below"),
-        ("action" = Option<String>, Query, description = "exactly or anything below"),
+        ("action" = Option<String>, Query, description = "exactly, a part before its dot, or a call such as `PUT /v1/overlays`"),
         ("outcome" = Option<String>, Query, description = "exactly"),
         ("kind" = Option<Kind>, Query, description = "exactly"),
         ("cursor" = Option<u64>, Query, description = "next of the page before"),
@@ -128,16 +124,7 @@ struct AuditQuery {
     ),
     responses((status = 200, description = "done", body = Page))
 )]
-async fn read_audit(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    query: Result<Query<AuditQuery>, QueryRejection>,
-) -> Result<Json<Page>, Problem> {
-    let query = read_query(query)?;
-    let limit = query.limit.unwrap_or(DEFAULT_PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Problem::invalid("limit", format!("found {limit}, expected 1 to {MAX_PAGE}")));
-    }
+async fn read_audit(By { shared, who, .. }: By, Asked(query): Asked<AuditQuery>) -> Result<Response, Problem> {
     let wanted = audit::Query {
         since: moment("since", query.since.as_deref())?,
         until: moment("until", query.until.as_deref())?,
@@ -149,9 +136,19 @@ async fn read_audit(
         zones: who.zones,
         cursor: query.cursor,
         oldest_first: matches!(query.order, Order::Oldest),
-        limit,
+        limit: query.limit.unwrap_or(DEFAULT_PAGE),
     };
-    Ok(Json(shared.handle.audit(wanted).await?))
+    if let (Some(since), Some(until)) = (wanted.since, wanted.until)
+        && since > until
+    {
+        return Err(Problem::invalid("since", format!("found a moment {} s later than until: nothing lies between them", since - until)));
+    }
+    if let Some(action) = wanted.action.as_deref().filter(|action| !audit::may_be_action(action)) {
+        let detail =
+            format!("found {action:?}, expected {}, a part of one before its dot, or a call such as \"PUT /v1/overlays\"", audit::ACTIONS.join(", "));
+        return Err(Problem::invalid("action", detail));
+    }
+    Ok(with_etag(&shared.handle.audit(wanted).await?))
 }
 
 /// Unix seconds, or a duration before now.

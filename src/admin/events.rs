@@ -10,10 +10,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Extension, Query, State};
-use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::body::Frame;
@@ -21,9 +19,8 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::routes::{App, read_query};
+use super::asked::{self, Asked, By};
 use super::{Problem, Shared};
-use crate::control::Who;
 use crate::control::audit::{self, Kind};
 
 /// Streams at once; each holds a connection and a small task.
@@ -34,6 +31,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A stream ends in order so long before its connection would be cut.
 const BEFORE_CUT: Duration = Duration::from_secs(10);
+/// Where a reader that comes back was.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Entries read at once.
 const PAGE: usize = 100;
 /// Chunks under way to a reader.
@@ -63,14 +62,8 @@ struct EventsQuery {
     ),
     responses((status = 200, description = "done"))
 )]
-async fn events(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    headers: HeaderMap,
-    query: Result<Query<EventsQuery>, QueryRejection>,
-) -> Result<Response, Problem> {
-    let query = read_query(query)?;
-    let last = match headers.get("last-event-id") {
+async fn events(By { shared, who, .. }: By, headers: HeaderMap, Asked(query): Asked<EventsQuery>) -> Result<Response, Problem> {
+    let last = match asked::one(&headers, &LAST_EVENT_ID, "Last-Event-ID")? {
         None => query.after,
         Some(value) => match value.to_str().ok().and_then(|text| text.trim().parse().ok()) {
             Some(id) => Some(id),

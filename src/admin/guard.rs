@@ -8,12 +8,14 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Shared};
+use super::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Shared, asked};
+use crate::control::api::MAX_REASON_CHARS;
 use crate::control::audit::Entry;
+use crate::control::text::MAX_TARGET_CHARS;
 use crate::control::tokens::{Denied, FILE_TOKEN};
 use crate::control::{Role, Who, unix_now};
 
@@ -21,6 +23,8 @@ use crate::control::{Role, Who, unix_now};
 const FREE_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 /// Characters of a path that the audit log keeps.
 const MAX_KEPT_PATH: usize = 120;
+/// Characters of what a problem says that it keeps: some repeat what was sent.
+const MAX_KEPT_DETAIL: usize = 2000;
 
 /// Whoever made the request, as the listener saw them.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +44,10 @@ pub(super) struct Attempt(Arc<Mutex<(String, Option<String>)>>);
 impl Attempt {
     /// The request is about `target`.
     pub(super) fn of(&self, target: &str, reason: Option<&str>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (target.into(), reason.map(str::to_owned));
+        // Nobody has looked yet whether they are of a length that makes sense.
+        let kept = |text: &str, limit| text.chars().take(limit).collect::<String>();
+        let said = (kept(target, MAX_TARGET_CHARS), reason.map(|reason| kept(reason, MAX_REASON_CHARS)));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = said;
     }
 
     fn take(&self) -> (String, Option<String>) {
@@ -144,9 +151,9 @@ fn authorise(shared: &Shared, headers: &HeaderMap, from: Option<IpAddr>) -> Resu
 
 /// Whom the header says acts.
 fn actor(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get(ACTOR_HEADER) else { return Ok(None) };
-    match value.to_str().map(str::trim) {
-        Ok(name) if !name.is_empty() && name.len() <= MAX_ACTOR_LEN => Ok(Some(name.into())),
+    let Some(value) = asked::one(headers, &HeaderName::from_static(ACTOR_HEADER), "Meridian-Actor")? else { return Ok(None) };
+    match asked::visible(value).map(str::trim) {
+        Some(name) if !name.is_empty() && name.len() <= MAX_ACTOR_LEN => Ok(Some(name.into())),
         _ => {
             let detail = format!("Meridian-Actor: expected 1 to {MAX_ACTOR_LEN} visible ASCII characters");
             Err(Problem::bad_request("bad-header", detail).field("Meridian-Actor"))
@@ -163,6 +170,7 @@ fn actor(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 /// POST   /v1/overlays/7/promote    overlay.promote   overlay 7
 /// POST   /v1/reload                reload
 /// POST   /v1/failback              failback
+/// POST   /v1/signals               signals           (the body tells)
 /// POST   /v1/tokens                token.create
 /// DELETE /v1/tokens/ab             token.revoke      token ab
 /// PATCH  /v1/pools/a/b             overlay.lay       (the handler tells)
@@ -176,8 +184,8 @@ fn attempted(method: &Method, path: &str) -> (String, String) {
         ("POST", ["v1", "overlays"]) => of("overlay.lay", String::new()),
         ("DELETE", ["v1", "overlays", id]) => of("overlay.revert", format!("overlay {id}")),
         ("PATCH", ["v1", "overlays", id]) => of("overlay.amend", format!("overlay {id}")),
-        ("POST", ["v1", "overlays", id, verb]) => of(&format!("overlay.{}", kept(verb)), format!("overlay {id}")),
-        ("POST", ["v1", verb @ ("reload" | "failback")]) => of(verb, String::new()),
+        ("POST", ["v1", "overlays", id, "promote"]) => of("overlay.promote", format!("overlay {id}")),
+        ("POST", ["v1", verb @ ("reload" | "failback" | "signals")]) => of(verb, String::new()),
         ("POST", ["v1", "tokens"]) => of("token.create", String::new()),
         ("DELETE", ["v1", "tokens", id]) => of("token.revoke", format!("token {id}")),
         ("PATCH", ["v1", "zones" | "policies" | "pools" | "endpoints" | "regions", ..]) => of("overlay.lay", String::new()),
@@ -185,11 +193,12 @@ fn attempted(method: &Method, path: &str) -> (String, String) {
     }
 }
 
-/// Keeps that a request was refused. Those of strangers are kept as long as they come slowly; then they are counted, and the next one that is
+/// Keeps that a request was refused. Those of strangers, and reports, are kept as long as they come slowly; then they are counted, and the next one that is
 /// kept tells how many.
 async fn keep_refusal(shared: &Shared, who: &Who, action: &str, attempt: &Attempt, problem: Option<&Problem>) {
-    let mut detail = problem.map_or(String::new(), |problem| problem.detail.clone());
-    let known = !who.token.is_empty() && problem.is_none_or(|problem| problem.status != 429);
+    let mut detail = problem.map_or(String::new(), |problem| problem.detail.chars().take(MAX_KEPT_DETAIL).collect());
+    // Agents report every second, and go on when they are refused.
+    let known = !who.token.is_empty() && action != "signals" && problem.is_none_or(|problem| problem.status != 429);
     if !known {
         if !shared.limiter.may_keep(Instant::now()) {
             shared.counts.not_kept.fetch_add(1, Relaxed);

@@ -12,23 +12,23 @@
 //! there is something to do: at a path that does not take the method it is not looked at.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde_json::Value;
 
-use super::routes::body;
-use super::{Problem, Shared, openapi};
+use super::body::body;
+use super::calls::is_taken;
+use super::{Problem, Shared, asked};
 use crate::control::Who;
 
 /// The header.
-const KEY: &str = "idempotency-key";
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Characters of a key.
 pub(super) const MAX_KEY_LEN: usize = 200;
 /// Keys at once; the oldest go first.
@@ -120,9 +120,13 @@ impl Kept {
 /// Runs behind the guard: whoever asks is known.
 pub(super) async fn once(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let changes = matches!(*request.method(), Method::POST | Method::PATCH | Method::DELETE);
-    let Some(key) = request.headers().get(KEY).filter(|_| changes).cloned() else { return next.run(request).await };
-    let key = match key.to_str() {
-        Ok(key) if (1..=MAX_KEY_LEN).contains(&key.len()) => key.to_owned(),
+    let key = match asked::one(request.headers(), &KEY, "Idempotency-Key") {
+        Ok(Some(key)) if changes => key.clone(),
+        Err(problem) if changes => return problem.into_response(),
+        _ => return next.run(request).await,
+    };
+    let key = match asked::visible(&key) {
+        Some(key) if (1..=MAX_KEY_LEN).contains(&key.len()) => key.to_owned(),
         _ => {
             let detail = format!("Idempotency-Key: expected 1 to {MAX_KEY_LEN} visible ASCII characters");
             return Problem::bad_request("bad-header", detail).field("Idempotency-Key").into_response();
@@ -156,7 +160,7 @@ pub(super) async fn once(State(shared): State<Arc<Shared>>, request: Request, ne
     match to_bytes(content, MAX_REPLY_LEN).await {
         Ok(content) => {
             let header = |name: HeaderName| head.headers.get(&name).cloned().map(|value| (name, value));
-            let headers = [CONTENT_TYPE, LOCATION].into_iter().filter_map(header).collect();
+            let headers = [CONTENT_TYPE, ETAG, LOCATION].into_iter().filter_map(header).collect();
             shared.idempotent.keep(&claim.id, Reply { status, headers, body: content.clone() });
             Response::from_parts(head, Body::from(content))
         }
@@ -164,44 +168,9 @@ pub(super) async fn once(State(shared): State<Arc<Shared>>, request: Request, ne
     }
 }
 
-/// Whether the path takes the method, as the document of the interface has it: this runs around whatever answers, the fallbacks included.
-fn is_taken(method: &Method, path: &str) -> bool {
-    /// Parts of each path, `{…}` for any, and its methods.
-    static PATHS: LazyLock<Vec<(Vec<String>, Vec<String>)>> = LazyLock::new(|| {
-        let document = openapi::document();
-        let paths = document["paths"].as_object().into_iter().flatten();
-        let methods = |item: &Value| item.as_object().into_iter().flat_map(|item| item.keys()).map(|method| method.to_uppercase()).collect();
-        paths.map(|(path, item)| (path.split('/').map(str::to_owned).collect(), methods(item))).collect()
-    });
-    let parts: Vec<&str> = path.split('/').collect();
-    let is_any = |part: &&String| part.starts_with('{');
-    let fits = |wanted: &[String]| wanted.len() == parts.len() && wanted.iter().zip(&parts).all(|(wanted, part)| is_any(&wanted) || wanted == part);
-    // What is spelled out comes first, as when requests are routed.
-    let found = PATHS.iter().filter(|(wanted, _)| fits(wanted)).min_by_key(|(wanted, _)| wanted.iter().filter(is_any).count());
-    found.is_some_and(|(_, methods)| methods.iter().any(|one| one == method.as_str()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_path_takes_is_what_the_document_says() {
-        for (method, path, taken) in [
-            (Method::POST, "/v1/overlays", true),
-            (Method::DELETE, "/v1/overlays", false),
-            (Method::DELETE, "/v1/overlays/7", true),
-            (Method::DELETE, "/v1/overlays/diff", false),
-            (Method::POST, "/v1/overlays/7/promote", true),
-            (Method::PATCH, "/v1/endpoints/example.com/fra/192.0.2.10", true),
-            (Method::PATCH, "/v1/policies/example.com/split/children/fra", true),
-            (Method::POST, "/v1/status", false),
-            (Method::POST, "/v1/nothing", false),
-            (Method::POST, "", false),
-        ] {
-            assert_eq!(is_taken(&method, path), taken, "{method} {path}");
-        }
-    }
 
     #[test]
     fn a_replayed_reply_has_the_headers_it_had_and_no_others() {

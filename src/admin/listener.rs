@@ -26,8 +26,8 @@ use super::events::MAX_STREAMS;
 use super::guard::Peer;
 use super::idempotency::Kept;
 use super::{Counts, Explainer, Limiter, Limits, MAX_TRACES, Shared, Tls, Token, routes};
-use crate::control::Handle;
 use crate::control::api::Refusal;
+use crate::control::{Handle, Who};
 use crate::telemetry::Registry;
 
 /// Octets of head buffered; hyper's smallest is 8 KiB.
@@ -78,14 +78,14 @@ impl Server {
 
     /// Serves everything until `stop` is done, then lets requests under way finish for a moment.
     pub async fn serve(self, handle: Handle, explainer: Arc<dyn Explainer>, registry: Registry, token: Token, stop: impl Future<Output = ()>) {
-        let shared = self.shared(handle, explainer, registry, token);
-        self.run(routes::router(shared), stop).await;
+        let shared = self.shared(handle, explainer, registry.clone(), token);
+        self.run(routes::router(shared), registry, stop).await;
     }
 
     /// The same for health and metrics alone, which need no token here.
     pub async fn serve_metrics(self, handle: Handle, registry: Registry, stop: impl Future<Output = ()>) {
-        let shared = self.shared(handle, Arc::new(NoExplainer), registry, Token::none());
-        self.run(routes::metrics_router(shared), stop).await;
+        let shared = self.shared(handle, Arc::new(NoExplainer), registry.clone(), Token::none());
+        self.run(routes::metrics_router(shared), registry, stop).await;
     }
 
     fn shared(&self, handle: Handle, explainer: Arc<dyn Explainer>, registry: Registry, token: Token) -> Arc<Shared> {
@@ -103,12 +103,12 @@ impl Server {
         })
     }
 
-    async fn run(self, router: Router, stop: impl Future<Output = ()>) {
+    async fn run(self, router: Router, registry: Registry, stop: impl Future<Output = ()>) {
         let slots = Arc::new(Semaphore::new(self.limits.connections));
         let (stopping, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         if let Some(tls) = self.tls.clone() {
-            connections.spawn(async move { tls.watch().await });
+            connections.spawn(async move { tls.watch(&registry).await });
         }
         let mut stop = pin!(stop);
         loop {
@@ -148,7 +148,7 @@ impl Server {
 struct NoExplainer;
 
 impl Explainer for NoExplainer {
-    fn explain(&self, _: &str, _: &str, _: &str) -> Result<serde_json::Value, Refusal> {
+    fn explain(&self, _: &str, _: &str, _: &str, _: &Who) -> Result<serde_json::Value, Refusal> {
         Err(Refusal::Stopping)
     }
 }

@@ -4,10 +4,10 @@ use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Shared;
-use crate::control::api::{EndpointStatus, PoolStatus, Status};
+use crate::control::api::{EndpointStatus, PoolStatus, Reported, Status};
 use crate::control::unix_now;
 use crate::telemetry::operations::{BOUNDS_US, CHECK_KINDS, CHECK_OUTCOMES, Histogram, Operations, REQUEST_KINDS};
-use crate::telemetry::{LIMIT_CLASSES, LogTotals, Registry, Totals};
+use crate::telemetry::{ConnectionTotals, LIMIT_CLASSES, LogTotals, Registry, Totals};
 
 /// Media type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -23,6 +23,7 @@ pub(super) fn text(shared: &Shared, status: &Status) -> String {
     zones(&mut page, status, &shared.registry);
     pools(&mut page, status, &shared.registry);
     endpoints(&mut page, status);
+    reported(&mut page, status);
     let mut family = page.counter("meridian_admin_replies_total", "Replies of the admin listener by the first digit of their status.");
     for (digit, count) in shared.counts.replies.iter().enumerate().skip(2) {
         family.sample(&[("class", &format!("{digit}xx"))], count.load(Relaxed));
@@ -43,11 +44,26 @@ fn process(page: &mut Page, status: &Status, checks: usize) {
     let active = status.overlays.iter().filter(|overlay| overlay.inactive.is_none()).count();
     family.sample(&[("state", "active")], active);
     family.sample(&[("state", "inactive")], status.overlays.len() - active);
+    let mut family = page.gauge("meridian_certificate_expiry_timestamp_seconds", "Unix time at which the certificate of a listener ends.");
+    for certificate in &status.certificates {
+        family.sample(&[("listener", &certificate.listener)], certificate.expires);
+    }
     page.gauge("meridian_checks", "Distinct checks that run.").sample(&[], checks);
+    page.gauge("meridian_health_frozen", "1 while failing checks withdraw nothing, because this server's own network may be gone.")
+        .sample(&[], u8::from(status.health.frozen_since.is_some()));
+    let mut family = page.gauge("meridian_health_reference_up", "1 for a reference whose last check passed.");
+    for reference in &status.health.references {
+        family.sample(&[("address", &reference.address)], u8::from(reference.answers));
+    }
+    let endpoints = || status.pools.iter().flat_map(|pool| &pool.endpoints);
+    page.gauge("meridian_endpoints_kept_in", "Endpoints whose checks fail, but that safety rules keep as a last resort.")
+        .sample(&[], endpoints().filter(|endpoint| endpoint.kept_in.is_some()).count());
+    page.gauge("meridian_endpoints_suppressed", "Endpoints that are kept down because they fell often.")
+        .sample(&[], endpoints().filter(|endpoint| endpoint.suppressed_until.is_some()).count());
 }
 
 fn transports(page: &mut Page, totals: &Totals) {
-    let transports = [("udp", &totals.udp), ("tcp", &totals.tcp)];
+    let transports = totals.transports();
     let help = |name| match name {
         "queries" => "DNS messages received.",
         "truncated" => "Replies with TC.",
@@ -80,14 +96,37 @@ fn transports(page: &mut Page, totals: &Totals) {
     page.counter("meridian_udp_kernel_dropped_total", "Datagrams that the kernel dropped on our sockets: by the filter, or for lack of room.")
         .sample(&[], totals.kernel_dropped);
     page.gauge("meridian_udp_blocked_prefixes", "Prefixes that the filter in the kernel blocks now.").sample(&[], totals.filtered);
-    page.gauge("meridian_tcp_connections", "TCP connections of clients, open now.").sample(&[], totals.tcp_open);
+    page.gauge("meridian_tcp_connections", "TCP connections of clients, open now.").sample(&[], totals.tcp_connections.open);
     for (name, help, count) in [
-        ("meridian_tcp_accepted_total", "TCP connections accepted.", totals.tcp_accepted),
-        ("meridian_tcp_evicted_total", "TCP connections closed to make room.", totals.tcp_evicted),
-        ("meridian_tcp_timed_out_total", "TCP connections closed by a deadline.", totals.tcp_timed_out),
-        ("meridian_tcp_accept_errors_total", "Failed accept calls.", totals.tcp_accept_errors),
+        ("meridian_tcp_accepted_total", "TCP connections accepted.", totals.tcp_connections.accepted),
+        ("meridian_tcp_evicted_total", "TCP connections closed to make room.", totals.tcp_connections.evicted),
+        ("meridian_tcp_timed_out_total", "TCP connections closed by a deadline.", totals.tcp_connections.timed_out),
+        ("meridian_tcp_accept_errors_total", "Failed accept calls.", totals.tcp_connections.accept_errors),
     ] {
         page.counter(name, help).sample(&[], count);
+    }
+    encrypted(page, totals);
+}
+
+/// Connections of the encrypted transports.
+fn encrypted(page: &mut Page, totals: &Totals) {
+    let mut family = page.gauge("meridian_encrypted_connections", "Connections of clients over TLS, HTTPS and QUIC, open now.");
+    for (transport, connections) in totals.encrypted() {
+        family.sample(&[("transport", transport)], connections.open);
+    }
+    type Get = fn(&ConnectionTotals) -> u64;
+    let counters: [(&str, &str, Get); 5] = [
+        ("accepted", "Connections over TLS, HTTPS and QUIC that were accepted.", |of| of.accepted),
+        ("evicted", "Of them, those closed to make room.", |of| of.evicted),
+        ("timed_out", "Of them, those closed by a deadline.", |of| of.timed_out),
+        ("handshake_errors", "Of them, those whose handshake failed.", |of| of.handshake_errors),
+        ("accept_errors", "Failed accept calls of the listeners for TLS, HTTPS and QUIC.", |of| of.accept_errors),
+    ];
+    for (name, help, get) in counters {
+        let mut family = page.counter(&format!("meridian_encrypted_{name}_total"), help);
+        for (transport, connections) in totals.encrypted() {
+            family.sample(&[("transport", transport)], get(connections));
+        }
     }
 }
 
@@ -121,9 +160,15 @@ fn operations(page: &mut Page, operations: &Operations) {
         .sample(&[], u8::from(operations.loaded.load(Relaxed)));
     page.gauge("meridian_config_last_load_timestamp_seconds", "Unix time of the last load or reload without errors; 0 when there was none.")
         .sample(&[], operations.loaded_unix.load(Relaxed));
+    page.counter("meridian_safety_passed_total", "Changes that went past a safety rule: with break_glass, by SIGHUP, or by the end of an overlay.")
+        .sample(&[], operations.past_safety.load(Relaxed));
     page.counter("meridian_store_errors_total", "Times that the state could not be kept.").sample(&[], operations.store_errors.load(Relaxed));
     page.family("meridian_publish_duration_seconds", "How long it took to make and publish a generation.", "histogram")
         .histogram(&[], &operations.publications);
+    let mut family = page.counter("meridian_reports_total", "Reports: those that were taken, and those that name nothing that there is.");
+    for (result, count) in ["taken", "ignored"].iter().zip(&operations.reports) {
+        family.sample(&[("result", result)], count.load(Relaxed));
+    }
     let help = "From a request to the admin listener to its reply: of a change, until it is kept and published.";
     let mut family = page.family("meridian_admin_request_duration_seconds", help, "histogram");
     for (kind, histogram) in REQUEST_KINDS.iter().zip(&operations.requests) {
@@ -150,6 +195,8 @@ fn pools(page: &mut Page, status: &Status, registry: &Registry) {
     status.pools.iter().for_each(|pool| family.sample(&[("pool", &pool.id)], registry.slot(pool.slot)));
     let mut family = page.gauge("meridian_pool_health", "1 for the health a pool is in: healthy, degraded or critical.");
     status.pools.iter().for_each(|pool| family.sample(&[("pool", &pool.id), ("health", &pool.health)], 1));
+    let mut family = page.gauge("meridian_pool_kept_ratio", "Share of its traffic that a pool keeps; the rest is left to others.");
+    status.pools.iter().for_each(|pool| family.sample(&[("pool", &pool.id)], pool.kept));
     let figures: [Figure<PoolStatus, usize>; 3] = [
         ("meridian_pool_endpoints", "Endpoints of a pool.", |pool| pool.endpoints.len()),
         ("meridian_pool_usable_endpoints", "Endpoints that may be handed out.", |pool| pool.usable),
@@ -161,11 +208,31 @@ fn pools(page: &mut Page, status: &Status, registry: &Registry) {
     }
 }
 
+/// What is reported: of things that there are alone.
+fn reported(page: &mut Page, status: &Status) {
+    let pools = status.pools.iter().filter_map(|pool| Some(("pool", &pool.id, pool.reported.as_ref()?)));
+    let endpoints = status.pools.iter().flat_map(|pool| &pool.endpoints).filter_map(|one| Some(("endpoint", &one.id, one.reported.as_ref()?)));
+    let all: Vec<(&str, &String, &Reported)> = pools.chain(endpoints).collect();
+    let figures: [Figure<Reported, Option<f64>>; 5] = [
+        ("meridian_reported_timestamp_seconds", "Unix time of the last report of a pool or endpoint.", |of| Some(of.at as f64)),
+        ("meridian_reported_success_ratio", "Successes among the calls that are reported, those of long ago weighing little.", |of| of.success_share),
+        ("meridian_reported_latency_seconds", "Response time that is reported.", |of| of.latency_ms.map(|ms| ms / 1000.0)),
+        ("meridian_reported_load", "Load that is reported, in the unit of its capacity.", |of| of.load),
+        ("meridian_reported_capacity", "Capacity that is reported.", |of| of.capacity),
+    ];
+    for (name, help, figure) in figures {
+        let mut family = page.gauge(name, help);
+        for (label, id, of) in &all {
+            figure(of).into_iter().for_each(|value| family.sample(&[(label, id)], value));
+        }
+    }
+}
+
 fn endpoints(page: &mut Page, status: &Status) {
     let all = || status.pools.iter().flat_map(|pool| &pool.endpoints);
-    let mut family = page.gauge("meridian_endpoint_state", "1 for the state that checks see: unknown, up, suspect, down or ramp.");
+    let mut family = page.gauge("meridian_endpoint_state", "1 for the state that checks see: unknown, up, degraded, suspect, down or ramp.");
     all().for_each(|endpoint| family.sample(&[("endpoint", &endpoint.id), ("state", &endpoint.state)], 1));
-    let figures: [Figure<EndpointStatus, Option<f64>>; 5] = [
+    let figures: [Figure<EndpointStatus, Option<f64>>; 7] = [
         ("meridian_endpoint_usable", "1 if it may be handed out.", |endpoint| Some(f64::from(u8::from(endpoint.usable)))),
         ("meridian_endpoint_forced", "1 if an operator forces its state.", |endpoint| Some(f64::from(u8::from(endpoint.forced.is_some())))),
         ("meridian_endpoint_weight", "Weight in effect.", |endpoint| Some(f64::from(endpoint.weight))),
@@ -174,6 +241,12 @@ fn endpoints(page: &mut Page, status: &Status) {
         }),
         ("meridian_endpoint_last_check_duration_seconds", "How long the last finished check took.", |endpoint| {
             endpoint.last_ms.map(|ms| ms as f64 / 1000.0)
+        }),
+        ("meridian_endpoint_usual_check_duration_seconds", "How long its checks usually take, over hours.", |endpoint| {
+            endpoint.usual_ms.map(|ms| ms as f64 / 1000.0)
+        }),
+        ("meridian_endpoint_certificate_expiry_timestamp_seconds", "Unix time of the end of the certificate that it shows.", |endpoint| {
+            endpoint.certificate_ends.map(|at| at as f64)
         }),
     ];
     let mut family =

@@ -9,6 +9,9 @@
 //! Everything needs the token unless it is one of three paths asked from loopback, so that no way of writing a path gets past the check.
 
 mod access;
+mod asked;
+mod body;
+mod calls;
 mod events;
 mod guard;
 mod idempotency;
@@ -20,6 +23,7 @@ mod rate;
 mod refusal;
 mod resources;
 mod routes;
+mod signals;
 mod tls;
 pub mod token;
 
@@ -30,15 +34,15 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::config::REQUESTS_PER_SECOND;
-use crate::control::Handle;
 use crate::control::api::Refusal;
+use crate::control::{Handle, Who};
 use crate::telemetry::Registry;
 
 pub use listener::Server;
 pub use openapi::document;
 use rate::Limiter;
 pub use refusal::Problem;
-pub use tls::{Tls, certificates};
+pub use tls::Tls;
 pub use token::Token;
 
 /// Header in which a caller says who they are; it becomes the owner of overlays. The token alone decides what they may do.
@@ -77,9 +81,9 @@ impl Default for Limits {
 
 /// Traces a decision; `app` provides it.
 pub trait Explainer: Send + Sync {
-    /// How `name` and `rtype` are answered for `client` (an address or a prefix). The value is an object; its member `text` is for people.
-    /// May block: it is called on a thread that may.
-    fn explain(&self, name: &str, rtype: &str, client: &str) -> Result<serde_json::Value, Refusal>;
+    /// How `name` and `rtype` are answered for `client` (an address or a prefix), as far as `who` may see. The value is an object; its member
+    /// `text` is for people. May block: it is called on a thread that may.
+    fn explain(&self, name: &str, rtype: &str, client: &str, who: &Who) -> Result<serde_json::Value, Refusal>;
 }
 
 /// What every request handler may use.

@@ -2,14 +2,19 @@
 //!
 //! What all calls have in common (the token, errors, headers) is added here, so that no handler has to repeat it.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::idempotency::MAX_KEY_LEN;
+use super::refusal::OUTCOMES;
 use super::{MAX_ACTOR_LEN, Problem};
-use crate::control::api::ZoneStatus;
+use crate::control::api::{MAX_REASON_CHARS, ZoneStatus};
+use crate::control::audit::{self, ACTIONS};
 use crate::control::resources::{EndpointResource, MonitorResource, PolicyResource, PoolResource, RecordSet, RegionResource, SteeredResource};
+use crate::dns::RecordType;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -46,6 +51,8 @@ use crate::control::resources::{EndpointResource, MonitorResource, PolicyResourc
         super::resources::endpoint,
         super::resources::region,
         super::resources::health,
+        super::resources::check_now,
+        super::signals::report,
         super::patch::patch_record,
         super::patch::patch_name,
         super::patch::patch_pool,
@@ -80,25 +87,53 @@ list!(Endpoints, endpoints, EndpointResource);
 list!(Regions, regions, RegionResource);
 list!(Monitors, monitors, MonitorResource);
 
-/// Errors that any call may meet.
-const OF_ALL: [(&str, &str); 8] = [
-    ("400", "the request cannot be read"),
-    ("401", "no token, or none that is good"),
-    ("403", "the token does not allow this"),
-    ("404", "what the request names does not exist"),
-    ("405", "this path does not take this method"),
-    ("422", "the request contradicts the rules"),
-    ("429", "too many requests"),
-    ("503", "the state cannot be read or written, or the server is stopping"),
+/// Whether a call may meet an error: method and path.
+type IsMet = fn(&str, &str) -> bool;
+
+/// Errors, and which calls may meet them. `tests/all/openapi.rs` meets each of them.
+const ERRORS: [(&str, &str, IsMet); 12] = [
+    ("400", "the request cannot be read, or has a query parameter or a condition that this call does not take", |_, _| true),
+    ("401", "no token, or none that is good", |_, _| true),
+    ("403", "the token does not allow this", |method, path| changes(method) || matches!(path, "/v1/tokens" | "/v1/explain")),
+    ("404", "what the request names does not exist", |method, path| {
+        path.contains('{') || names_things(path) || method == "post" && matches!(path, "/v1/overlays" | "/v1/failback")
+    }),
+    ("408", "the body took too long", |method, _| changes(method)),
+    ("409", "a safety rule forbids it, or a request with the same Idempotency-Key is under way", |method, _| changes(method)),
+    ("412", "it is not as it was read (If-Match)", takes_condition),
+    ("413", "the body is too large", |method, _| changes(method)),
+    ("415", "the body is not JSON", |method, _| changes(method)),
+    ("422", "the request contradicts the rules", |method, path| changes(method) || is_list(path) || path == "/v1/explain"),
+    ("429", "too many requests", |_, _| true),
+    ("503", "the state cannot be read or written, or the server is stopping", |method, path| {
+        changes(method) || matches!(tag(path), "overlays" | "tokens" | "audit" | "health")
+    }),
 ];
-/// Further ones of calls that change something.
-const OF_CHANGES: [(&str, &str); 5] = [
-    ("408", "the body took too long"),
-    ("409", "a safety rule forbids it, or the same request is under way"),
-    ("412", "it is not as it was read"),
-    ("413", "the body is too large"),
-    ("415", "the body is not JSON"),
-];
+
+fn changes(method: &str) -> bool {
+    method != "get"
+}
+
+/// Takes `If-Match`.
+fn takes_condition(method: &str, path: &str) -> bool {
+    method == "patch" || (method, path) == ("delete", "/v1/overlays/{id}")
+}
+
+/// Its reply has an ETag, and it takes `If-None-Match`. The rest moves with every query, or has no end.
+fn has_tag(method: &str, path: &str) -> bool {
+    method == "get" && !matches!(path, "/v1/status" | "/v1/explain" | "/v1/events")
+}
+
+/// Takes names of zones, pools or regions as filters.
+fn names_things(path: &str) -> bool {
+    matches!(path, "/v1/policies" | "/v1/pools" | "/v1/endpoints" | "/v1/monitors")
+}
+
+/// Has pages.
+fn is_list(path: &str) -> bool {
+    !path.ends_with('}') && matches!(tag(path), "zones" | "policies" | "pools" | "endpoints" | "regions" | "monitors")
+        || matches!(path, "/v1/overlays" | "/v1/audit")
+}
 
 /// The document.
 pub fn document() -> Value {
@@ -113,9 +148,7 @@ pub fn document() -> Value {
     let Some(paths) = document["paths"].as_object_mut() else { return document };
     for (path, item) in paths {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
-            let changes = method != "get";
-            let further = OF_CHANGES.iter().filter(|_| changes);
-            for (status, description) in OF_ALL.iter().chain(further) {
+            for (status, description, _) in ERRORS.iter().filter(|(_, _, is_met)| is_met(method, path)) {
                 let problem = json!({ "schema": { "$ref": "#/components/schemas/Problem" } });
                 operation["responses"][*status] = json!({ "description": description, "content": { "application/problem+json": problem } });
             }
@@ -125,13 +158,26 @@ pub fn document() -> Value {
             operation["operationId"] = format!("{method}{}", path.replace("/v1", "").replace(['/', '{', '}'], "_")).into();
             operation["tags"] = json!([tag(path)]);
             let mut headers = Vec::new();
-            if changes {
+            if changes(method) {
                 headers.push(header("Meridian-Actor", "who acts; 1 to 100 visible ASCII characters", MAX_ACTOR_LEN));
-                headers.push(header("Idempotency-Key", "makes the request once, however often it is sent", MAX_KEY_LEN));
+                headers.push(header("Idempotency-Key", "makes the request once, however often it is sent; made anew for each (422)", MAX_KEY_LEN));
+            }
+            if takes_condition(method, path) {
+                headers.push(tags("If-Match", "the ETag of what was read; a weak one (W/) matches nothing"));
+            }
+            if has_tag(method, path) {
+                headers.push(tags("If-None-Match", "the ETag of what is there already"));
+                operation["responses"]["304"] = json!({ "description": "it is as it was" });
+                let tag = json!({ "description": "changes with what the reply says", "schema": { "type": "string" } });
+                operation["responses"]["200"]["headers"] = json!({ "ETag": tag });
             }
             if method == "patch" {
-                headers.push(header("If-Match", "the ETag of what was read", MAX_TAG_LEN));
                 operation["requestBody"]["content"]["application/json"]["schema"] = patch_of(path);
+            }
+            if let Some((.., example)) = BODIES.iter().find(|(of, at, _)| *of == method && at == path)
+                && let Ok(example) = serde_json::from_str::<Value>(example)
+            {
+                operation["requestBody"]["content"]["application/json"]["example"] = example;
             }
             // A body that may be left out is absent, not null.
             if let Some(schema) = operation.pointer_mut("/requestBody/content/application~1json/schema")
@@ -148,7 +194,7 @@ pub fn document() -> Value {
                 *schema = json!({ "anyOf": [{ "$ref": "#/components/schemas/AppliedBody" }, dry_run] });
             }
             let mut parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
-            parameters.iter_mut().for_each(bound);
+            parameters.iter_mut().for_each(|parameter| bound(path, parameter));
             parameters.extend(headers);
             operation["parameters"] = parameters.into();
         }
@@ -159,14 +205,88 @@ pub fn document() -> Value {
             property.extend(bounds);
         }
     }
+    settings(&mut document["components"]["schemas"]);
     document
 }
 
-/// Longest ETag that anything has.
-const MAX_TAG_LEN: usize = 200;
+/// What an overlay sets has one member; its ranges.
+fn settings(schemas: &mut Value) {
+    let bounds = [
+        ("weight", json!({ "type": "integer", "minimum": 0, "maximum": 65535 })),
+        ("ttl", json!({ "type": "integer", "minimum": 1, "maximum": i32::MAX })),
+        ("disabled", json!({ "type": "boolean", "const": true })),
+    ];
+    for one in schemas["Setting"]["oneOf"].as_array_mut().into_iter().flatten() {
+        one["additionalProperties"] = false.into();
+        for (member, bounds) in &bounds {
+            if let Some(found) = one["properties"].get_mut(*member) {
+                *found = bounds.clone();
+            }
+        }
+    }
+    // Unix seconds, or a duration.
+    schemas["When"]["oneOf"] = json!([{ "type": "integer", "minimum": 0, "maximum": MAX_PLACE }, { "type": "string", "pattern": PLAIN_DURATION }]);
+    schemas["NewToken"]["properties"]["zones"]["items"] = json!({ "type": "string", "pattern": ZONE });
+    // Whoever breaks the glass says why.
+    let why = json!({ "required": ["reason"], "properties": { "reason": { "type": "string", "pattern": "[!-~]" } } });
+    schemas["ReloadBody"]["anyOf"] = json!([{ "properties": { "break_glass": { "const": false } } }, why]);
+    // One zone, or all of them or none.
+    schemas["ReloadBody"]["not"] = json!({ "required": ["zone", "all"], "properties": { "zone": { "type": "string" }, "all": { "const": true } } });
+    // Something must be reported.
+    let one_of = |member: &str| json!({ "required": [member], "properties": { member: { "not": { "type": "null" } } } });
+    schemas["Report"]["anyOf"] = ["state", "successes", "failures", "latency_ms", "load"].map(one_of).to_vec().into();
+    // Something must be asked for.
+    let said = |member: &str| json!({ "required": [member], "properties": { member: { "type": "string" } } });
+    schemas["Amend"]["anyOf"] = json!([said("expires"), said("reason")]);
+}
+
+/// Largest number of a place in a list.
+const MAX_PLACE: i64 = i64::MAX;
+const PLAIN_DURATION: &str = "^[1-9][0-9]{0,2}[smhd]$";
+/// A name of a zone, not the root.
+const ZONE: &str = "^[A-Za-z0-9_-]{1,63}(\\.[A-Za-z0-9_-]{1,63}){0,2}\\.?$";
+
+/// A body for each call that has one: method, path, JSON.
+const BODIES: [(&str, &str, &str); 13] = [
+    ("post", "/v1/signals", r#"{"reports": [{"target": "example.com/fra", "successes": 970, "failures": 30, "load": 812, "capacity": 1000}]}"#),
+    ("post", "/v1/overlays", r#"{"target": "example.com/fra", "set": {"state": "drain"}, "reason": "new switch", "expires": "2h"}"#),
+    ("patch", "/v1/overlays/{id}", r#"{"expires": "4h", "reason": "takes longer"}"#),
+    ("post", "/v1/overlays/{id}/promote", r#"{"dry_run": true}"#),
+    ("post", "/v1/reload", r#"{"zone": "example.com"}"#),
+    ("post", "/v1/failback", r#"{"name": "example.com/app"}"#),
+    ("post", "/v1/tokens", r#"{"name": "deploy", "role": "operate", "zones": ["example.com"], "expires": "30d"}"#),
+    ("patch", "/v1/zones/{zone}/records/{name}/{type}", r#"{"ttl": 60, "reason": "moves tomorrow"}"#),
+    ("patch", "/v1/zones/{zone}/names/{name}", r#"{"ttl": 20, "reason": "moves tomorrow"}"#),
+    ("patch", "/v1/policies/{zone}/{policy}/children/{child}", r#"{"weight": 5, "reason": "canary"}"#),
+    ("patch", "/v1/pools/{zone}/{pool}", r#"{"state": "up", "reason": "checked by hand"}"#),
+    ("patch", "/v1/endpoints/{zone}/{pool}/{endpoint}", r#"{"weight": 9, "reason": "warming up", "expires": "2h"}"#),
+    ("patch", "/v1/regions/{region}", r#"{"state": "drain", "reason": "power work", "dry_run": true}"#),
+];
+
+/// What stands in paths, in examples: the name of a part, and a value.
+const PARTS: [(&str, &str); 8] = [
+    ("zone", "example.com"),
+    ("pool", "fra"),
+    ("endpoint", "192.0.2.10"),
+    ("region", "eu"),
+    ("policy", "split"),
+    ("child", "fra"),
+    ("name", "app"),
+    ("type", "A"),
+];
+
+/// Octets of a list of ETags: far more than anybody has read of one thing.
+pub(super) const MAX_TAG_LEN: usize = 2000;
 
 /// What the types do not say of members: JSON to be added to them.
-const BOUNDS: [(&str, &str, &str); 15] = [
+const BOUNDS: [(&str, &str, &str); 27] = [
+    ("ReportsBody", "reports", r#"{"minItems": 1, "maxItems": 500}"#),
+    ("Report", "target", r#"{"minLength": 1, "maxLength": 1200}"#),
+    ("Report", "successes", COUNT),
+    ("Report", "failures", COUNT),
+    ("Report", "latency_ms", r#"{"minimum": 0, "maximum": 600000}"#),
+    ("Report", "load", r#"{"minimum": 0, "maximum": 1000000000000}"#),
+    ("Report", "capacity", r#"{"exclusiveMinimum": 0, "maximum": 1000000000000}"#),
     ("NewOverlay", "reason", REASON),
     ("NewOverlay", "expires", DURATION_OR_NEVER),
     ("NewOverlay", "over", DURATION),
@@ -180,12 +300,23 @@ const BOUNDS: [(&str, &str, &str); 15] = [
     ("NewToken", "name", r#"{"minLength": 1, "maxLength": 100, "pattern": "^[!-~]([ -~]*[!-~])?$"}"#),
     ("NewToken", "expires", DURATION_OR_NEVER),
     ("NewToken", "zones", r#"{"minItems": 1, "maxItems": 100}"#),
-    ("FailbackBody", "name", r#"{"minLength": 1}"#),
-    ("ReloadBody", "zone", r#"{"minLength": 1}"#),
+    ("NewToken", "reason", MAY_REASON),
+    ("FailbackBody", "name", r#"{"minLength": 1, "maxLength": 1200}"#),
+    ("FailbackBody", "reason", MAY_REASON),
+    ("ReloadBody", "reason", MAY_REASON),
+    ("Promote", "reason", MAY_REASON),
+    ("NewOverlay", "target", r#"{"minLength": 1, "maxLength": 1200}"#),
+    ("ReloadBody", "zone", r#"{"minLength": 1, "maxLength": 1200}"#),
 ];
-const REASON: &str = r#"{"minLength": 1, "maxLength": 500, "pattern": "\\S"}"#;
+const COUNT: &str = r#"{"minimum": 0, "maximum": 1000000000}"#;
+const REASON: &str = r#"{"minLength": 1, "maxLength": 500, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*[!-~][^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*$"}"#;
+const MAY_REASON: &str =
+    r#"{"maxLength": 500, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*$"}"#;
+/// The same: no character that controls how the text around it is shown (`control::text`).
+const MAY_PLAIN: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*$";
 const DURATION: &str = r#"{"pattern": "^[1-9][0-9]{0,2}[smhd]$"}"#;
-const DURATION_OR_NEVER: &str = r#"{"pattern": "^(never|[1-9][0-9]{0,2}[smhd])$"}"#;
+/// Up to ten years: several units in a row, largest first, or much of one.
+const DURATION_OR_NEVER: &str = r#"{"pattern": "^(never|[1-9][0-9]{0,2}[dhms]|[1-9][0-9]{0,2}d[1-9][0-9]?h|[1-9][0-9]?h[1-9][0-9]?m([1-9][0-9]?s)?|[1-9][0-9]?m[1-9][0-9]?s|[1-9][0-9]{3,7}s|[1-9][0-9]{3,5}m|[1-9][0-9]{3}h|([12][0-9]{3}|3[0-5][0-9]{2}|36[0-5][0-9]|3660)d)$"}"#;
 
 /// Groups the calls by what they are about.
 fn tag(path: &str) -> &str {
@@ -197,18 +328,73 @@ fn header(name: &str, description: &str, max_len: usize) -> Value {
     json!({ "name": name, "in": "header", "required": false, "description": description, "schema": schema })
 }
 
+/// A header of entity tags (RFC 9110 §8.8.3), or `*`.
+fn tags(name: &str, description: &str) -> Value {
+    let mut header = header(name, &format!("{description}; at most {MAX_TAG_LEN} octets"), MAX_TAG_LEN);
+    header["schema"] = json!({ "type": "string" });
+    header["schema"]["pattern"] = "^(\\*|(W/)?\"[!#-~]*\"(, (W/)?\"[!#-~]*\")*)$".into();
+    header
+}
+
+/// The words that a filter can be: call, parameter, words.
+const WORDS: [(&str, &str, &[&str]); 10] = [
+    ("/v1/zones", "state", &["serving", "kept", "failed"]),
+    ("/v1/policies", "kind", &["failover", "weighted", "least-loaded", "least-response-time", "geo", "proximity", "latency", "multivalue"]),
+    ("/v1/pools", "health", &["healthy", "degraded", "critical"]),
+    ("/v1/endpoints", "state", &["unknown", "up", "degraded", "suspect", "down", "ramp"]),
+    ("/v1/endpoints", "forced", &["up", "drain", "down"]),
+    ("/v1/monitors", "kind", &["tcp", "http", "https", "dns", "grpc", "exec", "ping", "push", "share"]),
+    ("/v1/audit", "kind", &["change", "refused", "health"]),
+    ("/v1/audit", "outcome", &OUTCOMES),
+    ("/v1/audit", "order", &["newest", "oldest"]),
+    ("/v1/events", "kind", &["change", "refused", "health"]),
+];
+
 /// Adds the range of a parameter that several calls take.
-fn bound(parameter: &mut Value) {
-    let bounds = match parameter["name"].as_str() {
+fn bound(path: &str, parameter: &mut Value) {
+    let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+    if parameter["in"] == "path" {
+        if let Some((_, example)) = PARTS.iter().find(|(part, _)| *part == name) {
+            // A steered name has no records.
+            let example = if name == "name" && path.contains("/records/") { "ns1" } else { example };
+            parameter["example"] = example.into();
+        }
+        return;
+    }
+    if let Some((.., words)) = WORDS.iter().find(|(of, parameter, _)| *of == path && *parameter == name) {
+        parameter["schema"] = json!({ "type": "string", "enum": words });
+        return;
+    }
+    let bounds = match Some(&*name) {
+        Some("cursor" | "after") if parameter["schema"]["format"] == "int64" => json!({ "type": "integer", "minimum": 0, "maximum": MAX_PLACE }),
+        Some("over") => json!({ "type": "string", "pattern": PLAIN_DURATION }),
+        Some("action") if path == "/v1/audit" => actions(),
+        Some("reason") => json!({ "type": "string", "maxLength": MAX_REASON_CHARS, "pattern": MAY_PLAIN }),
+        // A subset of neither can be said in a pattern: labels have limits, prefixes no bits behind their length.
+        Some("name") if path == "/v1/explain" => json!({ "type": "string", "minLength": 1, "maxLength": 1004, "pattern": "^[ -~]+$" }),
+        Some("client") if path == "/v1/explain" => json!({ "type": "string", "pattern": "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$" }),
         Some("limit") => json!({ "type": "integer", "minimum": 1, "maximum": 1000 }),
         Some("since" | "until") => json!({ "type": "string", "pattern": "^([0-9]{1,12}|[1-9][0-9]{0,2}[smhd])$" }),
-        Some("name") if parameter["required"] == true && parameter["in"] == "query" => {
-            json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,63}(\\.[A-Za-z0-9_-]{1,63}){0,3}\\.?$" })
-        }
-        Some("order") => json!({ "type": "string", "enum": ["newest", "oldest"] }),
+        Some("usable" | "break_glass" | "dry_run") => json!({ "type": "boolean" }),
+        Some("type") => json!({ "type": "string", "pattern": record_types() }),
         _ => return,
     };
     parameter["schema"] = bounds;
+}
+
+/// What [`audit::may_be_action`] takes.
+fn actions() -> Value {
+    let words: BTreeSet<&str> = ACTIONS.into_iter().chain(audit::families()).collect();
+    json!({ "anyOf": [{ "type": "string", "enum": words }, { "type": "string", "pattern": "^[A-Z]+ /" }] })
+}
+
+/// Every record type as it is written: mnemonics in any case, `TYPE0` to `TYPE65535` (RFC 3597 §5).
+fn record_types() -> String {
+    let letters = |letter: char| if letter.is_ascii_alphabetic() { format!("[{letter}{}]", letter.to_ascii_lowercase()) } else { letter.into() };
+    let any_case = |word: &str| word.chars().map(letters).collect::<String>();
+    let named: Vec<String> = RecordType::NAMED.iter().map(|(_, word)| any_case(word)).collect();
+    let number = "(0*([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))";
+    format!("^({}{number}|{})$", any_case("TYPE"), named.join("|"))
 }
 
 /// The body of a `PATCH` with exactly one of the members that this path takes.
@@ -226,8 +412,10 @@ fn patch_of(path: &str) -> Value {
     }
     let others = ["weight", "ttl", "state"].into_iter();
     let one = |wanted: &str| {
-        let not: Vec<Value> = others.clone().filter(|other| *other != wanted).map(|other| json!({ "required": [other] })).collect();
-        json!({ "required": [wanted], "not": { "anyOf": not } })
+        // A member that is null is absent.
+        let absent =
+            |member: &str| (member.to_owned(), if member == wanted { json!({ "not": { "type": "null" } }) } else { json!({ "type": "null" }) });
+        json!({ "required": [wanted], "properties": others.clone().map(absent).collect::<serde_json::Map<_, _>>() })
     };
     json!({ "allOf": [{ "$ref": "#/components/schemas/Patch" }], "oneOf": takes.iter().map(|wanted| one(wanted)).collect::<Vec<_>>() })
 }

@@ -1,18 +1,20 @@
 //! `PATCH`: changes a TTL, a weight or a state where it is read, by laying an overlay.
 
 use axum::Json;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::Request;
+use axum::http::HeaderMap;
 use axum::http::header::{IF_MATCH, LOCATION};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::{Value, json};
 
+use super::asked::{self, By, Parts};
+use super::body::json as read_json;
 use super::guard::Attempt;
-use super::resources::{Thing, names, tag_of};
-use super::routes::{App, AppliedBody, json as read_json};
+use super::routes::AppliedBody;
 use super::{Problem, Shared};
-use crate::control::api::{Forced, NewOverlay, Setting, Who};
+use crate::control::api::{Forced, NewOverlay, Seen, Setting, Who};
 use crate::control::audit;
+use crate::control::things::Thing;
 
 /// Body of a `PATCH`: exactly one of the three, and why.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -29,36 +31,33 @@ pub(super) struct Patch {
     dry_run: bool,
 }
 
-/// Lays the overlay that a `PATCH` means. With `If-Match`, only if the thing is as it was read; the writer looks once more at what is changed.
+/// Lays the overlay that a `PATCH` means. With `If-Match`, only if the thing is as it was read when the writer takes the change.
 async fn change(
     shared: &Shared,
     who: Who,
     attempt: &Attempt,
-    thing: &Thing,
+    thing: Thing,
     target: String,
     allowed: &str,
     request: Request,
 ) -> Result<Response, Problem> {
-    let wanted = request.headers().get(IF_MATCH).cloned();
+    let seen = condition(request.headers(), Some(thing))?;
     let body: Patch = read_json(shared, request).await?;
     attempt.of(&target, Some(&body.reason));
     let set = match (body.weight, body.ttl, body.state) {
         (Some(weight), None, None) => ("weight", Setting::Weight(weight)),
         (None, Some(ttl), None) => ("ttl", Setting::Ttl(ttl)),
         (None, None, Some(state)) => ("state", Setting::State(state)),
-        _ => return Err(Problem::invalid("", format!("expected exactly one of weight, ttl and state; this takes {allowed}"))),
+        set => {
+            let found = [(set.0.is_some(), "weight"), (set.1.is_some(), "ttl"), (set.2.is_some(), "state")];
+            let found: Vec<&str> = found.iter().filter(|one| one.0).map(|one| one.1).collect();
+            let field = found.last().copied().unwrap_or_else(|| allowed.split(' ').next().unwrap_or_default());
+            let found = if found.is_empty() { "none".to_owned() } else { found.join(" and ") };
+            return Err(Problem::invalid(field, format!("found {found}, expected {allowed}")));
+        }
     };
     if !allowed.split(" or ").any(|allowed| allowed == set.0) {
         return Err(Problem::invalid(set.0, format!("found {}, expected {allowed}", set.0)));
-    }
-    let mut seen = None;
-    if let Some(wanted) = wanted {
-        let now = thing.read(&shared.handle.snapshot(who.clone()))?;
-        let tag = tag_of(&serde_json::to_vec(&now).unwrap_or_default());
-        if !names(&wanted, &tag) {
-            return Err(Problem::precondition(format!("If-Match: found {wanted:?}, expected {tag}")));
-        }
-        seen = (wanted != "*").then(|| seen_setting(thing, &now, &target, set.0)).flatten();
     }
     let new = NewOverlay {
         expires: body.expires,
@@ -75,19 +74,9 @@ async fn change(
     Ok((location, Json(body)).into_response())
 }
 
-/// The setting that is about to change, as it was read; nothing where what was read does not tell it (the state is forced at several levels).
-fn seen_setting(thing: &Thing, now: &Value, target: &str, member: &str) -> Option<Value> {
-    match (thing, member) {
-        (Thing::Policy(..), _) => {
-            let name = target.rsplit('/').next()?;
-            let child = now["children"].as_array()?.iter().find(|child| child["name"] == name)?;
-            Some(json!({ "weight": child["weight"] }))
-        }
-        (_, "weight") => Some(json!({ "weight": now["weight"] })),
-        (Thing::Name(..), "ttl") => Some(json!({ "ttl": now["ttl"]["max"] })),
-        (_, "ttl") => Some(json!({ "ttl": now["ttl"] })),
-        _ => None,
-    }
+/// The condition of a request, if it has one.
+pub(super) fn condition(headers: &HeaderMap, thing: Option<Thing>) -> Result<Option<Seen>, Problem> {
+    Ok(asked::tags(headers, &IF_MATCH, "If-Match")?.map(|tags| Seen { thing, tags }))
 }
 
 #[utoipa::path(
@@ -103,14 +92,12 @@ fn seen_setting(thing: &Thing, now: &Value, target: &str, member: &str) -> Optio
     responses((status = 200, description = "done", body = AppliedBody))
 )]
 pub(super) async fn patch_record(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    Extension(attempt): Extension<Attempt>,
-    Path((zone, name, rtype)): Path<(String, String, String)>,
+    By { shared, who, attempt }: By,
+    Parts((zone, name, rtype)): Parts<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
     let target = format!("{zone}/{name}/{rtype}");
-    change(&shared, who, &attempt, &Thing::Record(zone, name, rtype), target, "ttl", request).await
+    change(&shared, who, &attempt, Thing::Record(zone, name, rtype), target, "ttl", request).await
 }
 
 #[utoipa::path(
@@ -125,14 +112,17 @@ pub(super) async fn patch_record(
     responses((status = 200, description = "done", body = AppliedBody))
 )]
 pub(super) async fn patch_name(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    Extension(attempt): Extension<Attempt>,
-    Path((zone, name)): Path<(String, String)>,
+    By { shared, who, attempt }: By,
+    Parts((zone, name)): Parts<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
     let target = format!("{zone}/{name}");
-    change(&shared, who, &attempt, &Thing::Name(zone, name), target, "ttl", request).await
+    // Static records may stand at the same name: those are changed where they are.
+    let thing = Thing::Name(zone, name);
+    attempt.of(&target, None);
+    who.may_change(&target)?;
+    thing.read(&shared.handle.snapshot(who.clone()))?;
+    change(&shared, who, &attempt, thing, target, "ttl", request).await
 }
 
 #[utoipa::path(
@@ -148,14 +138,12 @@ pub(super) async fn patch_name(
     responses((status = 200, description = "done", body = AppliedBody))
 )]
 pub(super) async fn patch_child(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    Extension(attempt): Extension<Attempt>,
-    Path((zone, policy, child)): Path<(String, String, String)>,
+    By { shared, who, attempt }: By,
+    Parts((zone, policy, child)): Parts<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
     let target = format!("{}/policy:{policy}/{child}", audit::plain_target(&zone));
-    change(&shared, who, &attempt, &Thing::Policy(zone, policy), target, "weight", request).await
+    change(&shared, who, &attempt, Thing::Policy(zone, policy), target, "weight", request).await
 }
 
 #[utoipa::path(
@@ -170,14 +158,12 @@ pub(super) async fn patch_child(
     responses((status = 200, description = "done", body = AppliedBody))
 )]
 pub(super) async fn patch_pool(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    Extension(attempt): Extension<Attempt>,
-    Path((zone, pool)): Path<(String, String)>,
+    By { shared, who, attempt }: By,
+    Parts((zone, pool)): Parts<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
     let target = format!("{}/{pool}", audit::plain_target(&zone));
-    change(&shared, who, &attempt, &Thing::Pool(zone, pool), target, "state", request).await
+    change(&shared, who, &attempt, Thing::Pool(zone, pool), target, "state", request).await
 }
 
 #[utoipa::path(
@@ -193,14 +179,12 @@ pub(super) async fn patch_pool(
     responses((status = 200, description = "done", body = AppliedBody))
 )]
 pub(super) async fn patch_endpoint(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    Extension(attempt): Extension<Attempt>,
-    Path((zone, pool, endpoint)): Path<(String, String, String)>,
+    By { shared, who, attempt }: By,
+    Parts((zone, pool, endpoint)): Parts<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
     let target = format!("{}/{pool}/{endpoint}", audit::plain_target(&zone));
-    change(&shared, who, &attempt, &Thing::Endpoint(zone, pool, endpoint), target, "weight or state", request).await
+    change(&shared, who, &attempt, Thing::Endpoint(zone, pool, endpoint), target, "weight or state", request).await
 }
 
 #[utoipa::path(
@@ -211,13 +195,7 @@ pub(super) async fn patch_endpoint(
     request_body = Patch,
     responses((status = 200, description = "done", body = AppliedBody))
 )]
-pub(super) async fn patch_region(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    Extension(attempt): Extension<Attempt>,
-    Path(region): Path<String>,
-    request: Request,
-) -> Result<Response, Problem> {
+pub(super) async fn patch_region(By { shared, who, attempt }: By, Parts(region): Parts<String>, request: Request) -> Result<Response, Problem> {
     let target = format!("region:{region}");
-    change(&shared, who, &attempt, &Thing::Region(region), target, "state", request).await
+    change(&shared, who, &attempt, Thing::Region(region), target, "state", request).await
 }

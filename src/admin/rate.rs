@@ -12,6 +12,9 @@ const STRANGER: Rate = Rate { per_second: 10.0, burst: 100.0 };
 /// Requests without a valid token that are kept in the audit log in one go, and then per second, from all addresses together: the rest is counted.
 const KEPT: Rate = Rate { per_second: 1.0, burst: 50.0 };
 
+/// Reports from all callers together, per second and in one go: the single writer takes one in some microseconds, and has more to do.
+const REPORTS: Rate = Rate { per_second: 10_000.0, burst: 20_000.0 };
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Rate {
     per_second: f64,
@@ -23,6 +26,7 @@ enum Caller {
     Known(Option<IpAddr>, String),
     Stranger(Option<IpAddr>),
     Kept,
+    Reports,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,22 +61,27 @@ impl Limiter {
     /// One request with this token. The error is how long to wait.
     pub(super) fn known(&self, from: Option<IpAddr>, token: &str, now: Instant) -> Result<(), Duration> {
         match self.known {
-            Some(rate) => self.take(Caller::Known(from.map(network), token.to_owned()), rate, now),
+            Some(rate) => self.take(Caller::Known(from.map(network), token.to_owned()), rate, 1.0, now),
             None => Ok(()),
         }
     }
 
     /// One request without a valid token.
     pub(super) fn stranger(&self, from: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
-        self.take(Caller::Stranger(from.map(network)), STRANGER, now)
+        self.take(Caller::Stranger(from.map(network)), STRANGER, 1.0, now)
     }
 
     /// Whether one more of a stranger's requests may be kept.
     pub(super) fn may_keep(&self, now: Instant) -> bool {
-        self.take(Caller::Kept, KEPT, now).is_ok()
+        self.take(Caller::Kept, KEPT, 1.0, now).is_ok()
     }
 
-    fn take(&self, caller: Caller, rate: Rate, now: Instant) -> Result<(), Duration> {
+    /// So many reports in one call.
+    pub(super) fn reports(&self, count: usize, now: Instant) -> Result<(), Duration> {
+        self.take(Caller::Reports, REPORTS, count as f64, now)
+    }
+
+    fn take(&self, caller: Caller, rate: Rate, count: f64, now: Instant) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MAX_CALLERS && !buckets.contains_key(&caller) {
             buckets.retain(|_, bucket| {
@@ -85,11 +94,11 @@ impl Limiter {
         }
         let bucket = buckets.entry(caller).or_insert(Bucket { left: rate.burst, at: now, rate });
         bucket.fill(now);
-        if bucket.left >= 1.0 {
-            bucket.left -= 1.0;
+        if bucket.left >= count {
+            bucket.left -= count;
             return Ok(());
         }
-        Err(Duration::from_secs_f64((1.0 - bucket.left) / rate.per_second))
+        Err(Duration::from_secs_f64((count - bucket.left) / rate.per_second))
     }
 }
 

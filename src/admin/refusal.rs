@@ -3,12 +3,39 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::control::api::{Broken, Refusal};
+
+/// What became of a request, as the audit log says it: `done`, or what the type of a problem ends in.
+pub(super) const OUTCOMES: [&str; 23] = [
+    "done",
+    "bad-body",
+    "bad-header",
+    "bad-json",
+    "bad-path",
+    "bad-query",
+    "forbidden",
+    "in-progress",
+    "internal",
+    "invalid",
+    "media-type",
+    "method-not-allowed",
+    "no-such-path",
+    "not-found",
+    "precondition-failed",
+    "refused",
+    "safety",
+    "stopping",
+    "store",
+    "too-large",
+    "too-many",
+    "too-slow",
+    "unauthorised",
+];
 
 /// A problem as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -27,8 +54,9 @@ pub struct Problem {
     #[schema(value_type = Option<String>)]
     pub field: Option<Box<str>>,
     /// Names near the one that was not found.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub near: Vec<String>,
+    #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub near: Box<[String]>,
     /// The safety rules that forbid it, each with its numbers.
     #[serde(default, skip_serializing_if = "<[Broken]>::is_empty")]
     #[schema(value_type = Vec<Broken>)]
@@ -37,19 +65,24 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>)]
     pub retry_after: Option<NonZeroU32>,
+    /// What the header `ETag` says: the tag that `If-Match` should have named.
+    #[serde(skip)]
+    pub tag: Option<Box<String>>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Problem {
+        debug_assert!(OUTCOMES.contains(&kind), "{kind}");
         Problem {
             kind: format!("urn:meridian:{kind}").into(),
             title: title.into(),
             status: status.as_u16(),
             detail: detail.into(),
             field: None,
-            near: Vec::new(),
+            near: Box::default(),
             rules: Box::default(),
             retry_after: None,
+            tag: None,
         }
     }
 
@@ -65,6 +98,12 @@ impl Problem {
     pub(super) fn too_many(wait: Duration) -> Problem {
         let seconds = NonZeroU32::MIN.saturating_add(wait.as_secs() as u32);
         let detail = format!("expected no more than admin.requests_per_second; try again in {seconds} s");
+        Problem { retry_after: Some(seconds), ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "too many requests", detail) }
+    }
+
+    pub(super) fn too_many_reports(wait: Duration) -> Problem {
+        let seconds = NonZeroU32::MIN.saturating_add(wait.as_secs() as u32);
+        let detail = format!("too many reports from all callers together; nothing of this call was taken: try again in {seconds} s");
         Problem { retry_after: Some(seconds), ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "too many requests", detail) }
     }
 
@@ -122,7 +161,7 @@ impl Problem {
     pub(super) fn not_found(what: &str, near: Vec<String>) -> Problem {
         let suggestion = if near.is_empty() { String::new() } else { format!("; did you mean {}", near.join(" or ")) };
         let detail = format!("found no {what}{suggestion}");
-        Problem { near, ..Problem::new(StatusCode::NOT_FOUND, "not-found", "what the request names does not exist", detail) }
+        Problem { near: near.into(), ..Problem::new(StatusCode::NOT_FOUND, "not-found", "what the request names does not exist", detail) }
     }
 }
 
@@ -137,7 +176,7 @@ impl From<Refusal> for Problem {
                 let detail = format!("{detail}; nothing was changed");
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", "the change could not be kept, so it was not made", detail)
             }
-            Refusal::Changed { detail } => Problem::precondition(detail),
+            Refusal::Changed { detail, tag } => Problem { tag: tag.map(Box::new), ..Problem::precondition(detail) },
             Refusal::Forbidden { detail } => Problem::forbidden(detail),
             Refusal::Safety { broken } => {
                 let detail = broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -159,6 +198,9 @@ impl IntoResponse for Problem {
         }
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.get()));
+        }
+        if let Some(tag) = self.tag.as_deref().and_then(|tag| HeaderValue::from_str(tag).ok()) {
+            response.headers_mut().insert(ETAG, tag);
         }
         // The guard tells the audit log.
         response.extensions_mut().insert(self);

@@ -3,27 +3,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Extension, Path, Query, State};
-use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::{CONTENT_TYPE, ETAG};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{self, get};
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::asked::{Asked, By, Parts};
+use super::body::{Nothing, json_or_empty};
 use super::openapi::{Endpoints, Monitors, Names, Policies, Pools, Records, Regions, Zones};
-use super::routes::{App, read_query};
 use super::{Problem, Shared, patch};
+use crate::control::Role;
 use crate::control::api::{Forced, Who, ZoneStatus};
 use crate::control::audit;
 use crate::control::resources::{
     EndpointResource, PolicyResource, PoolResource, RecordSet, RegionResource, Snapshot, SteeredResource, records, steered,
 };
+use crate::control::things::{MAX_COMPARED, Thing, endpoint_ids, missing, tag_of};
+use crate::control::timeline::CheckedNow;
+use crate::dns::RecordType;
 
-/// Most items of one page.
-pub(super) const MAX_PAGE: usize = 1000;
 /// Items of a page when nothing is said.
 const DEFAULT_PAGE: usize = 100;
 /// Health transitions that are told with an endpoint.
@@ -49,12 +50,10 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/v1/regions/{region}", get(region).patch(patch::patch_region))
         .route("/v1/monitors", get(monitor_list))
         .route("/v1/health/{zone}/{pool}/{endpoint}", get(health))
+        .route("/v1/health/{zone}/{pool}/{endpoint}/check", routing::post(check_now))
 }
 
-/// Ids that are compared to find the one that was meant.
-const MAX_COMPARED: usize = 10_000;
-
-/// What all lists take. Filters that a list does not know are errors.
+/// What all lists take. What one of them does not is refused before it gets here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct ListQuery {
@@ -74,48 +73,39 @@ struct ListQuery {
 }
 
 impl ListQuery {
-    /// Fails if a filter is set that is none of `known`.
-    fn only(&self, known: &[&str]) -> Result<(), Problem> {
-        let set = [
-            ("zone", self.zone.is_some()),
-            ("pool", self.pool.is_some()),
-            ("region", self.region.is_some()),
-            ("state", self.state.is_some()),
-            ("health", self.health.is_some()),
-            ("kind", self.kind.is_some()),
-            ("name", self.name.is_some()),
-            ("type", self.rtype.is_some()),
-            ("usable", self.usable.is_some()),
-            ("forced", self.forced.is_some()),
-        ];
-        match set.iter().find(|(name, is_set)| *is_set && !known.contains(name)) {
-            Some((name, _)) => Err(Problem::invalid(
-                name,
-                format!("this list takes {}, limit and cursor", if known.is_empty() { "no filter".into() } else { known.join(", ") }),
-            )),
-            None => Ok(()),
-        }
-    }
-
     /// The last id of the page before; empty for the first page.
     fn after(&self) -> &str {
         self.cursor.as_deref().unwrap_or("")
     }
 
     /// One page of items in the order of their ids, as `{ name: […], "next": … }`.
-    fn page<T: Serialize>(&self, name: &str, items: impl IntoIterator<Item = (String, T)>, headers: &HeaderMap) -> Result<Response, Problem> {
-        let limit = self.limit.unwrap_or(DEFAULT_PAGE);
-        if !(1..=MAX_PAGE).contains(&limit) {
-            return Err(Problem::invalid("limit", format!("found {limit}, expected 1 to {MAX_PAGE}")));
-        }
+    fn page<T: Serialize>(&self, name: &str, items: impl IntoIterator<Item = (String, T)>) -> Response {
         let after = self.after();
-        let mut rest = items.into_iter().filter(|(id, _)| after.is_empty() || id.as_str() > after);
-        let page: Vec<(String, T)> = rest.by_ref().take(limit).collect();
+        self.page_behind(name, items.into_iter().filter(|(id, _)| after.is_empty() || id.as_str() > after))
+    }
+
+    /// The same of items that begin behind the cursor, in an order of their own.
+    fn page_behind<T: Serialize>(&self, name: &str, items: impl Iterator<Item = (String, T)>) -> Response {
+        let mut rest = items;
+        let page: Vec<(String, T)> = rest.by_ref().take(self.limit.unwrap_or(DEFAULT_PAGE)).collect();
         let mut body = json!({ name: page.iter().map(|(_, item)| item).collect::<Vec<_>>() });
         if rest.next().is_some() {
             body["next"] = page.last().map_or(Value::Null, |(id, _)| id.clone().into());
         }
-        Ok(with_etag(&body, headers))
+        with_etag(&body)
+    }
+
+    /// Fails when a filter names a zone, pool or region that is not there: an empty list would look as if there were nothing in it.
+    fn names_exist(&self, snapshot: &Snapshot) -> Result<(), Problem> {
+        let unknown = |field: &str, name: &str, known: Vec<String>| Err(Problem::from(missing(field, name, known)).field(field));
+        match (&self.zone, &self.pool, &self.region) {
+            (Some(zone), ..) if zone != "library" && snapshot.zone(zone).is_none() => unknown("zone", zone, snapshot.names()),
+            (_, Some(pool), _) if snapshot.pools("", |found| *found.id == **pool).next().is_none() => unknown("pool", pool, pool_ids(snapshot)),
+            (.., Some(region)) if !snapshot.region_names().contains(&**region) => {
+                unknown("region", region, snapshot.region_names().into_iter().map(str::to_owned).collect())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -129,27 +119,11 @@ fn in_zone(filter: Option<&str>, id: &str) -> bool {
     filter.is_none_or(|zone| id.split_once('/').is_some_and(|(found, _)| found.eq_ignore_ascii_case(zone.strip_suffix('.').unwrap_or(zone))))
 }
 
-type ListParts = Result<Query<ListQuery>, QueryRejection>;
-
-/// The JSON with its ETag: 64 bits of SHA-256, so that equal things have equal tags on every server. 304 to whoever has it.
-fn with_etag(body: &impl Serialize, headers: &HeaderMap) -> Response {
+/// The JSON with its ETag: 64 bits of SHA-256, so that equal things have equal tags on every server.
+pub(super) fn with_etag(body: &impl Serialize) -> Response {
     let text = serde_json::to_vec(body).unwrap_or_default();
     let tag = tag_of(&text);
-    if headers.get(IF_NONE_MATCH).is_some_and(|wanted| names(wanted, &tag)) {
-        return (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response();
-    }
     ([(ETAG, tag), (CONTENT_TYPE, "application/json".into())], text).into_response()
-}
-
-pub(super) fn tag_of(text: &[u8]) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text);
-    format!("\"{}\"", data_encoding::HEXLOWER.encode(&digest.as_ref()[..8]))
-}
-
-/// `*`, or a list with the tag in it; weak marks do not matter (RFC 9110 §13.1.2 compares weakly; for §13.1.1 we never send weak ones).
-pub(super) fn names(header: &HeaderValue, tag: &str) -> bool {
-    let Ok(text) = header.to_str() else { return false };
-    text.trim() == "*" || text.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
 }
 
 #[utoipa::path(
@@ -164,14 +138,12 @@ pub(super) fn names(header: &HeaderValue, tag: &str) -> bool {
     ),
     responses((status = 200, description = "done", body = Zones))
 )]
-async fn zones(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
-    let query = read_query(query)?;
-    query.only(&["state", "name"])?;
+async fn zones(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>) -> Result<Response, Problem> {
     let zones = shared.handle.seen().await.zones().into_iter().filter(|zone| who.covers(&zone.name));
     let zones = zones.filter(|zone| is(query.state.as_deref(), &zone.state));
     let zones = zones.filter(|zone| query.name.as_deref().is_none_or(|name| zone.name.contains(name)));
     let zones: BTreeMap<String, ZoneStatus> = zones.map(|zone| (zone.name.trim_end_matches('.').to_owned(), zone)).collect();
-    query.page("zones", zones, &headers)
+    Ok(query.page("zones", zones))
 }
 
 #[utoipa::path(
@@ -181,13 +153,13 @@ async fn zones(State(shared): App, Extension(who): Extension<Who>, headers: Head
     params(("zone" = String, Path, description = "name of the zone")),
     responses((status = 200, description = "done", body = ZoneStatus))
 )]
-async fn zone(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, Path(name): Path<String>) -> Result<Response, Problem> {
+async fn zone(By { shared, who, .. }: By, Parts(name): Parts<String>) -> Result<Response, Problem> {
     let mut zones = shared.handle.seen().await.zones();
     zones.retain(|zone| who.covers(&zone.name));
     let wanted = audit::plain_target(&name);
     let found = zones.iter().find(|zone| zone.name.trim_end_matches('.') == wanted.as_str());
     let known = || zones.iter().map(|zone| zone.name.trim_end_matches('.').to_owned()).collect();
-    found.map(|zone| with_etag(zone, &headers)).ok_or_else(|| missing("zone", &name, known()))
+    found.map(with_etag).ok_or_else(|| missing("zone", &name, known()).into())
 }
 
 #[utoipa::path(
@@ -203,21 +175,23 @@ async fn zone(State(shared): App, Extension(who): Extension<Who>, headers: Heade
     ),
     responses((status = 200, description = "done", body = Records))
 )]
-async fn record_list(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    headers: HeaderMap,
-    Path(zone): Path<String>,
-    query: ListParts,
-) -> Result<Response, Problem> {
-    let query = read_query(query)?;
-    query.only(&["name", "type"])?;
+async fn record_list(By { shared, who, .. }: By, Parts(zone): Parts<String>, Asked(query): Asked<ListQuery>) -> Result<Response, Problem> {
     let snapshot = shared.handle.snapshot(who);
-    let zone = snapshot.zone(&zone).ok_or_else(|| missing("zone", &zone, snapshot.names()))?;
-    let found = records(zone, |name, rtype| {
-        is(query.name.as_deref(), name) && query.rtype.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(&rtype.to_string()))
+    let rtype: Option<RecordType> = match query.rtype.as_deref().map(str::parse) {
+        None => None,
+        Some(Ok(rtype)) => Some(rtype),
+        Some(Err(_)) => {
+            let found = query.rtype.unwrap_or_default();
+            return Err(Problem::invalid("type", format!("found {found:?}, expected a record type such as A, MX or TYPE65280")));
+        }
+    };
+    // The first page of a large zone puts its names in order.
+    let page = tokio::task::spawn_blocking(move || {
+        let zone = snapshot.zone(&zone).ok_or_else(|| missing("zone", &zone, snapshot.names()))?;
+        let found = records(zone, query.name.as_deref(), rtype, query.after());
+        Ok(query.page_behind("records", found))
     });
-    query.page("records", found, &headers)
+    page.await.unwrap_or_else(|_| Err(Problem::internal("the page could not be made")))
 }
 
 #[utoipa::path(
@@ -231,18 +205,10 @@ async fn record_list(
     ),
     responses((status = 200, description = "done", body = Names))
 )]
-async fn name_list(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    headers: HeaderMap,
-    Path(zone): Path<String>,
-    query: ListParts,
-) -> Result<Response, Problem> {
-    let query = read_query(query)?;
-    query.only(&[])?;
+async fn name_list(By { shared, who, .. }: By, Parts(zone): Parts<String>, Asked(query): Asked<ListQuery>) -> Result<Response, Problem> {
     let snapshot = shared.handle.snapshot(who);
     let zone = snapshot.zone(&zone).ok_or_else(|| missing("zone", &zone, snapshot.names()))?;
-    query.page("names", steered(zone), &headers)
+    Ok(query.page("names", steered(zone)))
 }
 
 #[utoipa::path(
@@ -257,12 +223,12 @@ async fn name_list(
     ),
     responses((status = 200, description = "done", body = Policies))
 )]
-async fn policy_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
-    let query = read_query(query)?;
-    query.only(&["zone", "kind"])?;
-    let mut found = shared.handle.snapshot(who).policies();
+async fn policy_list(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>) -> Result<Response, Problem> {
+    let snapshot = shared.handle.snapshot(who);
+    query.names_exist(&snapshot)?;
+    let mut found = snapshot.policies();
     found.retain(|id, policy| in_zone(query.zone.as_deref(), id) && is(query.kind.as_deref(), policy.kind));
-    query.page("policies", found, &headers)
+    Ok(query.page("policies", found))
 }
 
 #[utoipa::path(
@@ -278,13 +244,17 @@ async fn policy_list(State(shared): App, Extension(who): Extension<Who>, headers
     ),
     responses((status = 200, description = "done", body = Pools))
 )]
-async fn pool_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
-    let query = read_query(query)?;
-    query.only(&["zone", "region", "health"])?;
+async fn pool_list(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>) -> Result<Response, Problem> {
     let region = |found: Option<&str>| query.region.as_deref().is_none_or(|region| found == Some(region));
     let snapshot = shared.handle.snapshot(who);
+    query.names_exist(&snapshot)?;
     let found = snapshot.pools(query.after(), |pool| in_zone(query.zone.as_deref(), &pool.id) && region(pool.region.as_deref()));
-    query.page("pools", found.filter(|(_, pool)| is(query.health.as_deref(), pool.health)), &headers)
+    let reports = shared.handle.reports();
+    let found = found.map(|(id, pool)| {
+        let endpoints = pool.endpoints.into_iter().map(|one| EndpointResource { reported: reports.of(&one.id), ..one }).collect();
+        (id, PoolResource { reported: reports.of(&pool.id), endpoints, ..pool })
+    });
+    Ok(query.page("pools", found.filter(|(_, pool)| is(query.health.as_deref(), pool.health))))
 }
 
 #[utoipa::path(
@@ -303,11 +273,10 @@ async fn pool_list(State(shared): App, Extension(who): Extension<Who>, headers: 
     ),
     responses((status = 200, description = "done", body = Endpoints))
 )]
-async fn endpoint_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
-    let query = read_query(query)?;
-    query.only(&["zone", "pool", "region", "state", "usable", "forced"])?;
+async fn endpoint_list(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>) -> Result<Response, Problem> {
     let region = |found: Option<&str>| query.region.as_deref().is_none_or(|region| found == Some(region));
     let snapshot = shared.handle.snapshot(who);
+    query.names_exist(&snapshot)?;
     let found = snapshot.endpoints(query.after(), |pool, _| {
         in_zone(query.zone.as_deref(), &pool.id) && is(query.pool.as_deref(), &pool.id) && region(pool.region.as_deref())
     });
@@ -316,7 +285,9 @@ async fn endpoint_list(State(shared): App, Extension(who): Extension<Who>, heade
             && query.usable.is_none_or(|usable| usable == endpoint.usable)
             && query.forced.is_none_or(|forced| Some(forced) == endpoint.forced)
     });
-    query.page("endpoints", found, &headers)
+    let reports = shared.handle.reports();
+    let found = found.map(|(id, one)| (id, EndpointResource { reported: reports.of(&one.id), ..one }));
+    Ok(query.page("endpoints", found))
 }
 
 #[utoipa::path(
@@ -329,10 +300,8 @@ async fn endpoint_list(State(shared): App, Extension(who): Extension<Who>, heade
     ),
     responses((status = 200, description = "done", body = Regions))
 )]
-async fn region_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
-    let query = read_query(query)?;
-    query.only(&[])?;
-    query.page("regions", shared.handle.snapshot(who).regions(), &headers)
+async fn region_list(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>) -> Result<Response, Problem> {
+    Ok(query.page("regions", shared.handle.snapshot(who).regions()))
 }
 
 #[utoipa::path(
@@ -341,76 +310,22 @@ async fn region_list(State(shared): App, Extension(who): Extension<Who>, headers
     summary = "Monitors",
     params(
         ("zone" = Option<String>, Query, description = "exactly"),
-        ("kind" = Option<String>, Query, description = "tcp, http or https"),
+        ("kind" = Option<String>, Query, description = "exactly"),
         ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
         ("cursor" = Option<String>, Query, description = "next of the page before"),
     ),
     responses((status = 200, description = "done", body = Monitors))
 )]
-async fn monitor_list(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, query: ListParts) -> Result<Response, Problem> {
-    let query = read_query(query)?;
-    query.only(&["zone", "kind"])?;
-    let mut found = shared.handle.snapshot(who).monitors();
+async fn monitor_list(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>) -> Result<Response, Problem> {
+    let snapshot = shared.handle.snapshot(who);
+    query.names_exist(&snapshot)?;
+    let mut found = snapshot.monitors();
     found.retain(|id, monitor| in_zone(query.zone.as_deref(), id) && is(query.kind.as_deref(), monitor.kind));
-    query.page("monitors", found, &headers)
+    Ok(query.page("monitors", found))
 }
 
-/// One thing that can be read and perhaps changed, by what its path says.
-pub(super) enum Thing {
-    Record(String, String, String),
-    Name(String, String),
-    Policy(String, String),
-    Pool(String, String),
-    Endpoint(String, String, String),
-    Region(String),
-}
-
-impl Thing {
-    /// As it is now.
-    pub(super) fn read(&self, snapshot: &Snapshot) -> Result<Value, Problem> {
-        match self {
-            Thing::Record(zone, name, rtype) => {
-                let found = snapshot.zone(zone).ok_or_else(|| missing("zone", zone, snapshot.names()))?;
-                let mut sets = records(found, |other, of| other.eq_ignore_ascii_case(name) && of.to_string().eq_ignore_ascii_case(rtype));
-                sets.pop_first().map(|(_, set)| json!(set)).ok_or_else(|| missing("record", &format!("{zone}/{name}/{rtype}"), Vec::new()))
-            }
-            Thing::Name(zone, name) => {
-                let found = snapshot.zone(zone).ok_or_else(|| missing("zone", zone, snapshot.names()))?;
-                pick("steered name", &format!("{}/{}", audit::plain_target(zone), name.to_ascii_lowercase()), &steered(found))
-            }
-            Thing::Policy(zone, policy) => pick("policy", &format!("{}/policy:{policy}", audit::plain_target(zone)), &snapshot.policies()),
-            Thing::Pool(zone, pool) => {
-                let id = format!("{}/{pool}", audit::plain_target(zone));
-                let found = snapshot.pools("", |pool| *pool.id == *id).next();
-                let known = || snapshot.pools("", |_| true).map(|(id, _)| id).take(MAX_COMPARED).collect();
-                found.map(|(_, pool)| json!(pool)).ok_or_else(|| missing("pool", &id, known()))
-            }
-            Thing::Endpoint(zone, pool, endpoint) => {
-                let id = format!("{}/{pool}/{endpoint}", audit::plain_target(zone));
-                let found = snapshot.endpoints("", |_, endpoint| *endpoint.id == *id).next();
-                found.map(|(_, endpoint)| json!(endpoint)).ok_or_else(|| missing("endpoint", &id, endpoint_ids(snapshot)))
-            }
-            Thing::Region(region) => pick("region", &format!("region:{region}"), &snapshot.regions()),
-        }
-    }
-}
-
-/// Endpoints among which the one that was meant may be.
-fn endpoint_ids(snapshot: &Snapshot) -> Vec<String> {
-    snapshot.endpoints("", |_, _| true).map(|(id, _)| id).take(MAX_COMPARED).collect()
-}
-
-fn pick<T: Serialize>(what: &str, id: &str, all: &BTreeMap<String, T>) -> Result<Value, Problem> {
-    all.get(id).map(|found| json!(found)).ok_or_else(|| missing(what, id, all.keys().cloned().collect()))
-}
-
-fn missing(what: &str, name: &str, known: Vec<String>) -> Problem {
-    let near = crate::config::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
-    Problem::not_found(&format!("{what} {name}"), near.into_iter().collect())
-}
-
-fn show(shared: &Shared, who: Who, headers: &HeaderMap, thing: &Thing) -> Result<Response, Problem> {
-    Ok(with_etag(&thing.read(&shared.handle.snapshot(who))?, headers))
+fn show(shared: &Shared, who: Who, thing: &Thing) -> Result<Response, Problem> {
+    Ok(with_etag(&thing.read(&shared.handle.snapshot(who))?))
 }
 
 #[utoipa::path(
@@ -424,13 +339,8 @@ fn show(shared: &Shared, who: Who, headers: &HeaderMap, thing: &Thing) -> Result
     ),
     responses((status = 200, description = "done", body = RecordSet))
 )]
-async fn record(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    headers: HeaderMap,
-    Path((zone, name, rtype)): Path<(String, String, String)>,
-) -> Result<Response, Problem> {
-    show(&shared, who, &headers, &Thing::Record(zone, name, rtype))
+async fn record(By { shared, who, .. }: By, Parts((zone, name, rtype)): Parts<(String, String, String)>) -> Result<Response, Problem> {
+    show(&shared, who, &Thing::Record(zone, name, rtype))
 }
 
 #[utoipa::path(
@@ -443,13 +353,8 @@ async fn record(
     ),
     responses((status = 200, description = "done", body = SteeredResource))
 )]
-async fn name(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    headers: HeaderMap,
-    Path((zone, name)): Path<(String, String)>,
-) -> Result<Response, Problem> {
-    show(&shared, who, &headers, &Thing::Name(zone, name))
+async fn name(By { shared, who, .. }: By, Parts((zone, name)): Parts<(String, String)>) -> Result<Response, Problem> {
+    show(&shared, who, &Thing::Name(zone, name))
 }
 
 #[utoipa::path(
@@ -462,13 +367,8 @@ async fn name(
     ),
     responses((status = 200, description = "done", body = PolicyResource))
 )]
-async fn policy(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    headers: HeaderMap,
-    Path((zone, policy)): Path<(String, String)>,
-) -> Result<Response, Problem> {
-    show(&shared, who, &headers, &Thing::Policy(zone, policy))
+async fn policy(By { shared, who, .. }: By, Parts((zone, policy)): Parts<(String, String)>) -> Result<Response, Problem> {
+    show(&shared, who, &Thing::Policy(zone, policy))
 }
 
 #[utoipa::path(
@@ -481,13 +381,8 @@ async fn policy(
     ),
     responses((status = 200, description = "done", body = PoolResource))
 )]
-async fn pool(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    headers: HeaderMap,
-    Path((zone, pool)): Path<(String, String)>,
-) -> Result<Response, Problem> {
-    show(&shared, who, &headers, &Thing::Pool(zone, pool))
+async fn pool(By { shared, who, .. }: By, Parts((zone, pool)): Parts<(String, String)>) -> Result<Response, Problem> {
+    show(&shared, who, &Thing::Pool(zone, pool))
 }
 
 #[utoipa::path(
@@ -501,13 +396,8 @@ async fn pool(
     ),
     responses((status = 200, description = "done", body = EndpointResource))
 )]
-async fn endpoint(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    headers: HeaderMap,
-    Path((zone, pool, endpoint)): Path<(String, String, String)>,
-) -> Result<Response, Problem> {
-    show(&shared, who, &headers, &Thing::Endpoint(zone, pool, endpoint))
+async fn endpoint(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts<(String, String, String)>) -> Result<Response, Problem> {
+    show(&shared, who, &Thing::Endpoint(zone, pool, endpoint))
 }
 
 #[utoipa::path(
@@ -517,8 +407,8 @@ async fn endpoint(
     params(("region" = String, Path, description = "its name")),
     responses((status = 200, description = "done", body = RegionResource))
 )]
-async fn region(State(shared): App, Extension(who): Extension<Who>, headers: HeaderMap, Path(region): Path<String>) -> Result<Response, Problem> {
-    show(&shared, who, &headers, &Thing::Region(region))
+async fn region(By { shared, who, .. }: By, Parts(region): Parts<String>) -> Result<Response, Problem> {
+    show(&shared, who, &Thing::Region(region))
 }
 
 /// An endpoint with all that its checks say, and what they said before: transitions that the audit log keeps, newest first.
@@ -533,11 +423,7 @@ async fn region(State(shared): App, Extension(who): Extension<Who>, headers: Hea
     ),
     responses((status = 200, description = "done", body = serde_json::Value))
 )]
-async fn health(
-    State(shared): App,
-    Extension(who): Extension<Who>,
-    Path((zone, pool, endpoint)): Path<(String, String, String)>,
-) -> Result<Json<Value>, Problem> {
+async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts<(String, String, String)>) -> Result<Response, Problem> {
     let id = format!("{}/{pool}/{endpoint}", audit::plain_target(&zone));
     let snapshot = shared.handle.snapshot(who.clone());
     let checks = snapshot.checks_of(&id).ok_or_else(|| missing("endpoint", &id, endpoint_ids(&snapshot)))?;
@@ -548,9 +434,56 @@ async fn health(
     }
     // After its history: what that tells is seen.
     let pools = shared.handle.seen().await.pools(|pool| id.strip_prefix(&*pool.id).is_some_and(|rest| rest.starts_with('/')));
+    let pool_reported = pools.first().and_then(|pool| pool.reported.clone());
     let now = pools.into_iter().flat_map(|pool| pool.endpoints).find(|endpoint| endpoint.id == id);
     history.sort_by_key(|entry| std::cmp::Reverse(entry.sequence));
     history.truncate(HISTORY);
+    let recent = shared.handle.endpoint_checks(id).await?.map(|checks| checks.recent).unwrap_or_default();
     let step = |entry: audit::Entry| json!({ "at": entry.at, "check": entry.target, "from": entry.before, "to": entry.after, "why": entry.detail });
-    Ok(Json(json!({ "endpoint": now, "checks": checks, "history": history.into_iter().map(step).collect::<Vec<_>>() })))
+    let history: Vec<Value> = history.into_iter().map(step).collect();
+    let mut reply = json!({ "endpoint": now, "checks": checks, "recent": recent, "history": history });
+    if let Some(reported) = pool_reported {
+        reply["pool_reported"] = json!(reported);
+    }
+    Ok(with_etag(&reply))
+}
+
+/// What a check came to that somebody asked for.
+#[derive(Serialize, utoipa::ToSchema)]
+struct CheckedNowReply {
+    /// One for each check of the endpoint.
+    checks: Vec<CheckedNow>,
+}
+
+/// Runs every check of an endpoint once, now, beside those that are due, and says what each part of it took. Changes no state.
+#[utoipa::path(
+    post,
+    path = "/v1/health/{zone}/{pool}/{endpoint}/check",
+    summary = "Check an endpoint now",
+    params(
+        ("zone" = String, Path, description = "name of the zone, or library"),
+        ("pool" = String, Path, description = "its name"),
+        ("endpoint" = String, Path, description = "its address or CNAME target"),
+    ),
+    responses((status = 200, description = "done", body = CheckedNowReply))
+)]
+async fn check_now(
+    By { shared, who, .. }: By,
+    Parts((zone, pool, endpoint)): Parts<(String, String, String)>,
+    request: Request,
+) -> Result<axum::Json<CheckedNowReply>, Problem> {
+    let id = format!("{}/{pool}/{endpoint}", audit::plain_target(&zone));
+    let Nothing {} = json_or_empty(&shared, request).await?;
+    who.needs(Role::Operate)?;
+    let snapshot = shared.handle.snapshot(who);
+    if snapshot.checks_of(&id).is_none() {
+        return Err(missing("endpoint", &id, endpoint_ids(&snapshot)).into());
+    }
+    let checks = shared.handle.check_now(id).await?.unwrap_or_default();
+    Ok(axum::Json(CheckedNowReply { checks }))
+}
+
+/// Pools among which the one that was meant may be.
+fn pool_ids(snapshot: &Snapshot) -> Vec<String> {
+    snapshot.pools("", |_| true).map(|(id, _)| id).take(MAX_COMPARED).collect()
 }

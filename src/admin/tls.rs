@@ -1,73 +1,100 @@
-//! TLS of the admin listener: certificate and key from files, taken anew when the files change.
+//! TLS of the admin listener: certificate, key and the authorities of clients from files, taken anew when the files change.
 
-use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use arc_swap::ArcSwap;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
+use crate::certs::{LOOK_EVERY, Shown, Stamp, certificates, stamp};
 use crate::config::AdminTls;
+use crate::control::unix_now;
+use crate::telemetry::{CertificateFacts, Registry};
 
-/// How often the files are looked at: a renewed certificate is in use long before the old one ends.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-
-/// What of a file tells that it is another one: size and times.
-type Stamp = Vec<Option<(u64, SystemTime)>>;
+/// What status and metrics call it.
+const LISTENER: &str = "admin.tls";
 
 /// The files, and what they came to last.
 #[derive(Debug)]
 pub struct Tls {
-    files: AdminTls,
-    current: RwLock<Arc<ServerConfig>>,
-    seen: RwLock<Stamp>,
+    shown: Arc<Shown>,
+    /// The authorities of clients.
+    authorities: Option<Authorities>,
+    current: ArcSwap<ServerConfig>,
+}
+
+/// One file of certificates, as it was seen last.
+#[derive(Debug)]
+struct Authorities {
+    file: PathBuf,
+    seen: Mutex<Stamp>,
+    trouble: Mutex<Option<String>>,
 }
 
 impl Tls {
     /// Reads the files. The error names the file and what is wrong with it.
     pub fn load(files: &AdminTls) -> Result<Tls, String> {
-        let seen = stamp(files);
-        Ok(Tls { files: files.clone(), current: RwLock::new(Arc::new(read(files)?)), seen: RwLock::new(seen) })
+        let shown = Arc::new(Shown::load(&files.certificate, &files.key, None)?);
+        let authorities = files.client_ca.clone().map(|file| {
+            let seen = Mutex::new(stamp(&file));
+            Authorities { file, seen, trouble: Mutex::new(None) }
+        });
+        let current = ArcSwap::from_pointee(config(&shown, files.client_ca.as_deref())?);
+        Ok(Tls { shown, authorities, current })
     }
 
     /// For a connection that begins now.
     pub(super) fn current(&self) -> Arc<ServerConfig> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.load_full()
     }
 
-    /// Looks at the files again and again. What cannot be used is said once, and what was there before stays in use.
-    pub(super) async fn watch(&self) {
+    /// What is wrong with the files at this time.
+    pub fn troubles(&self) -> Vec<String> {
+        self.facts().troubles
+    }
+
+    fn facts(&self) -> CertificateFacts {
+        let mut facts = self.shown.facts(LISTENER, i64::try_from(unix_now()).unwrap_or(i64::MAX));
+        let trouble = self.authorities.as_ref().and_then(|authorities| authorities.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        facts.troubles.extend(trouble.map(|why| format!("{why}; the authorities before stay in use")));
+        facts
+    }
+
+    /// Looks at the files again and again. What cannot be used is logged once and stands in the status until it can, and what was there before stays in use.
+    pub(super) async fn watch(&self, registry: &Registry) {
         loop {
+            registry.certify(self.facts());
             tokio::time::sleep(LOOK_EVERY).await;
-            let now = stamp(&self.files);
-            if *self.seen.read().unwrap_or_else(PoisonError::into_inner) == now {
-                continue;
+            match self.shown.look() {
+                None => {}
+                Some(Ok(())) => tracing::info!("admin: the certificate was read again"),
+                Some(Err(error)) => tracing::error!(error, "admin: the certificate before stays in use"),
             }
-            *self.seen.write().unwrap_or_else(PoisonError::into_inner) = now;
-            match read(&self.files) {
-                Ok(config) => {
-                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-                    tracing::info!(certificate = %self.files.certificate.display(), "admin: the certificate was read again");
-                }
-                Err(error) => tracing::error!(error, "admin: the certificate before stays in use"),
-            }
+            self.look_at_authorities();
         }
     }
+
+    fn look_at_authorities(&self) {
+        let Some(authorities) = &self.authorities else { return };
+        let now = stamp(&authorities.file);
+        let before = std::mem::replace(&mut *authorities.seen.lock().unwrap_or_else(PoisonError::into_inner), now);
+        if before == now {
+            return;
+        }
+        let found = config(&self.shown, Some(&authorities.file)).map(|config| self.current.store(Arc::new(config)));
+        match &found {
+            Ok(()) => tracing::info!("admin: the authorities of clients were read again"),
+            Err(error) => tracing::error!(error, "admin: the authorities before stay in use"),
+        }
+        *authorities.trouble.lock().unwrap_or_else(PoisonError::into_inner) = found.err();
+    }
 }
 
-fn stamp(files: &AdminTls) -> Stamp {
-    let of = |path: &Path| std::fs::metadata(path).and_then(|metadata| Ok((metadata.len(), metadata.modified()?))).ok();
-    [Some(&files.certificate), Some(&files.key), files.client_ca.as_ref()].into_iter().flatten().map(|path| of(path)).collect()
-}
-
-fn read(files: &AdminTls) -> Result<ServerConfig, String> {
-    let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| format!("{}: no private key in PEM: {error}", files.key.display()))?;
+fn config(shown: &Arc<Shown>, client_ca: Option<&Path>) -> Result<ServerConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
-    let builder = match &files.client_ca {
+    let builder = match client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
@@ -78,15 +105,7 @@ fn read(files: &AdminTls) -> Result<ServerConfig, String> {
             builder.with_client_cert_verifier(verifier.map_err(|error| format!("{}: {error}", path.display()))?)
         }
     };
-    let mut config =
-        builder.with_single_cert(chain, key).map_err(|error| format!("{} and {}: {error}", files.certificate.display(), files.key.display()))?;
+    let mut config = builder.with_cert_resolver(shown.clone());
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
-}
-
-/// The certificates in a PEM file; at least one.
-pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let named = |error: rustls::pki_types::pem::Error| format!("{}: no certificate in PEM: {error}", path.display());
-    let found: Vec<_> = CertificateDer::pem_file_iter(path).map_err(named)?.collect::<Result<_, _>>().map_err(named)?;
-    if found.is_empty() { Err(format!("{}: found no certificate, expected PEM", path.display())) } else { Ok(found) }
 }

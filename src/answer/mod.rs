@@ -2,9 +2,10 @@
 //! no log; whatever octets come in, it comes back with a reply or with the decision to stay silent.
 //!
 //! `answer` is parse → find → write: [`crate::dns::request`] reads, [`walk`] follows RFC 1034 §4.3.2 through our zones and writes as it goes,
-//! [`steer`] decides at steered names, [`opt`] closes with EDNS.
+//! [`steer`] decides at steered names, [`opt`] closes with EDNS. What most queries get needs no walk ([`direct`]).
 
 mod chaos;
+mod direct;
 mod opt;
 mod prepare;
 mod steer;
@@ -47,8 +48,38 @@ pub enum Transport {
     Udp,
     /// Replies are bounded by 65,535 octets.
     Tcp,
-    /// As TCP, but nobody on the way can read it: replies are padded for clients that pad (RFC 7830, RFC 8467).
+    /// DNS over TLS (RFC 7858). As TCP, but nobody on the way can read it: replies are padded for clients that pad (RFC 7830, RFC 8467).
     Tls,
+    /// DNS over HTTPS (RFC 8484). As over TLS, but HTTP says how long the connection is kept.
+    Https,
+    /// DNS over QUIC (RFC 9250). As over TLS, but QUIC says how long the connection is kept.
+    Quic,
+}
+
+impl Transport {
+    /// All of them.
+    pub const ALL: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Https, Transport::Quic];
+
+    /// Its name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Https => "https",
+            Transport::Quic => "quic",
+        }
+    }
+
+    /// Nobody on the way can read it.
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Https | Transport::Quic)
+    }
+
+    /// The DNS has a word in how long the connection is kept (RFC 7828 §3; RFC 9250 §5.5.2 and HTTP have their own ways).
+    fn has_keepalive(self) -> bool {
+        matches!(self, Transport::Tcp | Transport::Tls)
+    }
 }
 
 /// What a query's cookie says of its sender (RFC 7873 §5.2).
@@ -162,7 +193,19 @@ fn cookie_query(world: &World, asked: &Asked<'_>, edns: &Edns, dice: &Dice, repl
 }
 
 fn finish_fault(world: &World, asked: &Asked<'_>, fault: &Fault, dice: &Dice, reply: &mut [u8]) -> Outcome {
-    reply_to_fault(world, asked, fault, dice.unix_s, reply).map_or(Outcome::Silence, Outcome::Reply)
+    // NOTIFY or UPDATE, for only they are refused without a look at our zones.
+    let rcode = if fault.rcode == Rcode::REFUSED && !names_our_zone(world, asked.packet) { Rcode::NOTAUTH } else { fault.rcode };
+    reply_to_fault(world, asked, &Fault { rcode, ..*fault }, dice.unix_s, reply).map_or(Outcome::Silence, Outcome::Reply)
+}
+
+/// True when the message is about a zone of ours as a whole (RFC 2136 §3.1.2).
+#[cold]
+fn names_our_zone(world: &World, packet: &[u8]) -> bool {
+    let mut zone = QueryName::root();
+    let is_in = |end: usize| packet.get(end + 2..end + 4) == Some(&Class::IN.0.to_be_bytes()[..]);
+    packet.get(request::HEADER_LEN..).is_some_and(|question| zone.set(question))
+        && is_in(request::HEADER_LEN + zone.as_wire().len())
+        && world.zones.has_apex(&zone)
 }
 
 /// Writes BADCOOKIE with a fresh server cookie instead of an answer (RFC 7873 §5.2.3): for a server under load, to a client that sent a client
@@ -182,17 +225,21 @@ pub fn bad_cookie(world: &World, asked: &Asked<'_>, dice: &Dice, reply: &mut [u8
 #[cold]
 fn reply_to_fault(world: &World, asked: &Asked<'_>, fault: &Fault, unix_s: u64, reply: &mut [u8]) -> Option<Reply> {
     let limit = usize::from(PLAIN_UDP_PAYLOAD);
-    let mut writer = Writer::begin(reply, asked.packet, fault.question_end, if asked.transport == Transport::Tls { MAX_REPLY_LEN } else { limit })?;
+    let mut writer = Writer::begin(reply, asked.packet, fault.question_end, if asked.transport.is_encrypted() { MAX_REPLY_LEN } else { limit })?;
     let edns = fault.edns.as_ref();
     let (cookie, both) = opt::cookie(world, asked, edns, unix_s);
     let extended = match fault.rcode {
         Rcode::NOTIMP => Some(Extended::NotSupported),
         Rcode::REFUSED => Some(Extended::Prohibited),
+        // With TSIG it is about the key.
+        Rcode::NOTAUTH if fault.tsig.is_none() => Some(Extended::NotAuthoritative),
         _ => None,
     };
     writer.set_rcode(fault.rcode);
     let before_opt = writer.len();
-    opt::write(world, asked, edns, &Said { rcode: fault.rcode, scope: None, extended, cookie: both }, &mut writer);
+    // Nothing was looked at that depends on the client: scope 0 (RFC 7871 §7.2.1).
+    let scope = steer::trusted_ecs(world, asked.source, edns).map(|_| 0);
+    opt::write(world, asked, edns, &Said { rcode: fault.rcode, scope, extended, cookie: both }, &mut writer);
     let opt_len = writer.len() - before_opt;
     if let Some(tsig) = &fault.tsig {
         tsig::write_bad_key(asked.packet, tsig, &mut writer);
@@ -215,11 +262,11 @@ fn reply_to_fault(world: &World, asked: &Asked<'_>, fault: &Fault, unix_s: u64, 
 fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, start: Option<Start<'_>>, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
     let edns = request.edns.as_ref();
     let limit = match (asked.transport, edns) {
-        (Transport::Tcp | Transport::Tls, _) => MAX_REPLY_LEN,
         (Transport::Udp, Some(edns)) => usize::from(edns.udp_payload.min(MAX_UDP_PAYLOAD)),
         (Transport::Udp, None) => usize::from(PLAIN_UDP_PAYLOAD),
+        _ => MAX_REPLY_LEN,
     };
-    if let (Some(Edns { keepalive: Keepalive::Malformed, .. }), Transport::Tcp | Transport::Tls) = (edns, asked.transport) {
+    if let (Some(Edns { keepalive: Keepalive::Malformed, .. }), true) = (edns, asked.transport.has_keepalive()) {
         let fault = Fault { rcode: Rcode::FORMERR, question_end: request.question.end, edns: request.edns, tsig: None };
         return finish_fault(world, asked, &fault, dice, reply);
     }
@@ -237,8 +284,13 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, start: Opti
             }
             end
         }
-        Class::CH => chaos::answer(world, request, &mut writer),
-        _ => End { extended: Some(Extended::NotSupported), ..End::refused() },
+        class => {
+            let scope = steer::trusted_ecs(world, asked.source, edns).map(|_| 0);
+            match class {
+                Class::CH => End { scope, ..chaos::answer(world, request, &mut writer) },
+                _ => End { scope, extended: Some(Extended::NotSupported), ..End::refused() },
+            }
+        }
     };
     writer.set_rcode(end.rcode);
     if end.truncated {
@@ -276,6 +328,12 @@ pub fn truncate(reply: &Reply, buf: &mut [u8]) -> Reply {
     Reply { len, truncated: true, ..*reply }
 }
 
+/// Spread over all bits, so that no type of one name meets another name.
+#[inline]
+fn subject_of_answer(name: u64, rtype: RecordType) -> u64 {
+    name.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(rtype.0)
+}
+
 /// What a reply says, and about what.
 ///
 /// ```text
@@ -289,8 +347,7 @@ pub fn truncate(reply: &Reply, buf: &mut [u8]) -> Reply {
 #[inline]
 fn sort(end: &End, has_answers: bool, rtype: RecordType) -> (Kind, u64) {
     match (has_answers || end.truncated, end.rcode) {
-        // Spread over all bits, so that no type of one name meets another name.
-        (true, _) => (Kind::Answer, end.subject.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(rtype.0)),
+        (true, _) => (Kind::Answer, subject_of_answer(end.subject, rtype)),
         (false, Rcode::NXDOMAIN) => (Kind::NxDomain, end.subject),
         (false, Rcode::NOERROR) if end.referred => (Kind::Referral, end.subject),
         (false, Rcode::NOERROR) => (Kind::NoData, end.subject),

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{Asked, CookieState, MAX_UDP_PAYLOAD, PLAIN_UDP_PAYLOAD, Transport};
+use super::{Asked, CookieState, MAX_UDP_PAYLOAD, PLAIN_UDP_PAYLOAD};
 use crate::dns::cookie::Verdict;
 use crate::dns::edns::{CLIENT_COOKIE_LEN, SERVER_COOKIE_LEN, option};
 use crate::dns::name::MAX_NAME_LEN;
@@ -103,13 +103,13 @@ fn write_with_options(world: &World, asked: &Asked<'_>, edns: &Edns, said: &Said
         put(writer, option::COOKIE, cookie)?;
     }
     // Over UDP there is no connection to keep (RFC 7828 §3.2.2).
-    if edns.keepalive == Keepalive::Asked && asked.transport != Transport::Udp {
+    if edns.keepalive == Keepalive::Asked && asked.transport.has_keepalive() {
         put(writer, option::KEEPALIVE, &asked.keepalive.to_be_bytes())?;
     }
     if let Some(extended) = said.extended {
         put_extended(writer, extended)?;
     }
-    if edns.padding && asked.transport == Transport::Tls {
+    if edns.padding && asked.transport.is_encrypted() {
         pad(writer)?;
     }
     let options = (writer.len() - at - FIXED_LEN) as u16;

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use super::steer::Client;
 use super::walk::Start;
-use super::{Asked, Dice, Outcome, finish_fault, reply_to, walk};
+use super::{Asked, Dice, Outcome, direct, finish_fault, reply_to, walk};
 use crate::dns::{Class, Parsed, QueryName, request};
 use crate::geo::ClassMap;
 use crate::world::{Served, World};
@@ -91,7 +91,10 @@ impl<'w> Prepared<'w, '_> {
     #[inline]
     pub fn finish(&self, world: &World, asked: &Asked<'_>, dice: &mut Dice, reply: &mut [u8]) -> Outcome {
         match &self.parsed {
-            Parsed::Query(request) => reply_to(world, asked, request, self.start, dice, reply),
+            Parsed::Query(request) => match direct::reply(world, asked, request, self.start, dice, reply) {
+                Some(reply) => Outcome::Reply(reply),
+                None => reply_to(world, asked, request, self.start, dice, reply),
+            },
             Parsed::Silence => Outcome::Silence,
             Parsed::Fault(fault) => finish_fault(world, asked, fault, dice, reply),
             Parsed::CookieQuery(edns) => super::cookie_query(world, asked, edns, dice, reply),

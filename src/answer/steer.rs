@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Dice;
-use crate::dns::{ClientSubnet, Request};
+use crate::dns::{ClientSubnet, Edns, Request};
 use crate::geo::classmap::Hit;
 use crate::policy::model::WeightedMode;
 use crate::policy::plan::{AddressSet, AnswerSet, Choice, Plan};
@@ -22,8 +22,7 @@ pub(super) struct Client {
 impl Client {
     /// Takes the client subnet into account when the resolver is trusted with it.
     pub(super) fn of(world: &World, resolver: IpAddr, request: &Request<'_>) -> Client {
-        let ecs = request.edns.and_then(|edns| edns.ecs).filter(|_| world.server.trusts_ecs_of(resolver));
-        Client { resolver, ecs }
+        Client { resolver, ecs: trusted_ecs(world, resolver, request.edns.as_ref()) }
     }
 
     /// The address whose class counts, but for private client subnets.
@@ -38,6 +37,12 @@ impl Client {
             _ => (self.resolver, if self.resolver.is_ipv4() { 32 } else { 128 }),
         }
     }
+}
+
+/// The client subnet of the query, if its sender is trusted with it.
+#[inline]
+pub(super) fn trusted_ecs(world: &World, resolver: IpAddr, edns: Option<&Edns>) -> Option<ClientSubnet> {
+    edns.and_then(|edns| edns.ecs).filter(|_| world.server.trusts_ecs_of(resolver))
 }
 
 /// The class of a client, and how far it reaches.

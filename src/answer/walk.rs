@@ -16,6 +16,9 @@ const MAX_CHAIN: usize = 16;
 /// Owner (a pointer), type, class, TTL and length of a record in a prepared block.
 const RECORD_HEAD_LEN: usize = 12;
 
+/// Targets of a pool's records whose addresses go with them.
+const MAX_COURTESIES: usize = 16;
+
 /// TTL of the HINFO that answers ANY (RFC 8482 §4.2 leaves it to us).
 const ANY_TTL: Ttl = 3600;
 
@@ -62,16 +65,12 @@ pub(super) struct Start<'w> {
     pub(super) likely: NodeId,
 }
 
-/// The zone to answer from: the deepest, but for DS at an apex the one above it, if that is ours too (RFC 4035 §3.1.4.1).
+/// The zone to answer from: the deepest, but for DS at an apex the one above it, if that is ours too, whether or not the deeper one could be loaded
+/// (RFC 4035 §3.1.4.1).
 #[inline]
 pub(super) fn start<'w>(world: &'w World, name: &QueryName, rtype: RecordType) -> Option<Start<'w>> {
-    let (mut served, hash) = world.zones.find(name, usize::MAX)?;
-    if let (RecordType::DS, Served::Up(zone)) = (rtype, served)
-        && zone.tree.apex().label_count() == name.label_count()
-        && let Some((above, _)) = world.zones.find(name, name.label_count())
-    {
-        served = above;
-    }
+    let above = if rtype == RecordType::DS { world.zones.find(name, name.label_count()) } else { None };
+    let (served, hash) = above.or_else(|| world.zones.find(name, usize::MAX))?;
     Some(Start { served, hash, likely: NO_NODE })
 }
 
@@ -96,12 +95,12 @@ pub(super) fn answer<'w>(
     writer: &mut Writer<'_>,
 ) -> End {
     let rtype = request.question.rtype;
-    if matches!(rtype, RecordType::AXFR | RecordType::IXFR) {
-        // Until they are configured. Other types that are no data (RFC 6895 §3.1) are found nowhere and so are NODATA.
-        return End { extended: Some(Extended::Prohibited), ..End::refused() };
-    }
     let client = Client::of(world, asked.source, request);
     let scope = client.ecs.map(|_| 0);
+    if matches!(rtype, RecordType::AXFR | RecordType::IXFR) {
+        // Until they are configured. Other types that are no data (RFC 6895 §3.1) are found nowhere and so are NODATA.
+        return End { scope, extended: Some(Extended::Prohibited), ..End::refused() };
+    }
     let end = End { rcode: Rcode::NOERROR, scope, ..End::refused() };
     let mut walk = Walk { world, request, client, dice, writer, end, onward: None };
     let full = walk.run(start).is_err();
@@ -136,14 +135,14 @@ impl<'w> Walk<'_, 'w, '_> {
     fn hop(&mut self, start: Option<Start<'w>>, name: &QueryName, owner: Owner<'_>, first: bool) -> Result<(), Full> {
         let Some(Start { served, hash, likely }) = start else {
             if first {
-                self.end = End { extended: Some(Extended::NotAuthoritative), ..End::refused() };
+                self.end = End { scope: self.end.scope, extended: Some(Extended::NotAuthoritative), ..End::refused() };
             }
             return Ok(());
         };
         let zone = match served {
             Served::Up(zone) => zone,
             Served::Down if first => {
-                self.end = End { rcode: Rcode::SERVFAIL, extended: Some(Extended::NotReady), ..End::refused() };
+                self.end = End { rcode: Rcode::SERVFAIL, scope: self.end.scope, extended: Some(Extended::NotReady), ..End::refused() };
                 return Ok(());
             }
             Served::Down => return Ok(()),
@@ -158,7 +157,7 @@ impl<'w> Walk<'_, 'w, '_> {
                 Found::Node(node) | Found::Wildcard(node) | Found::Delegation(node) | Found::Dname(node) => node,
                 Found::Nothing => zone.tree.apex_node(),
             };
-            self.end.subject = u64::from(zone.slot) << 32 | u64::from(from);
+            self.end.subject = subject(zone, from);
         }
         if first && matches!(found, Found::Nothing | Found::Wildcard(_)) && self.asks_why(name) && self.why(zone, name)? {
             return Ok(());
@@ -359,13 +358,8 @@ impl<'w> Walk<'_, 'w, '_> {
         let overlaid = overlaid_ttl(zone, tree.apex_node(), RecordType::SOA);
         if let (Owner::Question, true, None) = (owner, self.writer.is_empty(), overlaid) {
             let at = self.writer.put_block(Section::Authority, &ready.octets, u16::from(!ready.octets.is_empty()))?;
-            let shift = (self.request.question.name.as_wire().len() - tree.apex().as_wire().len()) as u16;
-            for pointer in &ready.pointers {
-                let place = usize::from(*pointer);
-                let octets = [ready.octets.get(place), ready.octets.get(place + 1)].map(|octet| octet.copied().unwrap_or(0));
-                self.writer.patch(at + place, &(u16::from_be_bytes(octets) + shift).to_be_bytes());
-            }
-            self.writer.patch((at + ready.octets.len()).saturating_sub(20), &zone.serial.to_be_bytes());
+            let longer = (self.request.question.name.as_wire().len() - tree.apex().as_wire().len()) as u16;
+            ready.fit(self.writer.from_mut(at), longer, zone.serial);
             return Ok(());
         }
         let ttl = tree.negative_ttl();
@@ -498,9 +492,31 @@ impl<'w> Walk<'_, 'w, '_> {
             _ => {
                 let Some((_, rdatas)) = set.records.iter().find(|(other, _)| *other == rtype) else { return self.negative(zone, owner) };
                 self.records(Section::Answer, owner, rtype, ttl, rdatas.iter().map(Vec::as_slice))?;
+                self.courtesies(zone, rtype, rdatas);
             }
         }
         Ok(())
+    }
+
+    /// Addresses of what a pool's records point to, once each, as far as they fit.
+    fn courtesies(&mut self, zone: &ZoneWorld, rtype: RecordType, rdatas: &[Vec<u8>]) {
+        let tree = &zone.tree;
+        let mut told = [NO_NODE; MAX_COURTESIES];
+        let targets = rdatas.iter().filter_map(|rdata| tree.target_of(rtype, rdata));
+        for ((name, node, types), at) in targets.zip(0..MAX_COURTESIES) {
+            // Several names below a wildcard have its node.
+            if told.contains(&node) {
+                continue;
+            }
+            told[at] = node;
+            for (at, rtype) in types.iter().enumerate() {
+                let Some(set) = tree.rrset(node, *rtype).filter(|_| !types[..at].contains(rtype)) else { continue };
+                let ttl = ttl_of(zone, node, &set);
+                if self.records(Section::Additional, Owner::Target(&name), *rtype, ttl, tree.rdatas(&set)).is_err() {
+                    return;
+                }
+            }
+        }
     }
 
     /// The HTTPS record of a steered name: what A and AAAA would hand out goes into its hints (RFC 9460 §7.3).
@@ -575,6 +591,12 @@ impl Hints {
             place.copy_from_slice(&len.to_be_bytes());
         }
     }
+}
+
+/// The name that a reply comes from, as one number.
+#[inline]
+pub(super) fn subject(zone: &ZoneWorld, node: NodeId) -> u64 {
+    u64::from(zone.slot) << 32 | u64::from(node)
 }
 
 fn name_of<'n>(request: &'n Request<'_>, owner: Owner<'n>) -> &'n [u8] {

@@ -8,26 +8,30 @@ use crate::config::{OsFiles, Problem, Severity, load_settings_alone};
 use crate::control::api::Refusal;
 use crate::control::explain::{BadQuestion, Explanation, Wanted, explain};
 use crate::control::geography::read_geo;
+use crate::control::handle::Laying;
 use crate::control::load::{Previous, build};
-use crate::control::unix_now;
 use crate::control::writer::world_of_files;
+use crate::control::{Handle, Who, unix_now};
 use crate::world::Published;
 
 /// Explains what the published world answers. The databases are read again for each question: serving does not keep them.
 pub(super) struct Running {
     pub(super) world: Arc<Published>,
     pub(super) config: PathBuf,
+    pub(super) handle: Handle,
 }
 
 impl Explainer for Running {
-    fn explain(&self, name: &str, rtype: &str, client: &str) -> Result<serde_json::Value, Refusal> {
+    fn explain(&self, name: &str, rtype: &str, client: &str, who: &Who) -> Result<serde_json::Value, Refusal> {
         let wanted = Wanted::parse(name, rtype, client).map_err(|error| invalid(&error))?;
         let (settings, problems) = load_settings_alone(&OsFiles, &self.config);
         if problems.iter().any(|problem| problem.severity == Severity::Error) {
             return Err(Refusal::Invalid { field: "config".into(), detail: "the configuration file has errors; see meridian check".into() });
         }
         let (geo, _) = read_geo(&OsFiles, &settings);
-        let explanation = self.world.with_world(|world| explain(world, &geo, &wanted, unix_now(), seed()));
+        let mut explanation = self.world.with_world(|world| explain(world, &geo, &wanted, unix_now(), seed()));
+        let laid = self.handle.overlays(Laying::About(std::mem::take(&mut explanation.about), who.clone()));
+        explanation.overlays = tokio::runtime::Handle::current().block_on(laid)?;
         let text = explanation.to_string();
         let mut value = serde_json::to_value(explanation).unwrap_or_default();
         value["text"] = text.into();

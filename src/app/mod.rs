@@ -1,14 +1,18 @@
 //! L6: the program put together: what `run`, `check` and offline `explain` do.
 
+mod advice;
 mod explainer;
 mod service;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::config::{OsFiles, Problem, Severity, load_master_alone};
+use crate::admin;
+use crate::config::{OsFiles, Problem, Settings, Severity, load_master_alone};
 use crate::control::load::{self, Build, Previous};
 use crate::dns::Name;
+use crate::serve::certificate_troubles;
 pub use explainer::explain_offline;
 pub use service::{RunOptions, run, runtime};
 
@@ -43,21 +47,45 @@ pub fn check(options: &CheckOptions) -> ExitCode {
                 let subject = vec!["admin".to_owned(), "listen".to_owned()];
                 build.problems.push(Problem { severity: Severity::Warning, file: options.config.clone(), line: 0, subject, text });
             }
+            build.problems.extend(build.settings.iter().flat_map(advice::collision_problems).collect::<Vec<_>>());
+            build.problems.extend(advice::unplaced(&build));
+            let certificates = build.settings.as_ref().map(troubles_of_certificates).unwrap_or_default();
+            build.problems.extend(certificates.into_iter().map(|(table, listener, text)| {
+                let subject = vec![table.to_owned(), listener.to_owned()];
+                Problem { severity: Severity::Warning, file: options.config.clone(), line: 0, subject, text }
+            }));
             let summary = summary(&options.config, &build);
             (build.problems, summary)
         }
     };
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     let warnings = problems.len() - errors;
+    let mut text = String::new();
     if options.json {
-        println!("{}", as_json(&problems, errors, warnings));
+        text = format!("{}\n", as_json(&problems, errors, warnings));
     } else {
-        for problem in &problems {
-            println!("{problem}");
-        }
-        println!("{summary}; {errors} errors, {warnings} warnings");
+        problems.iter().for_each(|problem| text.push_str(&format!("{problem}\n")));
+        text.push_str(&format!("{summary}; {errors} errors, {warnings} warnings\n"));
     }
-    ExitCode::from(u8::from(errors > 0))
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever reads the first lines alone has gone.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr(), "meridian: standard output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::from(u8::from(errors > 0)),
+    }
+}
+
+/// Of all listeners: table, key, and what is wrong.
+fn troubles_of_certificates(settings: &Settings) -> Vec<(&'static str, &'static str, String)> {
+    let of_dns = certificate_troubles(&settings.encrypted).into_iter().map(|(listener, text)| ("server", listener, text));
+    let of_admin = settings.admin.tls.as_ref().map_or_else(Vec::new, |files| match admin::Tls::load(files) {
+        Ok(tls) => tls.troubles(),
+        Err(error) => vec![error],
+    });
+    of_dns.chain(of_admin.into_iter().map(|text| ("admin", "tls", text))).collect()
 }
 
 fn summary(config: &Path, build: &Build) -> String {

@@ -16,17 +16,20 @@ use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::advice;
 use super::explainer::Running;
 use crate::admin;
 use crate::config::{OsFiles, Settings, Threads};
 use crate::control::Who;
+use crate::control::api::ReloadBody;
+use crate::control::clock::Clock;
 use crate::control::handle::{Handle, channel};
 use crate::control::load::{self, Build, Previous};
 use crate::control::writer::{Start, Writer};
 use crate::dns::Name;
 use crate::probe;
-use crate::serve::{BESIDE_UDP, Listeners, Serving};
-use crate::store::{Saved, Store};
+use crate::serve::{BESIDE_UDP, EncryptedDoors, EncryptedServing, Listeners, STOP_TIMEOUT, Serving};
+use crate::store::{Saved, Store, StoreError};
 use crate::telemetry::{Logger, Registry};
 use crate::world::{Published, World};
 
@@ -114,12 +117,20 @@ async fn serve(options: &RunOptions) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (store, saved) = open_store(&settings.state_path);
+    let (store, saved, lost) = open_store(&settings.state_path);
     fall_back(&mut build, &options.config, &settings, &store, &saved).await;
     load::lay_rules(&mut build, &saved.overlays);
     let mut degraded = build.degraded.clone();
+    degraded.extend(lost);
+    for (_, text) in advice::collisions(&settings) {
+        eprintln!("meridian: warning: {text}");
+        degraded.push(text);
+    }
     let doors = open_doors(&settings, &mut degraded).await;
-    match start(options, build, store, saved, degraded, listeners, doors) {
+    let (encrypted, troubles) = EncryptedDoors::open(&settings.encrypted);
+    troubles.iter().for_each(|trouble| eprintln!("meridian: warning: {trouble}"));
+    degraded.extend(troubles.into_iter().filter(|trouble| trouble.contains("not opened")));
+    match start(options, build, store, saved, degraded, Sockets { listeners, encrypted, threads }, doors) {
         Ok(service) => service.until_stopped().await,
         Err(error) => {
             eprintln!("meridian: not started: {error}");
@@ -128,15 +139,30 @@ async fn serve(options: &RunOptions) -> ExitCode {
     }
 }
 
-/// Without a state file DNS serves; what cannot be kept says so.
-fn open_store(path: &Path) -> (Store, Saved) {
-    match Store::open(path) {
-        Ok(opened) => opened,
-        Err(error) => {
-            eprintln!("meridian: warning: {error}; serving without kept state");
-            (Store::none(error.to_string()), Saved::default())
+/// Without a state file DNS serves; what cannot be kept says so. What can still be read holds: a drained site stays drained.
+fn open_store(path: &Path) -> (Store, Saved, Option<String>) {
+    let error = match Store::open(path) {
+        Ok((store, saved)) => {
+            let lost = saved.was_empty.then(|| {
+                format!(
+                    "{}: the state file was there, but empty: overlays, drains, tokens and whatever else was kept is gone, and it begins anew",
+                    path.display()
+                )
+            });
+            lost.iter().for_each(|lost| eprintln!("meridian: warning: {lost}"));
+            return (store, saved, lost);
         }
-    }
+        Err(error) => error,
+    };
+    let is_locked = matches!(error, StoreError::Locked { .. });
+    let readable = (is_locked || matches!(error, StoreError::Open { .. })).then(|| Store::read_copy(path).ok()).flatten();
+    let what = if readable.is_some() { "serving with what it holds, and no change can be kept" } else { "serving without kept state" };
+    let what = if is_locked { format!("{what}, until it is free") } else { what.into() };
+    eprintln!("meridian: warning: {error}; {what}");
+    let why = format!("{error}; {what}");
+    let store = if is_locked { Store::locked(path, why) } else { Store::none(why) };
+    let is_nothing = std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    (store, readable.unwrap_or_else(|| Saved { is_unknown: !is_nothing, ..Saved::default() }), None)
 }
 
 /// Zones that cannot be loaded are served as they last could be; all of them when the folder itself is out of reach.
@@ -203,7 +229,11 @@ async fn open_doors(settings: &Settings, degraded: &mut Vec<String>) -> Doors {
         eprintln!("meridian: warning: admin listener {listen}: admin.plaintext is true: tokens and changes travel in clear text beyond this machine");
     }
     let tls = match settings.admin.tls.as_ref().map(admin::Tls::load).transpose() {
-        Ok(tls) => tls,
+        Ok(tls) => {
+            let troubles = tls.iter().flat_map(admin::Tls::troubles);
+            troubles.for_each(|trouble| eprintln!("meridian: warning: admin.tls: {trouble}"));
+            tls
+        }
         Err(error) => {
             complain(format!("admin listener {listen}: not opened: admin.tls: {error}; DNS serves without it"));
             return doors;
@@ -220,10 +250,18 @@ async fn open_doors(settings: &Settings, degraded: &mut Vec<String>) -> Doors {
     doors
 }
 
+/// What DNS is served on.
+struct Sockets {
+    listeners: Listeners,
+    encrypted: EncryptedDoors,
+    threads: usize,
+}
+
 struct Service {
     handle: Handle,
     logger: Logger,
     serving: Serving,
+    encrypted: EncryptedServing,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     hangup: Signal,
@@ -237,7 +275,7 @@ fn start(
     store: Store,
     saved: Saved,
     degraded: Vec<String>,
-    listeners: Listeners,
+    sockets: Sockets,
     doors: Doors,
 ) -> std::io::Result<Service> {
     let (hangup, terminate, interrupt) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -246,8 +284,11 @@ fn start(
     let published = Arc::new(Published::new(World::default()));
     let (handle, ends) = channel(published.clone());
     let config_path = options.config.clone();
-    let writer = Writer::start(Start { ends, config_path, build, store, saved, registry: registry.clone(), degraded });
+    let writer = Writer::start(Start { ends, config_path, build, store, saved, registry: registry.clone(), degraded, clock: Clock::machine() });
     let logger = Logger::start(&registry, published.clone())?;
+    let Sockets { listeners, encrypted, threads } = sockets;
+    let encrypted_addresses = encrypted.addresses();
+    let encrypted = encrypted.start(&published, &registry, threads)?;
     let serving = listeners.start_with(published.clone(), registry.clone(), &tokio::runtime::Handle::current(), limits)?;
     let (stop, stopping) = watch::channel(false);
     let checks = probe::Options { registry: registry.clone(), ..probe::Options::default() };
@@ -259,11 +300,14 @@ fn start(
     }
     let admin_addr = admin.as_ref().map(|(server, _)| server.addr());
     if let Some((server, token)) = admin {
-        let explainer = Arc::new(Running { world: published, config: options.config.clone() });
+        let explainer = Arc::new(Running { world: published, config: options.config.clone(), handle: handle.clone() });
         tasks.push(tokio::spawn(server.serve(handle.clone(), explainer, registry, token, stopped(stopping))));
     }
+    for (transport, address) in encrypted_addresses {
+        eprintln!("meridian: DNS over {} on {address}", transport.to_uppercase());
+    }
     announce(serving.addresses(), admin_addr, handle.generation());
-    Ok(Service { handle, logger, serving, stop, tasks, hangup, terminate, interrupt })
+    Ok(Service { handle, logger, serving, encrypted, stop, tasks, hangup, terminate, interrupt })
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
@@ -289,7 +333,7 @@ impl Service {
             }
         }
         let _ = self.stop.send(true);
-        self.serving.stop().await;
+        tokio::join!(self.serving.stop(), self.encrypted.stop(STOP_TIMEOUT));
         let logger = self.logger;
         let end_log = tokio::task::spawn_blocking(move || logger.stop());
         let _ = tokio::time::timeout(STATE_STOP_TIMEOUT, async { tokio::join!(self.handle.stop(), end_log) }).await;
@@ -302,8 +346,10 @@ impl Service {
 }
 
 async fn reload(handle: &Handle) {
-    match handle.reload(None, false, Who::signal()).await {
+    // A restart would take the files as well: what safety rules say of it is told, not asked.
+    match handle.reload(ReloadBody { break_glass: true, ..ReloadBody::default() }, Who::signal()).await {
         Ok(report) => {
+            report.broke.iter().for_each(|broke| eprintln!("meridian: reload: warning: went past {broke}"));
             report.problems.iter().for_each(|problem| eprintln!("{problem}"));
             for zone in report.zones.iter().filter(|zone| zone.outcome != "unchanged") {
                 eprintln!("meridian: reload: {} {}{}", zone.zone, zone.outcome, zone.why.as_ref().map_or(String::new(), |why| format!(": {why}")));

@@ -8,14 +8,16 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::access_args::{AuditArgs, Role, TokenCommand};
-use super::args::ConfigArg;
+use super::args::{Change, ConfigArg, Connect};
 use super::client::{Call, CallError, Client};
-use super::commands::{finish, one_call, read};
-use super::print;
+use super::commands::{finish, one_call, read, warn};
 use super::show::{ago, until};
 use super::table::{Cell, Table, Tone, clean, colours};
+use super::{FAILED, complain, print};
 use crate::control::audit::{DONE, Entry, Kind, Page};
+use crate::control::changes::WENT_PAST;
 use crate::control::tokens::{CreatedToken, NewToken, TokenInfo};
+use crate::control::who::ITSELF;
 use crate::control::{self, unix_now};
 
 /// How often `--follow` looks.
@@ -66,7 +68,9 @@ async fn follow(client: &Client, query: &[(&str, &str)], json: bool, first: Resu
     let mut cursor = 0;
     loop {
         for entry in &page.entries {
-            print(&if json { format!("{}\n", json!(entry)) } else { line(entry) });
+            if let Err(unwritten) = print(&if json { format!("{}\n", json!(entry)) } else { line(entry) }) {
+                return unwritten.end();
+            }
             cursor = entry.sequence;
         }
         if page.next.is_none() || page.entries.is_empty() {
@@ -80,7 +84,7 @@ async fn follow(client: &Client, query: &[(&str, &str)], json: bool, first: Resu
             Ok(page) => page,
             Err(error) if error.problem().is_some_and(|problem| problem.status < 500) => return finish(json, Err(error), |_| Ok(String::new())),
             Err(error) => {
-                eprintln!("meridian: {error}");
+                complain(&clean(&error.to_string()));
                 Page::default()
             }
         };
@@ -116,7 +120,12 @@ fn cells(entry: &Entry) -> [Cell; 8] {
     };
     let why = [
         entry.reason.as_deref(),
-        entry.detail.as_deref().filter(|_| entry.outcome != DONE || entry.kind == Kind::Health || entry.action == "reload"),
+        // What people do says its reason; the rest of it stands in the columns before, but for the rules that it went past.
+        entry.detail.as_deref().filter(|detail| {
+            let is_told =
+                entry.outcome == DONE && (entry.action.starts_with("overlay.") || entry.action.starts_with("token.")) && entry.actor != ITSELF;
+            !is_told || detail.contains(WENT_PAST)
+        }),
     ];
     [
         utc(entry.at).into(),
@@ -165,21 +174,15 @@ pub(super) fn utc(at: u64) -> String {
 /// `meridian token`.
 pub(super) async fn token(config: &ConfigArg, command: TokenCommand) -> ExitCode {
     match command {
-        TokenCommand::Create { name, role, zones, expires, why, owner, connect } => {
+        TokenCommand::Create { name, role, zones, expires, change: Change { why, owner, connect } } => {
             let role = match role {
                 Role::Read => control::Role::Read,
                 Role::Operate => control::Role::Operate,
                 Role::Admin => control::Role::Admin,
             };
             let new = NewToken { name, role, zones: (!zones.is_empty()).then_some(zones), expires, reason: why.text };
-            let call = Call { actor: Some(&owner.name), body: Some(json!(new)), ..Call::new(Method::POST, "/v1/tokens") };
-            one_call(config, &connect, call, |reply| {
-                let made: CreatedToken = read(reply)?;
-                let end = made.info.expires.map_or("never expires".to_owned(), |at| format!("expires {}", until(at, unix_now())));
-                eprintln!("token {} for {} made: {}, {end}; it is shown this once", made.info.id, clean(&made.info.name), reach(&made.info));
-                Ok(format!("{}\n", made.token))
-            })
-            .await
+            let call = Call { actor: owner.actor(), body: Some(json!(new)), ..Call::new(Method::POST, "/v1/tokens") };
+            create_token(config, &connect, call).await
         }
         TokenCommand::List { connect } => {
             one_call(config, &connect, Call::new(Method::GET, "/v1/tokens"), |reply| {
@@ -188,10 +191,10 @@ pub(super) async fn token(config: &ConfigArg, command: TokenCommand) -> ExitCode
             })
             .await
         }
-        TokenCommand::Revoke { id, why, owner, connect } => {
+        TokenCommand::Revoke { id, change: Change { why, owner, connect } } => {
             let path = format!("/v1/tokens/{id}");
             let query: Vec<(&str, &str)> = why.text.as_deref().map(|why| ("reason", why)).into_iter().collect();
-            let call = Call { actor: Some(&owner.name), query: &query, ..Call::new(Method::DELETE, &path) };
+            let call = Call { actor: owner.actor(), query: &query, ..Call::new(Method::DELETE, &path) };
             one_call(config, &connect, call, |reply| {
                 let info: TokenInfo = read(reply)?;
                 Ok(format!("token {} of {} revoked\n", info.id, clean(&info.name)))
@@ -199,6 +202,40 @@ pub(super) async fn token(config: &ConfigArg, command: TokenCommand) -> ExitCode
             .await
         }
     }
+}
+
+/// Makes a token and shows it. One that could not be shown is of use to nobody: it is taken back.
+async fn create_token(config: &ConfigArg, connect: &Connect, call: Call<'_>) -> ExitCode {
+    let owner = call.actor;
+    let made = async {
+        let client = Client::new(config, connect)?;
+        let reply = client.call(call).await?;
+        Ok((client, read::<CreatedToken>(&reply)?, reply))
+    };
+    let (client, made, reply) = match made.await {
+        Ok(made) => made,
+        Err(error) => return finish(connect.json, Err(error), |_| Ok(String::new())),
+    };
+    let CreatedToken { info, token, .. } = made;
+    let text = if connect.json { format!("{reply:#}\n") } else { format!("{token}\n") };
+    let Err(unwritten) = print(&text) else {
+        if !connect.json {
+            warn(&reply);
+            let end = info.expires.map_or("never expires".to_owned(), |at| format!("expires {}", until(at, unix_now())));
+            eprintln!("token {} for {} made: {}, {end}; it is shown this once", info.id, clean(&info.name), reach(&info));
+        }
+        return ExitCode::SUCCESS;
+    };
+    unwritten.end();
+    let path = format!("/v1/tokens/{}", info.id);
+    let taken_back = Call { actor: owner, query: &[("reason", "it could not be shown")], ..Call::new(Method::DELETE, &path) };
+    match client.call(taken_back).await {
+        Ok(_) => complain(&format!("token {} was made, could not be shown, and is revoked", info.id)),
+        Err(error) => {
+            complain(&format!("token {} was made, could not be shown, and is not revoked: {error}; say meridian token revoke {}", info.id, info.id))
+        }
+    }
+    FAILED.into()
 }
 
 fn reach(info: &TokenInfo) -> String {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::args::{Connect, Owner, Why, expiry};
+use super::args::{Change, Connect, expiry};
 
 pub(super) const AUDIT_EXAMPLES: &str = "\
 Examples:
@@ -89,11 +89,7 @@ The token alone goes to stdout: meridian token create ci --role operate > ci.tok
         #[arg(long, value_name = "DURATION", value_parser = expiry)]
         expires: Option<String>,
         #[command(flatten)]
-        why: Why,
-        #[command(flatten)]
-        owner: Owner,
-        #[command(flatten)]
-        connect: Connect,
+        change: Change,
     },
     /// Lists them, ended ones included for 30 days.
     #[command(after_help = "Example:\n  meridian token list")]
@@ -107,11 +103,7 @@ The token alone goes to stdout: meridian token create ci --role operate > ci.tok
         /// As the list shows it.
         id: String,
         #[command(flatten)]
-        why: Why,
-        #[command(flatten)]
-        owner: Owner,
-        #[command(flatten)]
-        connect: Connect,
+        change: Change,
     },
 }
 

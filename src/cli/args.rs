@@ -140,6 +140,17 @@ Examples:
         #[command(flatten)]
         look: Look,
     },
+    /// Runs the checks of an endpoint once, now, and shows what each part took. Changes no state.
+    #[command(after_help = "\
+Examples:
+  meridian check-now example.com/fra/192.0.2.10
+  meridian check-now example.com/fra/192.0.2.10 --json")]
+    CheckNow {
+        /// zone/pool/address, as `meridian list endpoints` shows it.
+        endpoint: String,
+        #[command(flatten)]
+        connect: Connect,
+    },
     /// Changes the TTL of a record or steered name.
     #[command(after_help = "\
 Examples:
@@ -225,20 +236,23 @@ Examples:
   meridian reload
   meridian reload example.com
   meridian reload --all              every zone or none
+  meridian reload --dry-run          what would be taken, and what that would withdraw
 
-Ends with 1 if anything was refused; what was refused keeps serving as it was.")]
+Ends with 1 if anything was refused, with 4 if a safety rule forbids it; what was refused keeps serving as it was.")]
     Reload {
         /// One zone; without it, everything.
         zone: Option<String>,
         /// Take all zones or none.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "zone")]
         all: bool,
+        /// Change nothing; show what would be taken and what that would withdraw.
+        #[arg(long)]
+        dry_run: bool,
+        /// Go past safety rules; recorded with the reason.
+        #[arg(long, requires = "why")]
+        break_glass: bool,
         #[command(flatten)]
-        why: Why,
-        #[command(flatten)]
-        owner: Owner,
-        #[command(flatten)]
-        connect: Connect,
+        change: Change,
     },
     /// Lets a failover that is held return to its better child.
     #[command(after_help = "\
@@ -249,11 +263,7 @@ Examples:
         /// zone/name or zone/policy:NAME.
         name: String,
         #[command(flatten)]
-        why: Why,
-        #[command(flatten)]
-        owner: Owner,
-        #[command(flatten)]
-        connect: Connect,
+        change: Change,
     },
     /// Shows who changed what, who was refused, and what checks saw.
     #[command(after_help = AUDIT_EXAMPLES)]
@@ -297,11 +307,7 @@ pub(super) enum OverlayCommand {
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        why: Why,
-        #[command(flatten)]
-        owner: Owner,
-        #[command(flatten)]
-        connect: Connect,
+        change: Change,
     },
     /// Changes when one expires.
     #[command(after_help = "Examples:\n  meridian overlay extend 7 2h\n  meridian overlay extend 7 never --reason \"parts are late\"")]
@@ -395,12 +401,30 @@ pub(super) struct Why {
     pub(super) text: Option<String>,
 }
 
+/// What every change takes that lays nothing.
+#[derive(Debug, Args)]
+pub(super) struct Change {
+    #[command(flatten)]
+    pub(super) why: Why,
+    #[command(flatten)]
+    pub(super) owner: Owner,
+    #[command(flatten)]
+    pub(super) connect: Connect,
+}
+
 /// Who does it.
 #[derive(Debug, Args)]
 pub(super) struct Owner {
-    /// Who does it.
-    #[arg(id = "owner", long = "owner", value_name = "NAME", env = "USER", default_value = "admin", hide_env = true)]
-    pub(super) name: String,
+    /// Who does it; without it the user ($USER), and where there is none, the name of the token.
+    #[arg(id = "owner", long = "owner", value_name = "NAME", env = "USER", hide_env = true)]
+    pub(super) name: Option<String>,
+}
+
+impl Owner {
+    /// What the server is told; `None`: whose token it is.
+    pub(super) fn actor(&self) -> Option<&str> {
+        self.name.as_deref().filter(|name| !name.is_empty())
+    }
 }
 
 /// Which server, and how to show its reply.

@@ -7,18 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Method, Url, redirect};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 
 use super::args::{ConfigArg, Connect};
 use super::{FAILED, REFUSED, UNREACHABLE, USAGE};
-use crate::admin::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Token, certificates};
+use crate::admin::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Token};
+use crate::certs::{Trusting, certificates, private_key};
 use crate::config;
 
 /// A server that does not take a connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After so long without a reply it is looked whether the server is alive.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// A server that is alive says so within this.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
 /// A reload of everything may take minutes; the listener ends connections at the same age.
 const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// A stream of events ends by itself before.
@@ -108,7 +111,34 @@ impl Client {
     }
 
     /// One call; the reply's JSON if it went well. `path` begins with `/v1/`.
+    ///
+    /// A change may take its time (a reload of everything, minutes), but a server that answers nothing else meanwhile is gone.
     pub(super) async fn call(&self, call: Call<'_>) -> Result<Value, CallError> {
+        let is_change = call.method != Method::GET;
+        tokio::select! {
+            reply = self.ask(call) => reply,
+            () = self.silence() => {
+                let seconds = (PATIENCE + LOOK_TIMEOUT).as_secs();
+                let change = if is_change { "; if it has the request, it may still make the change when it goes on: look before it is made again" } else { "" };
+                Err(CallError::Unreachable(format!("{}: no reply within {seconds} s: it takes connections, but answers nothing{change}", self.base)))
+            }
+        }
+    }
+
+    /// Ends once the server does not even say that it is alive.
+    async fn silence(&self) {
+        let mut url = self.base.clone();
+        url.set_path("/healthz");
+        loop {
+            tokio::time::sleep(PATIENCE).await;
+            let look = self.http.get(url.clone()).bearer_auth(self.token.secret().unwrap_or("")).timeout(LOOK_TIMEOUT).send();
+            if look.await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn ask(&self, call: Call<'_>) -> Result<Value, CallError> {
         let mut url = self.base.clone();
         url.set_path(call.path);
         let mut request = self.http.request(call.method, url).query(call.query).bearer_auth(self.token.secret().unwrap_or(""));
@@ -142,7 +172,9 @@ impl Client {
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let sent = tokio::time::timeout(PATIENCE + LOOK_TIMEOUT, request.send()).await;
+        let silent = |_| CallError::Unreachable(format!("{}: no reply: it takes connections, but answers nothing", self.base));
+        let response = sent.map_err(silent)?.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -162,7 +194,26 @@ impl Client {
         while let Some(below) = cause.source() {
             cause = below;
         }
-        CallError::Unreachable(format!("{}: no reply: {cause}; is the server running?", self.base))
+        let cause = cause.to_string();
+        CallError::Unreachable(format!("{}: no reply: {cause}; {}", self.base, hint(self.base.scheme() == "https", &cause)))
+    }
+}
+
+/// What to do about a connection that came to nothing, from the words of rustls and hyper.
+fn hint(tls: bool, cause: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| cause.contains(word));
+    match tls {
+        true if says(&["UnknownIssuer", "BadSignature"]) => "its certificate is of an authority that is not known here: say --ca FILE",
+        true if says(&["NotValidForName", "not valid for name"]) => {
+            "its certificate is for another name: say --server with a name or address that is in it"
+        }
+        true if says(&["certificate expired", "Expired"]) => "its certificate has expired: renew it (admin.tls)",
+        true if says(&["CertificateRequired", "HandshakeFailure", "AccessDenied"]) => "it asks for a certificate: say --cert and --key",
+        true if says(&["InvalidContentType", "corrupt message"]) => "it does not speak TLS there: say http:// instead of https://",
+        false if says(&["invalid HTTP version", "message head", "closed before message completed", "connection closed", "reset by peer"]) => {
+            "if the listener has admin.tls, say https:// instead of http://"
+        }
+        _ => "is the server running?",
     }
 }
 
@@ -229,24 +280,26 @@ fn parse_server(server: &str) -> Result<Url, CallError> {
 
 /// No proxy and no redirects: the token goes to the server and nowhere else. Roots are read only where TLS is spoken.
 fn http_client(tls: bool, connect: &Connect, certificate: Option<&Path>) -> Result<reqwest::Client, String> {
-    let mut roots = RootCertStore::empty();
+    let (mut roots, mut named) = (RootCertStore::empty(), Vec::new());
     if tls {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(path) = &connect.ca {
-            roots.add_parsable_certificates(certificates(path)?);
+            named.extend(certificates(path)?);
         }
         // Whoever can read the server's configuration may trust what it names; one that cannot be read is for the server to complain of.
-        if let Some(certificates) = certificate.and_then(|path| certificates(path).ok()) {
-            roots.add_parsable_certificates(certificates);
-        }
+        named.extend(certificate.and_then(|path| certificates(path).ok()).into_iter().flatten());
+        roots.add_parsable_certificates(named.iter().cloned());
     }
     let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots);
+        .map_err(|error| error.to_string())?;
+    let tls = match Trusting::new(roots, named) {
+        Some(trusting) => tls.dangerous().with_custom_certificate_verifier(Arc::new(trusting)),
+        None => tls.with_root_certificates(RootCertStore::empty()),
+    };
     let tls = match (&connect.cert, &connect.key) {
         (Some(cert), Some(key)) => {
-            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("{}: no private key in PEM: {error}", key.display()))?;
+            let private = private_key(key)?;
             tls.with_client_auth_cert(certificates(cert)?, private).map_err(|error| format!("{}: {error}", cert.display()))?
         }
         _ => tls.with_no_client_auth(),

@@ -7,13 +7,13 @@ use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::args::{Care, Client as Command, ConfigArg, Connect, Lay, OverlayCommand, Owner, State, Why};
+use super::args::{Care, Change, Client as Command, ConfigArg, Connect, Lay, OverlayCommand, Owner, State};
 use super::client::{Call, CallError, Client};
 use super::list_args::Look;
 use super::table::colours;
-use super::{FAILED, access, confirm, events, list, print, rule, show, wait};
+use super::{FAILED, REFUSED, access, complain, confirm, events, health, list, print, printed, rule, show, wait};
 use crate::app;
-use crate::control::api::{Amend, Applied, Difference, Forced, NewOverlay, Overlay, Promote, Setting, Status};
+use crate::control::api::{Amend, Applied, Difference, FailedBack, Forced, NewOverlay, Overlay, Promote, ReloadBody, Setting, Status};
 use crate::control::explain::Wanted;
 use crate::control::unix_now;
 
@@ -49,7 +49,8 @@ async fn dispatch(config: &ConfigArg, command: Command) -> ExitCode {
             list::look(config, &connect, watch, fetch, |reply, colours| Ok(show::status(&read::<Status>(reply)?, unix_now(), colours))).await
         }
         Command::List(command) => list::list(config, command).await,
-        Command::Health { endpoint, look } => list::health(config, &endpoint, look).await,
+        Command::Health { endpoint, look } => health::health(config, &endpoint, look).await,
+        Command::CheckNow { endpoint, connect } => health::check_now(config, &endpoint, &connect).await,
         Command::Events(args) => events::events(config, args).await,
         Command::Ttl { target, seconds, lay } => lay_overlay(config, target, Setting::Ttl(seconds), Way::default(), lay).await,
         Command::Weight { target, weight, over, from, lay } => {
@@ -68,8 +69,10 @@ async fn dispatch(config: &ConfigArg, command: Command) -> ExitCode {
         }
         Command::Rule(command) => rule::rule(config, command).await,
         Command::Overlay(command) => overlay(config, command).await,
-        Command::Reload { zone, all, why, owner, connect } => reload(config, zone, all, &why, &owner, &connect).await,
-        Command::Failback { name, why, owner, connect } => failback(config, &name, &why, &owner, &connect).await,
+        Command::Reload { zone, all, dry_run, break_glass, change: Change { why, owner, connect } } => {
+            reload(config, ReloadBody { zone, all, dry_run, break_glass, reason: why.text }, &owner, &connect).await
+        }
+        Command::Failback { name, change } => failback(config, &name, &change).await,
         Command::Audit(args) => access::audit(config, args).await,
         Command::Token(command) => access::token(config, command).await,
     }
@@ -88,19 +91,26 @@ pub(super) async fn one_call(
 
 /// Prints what came of a call; the exit code says the same.
 pub(super) fn finish(json: bool, reply: Result<Value, CallError>, show: impl FnOnce(&Value) -> Result<String, CallError>) -> ExitCode {
+    if let (false, Ok(reply)) = (json, &reply) {
+        warn(reply);
+    }
     let text = reply.and_then(|reply| if json { Ok(format!("{reply:#}\n")) } else { show(&reply) });
     match text {
-        Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
+        Ok(text) => printed(&text),
         Err(error) => {
             if let (true, Some(problem)) = (json, error.problem()) {
-                print(&format!("{:#}\n", json!(problem)));
+                let _ = print(&format!("{:#}\n", json!(problem)));
             }
-            eprintln!("meridian: {}", super::table::clean(&error.to_string()));
+            complain(&super::table::clean(&error.to_string()));
             error.code().into()
         }
+    }
+}
+
+/// What the server warns of, beside what it has done.
+pub(super) fn warn(reply: &Value) {
+    for warning in reply["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        eprintln!("meridian: warning: {}", super::table::clean(warning));
     }
 }
 
@@ -121,7 +131,7 @@ pub(super) async fn lay_overlay(config: &ConfigArg, target: String, set: Setting
     let Care { yes, break_glass, dry_run } = lay.care;
     let Way { over, from, wait } = way;
     let new = NewOverlay { expires: lay.expires, starts: lay.starts, over, from, break_glass, dry_run, ..NewOverlay::of(target, set, lay.reason) };
-    let call = |body: &NewOverlay| Call { actor: Some(&lay.owner.name), body: Some(json!(body)), ..Call::new(Method::POST, "/v1/overlays") };
+    let call = |body: &NewOverlay| Call { actor: lay.owner.actor(), body: Some(json!(body)), ..Call::new(Method::POST, "/v1/overlays") };
     if dry_run {
         return one_call(config, &lay.connect, call(&new), |reply| Ok(show::consequences(&read(reply)?))).await;
     }
@@ -142,7 +152,7 @@ async fn revert(config: &ConfigArg, id: u64, why: [Option<String>; 2], care: &Ca
     let [reason, over] = why;
     let path = format!("/v1/overlays/{id}");
     let (dry, glass) = ([("dry_run", "true")], ("break_glass", "true"));
-    let call = |query| Call { actor: Some(&owner.name), query, ..Call::new(Method::DELETE, &path) };
+    let call = |query| Call { actor: owner.actor(), query, ..Call::new(Method::DELETE, &path) };
     if care.dry_run {
         return one_call(config, connect, call(&dry), |reply| Ok(show::consequences(&read(reply)?))).await;
     }
@@ -175,13 +185,13 @@ async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
         OverlayCommand::Revert { id, reason, over, care, owner, connect } => revert(config, id, [reason, over], &care, &owner, &connect).await,
         OverlayCommand::Extend { id, expires, reason, owner, connect } => {
             let path = format!("/v1/overlays/{id}");
-            let body = json!(Amend { expires: Some(expires), reason });
-            let call = Call { actor: Some(&owner.name), body: Some(body), ..Call::new(Method::PATCH, &path) };
+            let body = json!(Amend { expires: Some(expires), reason, seen: None });
+            let call = Call { actor: owner.actor(), body: Some(body), ..Call::new(Method::PATCH, &path) };
             one_call(config, &connect, call, |reply| Ok(show::applied(&read::<Applied>(reply)?, "extended", unix_now()))).await
         }
-        OverlayCommand::Promote { id, dry_run, why, owner, connect } => {
+        OverlayCommand::Promote { id, dry_run, change: Change { why, owner, connect } } => {
             let path = format!("/v1/overlays/{id}/promote");
-            let call = Call { actor: Some(&owner.name), body: Some(json!(Promote { dry_run, reason: why.text })), ..Call::new(Method::POST, &path) };
+            let call = Call { actor: owner.actor(), body: Some(json!(Promote { dry_run, reason: why.text })), ..Call::new(Method::POST, &path) };
             one_call(config, &connect, call, |reply| Ok(show::promoted(&read(reply)?))).await
         }
         OverlayCommand::Diff { connect } => {
@@ -194,21 +204,31 @@ async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
     }
 }
 
-async fn reload(config: &ConfigArg, zone: Option<String>, all: bool, why: &Why, owner: &Owner, connect: &Connect) -> ExitCode {
-    let mut body = json!({ "all": all, "reason": why.text });
-    if let Some(zone) = zone {
-        body["zone"] = zone.into();
-    }
-    let call = Call { actor: Some(&owner.name), body: Some(body), ..Call::new(Method::POST, "/v1/reload") };
+async fn reload(config: &ConfigArg, wanted: ReloadBody, owner: &Owner, connect: &Connect) -> ExitCode {
+    let call = Call { actor: owner.actor(), body: Some(json!(wanted)), ..Call::new(Method::POST, "/v1/reload") };
     let reply = async { Client::new(config, connect)?.call(call).await }.await;
     let failed = reply.as_ref().is_ok_and(|report| report["failed"] == true);
+    // A dry run ends as the reload would.
+    let forbidden = reply.as_ref().is_ok_and(|report| report["consequences"]["broken"].as_array().is_some_and(|broken| !broken.is_empty()));
+    let forbidden = forbidden && !wanted.break_glass;
     let code = finish(connect.json, reply, |report| Ok(show::reload(&read(report)?, colours())));
-    if failed { FAILED.into() } else { code }
+    match () {
+        () if forbidden => REFUSED.into(),
+        () if failed => FAILED.into(),
+        () => code,
+    }
 }
 
-async fn failback(config: &ConfigArg, name: &str, why: &Why, owner: &Owner, connect: &Connect) -> ExitCode {
-    let call = Call { actor: Some(&owner.name), body: Some(json!({ "name": name, "reason": why.text })), ..Call::new(Method::POST, "/v1/failback") };
-    one_call(config, connect, call, |reply| Ok(format!("{name} is free to fail back; generation {} serves\n", reply["generation"]))).await
+async fn failback(config: &ConfigArg, name: &str, Change { why, owner, connect }: &Change) -> ExitCode {
+    let call = Call { actor: owner.actor(), body: Some(json!({ "name": name, "reason": why.text })), ..Call::new(Method::POST, "/v1/failback") };
+    one_call(config, connect, call, |reply| {
+        let FailedBack { generation, released } = read(reply)?;
+        Ok(match released {
+            0 => format!("nothing of {name} was held; generation {generation} serves\n"),
+            _ => format!("{name} is free to fail back; generation {generation} serves\n"),
+        })
+    })
+    .await
 }
 
 /// The part of a trace that is for people.

@@ -10,10 +10,12 @@ use super::client::{CallError, Client};
 use super::commands::{finish, read};
 use super::list_args::EventsArgs;
 use super::table::clean;
-use super::{access, print};
+use super::{access, complain, print};
 
 /// Time between attempts to reach a server that is away.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// The server sends a line of nothing every 15 s.
+const SILENCE: Duration = Duration::from_secs(45);
 /// An event is a few KiB; a line that does not end is none of ours.
 const MAX_EVENT_LEN: usize = 16 * 1024 * 1024;
 
@@ -33,15 +35,25 @@ pub(super) async fn events(config: &ConfigArg, args: EventsArgs) -> ExitCode {
             Ok(mut stream) => {
                 has_begun = true;
                 parser.begin();
-                while let Ok(Some(chunk)) = stream.chunk().await {
-                    if let Err(error) = parser.take(&chunk, &mut |event| print(&if json { event.json() } else { event.line() })) {
+                // A server that says nothing any more is gone, whatever its connection says.
+                while let Ok(Ok(Some(chunk))) = tokio::time::timeout(SILENCE, stream.chunk()).await {
+                    let mut written = Ok(());
+                    let mut tell = |event: Event| {
+                        if written.is_ok() {
+                            written = print(&if json { event.json() } else { event.line() });
+                        }
+                    };
+                    if let Err(error) = parser.take(&chunk, &mut tell) {
                         return failed(error);
+                    }
+                    if let Err(unwritten) = written {
+                        return unwritten.end();
                     }
                 }
             }
             Err(error) if !has_begun || error.problem().is_some_and(|problem| problem.status < 500 && problem.status != 429) => return failed(error),
             Err(error) => {
-                eprintln!("meridian: {}", clean(&error.to_string()));
+                complain(&clean(&error.to_string()));
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
         }

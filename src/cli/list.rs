@@ -1,6 +1,7 @@
-//! `list` and `health`: what is served, thing by thing, with all pages of a list as one.
+//! `list`: what is served, thing by thing, with all pages of a list as one.
 
 use std::fmt::Write;
+use std::io::{IsTerminal, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,10 +12,8 @@ use super::args::{ConfigArg, Connect};
 use super::client::{Call, CallError, Client};
 use super::commands::finish;
 use super::list_args::{ListCommand, Look};
-use super::print;
-use super::show::{ago, until};
 use super::table::{Cell, Table, Tone, clean, colours};
-use crate::control::unix_now;
+use super::{complain, print};
 
 /// The largest page that the server gives.
 const PAGE: &str = "1000";
@@ -41,10 +40,16 @@ pub(super) async fn look(
             Err(error) => Err(error),
         };
         match shown {
-            Ok(text) if colours && !json => print(&format!("\x1b[H\x1b[2J{text}")),
-            Ok(text) => print(&text),
-            Err(error) if error.problem().is_some() => return finish(json, Err(error), |_| Ok(String::new())),
-            Err(error) => eprintln!("meridian: {}", clean(&error.to_string())),
+            Ok(text) => {
+                let text = if stdout().is_terminal() && !json { format!("\x1b[H\x1b[2J{text}") } else { text };
+                if let Err(unwritten) = print(&text) {
+                    return unwritten.end();
+                }
+            }
+            Err(error) if error.problem().is_some_and(|problem| problem.status < 500 && problem.status != 429) => {
+                return finish(json, Err(error), |_| Ok(String::new()));
+            }
+            Err(error) => complain(&clean(&error.to_string())),
         }
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
@@ -131,7 +136,7 @@ pub(super) async fn all_pages(client: &Client, path: &str, key: &str, filters: &
 }
 
 /// One segment of a path: what a path cannot carry is escaped (RFC 3986 §2.1).
-fn segment(text: &str) -> String {
+pub(super) fn segment(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -145,7 +150,7 @@ fn segment(text: &str) -> String {
 }
 
 /// A member as text; nothing for what is not there.
-fn text(item: &Value, name: &str) -> String {
+pub(super) fn text(item: &Value, name: &str) -> String {
     match &item[name] {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -158,7 +163,7 @@ pub(super) fn texts(value: &Value) -> String {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn word(item: &Value, name: &str) -> Cell {
+pub(super) fn word(item: &Value, name: &str) -> Cell {
     Cell::word(&text(item, name))
 }
 
@@ -246,53 +251,6 @@ fn region(item: &Value) -> Vec<Cell> {
 
 fn monitor(item: &Value) -> Vec<Cell> {
     ["id", "kind", "port", "host", "path", "interval", "fast", "timeout", "fall", "rise"].map(|member| text(item, member).into()).into()
-}
-
-/// `meridian health`: an endpoint with all that its checks say and said.
-pub(super) async fn health(config: &ConfigArg, endpoint: &str, look_at: Look) -> ExitCode {
-    let parts: Vec<&str> = endpoint.splitn(3, '/').collect();
-    let [zone, pool, address] = parts[..] else {
-        let error = CallError::Usage(format!("health: found {endpoint:?}, expected zone/pool/address"));
-        return finish(look_at.connect.json, Err(error), |_| Ok(String::new()));
-    };
-    let path = format!("/v1/health/{}/{}/{}", segment(zone), segment(pool), segment(address));
-    let fetch = async |client: &Client| client.call(Call::new(Method::GET, &path)).await;
-    look(config, &look_at.connect, look_at.watch, fetch, |reply, colours| Ok(health_text(reply, unix_now(), colours))).await
-}
-
-fn health_text(reply: &Value, now: u64, colours: bool) -> String {
-    let (endpoint, mut shown) = (&reply["endpoint"], String::new());
-    let state = match (text(endpoint, "state"), text(endpoint, "forced")) {
-        (state, forced) if forced.is_empty() => state,
-        (state, forced) => format!("{state}, forced {forced}"),
-    };
-    let at = |name: &str, words: fn(u64, u64) -> String| endpoint[name].as_u64().map_or(String::new(), |at| words(at, now));
-    let took = endpoint["last_ms"].as_u64().map_or(String::new(), |ms| format!(", took {ms} ms"));
-    for (name, value) in [
-        ("endpoint", text(endpoint, "id")),
-        ("state", if endpoint["stale"] == true { format!("{state} (kept from the last run)") } else { state }),
-        ("usable", if endpoint["usable"] == true { "yes".into() } else { "no".into() }),
-        ("since", at("since", ago)),
-        ("checked", at("last_check", ago) + &took),
-        ("next", at("next_check", until)),
-        ("last error", text(endpoint, "last_error")),
-        ("checks", texts(&reply["checks"])),
-    ] {
-        if !value.is_empty() {
-            let _ = writeln!(shown, "{name:<10} {}", clean(&value));
-        }
-    }
-    let history = reply["history"].as_array().map_or(&[][..], Vec::as_slice);
-    if history.is_empty() {
-        shown.push_str("\nno check has come to another verdict\n");
-        return shown;
-    }
-    let mut table = Table::new(&["TIME", "FROM", "TO", "WHY", "CHECK"]);
-    for step in history {
-        let time = super::access::utc(step["at"].as_u64().unwrap_or(0));
-        table.row([time.into(), word(step, "from"), word(step, "to"), text(step, "why").into(), text(step, "check").into()]);
-    }
-    shown + "\n" + &table.render(colours)
 }
 
 #[cfg(test)]

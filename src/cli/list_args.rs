@@ -97,7 +97,7 @@ Examples:
         #[arg(long, value_name = "NAME")]
         region: Option<String>,
         /// Only those that checks see so.
-        #[arg(long, value_parser = ["unknown", "up", "suspect", "down", "ramp"])]
+        #[arg(long, value_parser = ["unknown", "up", "degraded", "suspect", "down", "ramp"])]
         state: Option<String>,
         /// Only those that may be handed out, or only those that may not.
         #[arg(long, value_parser = ["true", "false"])]
@@ -121,7 +121,7 @@ Examples:
         #[arg(long, value_name = "ZONE")]
         zone: Option<String>,
         /// Only those of this kind.
-        #[arg(long, value_parser = ["tcp", "http", "https"])]
+        #[arg(long, value_parser = ["tcp", "http", "https", "dns"])]
         kind: Option<String>,
         #[command(flatten)]
         look: Look,

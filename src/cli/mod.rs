@@ -16,6 +16,7 @@ mod commands;
 mod confirm;
 mod events;
 pub mod geo;
+mod health;
 mod list;
 mod list_args;
 mod rule;
@@ -51,8 +52,7 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "meridian", &mut script);
-            print(&String::from_utf8_lossy(&script));
-            ExitCode::SUCCESS
+            printed(&String::from_utf8_lossy(&script))
         }
         Command::Geo(command) => run_geo(&config, &command),
         Command::Client(command) => commands::run(&config, *command),
@@ -75,10 +75,45 @@ fn run_geo(config: &ConfigArg, command: &GeoCommand) -> ExitCode {
     }
 }
 
-/// Writes to stdout. A reader that has gone (`| head`) is no error of ours.
-fn print(text: &str) {
+/// Why a text did not get to stdout.
+#[derive(Debug)]
+enum Unwritten {
+    /// Whoever read it has gone (`| head`): no error of ours, but nobody is there to go on for.
+    ReaderGone,
+    /// It cannot be written: a full disk for example.
+    Failed(io::Error),
+}
+
+impl Unwritten {
+    /// Says so where it is an error; the exit code that it ends with.
+    fn end(self) -> ExitCode {
+        match self {
+            Unwritten::ReaderGone => ExitCode::SUCCESS,
+            Unwritten::Failed(error) => {
+                complain(&format!("standard output: {error}"));
+                FAILED.into()
+            }
+        }
+    }
+}
+
+/// Writes to stdout.
+fn print(text: &str) -> Result<(), Unwritten> {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Unwritten::ReaderGone,
+        _ => Unwritten::Failed(error),
+    })
+}
+
+/// The same as the whole of what a command does.
+fn printed(text: &str) -> ExitCode {
+    print(text).map_or_else(Unwritten::end, |()| ExitCode::SUCCESS)
+}
+
+/// Writes a line to stderr, if anybody is there to read it.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "meridian: {text}");
 }
 
 /// The man page and completions come from it; tests look at it.

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::args::{ConfigArg, Connect, Lay, Owner, Why};
+use super::args::{Change, ConfigArg, Lay};
 use super::client::{Call, CallError, Client};
 use super::commands::{Way, finish, lay_overlay, read};
 use super::list;
@@ -56,11 +56,7 @@ with nothing is protected by the safety rule last_healthy.")]
         #[arg(value_name = "CONDITION")]
         condition: String,
         #[command(flatten)]
-        why: Why,
-        #[command(flatten)]
-        owner: Owner,
-        #[command(flatten)]
-        connect: Connect,
+        change: Change,
     },
 }
 
@@ -76,9 +72,9 @@ pub(super) async fn rule(config: &ConfigArg, command: RuleCommand) -> ExitCode {
         RuleCommand::Disable { place, condition, lay } => {
             lay_overlay(config, format!("{place}/rule:{condition}"), Setting::Disabled(true), Way::default(), lay).await
         }
-        RuleCommand::Enable { place, condition, why, owner, connect } => {
+        RuleCommand::Enable { place, condition, change: Change { why, owner, connect } } => {
             let target = format!("{place}/rule:{condition}");
-            let reply = async { enable(&Client::new(config, &connect)?, &target, why.text.as_deref(), &owner.name).await };
+            let reply = async { enable(&Client::new(config, &connect)?, &target, why.text.as_deref(), owner.actor()).await };
             finish(connect.json, reply.await, |reply| {
                 let all: Vec<Applied> = read(&reply["reverted"])?;
                 Ok(all.iter().map(|applied| show::applied(applied, "reverted", unix_now())).collect())
@@ -111,7 +107,7 @@ fn table(rules: &Value, colours: bool) -> String {
 }
 
 /// Takes back what disables the rule.
-async fn enable(client: &Client, target: &str, reason: Option<&str>, actor: &str) -> Result<Value, CallError> {
+async fn enable(client: &Client, target: &str, reason: Option<&str>, actor: Option<&str>) -> Result<Value, CallError> {
     let reply = client.call(Call::new(Method::GET, "/v1/overlays")).await?;
     let overlays: Vec<Overlay> = read(&reply["overlays"])?;
     let ids = overlays.iter().filter(|overlay| overlay.set == Setting::Disabled(true) && overlay.target.eq_ignore_ascii_case(target));
@@ -119,7 +115,7 @@ async fn enable(client: &Client, target: &str, reason: Option<&str>, actor: &str
     for overlay in ids {
         let path = format!("/v1/overlays/{}", overlay.id);
         let query: Vec<(&str, &str)> = reason.map(|reason| ("reason", reason)).into_iter().collect();
-        reverted.push(client.call(Call { actor: Some(actor), query: &query, ..Call::new(Method::DELETE, &path) }).await?);
+        reverted.push(client.call(Call { actor, query: &query, ..Call::new(Method::DELETE, &path) }).await?);
     }
     match reverted.is_empty() {
         true => Err(CallError::Ended(format!("no overlay disables {target}; see meridian rule list"))),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::table::{Cell, Table, Tone, clean, paint};
-use crate::control::api::{Applied, Consequences, Difference, EndpointStatus, Forced, Overlay, PoolStatus, Promoted, ReloadReport, Setting, Status};
+use crate::control::api::{Applied, Consequences, Difference, EndpointStatus, Overlay, PoolStatus, Promoted, ReloadReport, Reported, Status};
 
 /// Everything that `meridian status` shows. `now` is unix seconds.
 pub(super) fn status(status: &Status, now: u64, colours: bool) -> String {
@@ -13,6 +13,12 @@ pub(super) fn status(status: &Status, now: u64, colours: bool) -> String {
     for reason in &status.degraded {
         let _ = writeln!(text, "{} {}", paint("degraded:", Tone::Bad, colours), clean(reason));
     }
+    for certificate in &status.certificates {
+        let left = certificate.expires - i64::try_from(now).unwrap_or(i64::MAX);
+        let end = if left < 0 { format!("expired {} ago", span(left.unsigned_abs())) } else { format!("expires in {}", span(left.unsigned_abs())) };
+        let tone = if left < 0 { Tone::Bad } else { Tone::Plain };
+        let _ = writeln!(text, "certificate: {} {}: {}", clean(&certificate.listener), clean(&certificate.file), paint(&end, tone, colours));
+    }
     let mut zones = Table::new(&["ZONE", "STATE", ">SERIAL", ">RECORDS", ">STEERED", ">QUERIES", "WHY"]);
     for zone in &status.zones {
         zones.row([
@@ -21,7 +27,7 @@ pub(super) fn status(status: &Status, now: u64, colours: bool) -> String {
             zone.serial.into(),
             zone.records.into(),
             zone.steered.len().into(),
-            zone.queries.into(),
+            zone.queries.unwrap_or(0).into(),
             zone.why.as_deref().unwrap_or("").into(),
         ]);
     }
@@ -50,6 +56,7 @@ fn pools(pools: &[PoolStatus], now: u64, colours: bool) -> String {
             "".into(),
             "".into(),
             pool.queries.into(),
+            pool_note(pool, now).into(),
         ]);
         for endpoint in &pool.endpoints {
             table.row(endpoint_cells(endpoint, now));
@@ -64,10 +71,10 @@ fn endpoint_cells(endpoint: &EndpointStatus, now: u64) -> [Cell; 10] {
         state.push_str(" (stale)");
     }
     if let Some(forced) = endpoint.forced {
-        let _ = write!(state, ", forced {}", forced_word(forced));
+        let _ = write!(state, ", forced {}", forced.word());
     }
     let tone = match endpoint.forced {
-        Some(forced) => Tone::of(forced_word(forced)),
+        Some(forced) => Tone::of(forced.word()),
         None => Tone::of(&endpoint.state),
     };
     [
@@ -80,8 +87,36 @@ fn endpoint_cells(endpoint: &EndpointStatus, now: u64) -> [Cell; 10] {
         endpoint.last_ms.map_or(String::new(), |ms| format!("{ms} ms")).into(),
         endpoint.next_check.map_or(String::new(), |at| until(at, now)).into(),
         "".into(),
-        endpoint.last_error.as_deref().unwrap_or("").into(),
+        match (&endpoint.last_error, endpoint.suppressed_until) {
+            (Some(error), _) if endpoint.kept_in.is_some() => format!("kept as a last resort: {error}"),
+            (Some(error), _) => error.clone(),
+            (None, Some(at)) => format!("fell often: kept down, back {}", until(at, now)),
+            (None, None) if endpoint.concerns.is_empty() => endpoint.reported.as_ref().map_or_else(String::new, |of| reported(of, now)),
+            (None, None) => endpoint.concerns.join("; "),
+        }
+        .into(),
     ]
+}
+
+/// What there is to say of a pool: what it keeps of its traffic, and what is reported of it.
+fn pool_note(pool: &PoolStatus, now: u64) -> String {
+    let kept = (pool.kept < 1.0).then(|| format!("keeps {:.0} % of its traffic", pool.kept * 100.0));
+    let parts: Vec<String> = kept.into_iter().chain(pool.reported.as_ref().map(|of| reported(of, now))).collect();
+    parts.join("; ")
+}
+
+/// What is reported of a thing, on one line, with its age.
+pub(super) fn reported(of: &Reported, now: u64) -> String {
+    let load = match (of.load, of.capacity) {
+        (Some(load), Some(capacity)) => Some(format!("load {load:.0} of {capacity:.0}")),
+        (Some(load), None) => Some(format!("load {load:.0}")),
+        _ => None,
+    };
+    let share = of.success_share.map(|share| format!("{:.1} % of {:.0} calls succeed", share * 100.0, of.samples.unwrap_or(0.0)));
+    let parts = [of.state.map(|said| said.word().to_owned()), share, of.latency_ms.map(|ms| format!("{ms:.0} ms")), load];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let stale = if of.stale { " (stale)" } else { "" };
+    format!("reported {}{stale}: {}", ago(of.at, now), parts.join(", "))
 }
 
 /// The list of overlays.
@@ -133,18 +168,14 @@ pub(super) fn overlay(overlay: &Overlay, now: u64) -> String {
 /// What laying or reverting came to.
 pub(super) fn applied(applied: &Applied, done: &str, now: u64) -> String {
     let overlay = &applied.overlay;
+    let start = overlay.starts.filter(|at| *at > now && done != "reverted").map_or(String::new(), |at| format!(", starts {}", until(at, now)));
     let end = match overlay.expires {
         _ if done == "reverted" => String::new(),
         Some(at) => format!(", expires {}", until(at, now)),
         None => ", never expires".into(),
     };
-    let mut text = format!(
-        "overlay {} {done}: {} {}{end}; generation {} serves\n",
-        overlay.id,
-        clean(&overlay.target),
-        setting(overlay.set),
-        applied.generation
-    );
+    let mut text =
+        format!("overlay {} {done}: {} {}{start}{end}; generation {} serves\n", overlay.id, clean(&overlay.target), overlay.set, applied.generation);
     if let Some(why) = &overlay.inactive {
         let _ = writeln!(text, "it has no effect: {}", clean(why));
     }
@@ -180,6 +211,9 @@ pub(super) fn consequences(consequences: &Consequences) -> String {
     for rule in &consequences.broken {
         let _ = writeln!(text, "forbidden by {}", clean(&rule.to_string()));
     }
+    for warning in &consequences.warnings {
+        let _ = writeln!(text, "warning: {}", clean(warning));
+    }
     text
 }
 
@@ -193,7 +227,19 @@ pub(super) fn reload(report: &ReloadReport, colours: bool) -> String {
     for zone in &report.zones {
         table.row([(&zone.zone).into(), Cell::word(&zone.outcome), zone.why.as_deref().unwrap_or("").into()]);
     }
-    let _ = writeln!(text, "{}generation {} serves", table.render(colours), report.generation);
+    if !report.zones.is_empty() {
+        text.push_str(&table.render(colours));
+    }
+    if let Some(would) = &report.consequences {
+        text.push_str(&consequences(would));
+    }
+    for broke in &report.broke {
+        let _ = writeln!(text, "went past {}", clean(broke));
+    }
+    let _ = match report.dry_run {
+        true => writeln!(text, "nothing was changed; generation {} serves", report.generation),
+        false => writeln!(text, "generation {} serves", report.generation),
+    };
     text
 }
 
@@ -204,8 +250,11 @@ fn holding(overlay: &Overlay) -> Option<&str> {
 
 /// What it sets, and how far it is.
 fn sets(overlay: &Overlay, now: u64) -> String {
-    let mut text = setting(overlay.set);
+    let mut text = overlay.set.to_string();
     match (overlay.phase.as_str(), &overlay.withdrawal) {
+        ("waiting", _) if overlay.starts.is_some_and(|at| at > now) => {
+            let _ = write!(text, ", starts {}", until(overlay.starts.unwrap_or(now), now));
+        }
         ("waiting" | "ramping" | "holding" | "returning", _) => {
             let _ = write!(text, ", {}", overlay.phase);
         }
@@ -224,6 +273,9 @@ fn sets(overlay: &Overlay, now: u64) -> String {
 /// What promoting came to.
 pub(super) fn promoted(promoted: &Promoted) -> String {
     let mut text: String = promoted.diff.lines().map(|line| clean(line) + "\n").collect();
+    if !promoted.other_zones.is_empty() {
+        let _ = writeln!(text, "it changes other zones as well: {}", clean(&promoted.other_zones.join(", ")));
+    }
     let _ = match promoted.dry_run {
         true => writeln!(text, "this would be written to {}; nothing was changed", clean(&promoted.file)),
         false => writeln!(
@@ -245,23 +297,6 @@ pub(super) fn differences(differences: &[Difference], colours: bool) -> String {
         table.row([(&one.target).into(), (&one.what).into(), (&one.files).into(), (&one.now).into(), ids.join(", ").into()]);
     }
     table.render(colours)
-}
-
-fn setting(set: Setting) -> String {
-    match set {
-        Setting::Weight(weight) => format!("weight {weight}"),
-        Setting::Ttl(seconds) => format!("ttl {seconds}"),
-        Setting::State(forced) => forced_word(forced).to_owned(),
-        Setting::Disabled(_) => "disabled".into(),
-    }
-}
-
-fn forced_word(forced: Forced) -> &'static str {
-    match forced {
-        Forced::Up => "up",
-        Forced::Drain => "drain",
-        Forced::Down => "down",
-    }
 }
 
 pub(super) fn ago(at: u64, now: u64) -> String {

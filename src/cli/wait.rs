@@ -9,15 +9,15 @@ use reqwest::Method;
 
 use super::args::{ConfigArg, Connect};
 use super::client::{Call, CallError, Client};
-use super::commands::{finish, read};
-use super::{print, show};
+use super::commands::{finish, read, warn};
+use super::{Unwritten, print, show};
 use crate::control::api::{Applied, Overlay};
 use crate::control::unix_now;
 
 /// Time between looks.
 const LOOK: Duration = Duration::from_secs(1);
-/// Looks in a row without a reply after which the server is given up: a restart takes less.
-const MAX_MISSED: u32 = 60;
+/// Seconds without a reply after which the server is given up: a restart takes less.
+const MAX_AWAY_S: u64 = 60;
 
 /// Lays a drain and waits for its end: with a bar on a terminal, else with a line whenever something changes.
 pub(super) async fn drain(config: &ConfigArg, connect: &Connect, call: Call<'_>) -> ExitCode {
@@ -30,10 +30,20 @@ pub(super) async fn drain(config: &ConfigArg, connect: &Connect, call: Call<'_>)
         Ok(laid) => laid,
         Err(error) => return finish(connect.json, Err(error), |_| Ok(String::new())),
     };
-    if !connect.json {
-        print(&show::applied(&applied, "laid", unix_now()));
+    warn(&serde_json::json!(applied));
+    // Whoever reads it may go; what is waited for is told by the exit code as well.
+    if !connect.json
+        && let Err(unwritten @ Unwritten::Failed(_)) = print(&show::applied(&applied, "laid", unix_now()))
+    {
+        unwritten.end();
     }
-    let result = watch(&client, &applied.overlay, connect.json).await;
+    let result = tokio::select! {
+        result = watch(&client, &applied.overlay, connect.json) => result,
+        _ = tokio::signal::ctrl_c() => {
+            let Overlay { id, target, .. } = &applied.overlay;
+            Err(CallError::Ended(format!("interrupted; overlay {id} stays in force and goes on draining {target}: meridian overlay revert {id} takes it back")))
+        }
+    };
     finish(connect.json, result.map(|overlay| serde_json::json!(overlay)), |reply| {
         let overlay: Overlay = read(reply)?;
         Ok(format!("overlay {}: {} is drained; it may be stopped\n", overlay.id, overlay.target))
@@ -44,12 +54,12 @@ async fn watch(client: &Client, laid: &Overlay, json: bool) -> Result<Overlay, C
     let path = format!("/v1/overlays/{}", laid.id);
     let began = unix_now();
     let bar = bar(!json && io::stderr().is_terminal());
-    let (mut missed, mut said) = (0, String::new());
+    let (mut away_since, mut said) = (None, String::new());
     loop {
         let looked = async { read::<Overlay>(&client.call(Call::new(Method::GET, &path)).await?) }.await;
         match looked {
             Ok(overlay) => {
-                missed = 0;
+                away_since = None;
                 let now = unix_now();
                 let (text, key) = words(&overlay, now);
                 if overlay.withdrawal.as_ref().is_some_and(|one| one.state == "drained") {
@@ -66,9 +76,9 @@ async fn watch(client: &Client, laid: &Overlay, json: bool) -> Result<Overlay, C
                 }
             }
             Err(error) => {
-                missed += 1;
+                let away = unix_now().saturating_sub(*away_since.get_or_insert_with(unix_now));
                 let gone = matches!(&error, CallError::Refused(problem) if problem.status == 404);
-                if gone || missed >= MAX_MISSED {
+                if gone || away >= MAX_AWAY_S {
                     bar.finish_and_clear();
                     return Err(if gone { CallError::Ended(format!("overlay {} ended before it was drained", laid.id)) } else { error });
                 }

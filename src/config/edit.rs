@@ -94,6 +94,6 @@ fn has_faults(origin: &Name, owners: &Owners, changed: &[OwnerId]) -> bool {
             records.push_wire(record.owner, record.rtype, record.ttl, record.rdata, record.place);
         }
     }
-    let faults = check(origin, &Owners::group(origin, records), &BTreeSet::new());
+    let faults = check(origin, &Owners::group(origin, records), &BTreeSet::new(), &BTreeSet::new());
     faults.iter().any(|fault| !matches!(fault.fault, Fault::NoSoa | Fault::NoApexNs))
 }

@@ -20,11 +20,11 @@ const V6_LEN: RangeInclusive<i64> = 1..=64;
 /// Each limited query is compared with all of them.
 const MAX_EXEMPT: usize = 256;
 /// Connections: a file and some hundred octets each, up to 256 KiB of kernel memory while data waits.
-const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
+pub(super) const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
 /// How long a connection may take for something: RFC 7766 §6.2.3 speaks of seconds; 5 minutes hold nobody up.
-const WAIT: RangeInclusive<Duration> = span(Duration::from_millis(100), Duration::from_secs(300));
+pub(super) const WAIT: RangeInclusive<Duration> = span(Duration::from_millis(100), Duration::from_secs(300));
 /// Of a connection.
-const LIFETIME: RangeInclusive<Duration> = span(Duration::from_secs(1), Duration::from_secs(86_400));
+pub(super) const LIFETIME: RangeInclusive<Duration> = span(Duration::from_secs(1), Duration::from_secs(86_400));
 
 /// What clients may take over TCP (`[server.tcp]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use super::problem::{Problem, Severity};
 use super::raw::{Defaults, RawFile, RawZone};
 use super::reader::{Reader, Texts};
 use super::resolve::Library;
-use super::resolve_pool::LIBRARY;
+use super::resolve_pool::{LIBRARY, PemFile};
 use super::settings::{self, Settings};
 use super::source::{Located, Sink, Spot};
 use super::zone::{self, MasterPart};
@@ -412,7 +412,7 @@ pub(super) fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Proble
         let part = static_part(context, zone, apex, &sink, &mut decisive);
         master = zone.file.as_ref().map(|file| reader.canonical(&file.value));
         let assembled = zone::assemble(raw, zone, apex, context.library, &context.settings.defaults, part, &sink);
-        read_ca_files(reader, &assembled.ca_files, &sink, &mut decisive);
+        read_pem_files(reader, &assembled.pem_files, &sink, &mut decisive);
         decisive.extend(assembled.library_files);
         unsound_elsewhere(&assembled.unsound, raw, &sink);
         if assembled.misses_library {
@@ -453,15 +453,17 @@ fn static_part(context: &Context<'_>, zone: &RawZone, apex: &Name, sink: &Sink, 
     MasterPart { records: parsed.records, files: parsed.files, whole: parsed.whole }
 }
 
-/// Certificate authorities must be there and be PEM: the prober would fail every check.
-fn read_ca_files(reader: &Reader<'_>, all: &[(String, Located<PathBuf>)], sink: &Sink, decisive: &mut Vec<PathBuf>) {
-    for (monitor, ca) in all {
-        let subject = [monitor.clone(), "ca".to_string()];
-        let shown = reader.shown(&ca.value);
-        match reader.read_shared(&ca.value) {
-            Ok(text) if text.windows(27).any(|part| part == b"-----BEGIN CERTIFICATE-----") => decisive.push(ca.value.clone()),
-            Ok(_) => sink.error(&ca.at, &subject, format!("found no certificate in {}, expected a PEM file", shown.display())),
-            Err(words) => sink.error(&ca.at, &subject, format!("{} cannot be read: {words}", shown.display())),
+/// Certificates and keys of monitors must be there and be PEM: the prober would fail every check.
+fn read_pem_files(reader: &Reader<'_>, all: &[PemFile], sink: &Sink, decisive: &mut Vec<PathBuf>) {
+    let holds = |text: &[u8], part: &str| text.windows(part.len()).any(|found| found == part.as_bytes());
+    for PemFile { subject, key, file } in all {
+        let subject = [subject.clone(), (*key).to_string()];
+        let shown = reader.shown(&file.value);
+        let (what, mark) = if *key == "client_key" { ("private key", "PRIVATE KEY-----") } else { ("certificate", "-----BEGIN CERTIFICATE-----") };
+        match reader.read_shared(&file.value) {
+            Ok(text) if holds(&text, mark) => decisive.push(file.value.clone()),
+            Ok(_) => sink.error(&file.at, &subject, format!("found no {what} in {}, expected a PEM file", shown.display())),
+            Err(words) => sink.error(&file.at, &subject, format!("{} cannot be read: {words}", shown.display())),
         }
     }
 }

@@ -102,8 +102,8 @@ pub(super) fn parse(reader: &Reader<'_>, wanted: &Wanted<'_>, sink: &Sink) -> Pa
 /// Checks the static records of a zone. SOA and NS of a TOML zone (`derived`) were asked for where they are written.
 pub(super) fn check(model: &ZoneModel, owners: &Owners, derived: bool, sink: &Sink) {
     // A steered name is there for MX, SRV and NS records to point at.
-    let steered = model.steers.iter().filter(|steer| !steer.is_cname).map(|steer| steer.owner.clone()).collect();
-    for fault in zone::check::check(&model.name, owners, &steered) {
+    let of = |is_cname| model.steers.iter().filter(|steer| steer.is_cname == is_cname).map(|steer| steer.owner.clone()).collect();
+    for fault in zone::check::check(&model.name, owners, &of(false), &of(true)) {
         if derived && matches!(fault.fault, Fault::NoSoa | Fault::NoApexNs) {
             continue;
         }

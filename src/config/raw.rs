@@ -1,13 +1,15 @@
 //! What the files say, item by item: types are right and values in range, but names are not yet looked up.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::source::{Located, Spot};
-use crate::dns::{Name, RecordType};
-use crate::policy::model::{GeoCode, Location, MinHealthy, Prefix, Region, Target};
+use crate::dns::{Name, Rcode, RecordType};
+use crate::health::concern::{CertificateWarning, Slow};
+use crate::policy::model::{GeoCode, HttpMethod, HttpVersion, Location, MinHealthy, Prefix, Region, Target, TlsVersion};
 use crate::zone::Ttl;
 
 /// A name that must be looked up.
@@ -51,12 +53,19 @@ pub(super) struct Defaults {
     pub(super) monitor: MonitorKeys,
     pub(super) steer: SteerKeys,
     pub(super) safety: SafetyKeys,
+    /// `[health] exec`: only `meridian.toml` says so.
+    pub(super) exec: bool,
 }
 
 impl Defaults {
     /// These, and where they say nothing, those of `base`.
     pub(super) fn over(&self, base: &Defaults) -> Defaults {
-        Defaults { monitor: self.monitor.over(&base.monitor), steer: self.steer.over(&base.steer), safety: self.safety.over(&base.safety) }
+        Defaults {
+            monitor: self.monitor.over(&base.monitor),
+            steer: self.steer.over(&base.steer),
+            safety: self.safety.over(&base.safety),
+            exec: self.exec || base.exec,
+        }
     }
 }
 
@@ -69,6 +78,7 @@ pub(super) struct SafetyKeys {
     pub(super) min_capacity: Option<u8>,
     pub(super) confirm_above: Option<u8>,
     pub(super) drain_guard: Option<Duration>,
+    pub(super) bind_checks: Option<bool>,
     pub(super) sets: Vec<Located<RawSet>>,
 }
 
@@ -91,6 +101,7 @@ impl SafetyKeys {
             min_capacity: self.min_capacity.or(base.min_capacity),
             confirm_above: self.confirm_above.or(base.confirm_above),
             drain_guard: self.drain_guard.or(base.drain_guard),
+            bind_checks: self.bind_checks.or(base.bind_checks),
             sets,
         }
     }
@@ -148,11 +159,31 @@ pub(super) struct MonitorKeys {
     pub(super) ca: Option<Located<PathBuf>>,
     pub(super) status: Option<Vec<(u16, u16)>>,
     pub(super) body: Option<String>,
+    pub(super) method: Option<HttpMethod>,
+    pub(super) headers: Option<Vec<(String, String)>>,
+    pub(super) json: Option<Vec<(String, String)>>,
+    pub(super) insecure: Option<bool>,
+    pub(super) advisory: Option<bool>,
+    pub(super) tls: Option<bool>,
+    pub(super) min_tls: Option<TlsVersion>,
+    pub(super) client_certificate: Option<Located<PathBuf>>,
+    pub(super) client_key: Option<Located<PathBuf>>,
+    pub(super) version: Option<HttpVersion>,
+    pub(super) source: Option<Vec<IpAddr>>,
+    pub(super) send: Option<String>,
+    pub(super) reply: Option<String>,
+    pub(super) rcode: Option<Rcode>,
+    pub(super) answer: Option<String>,
     pub(super) interval: Option<Duration>,
     pub(super) timeout: Option<Duration>,
     pub(super) fast: Option<Duration>,
     pub(super) fall: Option<u8>,
     pub(super) rise: Option<u8>,
+    pub(super) stale: Option<Duration>,
+    pub(super) forget: Option<bool>,
+    pub(super) certificate_warning: Option<CertificateWarning>,
+    /// `Some(None)`: `slow = false`.
+    pub(super) slow: Option<Option<Slow>>,
 }
 
 impl MonitorKeys {
@@ -165,21 +196,91 @@ impl MonitorKeys {
             ca: top.ca.or_else(|| base.ca.clone()),
             status: top.status.or_else(|| base.status.clone()),
             body: top.body.or_else(|| base.body.clone()),
+            method: top.method.or(base.method),
+            headers: top.headers.or_else(|| base.headers.clone()),
+            json: top.json.or_else(|| base.json.clone()),
+            insecure: top.insecure.or(base.insecure),
+            advisory: top.advisory.or(base.advisory),
+            tls: top.tls.or(base.tls),
+            min_tls: top.min_tls.or(base.min_tls),
+            client_certificate: top.client_certificate.or_else(|| base.client_certificate.clone()),
+            client_key: top.client_key.or_else(|| base.client_key.clone()),
+            version: top.version.or(base.version),
+            source: top.source.or_else(|| base.source.clone()),
+            send: top.send.or_else(|| base.send.clone()),
+            reply: top.reply.or_else(|| base.reply.clone()),
+            rcode: top.rcode.or(base.rcode),
+            answer: top.answer.or_else(|| base.answer.clone()),
             interval: top.interval.or(base.interval),
             timeout: top.timeout.or(base.timeout),
             fast: top.fast.or(base.fast),
             fall: top.fall.or(base.fall),
             rise: top.rise.or(base.rise),
+            stale: top.stale.or(base.stale),
+            forget: top.forget.or(base.forget),
+            certificate_warning: top.certificate_warning.or(base.certificate_warning),
+            slow: top.slow.or(base.slow),
+        }
+    }
+}
+
+/// How a monitor follows from others.
+#[derive(Clone, Debug)]
+pub(super) enum Calculation {
+    All(Vec<Ref>),
+    Any(Vec<Ref>),
+    AtLeast(u16, Vec<Ref>),
+    Not(Ref),
+}
+
+impl Calculation {
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Calculation::All(_) => "all",
+            Calculation::Any(_) => "any",
+            Calculation::AtLeast(..) => "at_least",
+            Calculation::Not(_) => "not",
+        }
+    }
+
+    /// The monitors that it looks at.
+    pub(super) fn of(&self) -> &[Ref] {
+        match self {
+            Calculation::All(of) | Calculation::Any(of) | Calculation::AtLeast(_, of) => of,
+            Calculation::Not(one) => std::slice::from_ref(one),
         }
     }
 }
 
 /// What a monitor does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum CheckKind {
     Https(String),
     Http(String),
     Tcp,
+    Dns(Name, RecordType),
+    Push,
+    Grpc(String),
+    Exec(Vec<String>),
+    Ping,
+    Calculated(Calculation),
+}
+
+impl CheckKind {
+    /// The key that says it.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            CheckKind::Https(_) => "https",
+            CheckKind::Http(_) => "http",
+            CheckKind::Tcp => "tcp",
+            CheckKind::Dns(..) => "dns",
+            CheckKind::Push => "push",
+            CheckKind::Grpc(_) => "grpc",
+            CheckKind::Exec(_) => "exec",
+            CheckKind::Ping => "ping",
+            CheckKind::Calculated(calculation) => calculation.word(),
+        }
+    }
 }
 
 /// `[pool.NAME]`.
@@ -192,7 +293,10 @@ pub(super) struct PoolKeys {
     pub(super) monitors: Vec<Ref>,
     pub(super) min_healthy: Option<MinHealthy>,
     pub(super) answers: Option<u8>,
+    pub(super) degraded_weight: Option<u8>,
     pub(super) capacity: Option<u32>,
+    pub(super) signals: Option<crate::policy::model::ShareRule>,
+    pub(super) shed: Option<crate::policy::balance::Shed>,
     pub(super) records: BTreeMap<RecordType, Vec<Vec<u8>>>,
 }
 
@@ -211,6 +315,8 @@ pub(super) struct RawEndpoint {
 pub(super) enum Kind {
     Failover,
     Weighted,
+    LeastLoaded,
+    LeastResponseTime,
     Geo,
     Proximity,
     Latency,
@@ -218,9 +324,11 @@ pub(super) enum Kind {
 }
 
 /// The words of `policy`.
-pub(super) const KINDS: [(&str, Kind); 6] = [
+pub(super) const KINDS: [(&str, Kind); 8] = [
     ("failover", Kind::Failover),
     ("weighted", Kind::Weighted),
+    ("least-loaded", Kind::LeastLoaded),
+    ("least-response-time", Kind::LeastResponseTime),
     ("geo", Kind::Geo),
     ("proximity", Kind::Proximity),
     ("latency", Kind::Latency),
@@ -289,6 +397,8 @@ pub(super) struct SteerKeys {
     /// Maximum and minimum.
     pub(super) ttl: Option<Located<(Option<Ttl>, Option<Ttl>)>>,
     pub(super) mode: Option<Located<ModeKey>>,
+    /// Percent of the capacity.
+    pub(super) trim: Option<Located<u8>>,
     pub(super) sticky_bits: Option<Located<(u8, u8)>>,
     pub(super) bias: Option<Located<Vec<(Ref, i8)>>>,
     pub(super) answers: Option<Located<u8>>,
@@ -320,6 +430,7 @@ impl SteerKeys {
             all_down: top.all_down.or_else(|| base.all_down.clone()),
             ttl: top.ttl.or_else(|| base.ttl.clone()),
             mode: top.mode.or_else(|| base.mode.clone()),
+            trim: top.trim.or_else(|| base.trim.clone()),
             sticky_bits: top.sticky_bits.or_else(|| base.sticky_bits.clone()),
             bias: top.bias.or_else(|| base.bias.clone()),
             answers: top.answers.or_else(|| base.answers.clone()),

@@ -1,37 +1,19 @@
-//! Reads one TOML file of the zone folder into a [`RawFile`]: its top, `[zone]`, `[region]` and `[monitor]`.
+//! Reads one TOML file of the zone folder into a [`RawFile`]: its top, `[zone]` and `[region]`.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::path::Path;
-use std::time::Duration;
 
 use super::files::lexical;
-use super::raw::{CheckKind, Def, Defaults, MonitorKeys, RawFile, RawZone, SoaKeys, SteerKeys};
-use super::source::{Doc, Located, Sink, Table, Value, or_list};
-use super::values::{self, RESERVED_NAMES, span};
-use super::{read_pool, read_steer, records, safety};
+use super::raw::{Def, Defaults, RawFile, RawZone, SoaKeys, SteerKeys};
+use super::source::{Doc, Located, Sink, Value};
+use super::values::{self, RESERVED_NAMES};
+use super::{read_monitor, read_pool, read_steer, records, safety};
 use crate::dns::Name;
 use crate::policy::model::Region;
 use crate::zone::{MAX_TTL, Ttl};
 
 /// TTL of static records where nothing is said.
 pub(super) const DEFAULT_ZONE_TTL: Ttl = 300;
-/// Time between checks: less than a second is load, more than an hour is no check.
-pub(super) const INTERVAL: RangeInclusive<Duration> = span(Duration::from_secs(1), Duration::from_secs(3600));
-/// Time after which a check has failed.
-pub(super) const TIMEOUT: RangeInclusive<Duration> = span(Duration::from_millis(100), Duration::from_secs(60));
-/// Time between checks while suspect.
-pub(super) const FAST: RangeInclusive<Duration> = span(Duration::from_millis(500), Duration::from_secs(3600));
-/// Results in a row that change a state ([`crate::health::Thresholds`]).
-pub(super) const IN_A_ROW: RangeInclusive<i64> = 1..=10;
-/// HTTP status codes (RFC 9110 §15).
-pub(super) const STATUS: RangeInclusive<u16> = 100..=599;
-/// The longest text that a body is searched for; 16 KiB of the body are looked at.
-pub(super) const MAX_EXPECTED_BODY: usize = 1024;
-/// The most status ranges of one monitor.
-const MAX_STATUS_RANGES: usize = 50;
-/// The longest path of an HTTP check.
-const MAX_PATH_LEN: usize = 2048;
 /// The most name servers of a zone: a referral with more never fits a UDP reply.
 const MAX_NAME_SERVERS: usize = 32;
 
@@ -53,7 +35,7 @@ pub(super) fn zone_file(file: &Path, path: &Path, text: &str, sink: &Sink) -> Ra
         }
     });
     let regions = top.take("region").map_or_else(BTreeMap::new, |value| read_regions(&value));
-    let monitors = definitions(top.take("monitor"), "monitor", |value| monitor_keys(value, false));
+    let monitors = definitions(top.take("monitor"), "monitor", |value| read_monitor::monitor_keys(value, false));
     let pools = definitions(top.take("pool"), "pool", |value| read_pool::pool_keys(value, origin));
     let policies = definitions(top.take("policy"), "policy", |value| read_steer::steer_keys(value, read_steer::Place::Policy));
     let steers = top.take("steer").map_or_else(Vec::new, |value| {
@@ -125,11 +107,11 @@ fn read_steers(section: &Value<'_>) -> Vec<Def<SteerKeys>> {
 /// `[defaults]` of any file.
 pub(super) fn read_defaults(value: &Value<'_>) -> Defaults {
     let Some(table) = value.table(" with monitor, steer and safety") else { return Defaults::default() };
-    let monitor = table.take("monitor").map(|value| monitor_keys(&value, true)).unwrap_or_default();
+    let monitor = table.take("monitor").map(|value| read_monitor::monitor_keys(&value, true)).unwrap_or_default();
     let steer = table.take("steer").map(|value| read_steer::steer_keys(&value, read_steer::Place::Defaults)).unwrap_or_default();
     let safety = table.take("safety").map(|value| safety::keys(&value, false)).unwrap_or_default();
     table.finish();
-    Defaults { monitor, steer, safety }
+    Defaults { monitor, steer, safety, exec: false }
 }
 
 fn read_zone(value: &Value<'_>) -> RawZone {
@@ -254,135 +236,4 @@ fn read_regions(section: &Value<'_>) -> BTreeMap<String, Located<Region>> {
         all.insert(name.to_string(), value.located(Region { location }));
     }
     all
-}
-
-/// `[monitor.NAME]`, or `[defaults.monitor]`, where no kind is needed.
-fn monitor_keys(value: &Value<'_>, defaults: bool) -> MonitorKeys {
-    let mut keys = MonitorKeys::default();
-    let Some(table) = value.table(" such as { https = \"/healthz\", host = \"www.example.com\" }") else { return keys };
-    keys.kind = check_kind(&table);
-    keys.port = table.take("port").and_then(|value| value.integer(1..=65_535, "")).map(|port| port as u16);
-    keys.host = table.take("host").and_then(|value| host(&value));
-    keys.ca = table.take("ca").and_then(|value| path(&value));
-    if let Some(expect) = table.take("expect").and_then(|value| value.table(" such as { status = [\"200-299\"], body = \"ready\" }")) {
-        keys.status = expect.take("status").and_then(|value| status_ranges(&value));
-        keys.body = expect.take("body").and_then(|value| body(&value));
-        expect.finish();
-    }
-    keys.interval = table.take("interval").and_then(|value| value.duration(&INTERVAL));
-    keys.timeout = table.take("timeout").and_then(|value| value.duration(&TIMEOUT));
-    keys.fast = table.take("fast").and_then(|value| value.duration(&FAST));
-    keys.fall = table.take("fall").and_then(|value| value.integer(IN_A_ROW, "")).map(|count| count as u8);
-    keys.rise = table.take("rise").and_then(|value| value.integer(IN_A_ROW, "")).map(|count| count as u8);
-    if keys.kind == Some(CheckKind::Tcp) && !defaults {
-        for (given, key) in [(keys.host.is_some(), "host"), (keys.status.is_some() || keys.body.is_some(), "expect")] {
-            if given {
-                table.error(format!("{key} belongs to https and http; this monitor is tcp"));
-            }
-        }
-    }
-    if keys.ca.is_some() && !defaults && matches!(keys.kind, Some(CheckKind::Tcp | CheckKind::Http(_))) {
-        table.error("ca belongs to https; this monitor uses no TLS");
-    }
-    table.finish();
-    keys
-}
-
-fn check_kind(table: &Table<'_>) -> Option<CheckKind> {
-    let mut found = Vec::new();
-    for key in ["https", "http", "tcp"] {
-        let Some(value) = table.take(key) else { continue };
-        found.push(key);
-        if found.len() > 1 {
-            value.error(format!("found {key} beside {}, expected exactly one of https, http, tcp", found[0]));
-        }
-        let kind = match key {
-            "tcp" => match value.as_bool() {
-                Some(true) => Some(CheckKind::Tcp),
-                _ => {
-                    value.expected("true");
-                    None
-                }
-            },
-            _ => request_path(&value).map(if key == "https" { CheckKind::Https } else { CheckKind::Http }),
-        };
-        if kind.is_some() {
-            return kind_after(table, key, kind);
-        }
-    }
-    None
-}
-
-/// Reports the kinds that stand beside the first.
-fn kind_after(table: &Table<'_>, first: &str, kind: Option<CheckKind>) -> Option<CheckKind> {
-    for key in ["https", "http", "tcp"] {
-        if key != first
-            && let Some(value) = table.take(key)
-        {
-            value.error(format!("found {key} beside {first}, expected exactly one of https, http, tcp"));
-        }
-    }
-    kind
-}
-
-fn request_path(value: &Value<'_>) -> Option<String> {
-    let text = value.string("a path such as \"/healthz\"")?;
-    let visible = text.bytes().all(|b| (0x21..=0x7e).contains(&b) && b != b'#');
-    if !text.starts_with('/') || !visible || text.len() > MAX_PATH_LEN {
-        let fix = if !text.is_empty() && visible && !text.contains(':') && !text.starts_with('/') {
-            format!("; did you mean \"/{text}\"?")
-        } else {
-            String::new()
-        };
-        value.error(format!("found {}, expected a path that starts with \"/\", without spaces or \"#\"{fix}", value.describe()));
-        return None;
-    }
-    Some(text.to_string())
-}
-
-fn host(value: &Value<'_>) -> Option<String> {
-    let what = "a host name such as \"www.example.com\", without scheme or port";
-    let text = value.string(what)?;
-    let bare = text.strip_suffix('.').unwrap_or(text);
-    let good_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    if bare.len() > 253 || !bare.split('.').all(good_label) {
-        value.expected(what);
-        return None;
-    }
-    Some(bare.to_ascii_lowercase())
-}
-
-fn body(value: &Value<'_>) -> Option<String> {
-    let text = value.string("the text that the body must hold")?;
-    if text.is_empty() || text.len() > MAX_EXPECTED_BODY {
-        value.error(format!("found a text of {} octets, expected 1 to {MAX_EXPECTED_BODY}", text.len()));
-        return None;
-    }
-    Some(text.to_string())
-}
-
-fn status_ranges(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {
-    let items = value.one_or_many();
-    if items.is_empty() || items.len() > MAX_STATUS_RANGES {
-        value.error(format!("found {} ranges, expected 1 to {MAX_STATUS_RANGES}", items.len()));
-    }
-    let mut all = Vec::new();
-    for item in items.iter().take(MAX_STATUS_RANGES) {
-        let range = match (item.as_str(), item.as_integer()) {
-            (_, Some(code)) => u16::try_from(code).ok().map(|code| (code, code)),
-            (Some(text), _) => {
-                let (first, last) = text.split_once('-').unwrap_or((text, text));
-                first.trim().parse().ok().zip(last.trim().parse().ok())
-            }
-            _ => None,
-        };
-        match range {
-            Some((first, last)) if first <= last && STATUS.contains(&first) && STATUS.contains(&last) => all.push((first, last)),
-            _ => {
-                let forms = ["\"200-299\"", "\"204\"", "204"].map(str::to_string);
-                item.expected(format_args!("codes from {} to {} such as {}", STATUS.start(), STATUS.end(), or_list(&forms)));
-            }
-        }
-    }
-    (!all.is_empty()).then_some(all)
 }

@@ -1,15 +1,19 @@
 //! Reads `[pool.NAME]`.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
 use super::raw::{PoolKeys, RawEndpoint, Ref};
 use super::records;
+use super::signals;
 use super::source::{Table, Value};
 use super::suggest;
 use super::values::{self, percent};
 use crate::dns::{Name, RecordType};
 use crate::policy::model::{MinHealthy, Target};
+use crate::zone::check::Fault;
+use crate::zone::rdata;
 
 /// The most endpoints of one pool: an answer carries at most 64 of them, and every one is checked.
 pub(super) const MAX_ENDPOINTS: usize = 1000;
@@ -60,9 +64,22 @@ pub(super) fn pool_keys(value: &Value<'_>, origin: Option<&Name>) -> PoolKeys {
         keys.min_healthy = Some(MinHealthy::Count(0));
     }
     keys.answers = table.take("answers").and_then(|value| value.integer(1..=MAX_ANSWERS, "")).map(|count| count as u8);
+    keys.degraded_weight = table.take("degraded_weight").and_then(|value| degraded_weight(&value));
     keys.capacity = table.take("capacity").and_then(|value| value.integer(CAPACITY, "")).map(|capacity| capacity as u32);
+    keys.shed = table.take("shed").and_then(|value| signals::shed(&value));
+    keys.signals = table.take("signals").and_then(|value| signals::share_rule(&value));
     table.finish();
     keys
+}
+
+/// Never nothing: what is degraded stays in service.
+fn degraded_weight(value: &Value<'_>) -> Option<u8> {
+    let what = "a share from \"1%\" to \"100%\"";
+    let share = percent(value.string(what)?).filter(|share| *share > 0);
+    if share.is_none() {
+        value.expected(what);
+    }
+    share
 }
 
 fn read_endpoints(value: &Value<'_>) -> Vec<RawEndpoint> {
@@ -124,9 +141,14 @@ fn display_name(value: &Value<'_>) -> Option<String> {
 fn address(value: &Value<'_>) -> Option<Target> {
     let what = "an address such as \"192.0.2.10\" or \"2001:db8::10\"";
     let text = value.string(what)?;
-    match text.parse::<std::net::IpAddr>() {
-        Ok(address) if address.is_unspecified() || address.is_multicast() => {
+    match text.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() || address.is_multicast() || address == Ipv4Addr::BROADCAST => {
             value.error(format!("found {address}, which is no address of a host, expected {what}"));
+            None
+        }
+        Ok(IpAddr::V6(address)) if let Some(mapped) = address.to_ipv4_mapped() => {
+            // RFC 4291 §2.5.5.2: a way to write IPv4 addresses inside a machine; nobody is reached by it.
+            value.error(format!("found {address}, an IPv4 address in the form of IPv6, to which no client can connect; write {mapped}"));
             None
         }
         Ok(address) => Some(Target::Address(address)),
@@ -209,6 +231,9 @@ fn read_records(value: &Value<'_>, origin: Option<&Name>) -> BTreeMap<RecordType
     for (key, value) in table.entries(str::to_string) {
         let Some(rtype) = record_type(key, &value, &table) else { continue };
         let data = records::data_list(&value, rtype, origin);
+        if matches!(rtype, RecordType::SVCB | RecordType::HTTPS) && data.iter().any(|(_, rdata)| rdata::is_alias_with_params(rdata)) {
+            value.warning(Fault::AliasWithParams.to_string());
+        }
         if all.insert(rtype, data.into_iter().map(|(_, rdata)| rdata).collect()).is_some() {
             value.error(format!("{rtype} is given twice"));
         }

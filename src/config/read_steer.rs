@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::https;
 use super::raw::{AllDownKey, DefaultKey, KINDS, ModeKey, RawRule, Ref, SteerKeys, To};
 use super::read_pool::MAX_ANSWERS;
+use super::signals;
 use super::source::{Located, Table, Value};
 use super::suggest;
 use super::values::{self, span};
@@ -46,6 +47,7 @@ pub(super) fn steer_keys(value: &Value<'_>, place: Place) -> SteerKeys {
     keys.ttl = take(&table, "ttl", ttl_range);
     keys.mode =
         take(&table, "mode", |value| value.word(&[("coherent", ModeKey::Coherent), ("random", ModeKey::Random), ("sticky", ModeKey::Sticky)]));
+    keys.trim = take(&table, "trim", signals::trim);
     keys.sticky_bits = take(&table, "sticky_bits", sticky_bits);
     keys.bias = take(&table, "bias", bias);
     keys.answers = take(&table, "answers", |value| value.integer(1..=MAX_ANSWERS, "").map(|count| count as u8));
@@ -61,6 +63,7 @@ pub(super) fn steer_keys(value: &Value<'_>, place: Place) -> SteerKeys {
                 (keys.rules.is_some(), "rules"),
                 (keys.default.is_some(), "default"),
                 (keys.mode.is_some(), "mode"),
+                (keys.trim.is_some(), "trim"),
                 (keys.sticky_bits.is_some(), "sticky_bits"),
                 (keys.bias.is_some(), "bias"),
                 (keys.failback.is_some(), "failback"),

@@ -20,6 +20,9 @@ pub(super) fn read(section: &Value<'_>, zone: &Name) -> Vec<RawRrset> {
     let mut seen = BTreeMap::new();
     for (key, mut value) in table.entries(|owner| format!("{owner:?}")) {
         let subject = value.subject.clone();
+        if let Some(text) = beyond_ascii(key) {
+            value.warning(text);
+        }
         let owner = match Name::parse(key, zone) {
             Ok(owner) if owner.is_at_or_below(zone) => Some(owner),
             Ok(owner) => {
@@ -40,6 +43,17 @@ pub(super) fn read(section: &Value<'_>, zone: &Name) -> Vec<RawRrset> {
         read_owner(&types, key, owner.as_ref(), zone, &mut seen, &mut all);
     }
     all
+}
+
+/// What to say of a name with letters beyond ASCII. It is served as it stands, in UTF-8; programs that know internationalised names ask for another
+/// (RFC 5891 §4).
+pub(super) fn beyond_ascii(name: &str) -> Option<String> {
+    if name.is_ascii() {
+        return None;
+    }
+    let labels = hickory_proto::rr::Name::from_utf8(name).map(|name| name.to_ascii()).ok().filter(|labels| labels.contains("xn--"));
+    let fix = labels.map_or(String::new(), |labels| format!(": write {labels:?} for them"));
+    Some(format!("found letters beyond ASCII, which are served as octets of UTF-8; browsers and resolvers ask for A-labels (xn--…){fix}"))
 }
 
 type Seen = BTreeMap<(Name, RecordType), u32>;

@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 use super::https;
 use super::raw::{AllDownKey, Def, DefaultKey, Defaults, Kind, ModeKey, MonitorKeys, PoolKeys, RawFile, RawRule, Ref, SteerKeys, To};
 use super::read_steer;
+use super::signals;
 use super::source::{Located, Sink, Spot, or_list};
 use super::suggest::did_you_mean;
 use super::values::RESERVED_NAMES;
+use super::votes;
 use crate::dns::Name;
+use crate::policy::balance::Law;
 use crate::policy::model::{
     AllDown, Child, Failback, GeoDefault, GeoRule, Policy, PolicyIx, PolicyKind, PoolIx, Region, Steer, TtlRange, WeightedMode,
 };
@@ -106,6 +109,8 @@ pub(super) struct Resolver<'a> {
     pub(super) unsound: Vec<(String, Spot)>,
     /// A name was not found and may stand in a broken library.
     pub(super) misses_library: Cell<bool>,
+    /// Monitors that follow from themselves, or from too much.
+    pub(super) endless: BTreeSet<String>,
     /// Library files that could not be read whole.
     broken_files: BTreeSet<&'a Path>,
     /// The zone's own file could not be read whole.
@@ -155,6 +160,7 @@ impl<'a> Resolver<'a> {
             indexes: BTreeMap::new(),
             unsound: Vec::new(),
             misses_library: Cell::new(false),
+            endless: BTreeSet::new(),
             broken_files: library.files.iter().filter(|file| !file.whole).map(|file| &*file.file).collect(),
             zone_broken: zone.is_some_and(|zone| !zone.whole),
         };
@@ -326,6 +332,7 @@ impl<'a> Resolver<'a> {
             Ok(owner) => return self.sink.error(&def.at, &subject, format!("{owner} is not below the zone {apex}")),
             Err(error) => return self.sink.error(&def.at, &subject, error.to_string()),
         };
+        super::records::beyond_ascii(&def.name).into_iter().for_each(|text| self.sink.warning(&def.at, &subject, text));
         if let Some(first) = out.owners.get(&owner) {
             let text = format!("{owner} is steered in {} already", out.steer_spots[*first]);
             return self.sink.error(&def.at, &subject, text);
@@ -441,7 +448,7 @@ impl<'a> Resolver<'a> {
                 self.sink.error(
                     &item.def.at,
                     subject,
-                    format!("policy is missing; expected failover, weighted, geo, proximity, latency or multivalue{or_use}"),
+                    format!("policy is missing; expected failover, weighted, least-loaded, least-response-time, geo, proximity, latency or multivalue{or_use}"),
                 );
             }
             return None;
@@ -459,8 +466,8 @@ impl<'a> Resolver<'a> {
         };
         let mut to_subject = subject.to_vec();
         to_subject.push("to".into());
-        if kind == Kind::Weighted {
-            return self.weighted(item, keys, to, &to_subject);
+        if let Some(law) = signals::law(kind, keys) {
+            return self.weighted(item, keys, to, law, &to_subject);
         }
         let names: Vec<&Ref> = match &to.value {
             To::One(one) => vec![one],
@@ -491,7 +498,7 @@ impl<'a> Resolver<'a> {
     /// Keys that the item itself has and that mean nothing to its kind.
     fn misplaced(&self, kind: Kind, own: &SteerKeys, subject: &[String]) {
         let nearest = own.default.as_ref().is_some_and(|default| matches!(default.value, DefaultKey::Nearest));
-        let weighted = kind == Kind::Weighted;
+        let weighted = signals::law(kind, own).is_some();
         let geo = kind == Kind::Geo;
         let bias_belongs = kind == Kind::Proximity || (geo && nearest);
         for (at, key, belongs, whose) in [
@@ -499,6 +506,7 @@ impl<'a> Resolver<'a> {
             (own.rules.as_ref().map(|key| &key.at), "rules", geo, "policy \"geo\""),
             (own.default.as_ref().map(|key| &key.at), "default", geo, "policy \"geo\""),
             (own.mode.as_ref().map(|key| &key.at), "mode", weighted, "policy \"weighted\""),
+            (own.trim.as_ref().map(|key| &key.at), "trim", kind == Kind::Weighted, "policy \"weighted\""),
             (own.sticky_bits.as_ref().map(|key| &key.at), "sticky_bits", weighted, "policy \"weighted\" with mode = \"sticky\""),
             (own.bias.as_ref().map(|key| &key.at), "bias", bias_belongs, "policy \"proximity\", and policy \"geo\" with default = \"nearest\""),
         ] {
@@ -510,10 +518,11 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn weighted(&mut self, item: &PolicyItem<'a>, keys: &SteerKeys, to: &Located<To>, subject: &[String]) -> Option<PolicyKind> {
+    fn weighted(&mut self, item: &PolicyItem<'a>, keys: &SteerKeys, to: &Located<To>, law: Law, subject: &[String]) -> Option<PolicyKind> {
         let weights: Vec<(Ref, u16)> = match &to.value {
             To::One(one) => vec![(one.clone(), 1)],
             To::Weights(weights) => weights.clone(),
+            To::List(list) if matches!(law, Law::Balance(_)) => list.iter().map(|name| (name.clone(), 1)).collect(),
             To::List(list) => {
                 let names: Vec<String> = list.iter().map(|name| format!("{} = 1", name.value)).collect();
                 self.sink.error(
@@ -541,7 +550,7 @@ impl<'a> Resolver<'a> {
             subject.push("sticky_bits".into());
             self.sink.warning(&own.at, &subject, "it has no effect unless mode = \"sticky\"");
         }
-        Some(PolicyKind::Weighted { to, mode })
+        Some(PolicyKind::Weighted { to, mode, law })
     }
 
     fn geo(&mut self, item: &PolicyItem<'a>, keys: &SteerKeys, subject: &[String]) -> Option<PolicyKind> {
@@ -618,11 +627,7 @@ impl<'a> Resolver<'a> {
         let mut used: BTreeSet<&Path> = BTreeSet::new();
         used.extend(self.pools.iter().filter(|item| item.in_library).map(|item| &*item.def.at.file));
         used.extend(self.policy_items.iter().filter(|item| item.in_library).map(|item| &*item.def.at.file));
-        let monitors = self.pools.iter().flat_map(|item| {
-            let own = item.def.keys.endpoints.iter().filter_map(|endpoint| endpoint.monitors.as_ref()).flatten();
-            own.chain(&item.def.keys.monitors)
-        });
-        used.extend(monitors.filter_map(|name| self.monitors.get(name.value.as_str())).filter(|item| item.in_library).map(|item| &*item.def.at.file));
+        used.extend(votes::library_monitors(self));
         let regions = self.pools.iter().filter_map(|item| item.def.keys.region.as_ref());
         used.extend(regions.filter_map(|name| self.regions.get(name.value.as_str())).map(|region| &*region.at.file));
         library.files.iter().filter(|file| used.contains(&*file.file) || file.has_defaults).map(|file| file.path.clone()).collect()

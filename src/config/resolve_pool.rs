@@ -7,11 +7,16 @@ use std::time::Duration;
 
 use super::raw::{CheckKind, MonitorKeys, PoolKeys, RawEndpoint, Ref};
 use super::resolve::{Item, Resolver};
+use super::signals;
 use super::source::{Located, Spot};
 use super::values::duration_words;
-use crate::health::Thresholds;
+use super::votes::{Making, Votes};
+use crate::dns::Rcode;
+use crate::health::concern::{CertificateWarning, Slow};
+use crate::health::{Thresholds, Watch};
 use crate::policy::model::{
-    AllDown, Child, Endpoint, HttpCheck, MinHealthy, Monitor, MonitorIx, MonitorKind, PolicyKind, Pool, PoolIx, Target, ZoneModel,
+    AllDown, Child, ClientCertificate, DnsCheck, Endpoint, ExecCheck, GrpcCheck, HttpCheck, MinHealthy, Monitor, MonitorIx, MonitorKind, NamedTls,
+    PolicyKind, Pool, PoolIx, Target, TcpCheck, TlsCheck, ZoneModel,
 };
 
 /// Time between checks.
@@ -67,7 +72,10 @@ fn pool(resolver: &Resolver<'_>, item: Item<'_, PoolKeys>, label: &str) -> Pool 
         is_cname: keys.is_cname,
         min_healthy: keys.min_healthy.unwrap_or(MinHealthy::Count(1)),
         answers: keys.answers.unwrap_or(DEFAULT_ANSWERS),
+        degraded_weight: keys.degraded_weight.unwrap_or(100),
         capacity: keys.capacity,
+        signals: keys.signals,
+        shed: keys.shed,
         records: keys.records.clone(),
         line: item.def.at.line,
         id,
@@ -79,7 +87,14 @@ fn plain_endpoint(raw: &RawEndpoint, pool_id: &str) -> Endpoint {
         Target::Address(address) => address.to_string(),
         Target::Cname(name) => name.to_string().trim_end_matches('.').to_lowercase(),
     };
-    Endpoint { id: format!("{pool_id}/{text}").into(), name: raw.name.clone(), target: raw.target.clone(), weight: raw.weight, monitors: Vec::new() }
+    Endpoint {
+        id: format!("{pool_id}/{text}").into(),
+        name: raw.name.clone(),
+        target: raw.target.clone(),
+        weight: raw.weight,
+        monitors: Vec::new(),
+        vote: None,
+    }
 }
 
 /// The pools that each steered name can come to, by position in `steers`.
@@ -118,12 +133,21 @@ pub(super) fn policies_below(model: &ZoneModel, child: Child) -> Vec<usize> {
     found
 }
 
+/// A file that a monitor needs.
+#[derive(Debug)]
+pub(super) struct PemFile {
+    /// The monitor.
+    pub(super) subject: String,
+    pub(super) key: &'static str,
+    pub(super) file: Located<PathBuf>,
+}
+
 /// What [`attach`] found out.
 #[derive(Debug, Default)]
 pub(super) struct Attached {
     pub(super) monitors: Vec<Monitor>,
-    /// Files of certificate authorities, and who names them.
-    pub(super) ca_files: Vec<(String, Located<PathBuf>)>,
+    /// PEM files, and who names them by which key.
+    pub(super) pem_files: Vec<PemFile>,
     /// Names of the monitors in use.
     pub(super) used: BTreeSet<String>,
 }
@@ -143,8 +167,19 @@ pub(super) fn attach(resolver: &mut Resolver<'_>, model: &mut ZoneModel, reach: 
         let host = Hosts { pool: item.def.name.clone(), owners: steers.into_iter().map(owner).collect(), steering_sound };
         for (number, endpoint) in item.def.keys.endpoints.iter().enumerate() {
             let names = endpoint.monitors.as_ref().unwrap_or(&item.def.keys.monitors);
-            let all = names.iter().filter_map(|name| one(resolver, item, name, &host, &mut made, &mut out)).collect();
-            model.pools[at].endpoints[number].monitors = all;
+            let mut votes = Votes::default();
+            let mut making = Making { hosts: &host, made: &mut made, out: &mut out };
+            for name in names {
+                votes.add(resolver, item, name, &mut making);
+            }
+            // Endpoints with the same monitors are alike, so they share what they come to.
+            let endpoints = &mut model.pools[at].endpoints;
+            let vote = votes.vote().map(|vote| {
+                let same = endpoints[..number].iter().rev().filter_map(|other| other.vote.as_ref()).find(|other| ***other == vote);
+                same.cloned().unwrap_or_else(|| Arc::new(vote))
+            });
+            endpoints[number].monitors = votes.monitors;
+            endpoints[number].vote = vote;
         }
         if item.def.keys.endpoints.is_empty() && !item.def.keys.monitors.is_empty() {
             let mut subject = subject_of(item);
@@ -156,7 +191,7 @@ pub(super) fn attach(resolver: &mut Resolver<'_>, model: &mut ZoneModel, reach: 
 }
 
 /// Where a monitor without a host takes it from.
-struct Hosts {
+pub(super) struct Hosts {
     pool: String,
     owners: Vec<String>,
     steering_sound: bool,
@@ -184,7 +219,8 @@ impl Hosts {
     }
 }
 
-fn one(
+/// Makes a monitor that checks, unless it is made already.
+pub(super) fn one(
     resolver: &mut Resolver<'_>,
     pool: Item<'_, PoolKeys>,
     name: &Ref,
@@ -224,7 +260,8 @@ fn one(
         return None;
     };
     let host = match (&kind, &keys.host) {
-        (CheckKind::Tcp, _) => None,
+        (CheckKind::Dns(..) | CheckKind::Calculated(_) | CheckKind::Exec(_) | CheckKind::Ping | CheckKind::Push, _) => None,
+        (CheckKind::Tcp, _) if keys.tls != Some(true) => None,
         (_, Some(host)) => Some(host.clone()),
         (_, None) => match hosts.only() {
             Ok(host) => Some(host),
@@ -244,8 +281,10 @@ fn one(
         resolver.unsound.push((own_subject[0].clone(), monitor.def.at.clone()));
         return None;
     };
-    if let (CheckKind::Https(_), Some(ca)) = (&kind, &keys.ca) {
-        out.ca_files.push((own_subject[0].clone(), ca.clone()));
+    if built.kind.tls().is_some() {
+        let files = [("ca", &keys.ca), ("client_certificate", &keys.client_certificate), ("client_key", &keys.client_key)];
+        let named = files.into_iter().filter_map(|(key, file)| Some((key, file.clone()?)));
+        out.pem_files.extend(named.map(|(key, file)| PemFile { subject: own_subject[0].clone(), key, file }));
     }
     let ix = MonitorIx(out.monitors.len() as u32);
     out.monitors.push(built);
@@ -260,24 +299,64 @@ fn build(name: &str, kind: &CheckKind, host: Option<String>, keys: &MonitorKeys)
             host: host.clone()?,
             status: keys.status.clone().unwrap_or_else(|| vec![DEFAULT_STATUS]),
             body: keys.body.clone(),
+            method: keys.method.unwrap_or_default(),
+            headers: keys.headers.clone().unwrap_or_default(),
+            json: keys.json.clone().unwrap_or_default(),
+            version: keys.version.unwrap_or_default(),
         })
     };
     let (kind, default_port) = match kind {
-        CheckKind::Tcp => (MonitorKind::Tcp, None),
-        CheckKind::Http(path) => (MonitorKind::Http(http(path)?), Some(80)),
-        CheckKind::Https(path) => {
-            let ca = keys.ca.as_ref().map(|ca| std::path::absolute(&ca.value).unwrap_or_else(|_| ca.value.clone()));
-            (MonitorKind::Https { check: http(path)?, ca }, Some(443))
+        CheckKind::Tcp => {
+            let tls = host.as_ref().filter(|_| keys.tls == Some(true)).map(|host| Box::new(NamedTls { host: host.clone(), tls: tls(keys) }));
+            (MonitorKind::Tcp(TcpCheck { send: keys.send.clone(), reply: keys.reply.clone(), tls }), None)
         }
+        CheckKind::Dns(name, rtype) => {
+            let (rcode, answer) = (keys.rcode.unwrap_or(Rcode::NOERROR), keys.answer.clone());
+            (MonitorKind::Dns(DnsCheck { name: name.clone(), rtype: *rtype, rcode, answer }), Some(53))
+        }
+        CheckKind::Push => (signals::push(keys), Some(0)),
+        CheckKind::Http(path) => (MonitorKind::Http(http(path)?), Some(80)),
+        CheckKind::Grpc(service) => {
+            let tls = (keys.tls == Some(true)).then(|| tls(keys));
+            (MonitorKind::Grpc(GrpcCheck { service: service.clone(), host: host.clone()?, tls }), None)
+        }
+        CheckKind::Exec(command) => (MonitorKind::Exec(ExecCheck { command: command.clone(), port: keys.port }), Some(0)),
+        CheckKind::Ping => (MonitorKind::Ping, Some(0)),
+        // It makes no check of its own.
+        CheckKind::Calculated(_) => return None,
+        CheckKind::Https(path) => (MonitorKind::Https { check: http(path)?, tls: tls(keys) }, Some(443)),
     };
     let times = Times::of(keys);
-    let thresholds = Thresholds {
-        interval: times.interval,
-        fast: times.fast,
-        fall: keys.fall.unwrap_or(DEFAULT_IN_A_ROW),
-        rise: keys.rise.unwrap_or(DEFAULT_IN_A_ROW),
-    };
-    Some(Monitor { name: name.to_string(), kind, port: keys.port.or(default_port)?, thresholds, timeout: times.timeout })
+    // Who reports has looked more than once.
+    let in_a_row = if kind.is_reported() { 1 } else { DEFAULT_IN_A_ROW };
+    let (fall, rise) = (keys.fall.unwrap_or(in_a_row), keys.rise.unwrap_or(in_a_row));
+    let thresholds = Thresholds { interval: times.interval, fast: times.fast, fall, rise };
+    Some(Monitor {
+        name: name.to_string(),
+        kind,
+        port: keys.port.or(default_port)?,
+        thresholds,
+        timeout: times.timeout,
+        source: keys.source.clone().unwrap_or_default(),
+        watch: watch(keys),
+    })
+}
+
+fn tls(keys: &MonitorKeys) -> TlsCheck {
+    let absolute = |file: &Located<PathBuf>| std::path::absolute(&file.value).unwrap_or_else(|_| file.value.clone());
+    let client = keys.client_certificate.as_ref().zip(keys.client_key.as_ref());
+    TlsCheck {
+        ca: keys.ca.as_ref().map(absolute),
+        insecure: keys.insecure == Some(true),
+        min_version: keys.min_tls.unwrap_or_default(),
+        client: client.map(|(certificate, key)| Box::new(ClientCertificate { certificate: absolute(certificate), key: absolute(key) })),
+    }
+}
+
+/// What is looked at beside the verdict. Who does not look at a certificate does not look at its end.
+fn watch(keys: &MonitorKeys) -> Watch {
+    let certificate = if keys.insecure == Some(true) { CertificateWarning::Never } else { keys.certificate_warning.unwrap_or_default() };
+    Watch { certificate, slow: keys.slow.unwrap_or(Some(Slow::default())) }
 }
 
 struct Times {
@@ -307,10 +386,31 @@ pub(super) fn check_monitor(resolver: &Resolver<'_>, monitor: Item<'_, MonitorKe
     let at = &monitor.def.at;
     match &keys.kind {
         None if monitor.def.sound => {
-            error(at, "", "it checks nothing; expected exactly one of https = \"/PATH\", http = \"/PATH\", tcp = true".into())
+            let what = "exactly one of https = \"/PATH\", http = \"/PATH\", tcp = true, dns = \"NAME TYPE\", grpc = true, exec = \"/PROGRAM\", ping = true, \
+                        push = true, or all, any, at_least or not of other monitors";
+            error(at, "", format!("it checks nothing; expected {what}"));
         }
-        Some(CheckKind::Tcp) if keys.port.is_none() && monitor.def.sound => error(at, "", "port is missing; a tcp check has no usual one".into()),
+        Some(kind @ (CheckKind::Tcp | CheckKind::Grpc(_))) if keys.port.is_none() && monitor.def.sound => {
+            error(at, "", format!("port is missing; a {} check has no usual one", kind.word()));
+        }
+        Some(CheckKind::Exec(_)) if !resolver.defaults.exec => {
+            error(at, "exec", "programs are not run; [health] exec = true in meridian.toml allows it to all zones and libraries".into());
+        }
+        Some(CheckKind::Calculated(_)) => return,
         _ => {}
+    }
+    let may_speak_tls = matches!(keys.kind, Some(CheckKind::Tcp | CheckKind::Grpc(_)));
+    let speaks_tls = matches!(keys.kind, Some(CheckKind::Https(_))) || keys.tls == Some(true) && may_speak_tls;
+    for (given, key, other) in [
+        (keys.client_certificate.as_ref().filter(|_| keys.client_key.is_none()), "client_certificate", "client_key"),
+        (keys.client_key.as_ref().filter(|_| keys.client_certificate.is_none()), "client_key", "client_certificate"),
+    ] {
+        if let Some(given) = given.filter(|_| speaks_tls) {
+            error(&given.at, key, format!("{other} is missing; a client certificate needs both"));
+        }
+    }
+    if keys.insecure == Some(true) && speaks_tls {
+        resolver.sink.warning(at, &subject("insecure"), "the certificate is not looked at: whoever takes the endpoint's place passes");
     }
     let times = Times::of(&keys);
     for (key, found) in [("timeout", times.timeout), ("fast", times.fast)] {

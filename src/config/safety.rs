@@ -31,6 +31,7 @@ pub(super) fn keys(value: &Value<'_>, with_sets: bool) -> SafetyKeys {
     keys.min_capacity = table.take("min_capacity").and_then(|value| share(&value));
     keys.confirm_above = table.take("confirm_above").and_then(|value| share(&value));
     keys.drain_guard = table.take("drain_guard").and_then(|value| value.duration(&GUARD));
+    keys.bind_checks = table.take("bind_checks").and_then(|value| value.boolean());
     if let Some(value) = table.take("min_in_rotation") {
         if with_sets {
             keys.sets = sets(&value);
@@ -152,6 +153,7 @@ pub(super) fn resolve(resolver: &Resolver<'_>, model: &ZoneModel, own: &SafetyKe
         confirm_above: keys.confirm_above.unwrap_or(built_in.confirm_above),
         drain_guard: keys.drain_guard.unwrap_or(built_in.drain_guard),
         sets: sets.collect(),
+        bind_checks: keys.bind_checks.unwrap_or(built_in.bind_checks),
     }
 }
 

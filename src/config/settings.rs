@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::admin::{self, AdminOptions};
+use super::encrypted::{self, Encrypted};
+use super::health::{self, HealthOptions};
 use super::limits::{self, TcpLimits};
 use super::query_log;
 use super::raw::Defaults;
@@ -22,7 +24,7 @@ pub(super) const ADMIN_PORT: u16 = 8053;
 /// The most threads that answer over UDP: more than any machine has cores.
 pub(super) const MAX_THREADS: i64 = 1024;
 /// The most listen addresses: each is a UDP and a TCP socket per thread.
-pub(super) const MAX_LISTEN: usize = 64;
+const MAX_LISTEN: usize = 64;
 /// The longest NSID: it goes into every answer that asks for it.
 pub(super) const MAX_NSID_LEN: usize = 64;
 /// The longest version text: one character-string (RFC 1035 §3.3).
@@ -78,10 +80,14 @@ pub struct Settings {
     pub cookie_secrets: Option<PathBuf>,
     /// `[server.tcp]`.
     pub tcp: TcpLimits,
+    /// `[server.tls]`, `[server.https]` and `[server.quic]`.
+    pub encrypted: Encrypted,
     /// `[rate_limit]`; without the table nobody is limited over UDP.
     pub rate_limit: Option<Arc<RateLimit>>,
     /// `[query_log]`; without the table nothing is logged of queries.
     pub query_log: Option<Arc<QueryLog>>,
+    /// `[health]`.
+    pub health: HealthOptions,
     /// `server.rotate`.
     pub rotate: bool,
     /// `zones.dir`.
@@ -124,8 +130,10 @@ impl Settings {
             cookies: true,
             cookie_secrets: None,
             tcp: TcpLimits::default(),
+            encrypted: Encrypted::default(),
             rate_limit: None,
             query_log: None,
+            health: HealthOptions::default(),
             rotate: true,
             zones_dir: folder.join("zones"),
             masters: Vec::new(),
@@ -159,6 +167,9 @@ pub(super) fn read(shown: &Path, path: &Path, text: &str, sink: &Sink) -> Settin
     }
     settings.rate_limit = top.take("rate_limit").and_then(|value| limits::rate_limit(&value)).map(Arc::new);
     settings.query_log = top.take("query_log").and_then(|value| query_log::query_log(&value)).map(Arc::new);
+    if let Some(value) = top.take("health") {
+        settings.health = health::health(&value);
+    }
     if let Some(table) = section("zones") {
         zones(&table, &mut settings);
         table.finish();
@@ -200,25 +211,14 @@ pub(super) fn read(shown: &Path, path: &Path, text: &str, sink: &Sink) -> Settin
     if let Some(value) = top.take("defaults") {
         settings.defaults = read::read_defaults(&value);
     }
+    settings.defaults.exec = settings.health.exec;
     top.finish();
     settings
 }
 
 fn server(table: &Table<'_>, settings: &mut Settings) {
     if let Some(value) = table.take("listen") {
-        let items = value.one_or_many();
-        if items.is_empty() || items.len() > MAX_LISTEN {
-            value.error(format!("found {} addresses, expected 1 to {MAX_LISTEN}", items.len()));
-        }
-        settings.listen.clear();
-        for item in items.into_iter().take(MAX_LISTEN) {
-            let Some(address) = socket_address(&item) else { continue };
-            if address.port() != 0 && settings.listen.contains(&address) {
-                item.error(format!("{address} is listed twice"));
-                continue;
-            }
-            settings.listen.push(address);
-        }
+        settings.listen = addresses(&value);
     }
     if let Some(value) = table.take("threads") {
         match (value.as_str(), value.as_integer()) {
@@ -234,6 +234,7 @@ fn server(table: &Table<'_>, settings: &mut Settings) {
     if let Some(value) = table.take("tcp") {
         settings.tcp = limits::tcp(&value);
     }
+    settings.encrypted = encrypted::encrypted(table);
     settings.nsid = table.take("nsid").and_then(|value| short_text(&value, MAX_NSID_LEN));
     settings.version = table.take("version").and_then(|value| short_text(&value, MAX_VERSION_LEN));
     if let Some(rotate) = table.take("rotate").and_then(|value| value.boolean()) {
@@ -305,6 +306,24 @@ fn limited<'d>(value: &Value<'d>, what: &str) -> Vec<Value<'d>> {
         items.truncate(MAX_LIST);
     }
     items
+}
+
+/// One address to listen on or several, each once.
+pub(super) fn addresses(value: &Value<'_>) -> Vec<SocketAddr> {
+    let items = value.one_or_many();
+    if items.is_empty() || items.len() > MAX_LISTEN {
+        value.error(format!("found {} addresses, expected 1 to {MAX_LISTEN}", items.len()));
+    }
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for item in items.into_iter().take(MAX_LISTEN) {
+        let Some(address) = socket_address(&item) else { continue };
+        if address.port() != 0 && found.contains(&address) {
+            item.error(format!("{address} is listed twice"));
+            continue;
+        }
+        found.push(address);
+    }
+    found
 }
 
 pub(super) fn socket_address(value: &Value<'_>) -> Option<SocketAddr> {

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use super::checks::{self, Whole};
 use super::raw::{Defaults, RawFile, RawZone};
 use super::resolve::{Library, Resolver};
-use super::source::{Located, Sink, Spot};
-use super::{masters, resolve_pool, safety};
+use super::resolve_pool::PemFile;
+use super::source::{Sink, Spot};
+use super::{masters, resolve_pool, safety, votes};
 use crate::dns::{Name, RecordType};
 use crate::policy::model::ZoneModel;
 use crate::zone::{Owners, Path as Labels, Place, Record, Records, Ttl};
@@ -42,7 +43,7 @@ pub(super) struct Assembled {
     /// Static records, the SOA among them. Its serial is a placeholder that `control` replaces when the model's source is `Derived`.
     pub(super) owners: Owners,
     /// Files of certificate authorities, and the subject that names each.
-    pub(super) ca_files: Vec<(String, Located<PathBuf>)>,
+    pub(super) pem_files: Vec<PemFile>,
     /// Definitions that the zone uses and that are broken by themselves.
     pub(super) unsound: Vec<(String, Spot)>,
     /// True when a name was not found and may stand in a library that could not be read whole.
@@ -62,7 +63,7 @@ pub(super) fn assemble(raw: &RawFile, zone: &RawZone, apex: &Name, library: &Lib
     let mut model = ZoneModel { files, ..ZoneModel::empty(apex.clone()) };
     let mut resolver = Resolver::new(Some(raw), library, base, sink);
     let mut owners = Owners::group(apex, records);
-    let ca_files = fill(&mut resolver, &mut model, Some((raw, apex, &owners)), errors_before, raw.whole && part_whole);
+    let pem_files = fill(&mut resolver, &mut model, Some((raw, apex, &owners)), errors_before, raw.whole && part_whole);
     let https = static_https(&model, &owners);
     if !https.is_empty() {
         let mut records = owners.into_records();
@@ -74,7 +75,7 @@ pub(super) fn assemble(raw: &RawFile, zone: &RawZone, apex: &Name, library: &Lib
     }
     let library_files = resolver.library_files(library);
     let misses_library = resolver.misses_library.get();
-    Assembled { model, owners, ca_files, unsound: resolver.unsound, misses_library, library_files }
+    Assembled { model, owners, pem_files, unsound: resolver.unsound, misses_library, library_files }
 }
 
 /// Checks the libraries by themselves: whatever is wrong with their items is said even if no zone uses them.
@@ -92,7 +93,7 @@ fn fill<'a>(
     zone: Option<(&'a RawFile, &Name, &Owners)>,
     errors_before: usize,
     whole: bool,
-) -> Vec<(String, Located<PathBuf>)> {
+) -> Vec<PemFile> {
     let sink = resolver.sink;
     let mut steering = resolver.steering(zone.map(|(raw, apex, _)| (raw, apex)));
     if !checks::is_a_tree(&steering, sink) {
@@ -110,6 +111,7 @@ fn fill<'a>(
     model.steers = std::mem::take(&mut steering.steers);
     let sound = whole && sink.errors() == errors_before && resolver.is_sound();
     let reach = resolve_pool::reach(model);
+    votes::calculations(resolver);
     let attached = resolve_pool::attach(resolver, model, &reach, sound);
     let concerned = resolver.monitors.iter().filter(|(name, item)| zone.is_none() || !item.in_library || attached.used.contains(**name));
     concerned.for_each(|(_, item)| resolve_pool::check_monitor(resolver, *item));
@@ -118,7 +120,7 @@ fn fill<'a>(
         let whole = Whole { model, steering: &steering, reach: &reach, sink };
         whole.ignored_keys();
         if !sound {
-            return attached.ca_files;
+            return attached.pem_files;
         }
         whole.places();
         whole.cnames()
@@ -132,8 +134,9 @@ fn fill<'a>(
     if let Some((_, _, owners)) = zone {
         whole.unused(resolver, &attached.used);
         whole.static_records(owners, |place| spot_of(model, place));
+        whole.loops(owners);
     }
-    attached.ca_files
+    attached.pem_files
 }
 
 /// HTTPS records of steered names that are the same for everybody.

@@ -1,12 +1,26 @@
 //! The single writer's part in access and audit: tokens made and revoked, entries kept, the log read.
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::api::{Refusal, Role, Who};
 use super::audit::{Entry, Page, Query};
+use super::handle::News;
 use super::tokens::{self, CreatedToken, FILE_TOKEN, NewToken, SavedToken, TokenInfo};
-use super::writer::{Done, Writer, unix_now};
-use crate::store::Write;
+use super::writer::{Done, Writer};
+use crate::dns::Name;
+use crate::store::shared::{LOG, Revision};
+use crate::store::{Store, StoreError, Write};
+
+/// Tells of entries after `revision` until the store is closed, or until it has fallen behind.
+async fn follow_log(store: &Store, revision: Revision, news: &watch::Sender<News>) -> Result<(), StoreError> {
+    let mut commits = store.shared().watch(LOG, revision).await?;
+    loop {
+        let commit = commits.next().await?;
+        if let Some(sequence) = commit.changes.iter().filter_map(|(key, _)| key.strip_prefix(LOG)?.parse().ok()).max() {
+            news.send_modify(|news| news.sequence = sequence);
+        }
+    }
+}
 
 /// A token that is in force once it is on disk.
 pub(super) enum TokenChange {
@@ -17,7 +31,7 @@ pub(super) enum TokenChange {
 impl Writer {
     /// An entry of this moment.
     pub(super) fn entry(&self, who: &Who, action: &str, target: &str) -> Entry {
-        Entry { generation: Some(self.generation), reason: who.reason.clone(), ..Entry::done(who, action, target, unix_now()) }
+        Entry { generation: Some(self.generation), reason: who.reason.clone(), ..Entry::done(who, action, target, self.clock.unix()) }
     }
 
     /// Keeps an entry in the background, and logs it.
@@ -39,14 +53,18 @@ impl Writer {
         });
     }
 
-    /// Tells of entries as they reach the disk.
-    pub(super) fn tell_news(&self) {
-        let Some(mut kept) = self.store.kept() else { return };
-        let news = self.ends.news.clone();
+    /// Tells of entries as they reach the disk, whoever wrote them; `revision` is what was read at the start.
+    pub(super) fn tell_news(&self, mut revision: Revision) {
+        if self.store.absent().is_some() {
+            return;
+        }
+        let (store, news) = (self.store.clone(), self.ends.news.clone());
         tokio::spawn(async move {
-            while kept.changed().await.is_ok() {
-                let sequence = *kept.borrow_and_update();
-                news.send_modify(|news| news.sequence = sequence);
+            while let Err(StoreError::Compacted) = follow_log(&store, revision, &news).await {
+                let Ok(now) = store.shared().get_all(LOG).await else { return };
+                let Ok(page) = store.audit(Query { limit: 1, ..Query::default() }).await else { return };
+                page.entries.iter().for_each(|entry| news.send_modify(|news| news.sequence = entry.sequence));
+                revision = now.revision;
             }
         });
     }
@@ -65,7 +83,7 @@ impl Writer {
     }
 
     pub(super) fn create_token(&mut self, new: &NewToken, who: &Who, reply: oneshot::Sender<Result<CreatedToken, Refusal>>) {
-        let made = may_give_access(who).and_then(|()| tokens::admit(new, &who.name, unix_now(), &self.ends.tokens));
+        let made = may_give_access(who).and_then(|()| tokens::admit(new, &who.name, self.clock.unix(), &self.ends.tokens));
         let (saved, secret) = match made {
             Ok(made) => made,
             Err(refusal) => {
@@ -90,7 +108,7 @@ impl Writer {
         match found {
             Ok(mut token) => {
                 let entry = Entry { before: shown(&token.info), ..self.entry(who, "token.revoke", &format!("token {id}")) };
-                token.info.revoked = Some(unix_now());
+                token.info.revoked = Some(self.clock.unix());
                 self.keep_token(TokenChange::Revoke(token, reply), entry);
             }
             Err(refusal) => drop(reply.send(Err(refusal))),
@@ -115,7 +133,9 @@ impl Writer {
             (TokenChange::Revoke(_, reply), Some(refusal)) => drop(reply.send(Err(refusal))),
             (TokenChange::Create(saved, token, reply), None) => {
                 self.ends.tokens.put(saved.clone());
-                let _ = reply.send(Ok(CreatedToken { info: saved.info, token }));
+                let warnings = saved.info.zones.iter().flatten().filter(|zone| !self.has_zone(zone));
+                let warnings = warnings.map(|zone| format!("zone {zone} is not served here: until it is, the token reaches nothing in it")).collect();
+                let _ = reply.send(Ok(CreatedToken { info: saved.info, token, warnings }));
             }
             (TokenChange::Revoke(saved, reply), None) => {
                 self.ends.tokens.put(saved.clone());
@@ -124,10 +144,15 @@ impl Writer {
         }
     }
 
+    /// True for a zone of the files, whether it could be loaded or not.
+    fn has_zone(&self, zone: &str) -> bool {
+        Name::parse_absolute(zone).is_ok_and(|name| self.zones.contains_key(&name) || self.down.contains_key(&name))
+    }
+
     /// What the tokens' last use comes to, for the next start; and those that ended long ago go.
     pub(super) fn token_writes(&self) -> Vec<Write> {
         let used = self.ends.tokens.take_used().into_iter().map(|token| Write::PutToken(Box::new(token)));
-        used.chain(self.ends.tokens.forget_ended(unix_now()).into_iter().map(Write::ForgetToken)).collect()
+        used.chain(self.ends.tokens.forget_ended(self.clock.unix()).into_iter().map(Write::ForgetToken)).collect()
     }
 
     /// Keeps the tokens' last use in the background.

@@ -3,14 +3,20 @@
 //! The JSON forms of these types are the admin interface's (`/v1`); `cli` reads them back, so they derive both ways.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::reports::{Ignored, Report, Reported, Taken};
+pub use super::requests::{Amend, Lift, NewOverlay, Promote, ReloadBody, When};
+pub use super::things::Seen;
 pub use super::who::{Role, Who};
 use crate::health::Outcome;
+use crate::health::concern::Validity;
 pub use crate::policy::model::Forced;
 use crate::policy::model::Monitor;
+use crate::telemetry::CertificateFacts;
 
 /// Characters of a reason.
 pub const MAX_REASON_CHARS: usize = 500;
@@ -47,7 +53,7 @@ pub struct Overlay {
     /// The way back: it ends when that is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back: Option<Ramp>,
-    /// Where it stands: `waiting`, `ramping`, `holding`, `in effect`, `returning`. Derived.
+    /// Where it stands: `waiting`, `ramping`, `holding`, `in effect`, `returning`; `ended` of one that was just taken back. Derived.
     #[serde(default)]
     pub phase: String,
     /// Of a `drain` or `down`: when what it withdrew may be stopped. Derived.
@@ -143,88 +149,15 @@ pub enum Setting {
     Disabled(bool),
 }
 
-/// A request for an overlay.
-#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewOverlay {
-    /// As in [`Overlay::target`].
-    pub target: String,
-    /// What to set.
-    pub set: Setting,
-    /// Why; not empty, at most 500 characters.
-    pub reason: String,
-    /// A duration (`"2h"`, `"90s"`, `"1d"`), `"never"`, or absent for 24 h.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires: Option<String>,
-    /// When it begins: a duration from now, or unix seconds; at once if absent. An expiry counts from then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub starts: Option<When>,
-    /// A duration: a weight or a drain is reached step by step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub over: Option<String>,
-    /// The weight that `over` begins with; the one in effect if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<u16>,
-    /// Go past safety rules; the reason says why.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub break_glass: bool,
-    /// Change nothing; say what would happen.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub dry_run: bool,
-    /// Change nothing unless this is the setting in effect (`null` for none): what whoever asks has seen.
-    #[serde(skip)]
-    pub seen: Option<serde_json::Value>,
-}
-
-/// A moment, as requests say it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(untagged)]
-pub enum When {
-    /// Unix seconds.
-    At(u64),
-    /// A duration from now.
-    In(String),
-}
-
-impl NewOverlay {
-    /// A request that says nothing but what must be said.
-    pub fn of(target: impl Into<String>, set: Setting, reason: impl Into<String>) -> NewOverlay {
-        NewOverlay {
-            target: target.into(),
-            set,
-            reason: reason.into(),
-            expires: None,
-            starts: None,
-            over: None,
-            from: None,
-            break_glass: false,
-            dry_run: false,
-            seen: None,
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Setting::Weight(weight) => write!(f, "weight {weight}"),
+            Setting::Ttl(seconds) => write!(f, "ttl {seconds}"),
+            Setting::State(forced) => f.write_str(forced.word()),
+            Setting::Disabled(_) => f.write_str("disabled"),
         }
     }
-}
-
-/// A change of an overlay that is laid: what is absent stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Amend {
-    /// A duration from now, or `never`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expires: Option<String>,
-    /// Why.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// A request to write an overlay into the files.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Promote {
-    /// Write nothing; show what would be written.
-    pub dry_run: bool,
-    /// Why.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
 }
 
 /// What promoting an overlay came to: the files say it, and the overlay has ended, in one generation.
@@ -236,6 +169,9 @@ pub struct Promoted {
     pub file: String,
     /// What changed in it: a unified diff.
     pub diff: String,
+    /// Zones that it changes as well, for they use what the file says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_zones: Vec<String>,
     /// The generation that serves it.
     pub generation: u64,
     /// Nothing was written.
@@ -257,22 +193,17 @@ pub struct Difference {
     pub overlays: Vec<u64>,
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
+fn whole() -> f64 {
+    1.0
 }
 
-/// A request to take an overlay back.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Lift {
-    /// Go past safety rules.
-    pub break_glass: bool,
-    /// Why; needed with `break_glass`, at most 500 characters.
-    pub reason: Option<String>,
-    /// A duration: what a drain or `down` withdrew comes back step by step.
-    pub over: Option<String>,
-    /// Change nothing; say what would happen.
-    pub dry_run: bool,
+/// For shares that are shown where they are less.
+pub(super) fn is_whole(share: &f64) -> bool {
+    *share == 1.0
+}
+
+pub(super) fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What a change would do to what is in rotation.
@@ -294,6 +225,9 @@ pub struct Consequences {
     pub broken: Vec<Broken>,
     /// More than `safety.confirm_above` of a zone's endpoints would leave rotation at once.
     pub confirm: bool,
+    /// What whoever asks may not mean.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl Consequences {
@@ -370,6 +304,18 @@ pub struct Applied {
     pub overlay: Overlay,
     /// The generation that shows the change.
     pub generation: u64,
+    /// What whoever asked may not have meant: the change is made all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// What came of letting a failover return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct FailedBack {
+    /// The generation that serves now.
+    pub generation: u64,
+    /// Children that were held back and no longer are; 0 when nothing was held.
+    pub released: usize,
 }
 
 /// Why a request changed nothing.
@@ -394,6 +340,8 @@ pub enum Refusal {
     Changed {
         /// What was found.
         detail: String,
+        /// Its tag now.
+        tag: Option<String>,
     },
     /// The state store could not keep it, so it was not applied.
     Store {
@@ -425,6 +373,15 @@ pub struct ReloadReport {
     pub problems: Vec<String>,
     /// True when anything was refused.
     pub failed: bool,
+    /// Nothing was changed: this is what would be.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+    /// Of a dry run: what it would do to what is in rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consequences: Option<Consequences>,
+    /// The safety rules that it went past, each with its numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broke: Vec<String>,
 }
 
 /// What a reload did to one zone.
@@ -450,12 +407,64 @@ pub struct Status {
     pub version: String,
     /// What is wrong with the service itself (missing database, unwritable state, …), in full sentences.
     pub degraded: Vec<String>,
+    /// Whether failing checks are believed.
+    #[serde(default)]
+    pub health: HealthStatus,
+    /// The certificates of listeners.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     /// In name order.
     pub zones: Vec<ZoneStatus>,
     /// In id order, every pool once even if several zones use it.
     pub pools: Vec<PoolStatus>,
     /// In id order, expired ones left out.
     pub overlays: Vec<Overlay>,
+}
+
+/// A certificate that a listener shows.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CertificateStatus {
+    /// Its table in `meridian.toml`, such as `server.tls`.
+    pub listener: String,
+    /// Its file.
+    pub file: String,
+    /// Unix seconds of its end.
+    pub expires: i64,
+}
+
+impl From<CertificateFacts> for CertificateStatus {
+    fn from(facts: CertificateFacts) -> CertificateStatus {
+        CertificateStatus { listener: facts.listener, file: facts.file.display().to_string(), expires: facts.expires }
+    }
+}
+
+/// Whether failing checks are believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct HealthStatus {
+    /// Unix seconds since when nothing is withdrawn however checks fail; absent while they count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen_since: Option<u64>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen_why: Option<String>,
+    /// As in `health.references`.
+    #[serde(default)]
+    pub references: Vec<ReferenceStatus>,
+}
+
+/// A place that tells whether this server's own network works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReferenceStatus {
+    /// Address and port.
+    pub address: String,
+    /// Its last check passed.
+    pub answers: bool,
+    /// Unix seconds of its last answer in this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_answer: Option<u64>,
+    /// Why its last check failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 /// One zone.
@@ -479,9 +488,9 @@ pub struct ZoneStatus {
     /// Counter slot, for metrics; no identity.
     #[serde(skip)]
     pub slot: u32,
-    /// Queries answered since the start; filled in by the reader from telemetry.
-    #[serde(default)]
-    pub queries: u64,
+    /// Queries answered since the start, in the status; what has an ETag does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queries: Option<u64>,
 }
 
 /// One pool.
@@ -499,6 +508,12 @@ pub struct PoolStatus {
     pub needed: usize,
     /// In order of the file.
     pub endpoints: Vec<EndpointStatus>,
+    /// What is reported of it as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Reported>,
+    /// The share of its traffic that it keeps, 0 to 1; the rest is left to others, for its load or while it is drained step by step.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub kept: f64,
     /// Counter slot, for metrics; no identity.
     #[serde(skip)]
     pub slot: u32,
@@ -514,7 +529,7 @@ pub struct EndpointStatus {
     pub id: String,
     /// What is handed out.
     pub target: String,
-    /// As checks see it: `unknown`, `up`, `suspect`, `down`, `ramp`; `up` when nothing checks it.
+    /// As checks see it: `unknown`, `up`, `degraded`, `suspect`, `down`, `ramp`; `up` when nothing checks it.
     pub state: String,
     /// The verdict was kept from an earlier run and no check has confirmed it yet.
     pub stale: bool,
@@ -536,6 +551,33 @@ pub struct EndpointStatus {
     pub next_check: Option<u64>,
     /// Why the last failed check failed; kept until a check passes.
     pub last_error: Option<String>,
+    /// How its monitors come to its state, where that is not that all must pass: `any of (a up, b down)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calculated: Option<String>,
+    /// What its advisory monitors find wrong: they have no vote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<String>,
+    /// What is wrong although its checks pass: why it is `degraded`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub concerns: Vec<String>,
+    /// Milliseconds that its checks usually take; of several checks the longest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual_ms: Option<u64>,
+    /// Unix seconds of the end of the certificate that it shows; of several the first to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_ends: Option<u64>,
+    /// What its falls come to, as of the last check: 1000 for each, halved every five minutes.
+    #[serde(default)]
+    pub penalty: u32,
+    /// Unix seconds until when it is kept down for its falls, whatever its checks say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressed_until: Option<u64>,
+    /// Its checks fail, but this safety rule keeps it as a last resort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_in: Option<String>,
+    /// What is reported of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Reported>,
     /// Checks in this run that passed and that failed, for metrics; `None` when nothing checks it.
     #[serde(skip)]
     pub checks: Option<[u64; 2]>,
@@ -557,6 +599,8 @@ pub enum CheckTarget {
     Address(IpAddr),
     /// The endpoint's CNAME target, resolved by the system at each check; without the final dot.
     Host(String),
+    /// Nowhere: reports of the endpoint of this id are waited for.
+    Endpoint(Arc<str>),
 }
 
 /// One finished check, as `probe` reports it.
@@ -568,4 +612,8 @@ pub struct Observation {
     pub outcome: Outcome,
     /// How long it took.
     pub took: Duration,
+    /// The time of the certificate that the peer showed, if it showed one.
+    pub certificate: Option<Validity>,
+    /// Of what is reported of calls: so many percent succeed, and that is poor.
+    pub poor: Option<u8>,
 }

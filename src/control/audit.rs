@@ -15,6 +15,41 @@ pub const MAX_PAGE: usize = 1000;
 /// Entries of a read that does not say how many.
 pub const DEFAULT_PAGE: usize = 100;
 
+/// What is done, as the log names it. A refused call that is none of these is named as it was made (`PUT /v1/overlays`).
+pub const ACTIONS: [&str; 20] = [
+    "overlay.lay",
+    "overlay.revert",
+    "overlay.amend",
+    "overlay.promote",
+    "overlay.expire",
+    "overlay.step",
+    "overlay.drained",
+    "safety",
+    "state",
+    "reload",
+    "start",
+    "failback",
+    "token.create",
+    "token.revoke",
+    "health",
+    "health.freeze",
+    "health.keep",
+    "health.release",
+    "health.thaw",
+    "signals",
+];
+
+/// True for an action that there may be, for what stands before the dot of one, and for a call as it was made.
+pub fn may_be_action(action: &str) -> bool {
+    let call = |method: &str, path: &str| !method.is_empty() && method.bytes().all(|octet| octet.is_ascii_uppercase()) && path.starts_with('/');
+    action.split_once(' ').is_some_and(|(method, path)| call(method, path)) || ACTIONS.contains(&action) || families().any(|family| family == action)
+}
+
+/// What stands before the dots of [`ACTIONS`].
+pub fn families() -> impl Iterator<Item = &'static str> {
+    ACTIONS.iter().filter_map(|action| Some(action.split_once('.')?.0))
+}
+
 /// What kind of entry; each has its own share of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -166,6 +201,16 @@ pub struct Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn actions_families_and_calls_may_be_asked_for() {
+        for good in ["overlay.lay", "overlay", "token", "health.thaw", "signals", "PUT /v1/overlays", "GET /"] {
+            assert!(may_be_action(good), "{good}");
+        }
+        for bad in ["", "over", "overlay.", "lay", "overlay.lays", "PUT", "PUT x", " /v1", "put /v1"] {
+            assert!(!may_be_action(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn targets_are_kept_in_one_spelling() {

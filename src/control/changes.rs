@@ -4,21 +4,22 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::access;
-use super::api::{Amend, Applied, Lift, NewOverlay, Overlay, Refusal, ReloadReport, Who};
+use super::api::{Amend, Applied, FailedBack, Lift, NewOverlay, Overlay, Refusal, ReloadBody, ReloadReport, Who};
 use super::audit::Entry;
 use super::before;
 use super::load::{self, Previous};
 use super::overlays::{Change, Found};
 use super::state::ZoneState;
-use super::writer::{Done, Writer, unix_now};
+use super::text::span;
+use super::writer::{Done, Writer};
 use crate::config::{self, OsFiles};
 use crate::dns::Name;
-use crate::store::Write;
+use crate::store::{Ended, MAX_ENDED_OVERLAYS, Write};
 
 /// Reading and compiling files go after answering: steps down from the usual priority. Further down a reload would hardly end beside busy programs.
 const RELOAD_PRIORITY: u8 = 10;
 /// What to do when a change cannot be kept: one that a restart would silently undo must not look as if it were made.
-const STORE_ADVICE: &str = "make state.path writable (and restart, if it was not at start), or change the zone file and reload: that needs no state";
+const STORE_ADVICE: &str = "make state.path writable (and restart, if it could not be used at start and is not locked), or change the zone file and reload: that needs no state";
 
 /// A change that is in effect once it is on disk.
 pub(super) struct StoredChange {
@@ -32,17 +33,15 @@ pub(super) type ReloadReply = oneshot::Sender<Result<ReloadReport, Refusal>>;
 
 /// A reload that was asked for.
 pub(super) struct Reload {
-    pub(super) zone: Option<String>,
-    pub(super) all_or_nothing: bool,
+    pub(super) wanted: ReloadBody,
     pub(super) who: Who,
     pub(super) reply: ReloadReply,
 }
 
 impl Writer {
     pub(super) fn lay(&mut self, new: NewOverlay, who: &Who, reply: OverlayReply) {
-        let (break_glass, seen) = (new.break_glass, new.seen.clone());
-        let admitted =
-            self.admit(new, who).and_then(|change| self.unchanged(change, seen)).and_then(|change| self.within_safety(change, break_glass));
+        let break_glass = new.break_glass;
+        let admitted = self.admit_as_seen(new, who).and_then(|change| self.within_safety(change, break_glass));
         let (mut change, broke) = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
@@ -76,22 +75,19 @@ impl Writer {
         found.map_or(Value::Null, |found| before::in_effect(&self.effects, found, overlay.set, self.loaded()))
     }
 
-    /// Fails when the setting in effect is another than whoever asks has seen, or is about to be.
-    fn unchanged(&self, change: Change, seen: Option<Value>) -> Result<Change, Refusal> {
-        let (Some(seen), Change::Lay(laid)) = (seen, &change) else { return Ok(change) };
-        let under_way = self.pending.values().any(|other| match other {
-            Change::Lay(other) => other.found() == laid.found(),
-            Change::Lift(id) => self.book.get(*id).is_some_and(|other| other.overlay.target == laid.overlay.target),
-        });
-        let now = self.before(&laid.overlay, laid.found());
-        if now == seen && !under_way {
-            return Ok(change);
-        }
-        Err(Refusal::Changed { detail: format!("{}: found {now}, expected {seen}", laid.overlay.target) })
+    /// Checks a request against what is loaded, and against what whoever asks has seen.
+    pub(super) fn admit_as_seen(&mut self, new: NewOverlay, who: &Who) -> Result<Change, Refusal> {
+        let seen = new.seen.clone();
+        let change = self.admit(new, who)?;
+        let key = change.key(&self.book);
+        self.is_as_seen(seen.as_ref(), None, key.as_ref(), who).map(|()| change)
     }
 
     pub(super) fn lift(&mut self, id: u64, lift: &Lift, who: &Who, reply: OverlayReply) {
-        let may = self.may_lift(id, lift, who).and_then(|change| self.within_safety(change, lift.break_glass));
+        let may = self.may_lift(id, lift, who).and_then(|change| {
+            self.is_as_seen(lift.seen.as_ref(), Some(id), None, who)?;
+            self.within_safety(change, lift.break_glass)
+        });
         let (change, broke) = match may {
             Ok(may) => may,
             Err(refusal) => {
@@ -109,7 +105,7 @@ impl Writer {
         // One that comes back step by step stays until it is there.
         let write = match &change {
             Change::Lay(laid) => Write::put_overlay(&laid.overlay),
-            Change::Lift(_) => Write::EndOverlay { id, how: "reverted".into(), by: who.name.clone(), at: unix_now() },
+            Change::Lift(_) => self.end_of(id, "reverted", &who.name),
         };
         let ticket = self.pend(change);
         let (kept, done) = (self.store.change(vec![write], vec![entry.clone()]), self.done_sender.clone());
@@ -120,7 +116,8 @@ impl Writer {
     }
 
     pub(super) fn amend(&mut self, id: u64, amend: &Amend, who: &Who, reply: OverlayReply) {
-        let change = match self.may_amend(id, amend, who) {
+        let may = self.may_amend(id, amend, who);
+        let change = match may.and_then(|change| self.is_as_seen(amend.seen.as_ref(), Some(id), None, who).map(|()| change)) {
             Ok(change) => change,
             Err(refusal) => {
                 let _ = reply.send(Err(refusal));
@@ -145,7 +142,8 @@ impl Writer {
     }
 
     pub(super) fn reload(&mut self, wanted: Reload) {
-        if let Err(refusal) = wanted.zone.as_deref().map_or_else(|| wanted.who.may_change_all(), |zone| wanted.who.may_change(zone)) {
+        let zone = wanted.wanted.zone.as_deref();
+        if let Err(refusal) = zone.map_or_else(|| wanted.who.may_change_all(), |zone| wanted.who.may_change(zone)) {
             let _ = wanted.reply.send(Err(refusal));
             return;
         }
@@ -154,7 +152,7 @@ impl Writer {
             return;
         }
         self.reloading = true;
-        let only = wanted.zone.as_deref().and_then(|zone| Name::parse_absolute(zone).ok()).map(|zone| zone.to_lowercase());
+        let only = zone.and_then(|zone| Name::parse_absolute(zone).ok()).map(|zone| zone.to_lowercase());
         let alone = only.filter(|only| self.zones.contains_key(only));
         self.build(wanted, alone);
     }
@@ -189,22 +187,25 @@ impl Writer {
     }
 
     /// `zone/policy:NAME`, or `zone/name` for every policy below a steered name.
-    pub(super) fn fail_back(&mut self, name: &str, who: &Who, reply: oneshot::Sender<Result<u64, Refusal>>) {
+    pub(super) fn fail_back(&mut self, name: &str, who: &Who, reply: oneshot::Sender<Result<FailedBack, Refusal>>) {
         if let Err(refusal) = who.may_change(name) {
             let _ = reply.send(Err(refusal));
             return;
         }
         let (zone, rest) = name.split_once('/').unwrap_or((name, ""));
         let apex = Name::parse_absolute(zone).map_or_else(|_| Name::root(), |apex| apex.to_lowercase());
-        if !self.zones.get_mut(&apex).is_some_and(|zone| zone.fail_back(rest)) {
+        let Some(released) = self.zones.get_mut(&apex).and_then(|zone| zone.fail_back(rest)) else {
             let candidates: Vec<String> = self.zones.values().flat_map(ZoneState::failback_names).collect();
             let near = config::nearest(name, candidates.iter().map(String::as_str)).map(str::to_string).into_iter().collect();
             let _ = reply.send(Err(Refusal::NotFound { what: name.into(), near }));
             return;
+        };
+        let detail = (released == 0).then(|| "nothing was held".to_owned());
+        self.note(Entry { detail, ..self.entry(who, "failback", name) });
+        if released > 0 {
+            self.mark_whole(apex);
         }
-        self.note(self.entry(who, "failback", name));
-        self.mark_whole(apex);
-        self.failback_replies.push(reply);
+        self.failback_replies.push((reply, released));
     }
 
     /// A change came back from the disk: it takes effect, or it is refused.
@@ -213,7 +214,7 @@ impl Writer {
         let Some(change) = self.pending.remove(&ticket) else { return };
         let key = change.key(&self.book);
         if let Err(detail) = result {
-            self.sum_up(key, unix_now());
+            self.sum_up(key, self.clock.unix());
             let _ = reply.send(Err(Refusal::Store { detail: format!("{detail}; {STORE_ADVICE}") }));
             self.registry.operations().store_failed();
             if self.store.absent().is_none() {
@@ -232,24 +233,49 @@ impl Writer {
                 overlay
             }
             Change::Lift(id) => match self.book.remove(id) {
-                Some(laid) => laid.overlay,
+                Some(laid) => Overlay { phase: "ended".into(), ..laid.overlay },
                 // Ended twice at the same time, or it expired meanwhile.
                 None => {
-                    let _ = reply.send(Err(no_overlay(id)));
+                    let _ = reply.send(Err(self.no_overlay(id, &Who::itself())));
                     return;
                 }
             },
         };
-        self.sum_up(key, unix_now());
+        self.sum_up(key, self.clock.unix());
         self.replies.push((reply, overlay));
     }
 }
 
-/// The safety rules that a change went past, as the end of a sentence.
-pub(super) fn went_past(broke: &[String]) -> String {
-    if broke.is_empty() { String::new() } else { format!("; went past safety: {}", broke.join("; ")) }
+impl Writer {
+    /// What is kept of an overlay that ends now, here and on disk. Should the disk not take it, it stays, and then nobody asks how it ended.
+    pub(super) fn end_of(&mut self, id: u64, how: &str, by: &str) -> Write {
+        let at = self.clock.unix();
+        self.ended.insert(id, Ended { how: how.into(), by: by.into(), at });
+        while self.ended.len() > MAX_ENDED_OVERLAYS {
+            self.ended.pop_first();
+        }
+        Write::EndOverlay { id, how: how.into(), by: by.into(), at }
+    }
+
+    /// There is no overlay of that id; if there was one, how it ended, unless whoever asks is confined to zones that it may not have been about.
+    pub(super) fn no_overlay(&self, id: u64, who: &Who) -> Refusal {
+        let what = match self.ended.get(&id).filter(|_| who.zones.is_none()) {
+            Some(Ended { how, by, at }) => {
+                format!(
+                    "overlay {id} in effect: it was {how} by {by} {} ago (meridian audit tells more)",
+                    span(self.clock.unix().saturating_sub(*at))
+                )
+            }
+            None => format!("overlay {id}"),
+        };
+        Refusal::NotFound { what, near: Vec::new() }
+    }
 }
 
-pub(super) fn no_overlay(id: u64) -> Refusal {
-    Refusal::NotFound { what: format!("overlay {id}"), near: Vec::new() }
+/// Words in front of the safety rules that a change went past.
+pub const WENT_PAST: &str = "went past safety";
+
+/// The safety rules that a change went past, as the end of a sentence.
+pub(super) fn went_past(broke: &[String]) -> String {
+    if broke.is_empty() { String::new() } else { format!("; {WENT_PAST}: {}", broke.join("; ")) }
 }

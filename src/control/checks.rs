@@ -1,14 +1,20 @@
-//! What is known of every check, and from that of every endpoint. Owned by the single writer.
+//! What is known of every check, and from that of every endpoint. Owned by the single writer. Whether a failure is believed at all is judged beside it
+//! ([`super::believing`]).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::api::{CheckSpec, Observation};
+use super::believing::References;
 use super::compile::ZoneParts;
+use super::timeline::Timeline;
 use crate::dns::Name;
-use crate::health::machine::{self, Machine};
+use crate::health::concern::Concerns;
+use crate::health::doubt::{Census, Doubt};
+use crate::health::machine::{self, Around, Machine};
 use crate::health::{Failure, State};
+use crate::policy::model::{MonitorKind, Vote};
 use crate::store::Verdict;
 
 /// Verdicts of an earlier run count while they are younger than this (CONTRACT, Health before and between checks).
@@ -18,6 +24,15 @@ const VERDICT_MAX_AGE_S: u64 = 3600;
 /// but loads follow one TTL later (algorithms §3.4).
 const RAMP_TTLS: u32 = 4;
 
+/// What fell within so many of its intervals fell at once with what fails now.
+const RECENT_INTERVALS: u32 = 2;
+
+/// What is reported to have fallen within this time fell at once with what is reported to fail now.
+const RECENT_REPORTS: Duration = Duration::from_secs(30);
+
+/// Seconds between two writes of a verdict that is reported again and again.
+const KEEP_REPORTED_S: u64 = 60;
+
 /// Steps of a ramp's share: small enough not to be noticed, and each of them is a new world.
 const RAMP_STEPS: f64 = 32.0;
 
@@ -26,6 +41,8 @@ const RAMP_STEPS: f64 = 32.0;
 pub(super) struct Use {
     ramp: Duration,
     users: Vec<User>,
+    /// Region of the first pool that uses it, or that pool.
+    place: Arc<str>,
 }
 
 /// A pool with an endpoint that uses a check: apex and index in the zone's model.
@@ -46,7 +63,9 @@ pub(super) fn wanted_by<'a>(zones: impl Iterator<Item = &'a ZoneParts>) -> (Vec<
             for spec in endpoints.iter().flatten() {
                 let used: &mut Use = uses.entry(spec.clone()).or_insert_with(|| {
                     wanted.push(spec.clone());
-                    Use { ramp: machine::RAMP, users: Vec::new() }
+                    let pool = &zone.model.pools[pool];
+                    let place = pool.region.as_ref().map_or_else(|| pool.id.clone(), |region| format!("region:{region}").into());
+                    Use { ramp: machine::RAMP, users: Vec::new(), place }
                 });
                 used.ramp = Duration::from_secs(u64::from(ttl.saturating_mul(RAMP_TTLS))).max(used.ramp);
                 if used.users.last().is_none_or(|(apex, last)| *last != pool || *apex != zone.model.name) {
@@ -66,6 +85,38 @@ pub(super) struct Checks {
     ramping: HashSet<Arc<CheckSpec>>,
     /// Verdicts of the last run that no check has claimed yet.
     kept: HashMap<String, Verdict>,
+    /// What is doubted of each [`Group`].
+    pub(super) doubts: [Doubt; 3],
+    pub(super) references: References,
+    /// Those that wait for reports.
+    reported: Vec<Arc<CheckSpec>>,
+    /// Checks by group and state of their machines, which are never degraded.
+    tally: [[usize; 5]; 3],
+    /// By group: those that fell a moment ago, oldest first; some may be back.
+    fallen: [VecDeque<(Duration, Arc<CheckSpec>)>; 3],
+}
+
+/// Who says how things are. Whoever errs, errs about everything at once, so each group is doubted by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Group {
+    /// This server.
+    Asked,
+    /// Agents and balancers.
+    Said,
+    /// Callers.
+    Counted,
+}
+
+impl Group {
+    pub(super) const ALL: [Group; 3] = [Group::Asked, Group::Said, Group::Counted];
+
+    fn of(spec: &CheckSpec) -> Group {
+        match spec.monitor.kind {
+            MonitorKind::Push(_) => Group::Said,
+            MonitorKind::Share(_) => Group::Counted,
+            _ => Group::Asked,
+        }
+    }
 }
 
 /// One check.
@@ -75,13 +126,19 @@ pub(super) struct Check {
     seen: CheckSeen,
     changed: bool,
     users: Vec<User>,
+    place: Option<Arc<str>>,
     /// Of the ramp's share, when last looked at.
     step: u8,
+    timeline: Timeline,
+    /// Unix seconds when its verdict was last kept.
+    kept_unix: u64,
 }
 
 /// What is shown of one check.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CheckSeen {
+    /// As it is shown; filled in when it is asked for.
+    pub(super) state: State,
     /// Unix seconds of the last change of state.
     pub(super) since_unix: Option<u64>,
     pub(super) last_check_unix: Option<u64>,
@@ -92,6 +149,44 @@ pub(super) struct CheckSeen {
     pub(super) ended: [u64; 2],
     /// Restored from the last run, not confirmed yet.
     pub(super) stale: bool,
+    /// What its falls come to, as of the last check.
+    pub(super) penalty: u32,
+    /// Unix seconds until when it is kept down for its falls.
+    pub(super) suppressed_until: Option<u64>,
+    /// What is wrong although it passes.
+    pub(super) concerns: Concerns,
+}
+
+impl Standing {
+    pub(super) const WELL: Standing = Standing { state: State::Up, ramp: 1.0, burdened: false };
+
+    /// The better, the higher.
+    fn rank(self) -> u8 {
+        match self.state {
+            State::Down => 0,
+            State::Unknown => 1,
+            State::Suspect => 2,
+            State::Ramp => 3,
+            State::Degraded => 4,
+            State::Up => 5,
+        }
+    }
+
+    /// Both must pass.
+    fn worse(self, other: Standing) -> Standing {
+        let state = if other.rank() < self.rank() { other.state } else { self.state };
+        Standing { state, ramp: self.ramp.min(other.ramp), burdened: self.burdened || other.burdened }
+    }
+}
+
+/// How an endpoint stands by all that is known of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Standing {
+    pub(super) state: State,
+    /// The share of its weight while it ramps.
+    pub(super) ramp: f32,
+    /// It is degraded in a way that less traffic may mend: it gets the `degraded_weight` of its pool.
+    pub(super) burdened: bool,
 }
 
 /// What one observation did.
@@ -100,6 +195,10 @@ pub(super) struct Observed {
     pub(super) delay: Duration,
     /// The state changed.
     pub(super) transition: Option<(State, State)>,
+    /// It is burdened now and was not, or the reverse.
+    pub(super) turned: bool,
+    /// Why it is in the state that it is in, if there is anything to say.
+    pub(super) why: String,
 }
 
 impl Checks {
@@ -111,7 +210,7 @@ impl Checks {
 
     /// Makes the set of checks exactly `wanted`, each with its ramp time; those that stay keep what is known of them. One that is new takes over
     /// from one that went away and connected to the same place: an endpoint that is down does not come back because somebody edited its monitor.
-    pub(super) fn set_wanted(&mut self, wanted: &[CheckSpec], mut uses: HashMap<CheckSpec, Use>, now: Duration) {
+    pub(super) fn set_wanted(&mut self, wanted: &[CheckSpec], mut uses: HashMap<CheckSpec, Use>, now: Duration, now_unix: u64) {
         let mut before = std::mem::take(&mut self.known);
         self.known.extend(wanted.iter().filter_map(|spec| before.remove_entry(spec)));
         for spec in wanted {
@@ -119,8 +218,8 @@ impl Checks {
                 continue;
             }
             let check = match self.kept.remove(&key(spec)) {
-                Some(verdict) => Check::restored(verdict, now),
-                None => successor(&mut before, spec).unwrap_or_else(|| Check::new(now)),
+                Some(verdict) => Check::restored(verdict, now, now_unix),
+                None => successor(&mut before, spec).unwrap_or_else(|| Check::first(spec, now)),
             };
             self.known.insert(Arc::new(spec.clone()), check);
         }
@@ -128,9 +227,17 @@ impl Checks {
             if let Some(used) = uses.remove(&**spec) {
                 check.machine.set_ramp(used.ramp);
                 check.users = used.users;
+                check.place = Some(used.place);
             }
         }
+        self.count();
+        self.reported = self.known.keys().filter(|spec| spec.monitor.kind.is_reported()).cloned().collect();
         self.ramping = self.known.iter().filter(|(_, check)| check.machine.ramp_ends().is_some()).map(|(spec, _)| spec.clone()).collect();
+    }
+
+    /// How the last of a check went.
+    pub(super) fn timeline(&self, spec: &CheckSpec) -> Option<&Timeline> {
+        self.known.get(spec).map(|check| &check.timeline)
     }
 
     /// The pools whose endpoints a check decides on.
@@ -138,14 +245,63 @@ impl Checks {
         self.known.get(spec).map_or(&[], |check| &check.users)
     }
 
-    /// Steps one check. `None` when nobody wants it any more.
-    pub(super) fn observe(&mut self, observation: &Observation, now: Duration, now_unix: u64) -> Option<Observed> {
+    fn count(&mut self) {
+        self.tally = [[0; 5]; 3];
+        for (spec, check) in &self.known {
+            self.tally[Group::of(spec) as usize][check.machine.state() as usize] += 1;
+        }
+    }
+
+    /// Those that wait for reports.
+    pub(super) fn reported(&self) -> &[Arc<CheckSpec>] {
+        &self.reported
+    }
+
+    /// Where a check stands, and unix seconds of its last result.
+    pub(super) fn stands(&self, spec: &CheckSpec) -> Option<(State, Option<u64>)> {
+        self.known.get(spec).map(|check| (check.state(), check.seen.last_check_unix))
+    }
+
+    /// Forgets what was said of a check; the state it was in, if that is another now.
+    pub(super) fn forget(&mut self, spec: &CheckSpec, now: Duration, now_unix: u64) -> Option<State> {
+        let check = self.known.get_mut(spec)?;
+        let transition = check.machine.forget(now)?;
+        let (since_unix, ended, last_check_unix) = (Some(now_unix), check.seen.ended, check.seen.last_check_unix);
+        check.seen = CheckSeen { since_unix, ended, last_check_unix, ..CheckSeen::default() };
+        check.changed = true;
+        let tally = &mut self.tally[Group::of(spec) as usize];
+        tally[transition.from as usize] -= 1;
+        tally[transition.to as usize] += 1;
+        Some(transition.from)
+    }
+
+    /// A check that would be back but for its penalty: its users, who may need it.
+    pub(super) fn held_back(&self, spec: &CheckSpec, now: Duration) -> Option<&[User]> {
+        let check = self.known.get(spec)?;
+        check.machine.waits_for_its_penalty(&spec.monitor.thresholds, now).then_some(&*check.users)
+    }
+
+    /// Steps one check; `needed` if its users have too little without it. `None` when nobody wants it any more.
+    pub(super) fn observe(&mut self, observation: &Observation, needed: bool, now: Duration, now_unix: u64) -> Option<Observed> {
+        if let Some(delay) = self.references.observe(observation, &mut self.doubts[Group::Asked as usize], now) {
+            return Some(Observed { delay, transition: None, turned: false, why: String::new() });
+        }
         let (spec, _) = self.known.get_key_value(&observation.spec)?;
         let spec = spec.clone();
         let check = self.known.get_mut(&observation.spec)?;
         let thresholds = &observation.spec.monitor.thresholds;
-        let counts = !matches!(observation.outcome, Err(Failure::Internal(_)));
-        let transition = check.machine.observe(thresholds, &observation.outcome, now);
+        let counts = !observation.outcome.as_ref().is_err_and(Failure::is_our_own);
+        let is_known = check.machine.state() != State::Unknown;
+        let began = now.saturating_sub(observation.took);
+        let group = Group::of(&spec);
+        let failing_since = check.machine.failing_since().unwrap_or(now);
+        let is_doubtful = |doubt: &Doubt| doubt.is_from_before_thaw(began) || doubt.is_doubtful(failing_since, is_known, now);
+        // While this server's own eyes are not believed, nobody's are.
+        let is_frozen = || is_known && self.doubts[Group::Asked as usize].frozen().is_some();
+        let doubted = observation.outcome.is_err() && (is_doubtful(&self.doubts[group as usize]) || group != Group::Asked && is_frozen());
+        let (state, burdened) = (check.state(), check.seen.concerns.is_burdened());
+        let transition = check.machine.observe(thresholds, &observation.outcome, Around { doubted, needed }, now);
+        check.note_concerns(observation, now_unix);
         if counts {
             check.seen.ended[usize::from(observation.outcome.is_err())] += 1;
             check.seen.stale = false;
@@ -153,26 +309,49 @@ impl Checks {
         check.seen.last_error = observation.outcome.as_ref().err().map(ToString::to_string);
         check.seen.last_check_unix = Some(now_unix);
         check.seen.last_ms = Some(observation.took.as_millis() as u64);
-        check.changed = true;
-        if transition.is_some() {
+        // What is reported every second is kept when it says something new, or once a minute.
+        check.changed |= group == Group::Asked || transition.is_some() || check.kept_unix + KEEP_REPORTED_S <= now_unix;
+        let concerns = check.seen.concerns.words(now_unix);
+        check.timeline.push(observation, check.state(), concerns.as_deref(), now_unix);
+        check.seen.penalty = check.machine.penalty(now);
+        check.seen.suppressed_until = unix_of(check.machine.suppressed_until(now), now, now_unix);
+        let shown = check.state();
+        if shown != state {
             check.seen.since_unix = Some(now_unix);
+        }
+        if let Some(transition) = transition {
             if check.machine.ramp_ends().is_some() {
-                self.ramping.insert(spec);
+                self.ramping.insert(spec.clone());
+            }
+            self.tally[group as usize][transition.from as usize] -= 1;
+            self.tally[group as usize][transition.to as usize] += 1;
+            if transition.to == State::Down && is_known {
+                let fallen = &mut self.fallen[group as usize];
+                fallen.retain(|(_, other)| *other != spec);
+                fallen.push_back((now, spec));
             }
         }
         let delay = check.machine.next_delay(thresholds);
         // Intervals run from start to start, and this check began `took` ago.
-        check.seen.next_check_unix = Some(now_unix + delay.saturating_sub(observation.took).as_secs());
-        Some(Observed { delay, transition: transition.map(|step| (step.from, step.to)) })
+        check.seen.next_check_unix = (group == Group::Asked).then(|| now_unix + delay.saturating_sub(observation.took).as_secs());
+        Some(Observed {
+            delay,
+            transition: (shown != state).then_some((state, shown)),
+            turned: check.seen.concerns.is_burdened() != burdened,
+            why: check.seen.last_error.clone().or(concerns).unwrap_or_default(),
+        })
     }
 
     /// Ends ramps whose time is over; returns the users of checks whose share of the weight has moved a step.
     pub(super) fn tick(&mut self, now: Duration, now_unix: u64) -> Vec<User> {
         let mut moved = Vec::new();
-        let known = &mut self.known;
+        let (known, tally) = (&mut self.known, &mut self.tally);
         self.ramping.retain(|spec| {
             let Some(check) = known.get_mut(spec) else { return false };
-            if check.machine.tick(now).is_some() {
+            if let Some(transition) = check.machine.tick(now) {
+                let tally = &mut tally[Group::of(spec) as usize];
+                tally[transition.from as usize] -= 1;
+                tally[transition.to as usize] += 1;
                 check.seen.since_unix = Some(now_unix);
                 check.changed = true;
             }
@@ -185,9 +364,57 @@ impl Checks {
         moved
     }
 
+    /// What fails, among what was good a moment ago.
+    pub(super) fn census(&mut self, group: Group, now: Duration) -> Census {
+        let known = &self.known;
+        let fallen = &mut self.fallen[group as usize];
+        fallen.retain(|(at, spec)| {
+            let window = match group {
+                Group::Asked => spec.monitor.thresholds.interval * RECENT_INTERVALS,
+                Group::Said | Group::Counted => RECENT_REPORTS,
+            };
+            *at + window > now && known.get(spec).is_some_and(|check| check.machine.state() == State::Down)
+        });
+        let tally = &self.tally[group as usize];
+        let failing = tally[State::Suspect as usize] + fallen.len();
+        Census { checked: tally[State::Up as usize] + tally[State::Ramp as usize] + failing, failing }
+    }
+
+    /// In how many places something fails.
+    pub(super) fn failing_places(&self, group: Group) -> usize {
+        let is_suspect = |(spec, check): &(&Arc<CheckSpec>, &Check)| check.machine.state() == State::Suspect && Group::of(spec) == group;
+        let suspects = self.known.iter().filter(is_suspect).map(|(_, check)| check);
+        let fallen = self.fallen[group as usize].iter().filter_map(|(_, spec)| self.known.get(spec));
+        suspects.chain(fallen).filter_map(|check| check.place.as_deref()).collect::<HashSet<_>>().len()
+    }
+
+    /// Takes back what fell a moment ago; returns what did.
+    pub(super) fn reprieve(&mut self, group: Group, now: Duration, now_unix: u64) -> Vec<Arc<CheckSpec>> {
+        let mut back = Vec::new();
+        for (_, spec) in std::mem::take(&mut self.fallen[group as usize]) {
+            let Some(check) = self.known.get_mut(&spec) else { continue };
+            if let Some(transition) = check.machine.reprieve(now) {
+                self.tally[group as usize][transition.from as usize] -= 1;
+                self.tally[group as usize][transition.to as usize] += 1;
+                check.seen.since_unix = Some(now_unix);
+                check.changed = true;
+                back.push(spec);
+            }
+        }
+        back
+    }
+
     /// What is shown of all of them.
-    pub(super) fn seen(&self) -> HashMap<Arc<CheckSpec>, CheckSeen> {
-        self.known.iter().map(|(spec, check)| (spec.clone(), check.seen.clone())).collect()
+    pub(super) fn seen(&self, now_unix: u64) -> HashMap<Arc<CheckSpec>, CheckSeen> {
+        let seen = |spec: &CheckSpec, check: &Check| match &spec.monitor.kind {
+            MonitorKind::Push(push) => {
+                let is_old = check.seen.last_check_unix.is_some_and(|at| at + push.stale.as_secs() < now_unix);
+                CheckSeen { stale: check.seen.stale || is_old, ..check.seen.clone() }
+            }
+            _ => check.seen.clone(),
+        };
+        let whole = |(spec, check): (&Arc<CheckSpec>, &Check)| (spec.clone(), CheckSeen { state: check.state(), ..seen(spec, check) });
+        self.known.iter().map(whole).collect()
     }
 
     /// All must pass: the worst state counts, and the smallest share of a ramp.
@@ -198,27 +425,63 @@ impl Checks {
     /// any unknown         unknown
     /// any suspect         suspect
     /// any ramp            ramp
+    /// any degraded        degraded
     /// else                up
     /// ```
-    pub(super) fn state_of(&self, specs: &[CheckSpec], now: Duration) -> (State, f32) {
-        const WORST_FIRST: [State; 4] = [State::Down, State::Unknown, State::Suspect, State::Ramp];
-        let machines = || specs.iter().filter_map(|spec| self.known.get(spec)).map(|check| &check.machine);
-        let state = WORST_FIRST.into_iter().find(|state| machines().any(|machine| machine.state() == *state)).unwrap_or(State::Up);
-        let share = machines().map(|machine| machine.ramp_share(now)).fold(1.0, f64::min);
-        (state, ((share * RAMP_STEPS).floor() / RAMP_STEPS).max(machine::RAMP_FLOOR) as f32)
+    ///
+    /// Where the monitors say otherwise (`vote`), a calculation takes the place of a check.
+    pub(super) fn standing(&self, specs: &[CheckSpec], vote: Option<&Vote>, now: Duration) -> Standing {
+        match vote {
+            None => specs.iter().filter_map(|spec| self.standing_of(spec, now)).fold(Standing::WELL, Standing::worse),
+            // What callers report is asked for by the pool, not by a monitor, and takes part in any case.
+            Some(vote) => {
+                let shares = specs.iter().filter(|spec| matches!(spec.monitor.kind, MonitorKind::Share(_)));
+                shares.filter_map(|spec| self.standing_of(spec, now)).fold(self.come_to(vote, specs, now), Standing::worse)
+            }
+        }
+    }
+
+    fn standing_of(&self, spec: &CheckSpec, now: Duration) -> Option<Standing> {
+        let check = self.known.get(spec)?;
+        let share = check.machine.ramp_share(now);
+        let ramp = if share < 1.0 { ((share * RAMP_STEPS).floor() / RAMP_STEPS).max(machine::RAMP_FLOOR) as f32 } else { 1.0 };
+        Some(Standing { state: check.state(), ramp, burdened: check.seen.concerns.is_burdened() })
+    }
+
+    fn come_to(&self, vote: &Vote, specs: &[CheckSpec], now: Duration) -> Standing {
+        match vote {
+            Vote::Check(at) => specs.get(usize::from(*at)).and_then(|spec| self.standing_of(spec, now)).unwrap_or(Standing::WELL),
+            Vote::AtLeast { count, of } => {
+                let mut all: Vec<Standing> = of.iter().map(|vote| self.come_to(vote, specs, now)).collect();
+                all.sort_by(|a, b| b.rank().cmp(&a.rank()).then(b.ramp.total_cmp(&a.ramp)));
+                all.into_iter().take(usize::from(*count)).fold(Standing::WELL, Standing::worse)
+            }
+            Vote::Not(vote) => {
+                let state = match self.come_to(vote, specs, now).state {
+                    State::Down => State::Up,
+                    State::Unknown => State::Unknown,
+                    _ => State::Down,
+                };
+                Standing { state, ..Standing::WELL }
+            }
+        }
     }
 
     /// What changed since the last call, to be kept for the next run.
-    pub(super) fn take_changed(&mut self) -> Vec<Verdict> {
+    pub(super) fn take_changed(&mut self, now: Duration, now_unix: u64) -> Vec<Verdict> {
         let verdict = |(spec, check): (&Arc<CheckSpec>, &mut Check)| {
             let changed = std::mem::take(&mut check.changed);
             let last_check_unix = check.seen.last_check_unix.filter(|_| changed)?;
+            check.kept_unix = now_unix;
+            let (penalty, penalised) = check.machine.last_fall().unwrap_or((0, now));
             Some(Verdict {
                 key: key(spec),
                 state: check.machine.state(),
                 since_unix: check.seen.since_unix.unwrap_or(last_check_unix),
                 last_check_unix,
                 last_error: check.seen.last_error.clone(),
+                penalty,
+                penalised_unix: now_unix.saturating_sub(now.saturating_sub(penalised).as_secs()),
             })
         };
         self.known.iter_mut().filter_map(verdict).collect()
@@ -226,33 +489,75 @@ impl Checks {
 }
 
 impl Check {
-    fn new(now: Duration) -> Check {
-        Check { machine: Machine::new(now), seen: CheckSeen::default(), changed: false, users: Vec::new(), step: RAMP_STEPS as u8 }
+    /// As it is shown.
+    fn state(&self) -> State {
+        self.machine.state().degraded_if(self.seen.concerns.any())
     }
 
-    /// Ramps do not outlive a process: there is none at start (CONTRACT). Suspicion does not either: the count of failures is gone.
-    fn restored(verdict: Verdict, now: Duration) -> Check {
+    /// Looks at how it passed. A failure alone tells nothing of that.
+    fn note_concerns(&mut self, observation: &Observation, now_unix: u64) {
+        let monitor = &observation.spec.monitor;
+        match observation.outcome {
+            Ok(()) if monitor.kind.is_reported() => self.seen.concerns.counted(observation.poor),
+            Ok(()) => self.seen.concerns.passed(&monitor.watch, monitor.thresholds.interval, observation.took, observation.certificate, now_unix),
+            Err(_) if self.machine.state() == State::Down => self.seen.concerns.fell(),
+            Err(_) => {}
+        }
+    }
+
+    fn new(now: Duration) -> Check {
+        Check {
+            machine: Machine::new(now),
+            seen: CheckSeen::default(),
+            changed: false,
+            users: Vec::new(),
+            place: None,
+            step: RAMP_STEPS as u8,
+            timeline: Timeline::default(),
+            kept_unix: 0,
+        }
+    }
+
+    /// One of which nothing is known. As long as callers report no failures, an endpoint is what its other checks say.
+    fn first(spec: &CheckSpec, now: Duration) -> Check {
+        match spec.monitor.kind {
+            MonitorKind::Share(_) => Check { machine: Machine::restored(State::Up, now), ..Check::new(now) },
+            _ => Check::new(now),
+        }
+    }
+
+    /// Ramps do not outlive a process: there is none at start (CONTRACT). Suspicion and concerns do not either: what they came from is gone.
+    fn restored(verdict: Verdict, now: Duration, now_unix: u64) -> Check {
         let state = match verdict.state {
-            State::Ramp | State::Suspect => State::Up,
+            State::Ramp | State::Suspect | State::Degraded => State::Up,
             state => state,
         };
+        let mut machine = Machine::restored(state, now);
+        machine.restore_penalty(verdict.penalty, Duration::from_secs(now_unix.saturating_sub(verdict.penalised_unix)), now);
         Check {
-            machine: Machine::restored(state, now),
             seen: CheckSeen {
+                penalty: machine.penalty(now),
+                suppressed_until: unix_of(machine.suppressed_until(now), now, now_unix),
                 since_unix: Some(verdict.since_unix),
                 last_check_unix: Some(verdict.last_check_unix),
                 last_error: verdict.last_error,
                 stale: state != State::Unknown,
                 ..CheckSeen::default()
             },
+            machine,
             ..Check::new(now)
         }
     }
 }
 
+/// A moment to come, in unix seconds.
+fn unix_of(at: Option<Duration>, now: Duration, now_unix: u64) -> Option<u64> {
+    at.map(|at| now_unix + at.saturating_sub(now).as_secs())
+}
+
 /// The check that `spec` replaces: one of the same kind at the same place if there is one, else any at that place.
 fn successor(before: &mut HashMap<Arc<CheckSpec>, Check>, spec: &CheckSpec) -> Option<Check> {
-    let at_place = |old: &&Arc<CheckSpec>| old.target == spec.target && old.monitor.port == spec.monitor.port;
+    let at_place = |old: &&Arc<CheckSpec>| old.target == spec.target && old.monitor.port == spec.monitor.port && Group::of(old) == Group::of(spec);
     let alike = before.keys().filter(at_place).find(|old| old.monitor.kind == spec.monitor.kind);
     let old = alike.or_else(|| before.keys().find(at_place))?.clone();
     before.remove(&old)

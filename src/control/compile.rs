@@ -11,8 +11,8 @@ use crate::dns::{Name, RecordType};
 use crate::geo::classmap::{ClassMap, ClassMapError, Clip};
 use crate::geo::latency::RttTable;
 use crate::geo::table::{Facts, Table};
-
-use crate::policy::model::{Child, MonitorIx, Pool, Steer, Target, ZoneModel};
+use crate::health::{Thresholds, Watch};
+use crate::policy::model::{Child, Endpoint, Monitor, MonitorIx, MonitorKind, Pool, ShareCheck, ShareRule, Steer, Target, ZoneModel};
 use crate::policy::resolve::{self, Class, Client};
 use crate::world::SteeredName;
 use crate::zone::tree::ZoneTree;
@@ -183,14 +183,29 @@ fn all_down_pools(model: &ZoneModel, steer: &Steer) -> Vec<Child> {
 }
 
 fn endpoint_checks(model: &ZoneModel, pool: &Pool) -> Vec<Vec<CheckSpec>> {
-    let spec = |target: &Target, ix: &MonitorIx| {
-        let target = match target {
+    let spec = |endpoint: &Endpoint, ix: &MonitorIx| {
+        let monitor = &model.monitors[ix.0 as usize];
+        let target = match &endpoint.target {
+            _ if monitor.kind.is_reported() => CheckTarget::Endpoint(endpoint.id.clone()),
             Target::Address(addr) => CheckTarget::Address(*addr),
             Target::Cname(name) => CheckTarget::Host(name.to_string().trim_end_matches('.').to_string()),
         };
-        let mut monitor = model.monitors[ix.0 as usize].clone();
-        monitor.name.clear();
-        CheckSpec { target, monitor }
+        CheckSpec { target, monitor: Monitor { name: String::new(), ..monitor.clone() } }
     };
-    pool.endpoints.iter().map(|endpoint| endpoint.monitors.iter().map(|ix| spec(&endpoint.target, ix)).collect()).collect()
+    let all = |endpoint: &Endpoint| {
+        let asked = endpoint.monitors.iter().map(|ix| spec(endpoint, ix));
+        asked.chain(pool.signals.map(|rule| share_check(pool, endpoint, rule))).collect()
+    };
+    pool.endpoints.iter().map(all).collect()
+}
+
+/// What waits for shares of successes of an endpoint.
+fn share_check(pool: &Pool, endpoint: &Endpoint, rule: ShareRule) -> CheckSpec {
+    let region = pool.region.as_ref().map(|region| format!("region:{region}").into());
+    let of = [endpoint.id.clone(), pool.id.clone()].into_iter().chain(region).collect();
+    // A share changes slowly by itself: there is nothing to count.
+    let thresholds = Thresholds { interval: rule.window, fast: rule.window, fall: 1, rise: 1 };
+    let kind = MonitorKind::Share(ShareCheck { of, rule });
+    let monitor = Monitor { name: String::new(), kind, port: 0, thresholds, timeout: rule.window, source: Vec::new(), watch: Watch::default() };
+    CheckSpec { target: CheckTarget::Endpoint(endpoint.id.clone()), monitor }
 }

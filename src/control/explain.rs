@@ -9,7 +9,9 @@ use hickory_proto::rr;
 use hickory_proto::serialize::binary::BinEncodable;
 use serde::{Deserialize, Serialize};
 
+use super::api::Overlay;
 use super::compile::GeoSources;
+use super::overlays::zone_text;
 use crate::answer::{self, Asked, Dice, MAX_REPLY_LEN, Outcome, Transport};
 use crate::dns::{Name, QueryName, Rcode, RecordType};
 use crate::geo::space;
@@ -95,6 +97,12 @@ pub struct Explanation {
     pub authority: Vec<String>,
     /// Client-subnet scope of the reply; `None` when no subnet was sent.
     pub scope: Option<u8>,
+    /// What operators have laid over what was looked at: whoever explains adds them. Who withdrew a pool, and why, stands here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overlays: Vec<Overlay>,
+    /// What was looked at, as overlays name it.
+    #[serde(skip)]
+    pub about: Vec<String>,
 }
 
 /// What a steered name decided, and why.
@@ -112,7 +120,7 @@ pub struct SteeringTrace {
     pub class_scope: u8,
     /// Every pool that was looked at, in order.
     pub pools: Vec<Considered>,
-    /// Which pass decided: `healthy`, `any up`, `all down`.
+    /// Which pass decided: `healthy`, `any up`, `last resort`, `all down`.
     pub pass: String,
     /// What is handed out, in words.
     pub choice: Vec<String>,
@@ -120,6 +128,9 @@ pub struct SteeringTrace {
     pub ttl: u32,
     /// Why this TTL.
     pub ttl_why: String,
+    /// What was looked at, as overlays name it.
+    #[serde(skip)]
+    pub about: Vec<String>,
 }
 
 /// Explains one answer. `geo` is what the zone was compiled from; `unix_s` and `seed` settle time and chance.
@@ -158,10 +169,13 @@ pub fn explain(world: &World, geo: &GeoSources, wanted: &Wanted, unix_s: u64, se
         }
     };
     out.found = node.1.into();
+    out.about.push(format!("{}/{}", zone_text(&zone.model.name), wanted.name.to_lowercase().relative_to(&zone.model.name)));
     let steer = zone.tree.node(node.0).steer;
     if steer != NO_STEER && matches!(found, Found::Node(_) | Found::Wildcard(_)) {
         out.steering = trace(zone, steer as usize, geo, wanted, unix_s);
     }
+    let about: Vec<String> = out.steering.iter().chain(&out.then).flat_map(|trace| trace.about.iter().cloned()).collect();
+    out.about.extend(about);
     out
 }
 
@@ -215,7 +229,7 @@ fn encode(wanted: &Wanted) -> Option<Vec<u8>> {
 fn present(record: &rr::Record) -> String {
     let rtype = RecordType(u16::from(record.record_type()));
     let data = match (&record.data, record.data.to_bytes()) {
-        (rr::RData::Unknown { .. } | rr::RData::SVCB(_) | rr::RData::HTTPS(_), Ok(octets)) => rdata::to_text(rtype, &octets),
+        (rr::RData::Unknown { .. } | rr::RData::HINFO(_) | rr::RData::SVCB(_) | rr::RData::HTTPS(_), Ok(octets)) => rdata::to_text(rtype, &octets),
         (data, _) => data.to_string(),
     };
     format!("{} {} IN {} {}", record.name, record.ttl, rtype, data)
@@ -251,6 +265,12 @@ fn trace(zone: &ZoneWorld, at: usize, geo: &GeoSources, wanted: &Wanted, unix_s:
         }
     };
     plan::plan(model, steer, served.ttl, class, &zone.view, Some(served), &mut note);
+    let mut about = vec![format!("{}/{}", zone_text(&model.name), steer.owner.relative_to(&model.name))];
+    about.extend(policies.iter().map(|note| format!("{}/policy:{}", zone_text(&model.name), note.policy)));
+    for pool in model.pools.iter().filter(|pool| pools.iter().any(|other| *other.pool == *pool.id)) {
+        about.push(pool.id.to_string());
+        about.extend(pool.region.as_ref().map(|region| format!("region:{region}")));
+    }
     let (_, scope_sticky) = (hit.scope, steering.sticky.get(usize::from(hit.class)).copied().unwrap_or((0, 0)));
     let sticky_bits = if addr.is_ipv4() { scope_sticky.0 } else { scope_sticky.1 };
     Some(SteeringTrace {
@@ -264,6 +284,7 @@ fn trace(zone: &ZoneWorld, at: usize, geo: &GeoSources, wanted: &Wanted, unix_s:
         choice: choice_in_words(&served.choice),
         ttl: served.ttl_at(unix_s),
         ttl_why: ttl_in_words(served, unix_s),
+        about,
     })
 }
 
@@ -304,6 +325,7 @@ fn ttl_in_words(plan: &Plan, unix_s: u64) -> String {
     let (max, min) = (plan.ttl.max, plan.ttl.min);
     match plan.settled_at {
         UNSETTLED if plan.pass == Pass::AllDown => format!("minimum {min} s: everything is down"),
+        UNSETTLED if plan.pass == Pass::LastResort => format!("minimum {min} s: only what safety rules keep is left"),
         UNSETTLED => format!("minimum {min} s: something consulted is suspect, ramping, draining or unknown"),
         settled if plan.ttl_at(unix_s) < max => format!("on the way from {min} s back to {max} s: settled {} s ago", unix_s.saturating_sub(settled)),
         _ => format!("maximum {max} s: everything consulted is settled"),
@@ -319,6 +341,10 @@ impl fmt::Display for Explanation {
         writeln!(f, "found       {}", self.found)?;
         for steering in self.steering.iter().chain(&self.then) {
             write!(f, "{steering}")?;
+        }
+        for one in &self.overlays {
+            let phase = if one.inactive.is_some() { "without effect" } else { &one.phase };
+            writeln!(f, "overlay     {}: {} {} by {}: {} ({phase})", one.id, one.target, one.set, one.owner, one.reason)?;
         }
         writeln!(f, "rcode       {}", self.rcode)?;
         if let Some(scope) = self.scope {

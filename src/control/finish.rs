@@ -16,12 +16,15 @@ use std::sync::Arc;
 
 use super::api::{Forced, Overlay, Setting, Withdrawal};
 use super::compile::ZoneParts;
+use super::holds;
 use super::loaded::own_zone;
 use super::overlays::{Found, Laid};
 use super::state::{Consulted, ZoneState};
-use super::writer::{Writer, unix_now};
+use super::text::span;
+use super::writer::Writer;
+use crate::dns::Name;
 use crate::health::State;
-use crate::policy::model::{Endpoint, Pool, Target, ZoneModel};
+use crate::policy::model::{Child, Endpoint, Pool, PoolIx, Target, ZoneModel};
 use crate::policy::plan::{AnswerSet, Plan, PoolView, View};
 use crate::world::{Steerings, ZoneWorld};
 
@@ -232,6 +235,40 @@ impl Leaving {
     }
 }
 
+/// Until when caches may hold what zones answered that are served no more: they may come back, and what was withdrawn from a region may be
+/// withdrawn still.
+#[derive(Debug, Default)]
+pub(super) struct Departed(HashMap<Name, Gone>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Gone {
+    /// Unix seconds: all its answers have run out.
+    until: u64,
+    /// Its `safety.drain_guard`, in seconds.
+    guard: u64,
+}
+
+impl Departed {
+    /// A zone is served no more. Those whose answers are over are forgotten.
+    pub(super) fn add(&mut self, name: &Name, zone: &ZoneState, now_unix: u64) {
+        self.0.retain(|_, gone| gone.until + gone.guard > now_unix);
+        let mut after = Leaving::default();
+        after.inherit(&zone.leaving, zone.world.as_deref(), now_unix);
+        self.0.insert(name.clone(), Gone { until: after.cached_floor, guard: zone.model().safety.drain_guard.as_secs() });
+    }
+
+    /// A zone of that name is served again: what it withdraws may be in caches from before.
+    pub(super) fn give_back(&self, name: &Name, zone: &mut ZoneState) {
+        let until = self.0.get(name).map_or(0, |gone| gone.until);
+        zone.leaving.cached_floor = zone.leaving.cached_floor.max(until);
+    }
+
+    /// When what several zones share, a region for example, is safe from all of them.
+    fn safe(&self) -> u64 {
+        self.0.values().map(|gone| gone.until + gone.guard).max().unwrap_or(0)
+    }
+}
+
 impl ZoneState {
     /// Follows a thing that overlays were changed for.
     pub(super) fn follow(&mut self, id: &Arc<str>, is_withdrawn: bool) {
@@ -256,6 +293,14 @@ impl ZoneState {
         let steers = roots.into_iter().map(|root| &model.steers[self.roots[root].steer]);
         let all = steers.flat_map(|steer| model.pools_below(steer.root)).map(|ix| ix.0 as usize);
         all.filter(|at| !pools.contains(at)).collect()
+    }
+
+    /// The pool has too little, and some name that consults it has no other pool with enough.
+    pub(super) fn has_nothing_beside(&self, at: usize) -> bool {
+        let model = self.model();
+        let is_thin = |child| holds::is_critical(model, &self.view, child);
+        let mut names = self.consulted.roots_of_pool.get(at).into_iter().flatten().map(|root| &model.steers[self.roots[*root].steer]);
+        is_thin(Child::Pool(PoolIx(at as u32))) && names.any(|steer| is_thin(steer.root))
     }
 
     fn pool_with_view(&self, at: usize) -> Option<(&Pool, &Arc<PoolView>)> {
@@ -285,10 +330,42 @@ impl ZoneState {
 }
 
 impl Writer {
+    /// What whoever laid an overlay may not have meant: a withdrawal that ends before anything can be stopped.
+    pub(super) fn warnings_of(&self, overlay: &Overlay) -> Vec<String> {
+        let (Setting::State(Forced::Down | Forced::Drain), Some(expires), None) = (overlay.set, overlay.expires, &overlay.back) else {
+            return Vec::new();
+        };
+        let begins = overlay.began.or(overlay.starts).unwrap_or(overlay.created);
+        let known = overlay.withdrawal.as_ref().and_then(|withdrawal| withdrawal.safe_to_stop_at);
+        let safe = known.unwrap_or_else(|| begins + overlay.ramp.as_ref().map_or(0, |ramp| ramp.over) + self.lingers(&overlay.target));
+        if safe < expires {
+            return Vec::new();
+        }
+        let (lasts, takes) = (span(expires.saturating_sub(begins)), span(safe.saturating_sub(begins)));
+        vec![format!(
+            "it lasts {lasts}, but what it withdraws is safe to stop only after about {takes}: by then it is back in rotation; let it expire later"
+        )]
+    }
+
+    /// Seconds in which caches may hold answers from now that name a thing, and the guard.
+    fn lingers(&self, id: &str) -> u64 {
+        let now_unix = self.clock.unix();
+        let own = own_zone(id).and_then(|apex| self.zones.get(&apex));
+        let others = own.is_none().then(|| self.zones.values()).into_iter().flatten();
+        let of = |zone: &ZoneState| {
+            let pools = zone.taken.parts.ids.pools_of(zone.model(), id);
+            let roots = pools.iter().flat_map(|at| zone.consulted.roots_of_pool.get(*at).into_iter().flatten());
+            let plans = roots.filter_map(|root| Some(&zone.world.as_ref()?.steerings.get(*root)?.plans));
+            let last = plans.map(|plans| runs_out(plans, now_unix)).max()?;
+            Some(last.saturating_sub(now_unix) + zone.model().safety.drain_guard.as_secs())
+        };
+        own.into_iter().chain(others).filter_map(of).max().unwrap_or(0)
+    }
+
     /// Overlays as they are shown: where they stand, and when what they withdrew may be stopped.
     pub(super) fn shown(&self, laid: &Laid) -> Overlay {
         let phase = if laid.found().is_none() { "without effect" } else { laid.overlay.phase_word() };
-        Overlay { phase: phase.into(), withdrawal: self.withdrawal(laid, unix_now()), ..laid.overlay.clone() }
+        Overlay { phase: phase.into(), withdrawal: self.withdrawal(laid, self.clock.unix()), ..laid.overlay.clone() }
     }
 
     fn withdrawal(&self, laid: &Laid, now_unix: u64) -> Option<Withdrawal> {
@@ -318,7 +395,8 @@ impl Writer {
         if !still.is_empty() {
             return Some(Withdrawal { state: "draining".into(), safe_to_stop_at: None, still_answered: still });
         }
-        let safe = laid.kept_safe.unwrap_or(self.start_floor + guard).max(until + guard);
+        let departed = if own.is_none() { self.departed.safe() } else { 0 };
+        let safe = laid.kept_safe.unwrap_or(self.start_floor + guard).max(until + guard).max(departed);
         let state = if now_unix >= safe { "drained" } else { "draining" };
         Some(Withdrawal { state: state.into(), safe_to_stop_at: Some(safe), still_answered: Vec::new() })
     }

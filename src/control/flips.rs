@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::api::Observation;
+use super::clock::Clock;
 use super::handle::channel;
 use super::load::{self, Build, Previous};
 use super::reaper::Reaper;
@@ -57,7 +58,8 @@ fn start(others: usize) -> (Writer, Arc<Published>) {
     // What the writer would do in the background is not awaited.
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let _here = runtime.enter();
-    let mut writer = Writer::start(Start { ends, config_path, build, store, saved, registry: Registry::new(), degraded: Vec::new() });
+    let mut writer =
+        Writer::start(Start { ends, config_path, build, store, saved, registry: Registry::new(), degraded: Vec::new(), clock: Clock::machine() });
     for address in ["10.6", "10.10"].iter().flat_map(|net| (0..8).map(move |n| format!("{net}.{}.{}", n / 4, n % 4))) {
         observe(&mut writer, &address, Ok(()));
     }
@@ -69,7 +71,7 @@ fn observe(writer: &mut Writer, address: &str, outcome: Outcome) {
     let parts = writer.zones.values().flat_map(|zone| zone.taken.parts.checks.iter().flatten().flatten());
     let address = super::api::CheckTarget::Address(address.parse().expect("an address"));
     let spec = parts.into_iter().find(|spec| spec.target == address).expect("a check").clone();
-    writer.observe(&Observation { spec, outcome, took: Duration::ZERO }, oneshot::channel().0);
+    writer.observe(&Observation { spec, outcome, took: Duration::ZERO, certificate: None, poor: None }, oneshot::channel().0);
 }
 
 /// The plans of every steered name, by zone and name.
@@ -125,7 +127,7 @@ fn what_a_flip_allocates_is_out_of_proportion_to_the_zones() {
         writer.publish();
         let parts = writer.zones.values().flat_map(|zone| zone.taken.parts.checks.iter().flatten().flatten());
         let spec = parts.into_iter().find(|spec| spec.target == super::api::CheckTarget::Address([10, 6, 0, 1].into())).expect("a check").clone();
-        let observation = Observation { spec, outcome: Err(Failure::Status(500)), took: Duration::ZERO };
+        let observation = Observation { spec, outcome: Err(Failure::Status(500)), took: Duration::ZERO, certificate: None, poor: None };
         let reply = oneshot::channel().0;
         allocations_in(|| {
             writer.observe(&observation, reply);

@@ -6,32 +6,40 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::api::{
-    Amend, Applied, CheckSpec, Consequences, Difference, Lift, NewOverlay, Observation, Overlay, Promote, Promoted, Refusal, ReloadReport, Status,
-    Who,
+    Amend, Applied, CheckSpec, Consequences, Difference, FailedBack, Lift, NewOverlay, Observation, Overlay, Promote, Promoted, Refusal, ReloadBody,
+    ReloadReport, Status, Who,
 };
 use super::audit::{Entry, Page, Query};
+use super::reports::{Report, Reports, Taken};
 use super::status::Seen;
+use super::timeline::{EndpointChecks, TRIALS_QUEUE_LEN, Trial, Trials};
 use super::tokens::{CreatedToken, NewToken, TokenInfo, Tokens};
 use crate::world::Published;
 
 /// Which of the overlays that are laid.
 #[derive(Clone, Debug)]
 pub enum Laying {
-    /// The one of this id.
-    One(u64),
+    /// The one of this id, if this one may see it; [`Refusal::NotFound`] without it.
+    One(u64, Who),
     /// Those behind an id that this one may see, so many at most.
     Behind(u64, Who, usize),
+    /// Those about these things or what is below them, as far as this one may see them.
+    About(Vec<String>, Who),
 }
 
 impl Laying {
     /// Picks from all, which are in the order of their ids.
     pub fn pick<T>(&self, all: impl Iterator<Item = T>, overlay: impl Fn(&T) -> &Overlay) -> Vec<T> {
+        let (Laying::One(_, who) | Laying::Behind(_, who, _) | Laying::About(_, who)) = self;
+        let may_see = |one: &T| who.zones.is_none() || who.covers(&overlay(one).target);
         match self {
-            Laying::One(id) => all.filter(|one| overlay(one).id == *id).take(1).collect(),
-            Laying::Behind(after, who, most) => {
-                let may_see = |one: &T| who.zones.is_none() || who.covers(&overlay(one).target);
-                all.filter(|one| overlay(one).id > *after && may_see(one)).take(*most).collect()
+            Laying::One(id, _) => all.filter(|one| overlay(one).id == *id && may_see(one)).take(1).collect(),
+            Laying::About(things, _) => {
+                let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
+                let is_about = |target: &str| things.iter().any(|thing| target.strip_prefix(&**thing).is_some_and(is_below));
+                all.filter(|one| is_about(&overlay(one).target) && may_see(one)).collect()
             }
+            Laying::Behind(after, _, most) => all.filter(|one| overlay(one).id > *after && may_see(one)).take(*most).collect(),
         }
     }
 }
@@ -51,23 +59,23 @@ pub enum Event {
     Promote(u64, Promote, Who, oneshot::Sender<Result<Promoted, Refusal>>),
     /// Say what is not as the files say.
     Differences(oneshot::Sender<Result<Vec<Difference>, Refusal>>),
+    /// Say whether what is kept is known.
+    KnowState(oneshot::Sender<Result<(), Refusal>>),
     /// Say what laying an overlay would do.
     Foresee(NewOverlay, Who, oneshot::Sender<Result<Consequences, Refusal>>),
     /// Say what taking an overlay back would do.
     ForeseeRevert(u64, Who, oneshot::Sender<Result<Consequences, Refusal>>),
-    /// Read the files again: one zone, or everything; all or nothing if said so.
+    /// Read the files again.
     Reload {
-        /// `None` for everything.
-        zone: Option<String>,
-        /// Take all zones or none.
-        all_or_nothing: bool,
+        /// What of them, and how.
+        wanted: ReloadBody,
         /// Who wants it.
         who: Who,
         /// What came of it.
         reply: oneshot::Sender<Result<ReloadReport, Refusal>>,
     },
     /// Let a steered name or policy return to its better child.
-    Failback(String, Who, oneshot::Sender<Result<u64, Refusal>>),
+    Failback(String, Who, oneshot::Sender<Result<FailedBack, Refusal>>),
     /// Make a token.
     CreateToken(NewToken, Who, oneshot::Sender<Result<CreatedToken, Refusal>>),
     /// Take a token back.
@@ -80,6 +88,10 @@ pub enum Event {
     Overlays(Laying, oneshot::Sender<Result<Vec<Overlay>, Refusal>>),
     /// Say what is known.
     Status(oneshot::Sender<Seen>),
+    /// Say what is known of the checks of one endpoint.
+    EndpointChecks(String, oneshot::Sender<Result<Option<EndpointChecks>, Refusal>>),
+    /// Take what is reported of endpoints, pools and regions.
+    Reports(Vec<Report>, Who, oneshot::Sender<Result<Taken, Refusal>>),
     /// Finish, and say when the last write is on disk.
     Stop(oneshot::Sender<()>),
 }
@@ -94,7 +106,10 @@ pub struct Handle {
     pub(super) checks: watch::Receiver<Arc<Vec<CheckSpec>>>,
     pub(super) world: Arc<Published>,
     pub(super) tokens: Arc<Tokens>,
+    pub(super) reports: Arc<Reports>,
     pub(super) news: watch::Receiver<News>,
+    pub(super) trials: mpsc::Sender<Trial>,
+    pub(super) trials_end: Trials,
 }
 
 /// What is new: for whoever waits for it.
@@ -117,6 +132,8 @@ pub struct Ends {
     pub world: Arc<Published>,
     /// The tokens; the writer alone changes the set.
     pub tokens: Arc<Tokens>,
+    /// What is reported; the writer alone adds to it.
+    pub reports: Arc<Reports>,
     /// Where news are told.
     pub news: watch::Sender<News>,
 }
@@ -125,10 +142,12 @@ pub struct Ends {
 pub fn channel(world: Arc<Published>) -> (Handle, Ends) {
     let (sender, events) = mpsc::channel(EVENT_QUEUE_LEN);
     let (checks_sender, checks) = watch::channel(Arc::default());
-    let tokens = Arc::new(Tokens::default());
+    let (tokens, reports) = (Arc::new(Tokens::default()), Arc::new(Reports::default()));
     let (news_sender, news) = watch::channel(News::default());
-    let handle = Handle { events: sender, checks, world: world.clone(), tokens: tokens.clone(), news };
-    (handle, Ends { events, checks: checks_sender, world, tokens, news: news_sender })
+    let (trials, trials_end) = mpsc::channel(TRIALS_QUEUE_LEN);
+    let trials_end = Arc::new(std::sync::Mutex::new(Some(trials_end)));
+    let handle = Handle { events: sender, checks, world: world.clone(), tokens: tokens.clone(), reports: reports.clone(), news, trials, trials_end };
+    (handle, Ends { events, checks: checks_sender, world, tokens, reports, news: news_sender })
 }
 
 impl Handle {
@@ -212,18 +231,33 @@ impl Handle {
     }
 
     /// Reads the files again.
-    pub async fn reload(&self, zone: Option<String>, all_or_nothing: bool, who: Who) -> Result<ReloadReport, Refusal> {
-        self.ask(|reply| Event::Reload { zone, all_or_nothing, who, reply }).await
+    pub async fn reload(&self, wanted: ReloadBody, who: Who) -> Result<ReloadReport, Refusal> {
+        self.ask(|reply| Event::Reload { wanted, who, reply }).await
     }
 
-    /// Ends the hold of a `failback = "manual"` (or `after`) on `name` (`zone/name` or `zone/policy:NAME`); returns the generation.
-    pub async fn failback(&self, name: String, who: Who) -> Result<u64, Refusal> {
+    /// Ends the hold of a `failback = "manual"` (or `after`) on `name` (`zone/name` or `zone/policy:NAME`).
+    pub async fn failback(&self, name: String, who: Who) -> Result<FailedBack, Refusal> {
         self.ask(|reply| Event::Failback(name, who, reply)).await
+    }
+
+    /// Fails with [`Refusal::Store`] when there may be overlays and tokens that nobody could read: an empty list would say that there are none.
+    pub async fn know_state(&self) -> Result<(), Refusal> {
+        self.ask(Event::KnowState).await
     }
 
     /// The tokens, to look offered ones up.
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// Takes what is reported; in force when this returns, but for what is published a moment later.
+    pub async fn report(&self, reports: Vec<Report>, who: Who) -> Result<Taken, Refusal> {
+        self.ask(|reply| Event::Reports(reports, who, reply)).await
+    }
+
+    /// What is reported.
+    pub fn reports(&self) -> &Reports {
+        &self.reports
     }
 
     /// What is new, to wait for.
@@ -259,7 +293,7 @@ impl Handle {
         }
     }
 
-    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Event) -> Result<T, Refusal> {
+    pub(super) async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Event) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.events.send(event(reply)).await.map_err(|_| Refusal::Stopping)?;
         answer.await.unwrap_or(Err(Refusal::Stopping))

@@ -67,7 +67,7 @@ pub(super) fn update(held: &mut Held, model: &ZoneModel, view: &View, ix: Policy
 }
 
 /// Every pool that the child can come to is critical.
-fn is_critical(model: &ZoneModel, view: &View, child: Child) -> bool {
+pub(super) fn is_critical(model: &ZoneModel, view: &View, child: Child) -> bool {
     model.pools_below(child).into_iter().all(|ix| {
         let (pool, seen) = (model.pool(ix), &view.pools[ix.0 as usize]);
         let usable = seen.endpoints.iter().filter(|endpoint| endpoint.is_usable()).count();
@@ -97,7 +97,7 @@ mod tests {
         for (second, (up, expected)) in (1..).zip(steps) {
             let seen = |name: &str| {
                 let state = if up.contains(name) { State::Up } else { State::Down };
-                PoolView { endpoints: vec![EndpointView { state, forced: None, weight: 1, ramp: 1.0 }], ..PoolView::default() }
+                PoolView { endpoints: vec![EndpointView { state, forced: None, weight: 1, ramp: 1.0, kept: false }], ..PoolView::default() }
             };
             let view = View { pools: model.pools.iter().map(|pool| std::sync::Arc::new(seen(&pool.name))).collect(), ..View::default() };
             update(&mut held, &model, &view, PolicyIx(0), Duration::from_secs(second));

@@ -4,21 +4,23 @@
 //! A change is judged against everything that is accepted, on disk or on its way there, so that of two requests at the same time that are
 //! harmless alone and harmful together only one passes.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use super::access;
 use super::api::{Amend, Consequences, Difference, Forced, Lift, NewOverlay, Refusal, Who};
 use super::audit::Entry;
-use super::changes::{no_overlay, went_past};
+use super::changes::went_past;
 use super::compile::ZoneParts;
 use super::loaded::{Loaded, own_zone};
-use super::overlays::{self, Change, Found, Laid};
+use super::overlays::{self, Change, Found, Laid, Sum, policy_child};
 use super::safety::{self, Proposed};
-use super::state::{Surroundings, ZoneState};
+use super::state::{Look, Surroundings, ZoneState};
+use super::text;
 use super::who::ITSELF;
-use super::writer::{Done, Writer, unix_now};
+use super::writer::{Done, Writer};
 use crate::dns::Name;
 use crate::policy::model::ZoneModel;
+use crate::policy::plan::View;
 use crate::store::Write;
 
 impl Writer {
@@ -30,30 +32,30 @@ impl Writer {
     /// Checks a request against what is loaded.
     pub(super) fn admit(&self, new: NewOverlay, who: &Who) -> Result<Change, Refusal> {
         let held = self.book.len() + self.pending.len();
-        let around = overlays::Around { zones: self.loaded(), effects: &self.effects, held, now_unix: unix_now() };
+        let around = overlays::Around { zones: self.loaded(), effects: &self.effects, held, now_unix: self.clock.unix() };
         overlays::admit(new, who, self.next_overlay_id, &around).map(|laid| Change::Lay(Box::new(laid)))
     }
 
     /// Checks a request to take an overlay back.
     pub(super) fn may_lift(&self, id: u64, lift: &Lift, who: &Who) -> Result<Change, Refusal> {
-        let laid = self.book.get(id).ok_or_else(|| no_overlay(id))?;
+        let laid = self.book.get(id).ok_or_else(|| self.no_overlay(id, who))?;
         who.may_change(&laid.overlay.target)?;
-        let reason = lift.reason.as_deref().map(|reason| overlays::check_reason(reason).map(|_| ()));
+        let reason = lift.reason.as_deref().map(|reason| text::check_reason(reason).map(|_| ()));
         match reason {
-            None if lift.break_glass => overlays::check_reason("").map(|_| ())?,
+            None if lift.break_glass => text::check_reason("").map(|_| ())?,
             reason => reason.unwrap_or(Ok(()))?,
         }
         match &lift.over {
             None => Ok(Change::Lift(id)),
-            Some(over) => overlays::turn_back(laid, over, unix_now()).map(|laid| Change::Lay(Box::new(laid))),
+            Some(over) => overlays::turn_back(laid, over, self.clock.unix()).map(|laid| Change::Lay(Box::new(laid))),
         }
     }
 
     /// Checks a request to change an overlay that is laid.
     pub(super) fn may_amend(&self, id: u64, amend: &Amend, who: &Who) -> Result<Change, Refusal> {
-        let laid = self.book.get(id).ok_or_else(|| no_overlay(id))?;
+        let laid = self.book.get(id).ok_or_else(|| self.no_overlay(id, who))?;
         who.may_change(&laid.overlay.target)?;
-        overlays::amend(laid, amend, unix_now()).map(|laid| Change::Lay(Box::new(laid)))
+        overlays::amend(laid, amend, self.clock.unix()).map(|laid| Change::Lay(Box::new(laid)))
     }
 
     /// What is not as the files say.
@@ -67,6 +69,9 @@ impl Writer {
         if !consequences.broken.is_empty() && !break_glass {
             return Err(Refusal::Safety { broken: consequences.broken });
         }
+        if !consequences.broken.is_empty() {
+            self.registry.operations().safety_passed();
+        }
         // One that begins later is counted then.
         if !matches!(&change, Change::Lay(laid) if !laid.overlay.is_begun()) {
             self.note_withdrawal(&consequences);
@@ -76,39 +81,30 @@ impl Writer {
 
     /// What changes would do, on top of everything that is accepted.
     pub(super) fn judge(&mut self, changes: &[Change]) -> Consequences {
-        let (now, now_unix) = (self.started.elapsed(), unix_now());
+        let (now, now_unix) = (self.clock.now(), self.clock.unix());
         let keys: HashSet<Found> = changes.iter().filter_map(|change| change.key(&self.book)).collect();
         // What is on its way to the disk is not to be seen yet either.
         let on_their_way = self.pending.values().filter_map(|change| change.key(&self.book));
         let things = on_their_way.chain(keys.iter().cloned());
-        let mut pools: BTreeMap<Name, BTreeSet<usize>> = BTreeMap::new();
+        let mut looks: BTreeMap<Name, Look> = BTreeMap::new();
         for key in things {
-            let Found::Thing(id) = &key else { continue };
-            for zone in self.loaded().around(id) {
-                let found = zone.ids.pools_of(&zone.model, id);
-                if !found.is_empty() {
-                    pools.entry(zone.model.name.clone()).or_default().extend(found);
-                }
-            }
+            self.note_look(&key, &mut looks);
         }
         // One that was never published is not seen yet.
-        pools.retain(|name, _| self.zones.get(name).is_some_and(|zone| zone.world.is_some()));
-        let around = Surroundings { checks: &self.checks, effects: &self.accepted, now, now_unix, slot: &|_| 0 };
-        let zones: Vec<&ZoneState> = pools.keys().filter_map(|name| self.zones.get(name)).collect();
-        let recent = |zone: &ZoneState| self.recent(&zone.model().name, zone.model(), now_unix);
-        let mut proposed: Vec<Proposed> = zones.iter().zip(pools.values()).map(|(zone, pools)| zone.proposed(pools, &around, recent(zone))).collect();
+        looks.retain(|name, _| self.zones.get(name).is_some_and(|zone| zone.world.is_some()));
+        let around = Surroundings { checks: &self.checks, effects: &self.accepted, loads: &self.loads, now, now_unix, slot: &|_| 0 };
+        let zones: Vec<(&ZoneState, &Look)> = looks.iter().filter_map(|(name, look)| Some((self.zones.get(name)?, look))).collect();
+        let views: Vec<View> = zones.iter().map(|(zone, look)| zone.seen_under(look, &around)).collect();
         // The changes are put in, looked at, and taken out again.
-        let mut before = Vec::with_capacity(keys.len());
-        for key in keys {
-            let sum = self.book.sum(&key, self.pending.values().chain(changes), now_unix);
-            before.push((self.accepted.put(&key, sum), key));
-        }
-        let around = Surroundings { checks: &self.checks, effects: &self.accepted, now, now_unix, slot: &|_| 0 };
-        for (one, pools) in proposed.iter_mut().zip(pools.values()) {
-            if let Some(zone) = self.zones.get(&one.parts.model.name) {
-                one.after = zone.seen_under(pools, &around);
-            }
-        }
+        let sums: Vec<(Sum, Found)> =
+            keys.into_iter().map(|key| (self.book.sum(&key, self.pending.values().chain(changes), now_unix), key)).collect();
+        let before: Vec<(Sum, Found)> = sums.into_iter().map(|(sum, key)| (self.accepted.put(&key, sum), key)).collect();
+        let around = Surroundings { checks: &self.checks, effects: &self.accepted, loads: &self.loads, now, now_unix, slot: &|_| 0 };
+        let zones = zones.into_iter().zip(views).map(|((zone, look), view)| {
+            let recent = self.recent(&zone.model().name, zone.model(), now_unix);
+            zone.proposed(look, view, zone.seen_under(look, &around), recent)
+        });
+        let proposed: Vec<Proposed> = zones.collect();
         for (sum, key) in before {
             self.accepted.put(&key, sum);
         }
@@ -117,8 +113,30 @@ impl Writer {
         consequences
     }
 
+    /// What a change of a target may make look different, zone by zone.
+    fn note_look(&self, key: &Found, looks: &mut BTreeMap<Name, Look>) {
+        match key {
+            Found::Thing(id) => {
+                for zone in self.loaded().around(id) {
+                    let found = zone.ids.pools_of(&zone.model, id);
+                    if !found.is_empty() {
+                        looks.entry(zone.model.name.clone()).or_default().pools.extend(found);
+                    }
+                }
+            }
+            Found::Child(name, policy, child) => {
+                let Some(zone) = self.loaded().get(name) else { return };
+                let look = looks.entry(name.clone()).or_default();
+                look.children = true;
+                let pools = policy_child(&zone.model, policy, child).map(|(_, child)| zone.model.pools_below(child));
+                look.pools.extend(pools.into_iter().flatten().map(|ix| ix.0 as usize));
+            }
+            Found::Steered(..) | Found::Static(..) | Found::Rule(..) => {}
+        }
+    }
+
     /// Withdrawals within the window.
-    fn recent(&self, zone: &Name, model: &ZoneModel, now_unix: u64) -> usize {
+    pub(super) fn recent(&self, zone: &Name, model: &ZoneModel, now_unix: u64) -> usize {
         let Some((_, per)) = model.safety.max_changes else { return 0 };
         let since = now_unix.saturating_sub(per.as_secs());
         self.withdrawals.get(zone).map_or(0, |times| times.iter().filter(|at| **at > since).count())
@@ -126,18 +144,19 @@ impl Writer {
 
     /// Counts a withdrawal for the zones that limit them, here and on disk.
     pub(super) fn note_withdrawal(&mut self, consequences: &Consequences) {
-        let now_unix = unix_now();
+        let now_unix = self.clock.unix();
         let mut writes = Vec::new();
         for share in &consequences.zones {
             let Ok(name) = Name::parse_absolute(&share.zone).map(|name| name.to_lowercase()) else { continue };
             let Some((_, per)) = self.zones.get(&name).and_then(|zone| zone.model().safety.max_changes) else { continue };
             let since = now_unix.saturating_sub(per.as_secs());
-            writes.push(Write::Withdrawal { zone: name.to_string(), at: now_unix, since });
+            let zone = name.to_string();
             let times = self.withdrawals.entry(name).or_default();
             times.push_back(now_unix);
             while times.front().is_some_and(|at| *at <= since) {
                 times.pop_front();
             }
+            writes.push(Write::Withdrawals { zone, at: times.iter().copied().collect() });
         }
         if !writes.is_empty() {
             self.keep(writes, Vec::new());
@@ -149,7 +168,7 @@ impl Writer {
         self.next_ticket += 1;
         let key = change.key(&self.book);
         self.pending.insert(self.next_ticket, change);
-        self.sum_up(key, unix_now());
+        self.sum_up(key, self.clock.unix());
         self.next_ticket
     }
 
@@ -164,9 +183,9 @@ impl Writer {
         }));
         if first {
             let longest = self.loaded().iter().flat_map(|zone| &zone.model.steers).map(|steer| steer.ttl.max).max().unwrap_or(0);
-            self.start_floor = unix_now() + u64::from(longest) + 1;
+            self.start_floor = self.clock.unix() + u64::from(longest) + 1;
         }
-        self.sum_up(keys, unix_now());
+        self.sum_up(keys, self.clock.unix());
     }
 
     /// Sums the overlays of these targets up again; what looks different under them becomes dirty.
@@ -202,7 +221,7 @@ impl Writer {
             Found::Child(zone, ..) => self.dirty.entry(zone.clone()).or_default().children = true,
             Found::Steered(name, owner) => {
                 let Some(zone) = self.zones.get_mut(name) else { return };
-                let root = zone.split(owner, unix_now());
+                let root = zone.split(owner, self.clock.unix());
                 let dirt = self.dirty.entry(name.clone()).or_default();
                 dirt.whole |= root.is_none();
                 dirt.roots.extend(root);
@@ -225,6 +244,7 @@ impl Writer {
         let consequences = self.judge(&changes);
         if !consequences.broken.is_empty() {
             let broke: Vec<String> = consequences.broken.iter().map(ToString::to_string).collect();
+            self.registry.operations().safety_passed();
             tracing::warn!(target: "meridian::control", overlays = ?expired, broke = broke.join("; "), "overlays expired, and what they held up is withdrawn");
             let detail = format!("overlays {expired:?} expired, and what they held up is withdrawn{}", went_past(&broke));
             self.note(Entry { detail: Some(detail), ..self.entry(&Who::itself(), "safety", "") });
@@ -237,10 +257,10 @@ impl Writer {
             let detail = Some(format!("overlay {}", overlay.id));
             let entry = Entry { before: serde_json::json!(overlay.set), detail, ..entry };
             access::log(&entry);
+            let end = self.end_of(overlay.id, "expired", ITSELF);
             if self.store.absent().is_some() {
                 continue;
             }
-            let end = Write::EndOverlay { id: overlay.id, how: "expired".into(), by: ITSELF.into(), at: now_unix };
             let (kept, done) = (self.store.change(vec![end], vec![entry]), self.done_sender.clone());
             tokio::spawn(async move {
                 if let Err(error) = kept.await {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::compile::ZoneParts;
 use super::state::ZoneState;
 use crate::dns::Name;
-use crate::policy::model::{Endpoint, Pool, Steer, ZoneModel};
+use crate::policy::model::{Endpoint, PolicyKind, Pool, Steer, ZoneModel};
 
 /// Where ids and names lead in one zone.
 #[derive(Debug, Default)]
@@ -15,6 +15,8 @@ pub struct Ids {
     regions: HashMap<String, Vec<usize>>,
     steers: HashMap<Name, usize>,
     endpoints: usize,
+    /// Some policy gives a child weight 0.
+    zero_weights: bool,
 }
 
 impl Ids {
@@ -28,6 +30,10 @@ impl Ids {
                 ids.regions.entry(region.clone()).or_default().push(at);
             }
         }
+        ids.zero_weights = model.policies.iter().any(|policy| match &policy.kind {
+            PolicyKind::Weighted { to, .. } => to.iter().any(|(_, weight)| *weight == 0),
+            _ => false,
+        });
         ids.steers = model.steers.iter().enumerate().map(|(at, steer): (usize, &Steer)| (steer.owner.clone(), at)).collect();
         ids
     }
@@ -35,6 +41,11 @@ impl Ids {
     /// Endpoints of all pools.
     pub fn endpoint_count(&self) -> usize {
         self.endpoints
+    }
+
+    /// True when some policy gives a child weight 0, as the files have it.
+    pub fn has_zero_weights(&self) -> bool {
+        self.zero_weights
     }
 
     /// Position of a pool.

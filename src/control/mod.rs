@@ -6,8 +6,10 @@ mod access;
 pub mod api;
 pub mod audit;
 mod before;
-mod changes;
+mod believing;
+pub mod changes;
 mod checks;
+pub mod clock;
 pub mod compile;
 pub mod explain;
 mod finish;
@@ -15,21 +17,32 @@ pub mod geography;
 pub mod handle;
 mod holds;
 mod keeper;
+mod keeping;
+mod last_resort;
 mod laying;
 pub mod load;
 mod loaded;
+mod loads;
 mod maps;
 mod overlays;
 mod pace;
 mod promote;
 mod reaper;
 mod reload;
+mod reload_safety;
+pub mod reports;
+mod requests;
 pub mod resources;
 mod rules;
 mod safety;
 mod server;
+mod signals;
 mod state;
 pub mod status;
+mod takeover;
+pub mod text;
+pub mod things;
+pub mod timeline;
 pub mod tokens;
 mod toml;
 pub mod who;
@@ -37,6 +50,8 @@ pub mod writer;
 
 #[cfg(test)]
 mod allocations;
+#[cfg(test)]
+pub(crate) mod driven;
 #[cfg(test)]
 mod flips;
 

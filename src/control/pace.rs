@@ -131,7 +131,8 @@ impl Writer {
                 Step::End(why) => {
                     let entry = self.said(&laid.overlay, "overlay.revert", &why);
                     self.book.remove(id);
-                    self.keep(vec![Write::EndOverlay { id, how: "reverted".into(), by: ITSELF.into(), at: now_unix }], vec![entry]);
+                    let end = self.end_of(id, "reverted", ITSELF);
+                    self.keep(vec![end], vec![entry]);
                 }
             }
         }
@@ -176,11 +177,13 @@ impl Writer {
         if laid.overlay.starts.is_none_or(|at| at > now_unix) {
             return Step::None;
         }
-        // Else it begins when the zone is compiled without the rule.
-        if !self.rules_are_ready(&[Change::Lay(Box::new(laid.clone()))]) {
-            return Step::None;
-        }
-        if let Some(why) = self.forbidden(laid) {
+        let not_yet = match self.rules_are_ready(&[Change::Lay(Box::new(laid.clone()))]) {
+            // It begins when the zone is compiled without the rule.
+            Ok(false) => return Step::None,
+            Ok(true) => self.forbidden(laid),
+            Err(why) => Some(why),
+        };
+        if let Some(why) = not_yet {
             let why = format!("it should have begun, but {why}");
             let is_new = laid.overlay.inactive.as_ref() != Some(&why);
             laid.overlay.inactive = Some(why.clone());
@@ -262,7 +265,7 @@ impl Writer {
         tokio::spawn(async move {
             match kept.await {
                 // It ended meanwhile.
-                Ok(_) | Err(StoreError::NoOverlay { .. }) => {}
+                Ok(_) | Err(StoreError::Conflict { .. }) => {}
                 Err(error) => drop(done.send(Done::Trouble(error.to_string()))),
             }
         });

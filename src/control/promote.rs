@@ -3,13 +3,15 @@
 //! ```text
 //! writer                       a thread of its own
 //! checks the overlay ────────▶ reads the file (is it what was loaded?) ─▶ edits its text ─▶ builds the zone from the edited text
-//!                                                                        ─▶ dry run: the difference, nothing else
-//!                                                                        ─▶ writes beside it, syncs, renames
-//! takes the build and ends  ◀──────────────────────────────────────────────┘
+//! judges the build by safety ◀─────────────────────────────────────────────┘
+//! rules; dry run: the difference, nothing else
+//!          └─────────────────▶ writes beside it, syncs, renames
+//! takes the build and ends  ◀──────────────┘
 //! the overlay in one world
 //! ```
 //!
-//! What the build refuses never reaches the disk. A crash between the file and the end of the overlay leaves an overlay that says what the file says.
+//! A library's text is that of every zone that uses it: what it changes in others is told, judged, and for no token that is confined to zones.
+//! What the build or a rule refuses never reaches the disk. A crash between the file and the end of the overlay leaves an overlay that says what the file says.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -21,16 +23,14 @@ use tokio::sync::oneshot;
 use super::access;
 use super::api::{Overlay, Promote, Promoted, Refusal, Setting, Who};
 use super::audit::Entry;
-use super::changes::no_overlay;
 use super::load::{self, Build, Previous};
-use super::overlays::{Found, Laid};
+use super::overlays::{Found, Laid, zone_text};
 use super::state::ZoneState;
 use super::toml::{self, Edit};
-use super::writer::{Done, Writer, unix_now};
+use super::writer::{Done, Writer};
 use crate::config::{Files, LoadedZone, Opened, OsFiles, Severity, Stamp, TextHash};
 use crate::dns::Name;
 use crate::policy::model::Target;
-use crate::store::Write;
 
 pub(super) type PromoteReply = oneshot::Sender<Result<Promoted, Refusal>>;
 
@@ -47,8 +47,19 @@ pub(super) struct Promotion {
 pub(super) struct Written {
     file: PathBuf,
     diff: String,
-    /// `None` after a dry run.
-    build: Option<Box<Build>>,
+    /// Zones beside its own that come to say something else, without the final dot.
+    other_zones: Vec<String>,
+    build: Box<Build>,
+    /// What is to be written, until it is.
+    text: Option<NewText>,
+}
+
+/// The new text of a file.
+struct NewText {
+    real: PathBuf,
+    text: String,
+    /// Of the text that it replaces.
+    hash: u128,
 }
 
 /// The machine's files, but one of them has another text.
@@ -118,7 +129,7 @@ impl Writer {
 
     /// What is to be written, if it can be: the zone that it is seen from, and the edit.
     fn may_promote(&self, id: u64, who: &Who) -> Result<(Name, Edit), Refusal> {
-        let laid = self.book.get(id).ok_or_else(|| no_overlay(id))?;
+        let laid = self.book.get(id).ok_or_else(|| self.no_overlay(id, who))?;
         who.may_change(&laid.overlay.target)?;
         if let Some(why) = &laid.overlay.inactive {
             return refuse(format!("the overlay has no effect that could be written: {why}"));
@@ -130,7 +141,7 @@ impl Writer {
         if self.reloading {
             return refuse("the files are being read; try again in a moment");
         }
-        let zone = self.zone_of(laid).ok_or_else(|| no_overlay(id))?;
+        let zone = self.zone_of(laid).ok_or_else(|| self.no_overlay(id, who))?;
         if let Some(why) = &zone.kept_why {
             return refuse(format!("an older version of the zone is served ({why}); mend its file first"));
         }
@@ -147,9 +158,40 @@ impl Writer {
         }
     }
 
+    /// The edited text is built: a rule may forbid what it does, in other zones above all; what passes is written. `Some` when nothing is left to be
+    /// done but to tell.
+    pub(super) fn judge_promoted(&mut self, job: Promotion, result: Result<Written, Refusal>) -> Option<(Promotion, Result<Written, Refusal>)> {
+        let mut written = match result {
+            Ok(written) => written,
+            Err(refusal) => return Some((job, Err(refusal))),
+        };
+        let Some(text) = written.text.take() else { return Some((job, Ok(written))) };
+        let only = written.build.alone.as_ref().map(ToString::to_string);
+        let broken = self.judge_build(&written.build, only.as_deref(), false).broken;
+        if !broken.is_empty() {
+            self.reaper.other(written.build);
+            return Some((job, Err(Refusal::Safety { broken })));
+        }
+        if job.dry_run {
+            return Some((job, Ok(written)));
+        }
+        let done = self.done_sender.clone();
+        let work = move || {
+            let shown = written.file.display();
+            let result = write(&text.real, text.text.as_bytes(), text.hash).or_else(|why| refuse(format!("{shown}: {why}; nothing was changed")));
+            let _ = done.send(Done::Promoted(job, result.map(|()| written)));
+        };
+        // Without a thread the reply is dropped, which tells that nothing came of it.
+        if let Err(error) = std::thread::Builder::new().name("promote".into()).spawn(work) {
+            tracing::error!(%error, "no thread can be started for a promotion");
+            self.reloading = false;
+        }
+        None
+    }
+
     /// The work is done: the build is taken and the overlay ends, in one world.
     pub(super) fn take_promoted(&mut self, job: Promotion, result: Result<Written, Refusal>) {
-        let Promotion { id, zone, who, reply, .. } = job;
+        let Promotion { id, zone, dry_run, who, reply } = job;
         let overlay = self.book.get(id).map(|laid| self.shown(laid));
         let written = match (result, overlay) {
             (Err(refusal), _) => {
@@ -159,22 +201,28 @@ impl Writer {
             // It ended meanwhile: the file says it all the same.
             (Ok(written), overlay) => (written, overlay.unwrap_or_else(|| Overlay::of(id, "", Setting::Weight(0)))),
         };
-        let (Written { file, diff, build }, overlay) = written;
-        let mut promoted = Promoted { overlay, file: file.display().to_string(), diff, generation: self.generation, dry_run: build.is_none() };
-        let Some(build) = build else {
+        let (Written { file, diff, build, other_zones, .. }, overlay) = written;
+        let mut promoted = Promoted { overlay, file: file.display().to_string(), diff, other_zones, generation: self.generation, dry_run };
+        if dry_run {
             let _ = reply.send(Ok(promoted));
+            self.reaper.other(build);
             return;
-        };
+        }
         self.book.remove(id);
         let only = build.alone.is_some().then(|| zone.to_string());
         let report = self.take_build(*build, only, false, &who);
         promoted.generation = self.generation + 1;
         let entry = Entry {
             after: serde_json::json!(promoted.overlay.set),
-            detail: Some(format!("overlay {id}, written to {}{}", promoted.file, if report.failed { "; not every zone could be taken" } else { "" })),
+            detail: Some(format!(
+                "overlay {id}, written to {}{}{}",
+                promoted.file,
+                if promoted.other_zones.is_empty() { String::new() } else { format!(", which changes {} as well", some(&promoted.other_zones)) },
+                if report.failed { "; not every zone could be taken" } else { "" }
+            )),
             ..self.entry(&who, "overlay.promote", &promoted.overlay.target)
         };
-        let end = Write::EndOverlay { id, how: "promoted".into(), by: who.name.clone(), at: unix_now() };
+        let end = self.end_of(id, "promoted", &who.name);
         let (kept, done) = (self.store.change(vec![end], vec![entry.clone()]), self.done_sender.clone());
         tokio::spawn(async move {
             match kept.await {
@@ -221,7 +269,28 @@ fn edit_of(laid: &Laid, zone: &ZoneState) -> Result<Edit, Refusal> {
     }
 }
 
-/// Reads, edits, builds and writes.
+/// Zones that are named in a sentence.
+const MAX_NAMED: usize = 10;
+
+/// The first of these zones, and how many more there are.
+fn some(zones: &[String]) -> String {
+    let named = zones[..zones.len().min(MAX_NAMED)].join(", ");
+    match zones.len().saturating_sub(MAX_NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more zones"),
+    }
+}
+
+/// Zones that a build makes say something else than they do, but for this one.
+fn others(build: &Build, previous: &Previous, own: &Name) -> Vec<String> {
+    let differs = |zone: &&load::TakenZone| {
+        let before = zone.loaded.name.as_ref().and_then(|name| previous.zones.get(name));
+        zone.loaded.name.as_ref() != Some(own) && before.is_none_or(|before| before.loaded.content != zone.loaded.content)
+    };
+    build.good.iter().filter(differs).filter_map(|zone| zone.loaded.name.as_ref().map(zone_text)).collect()
+}
+
+/// Reads, edits and builds.
 fn work(job: &Promotion, edit: &Edit, loaded: &LoadedZone, folder: &Path, config_path: &Path, previous: &Previous) -> Result<Written, Refusal> {
     // The declaring file first, then libraries.
     let mut sources: Vec<_> = loaded.sources.iter().filter(|source| source.path.extension().is_some_and(|extension| extension == "toml")).collect();
@@ -235,6 +304,13 @@ fn work(job: &Promotion, edit: &Edit, loaded: &LoadedZone, folder: &Path, config
         }
         let Ok(text) = String::from_utf8(octets) else { continue };
         let Some(new) = toml::edit(&text, edit).or_else(|why| refuse(format!("{shown} cannot be edited: {why}; edit it by hand")))? else { continue };
+        if !source.path.ends_with(&loaded.declared_in) {
+            job.who.may_change_all().map_err(|_| {
+                let zones = job.who.zones.as_deref().unwrap_or_default().join(", ");
+                let detail = format!("it would be written to {shown}, which every zone may use: found a token that is confined to {zones}");
+                Refusal::Forbidden { detail }
+            })?;
+        }
         let real = writable(&source.path, folder)?;
         let file = source.path.file_name().map_or_else(|| source.path.clone(), PathBuf::from);
         let diff = toml::unified(&loaded.declared_in.with_file_name(&file).display().to_string(), &text, &new);
@@ -244,11 +320,9 @@ fn work(job: &Promotion, edit: &Edit, loaded: &LoadedZone, folder: &Path, config
             let why = build.problems.iter().find(|problem| problem.severity == Severity::Error).map(ToString::to_string).unwrap_or_default();
             return refuse(format!("with the change the files would not load, so nothing was written: {why}"));
         }
-        if job.dry_run {
-            return Ok(Written { file: source.path.clone(), diff, build: None });
-        }
-        write(&real, new.as_bytes(), source.hash).or_else(|why| refuse(format!("{shown}: {why}; nothing was changed")))?;
-        return Ok(Written { file: source.path.clone(), diff, build: Some(Box::new(build)) });
+        let other_zones = others(&build, previous, &job.zone);
+        let text = Some(NewText { real, text: new, hash: source.hash });
+        return Ok(Written { file: source.path.clone(), diff, other_zones, build: Box::new(build), text });
     }
     refuse("no TOML file of the zone defines it: what a master file says is changed there")
 }

@@ -15,12 +15,13 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::api::{ReloadReport, Who, ZoneReload};
 use super::audit::Entry;
 use super::load::{Build, TakenZone};
 use super::state::ZoneState;
-use super::writer::{Writer, unix_now};
+use super::writer::Writer;
 use crate::config::{Settings, Severity};
 use crate::dns::Name;
 
@@ -28,14 +29,11 @@ use crate::dns::Name;
 pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or_nothing: bool) -> ReloadReport {
     let mut report =
         ReloadReport { problems: build.problems.iter().map(ToString::to_string).collect(), failed: build.has_errors(), ..ReloadReport::default() };
-    let Some(settings) = build.settings.clone() else {
-        keep_all(writer, &mut report, "the configuration file has errors");
-        return report;
-    };
-    if build.zones_unlisted && writer.generation > 0 {
-        keep_all(writer, &mut report, "the zone folder cannot be listed");
+    if let Some(why) = stands_still(writer, &build, all_or_nothing) {
+        keep_all(writer, &mut report, why);
         return report;
     }
+    let Some(settings) = build.settings.clone() else { return report };
     let only = match only.map(Name::parse_absolute) {
         None => None,
         Some(Ok(name)) => Some(name),
@@ -46,47 +44,28 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
         }
     };
     let wanted = |name: &Name| only.as_ref().is_none_or(|only| only == name);
-    let any_kept = build.good.iter().any(|zone| zone.kept_why.is_some());
-    if all_or_nothing && (!build.bad.is_empty() || any_kept || build.has_errors()) {
-        keep_all(writer, &mut report, "the files have errors, and all or nothing was asked for");
-        return report;
-    }
     report.problems.extend(needs_restart(writer.settings.as_ref(), &settings));
-    let mut present: BTreeSet<Name> = BTreeSet::new();
-    let broken: BTreeSet<&Path> = build.problems.iter().filter(|problem| problem.severity == Severity::Error).map(|problem| &*problem.file).collect();
+    let bad = bad_zones(writer, &build);
+    let present: BTreeSet<Name> = good_names(&build).chain(bad.iter().map(|(name, _)| name.clone())).collect();
     for zone in build.good {
         let Some(name) = zone.loaded.name.as_ref().map(Name::to_lowercase) else { continue };
-        present.insert(name.clone());
         if wanted(&name) {
             report.failed |= zone.kept_why.is_some();
             report.zones.push(take_zone(writer, name, zone));
         }
     }
-    for (name, declared_in) in build.bad {
-        // A file too broken to name its zone still owns the one it declared before.
-        let name = name
-            .map(|name| name.to_lowercase())
-            .or_else(|| writer.zones.values().find(|zone| zone.taken.loaded.declared_in == declared_in).map(|zone| zone.model().name.clone()));
-        let Some(name) = name else { continue };
-        present.insert(name.clone());
+    for (name, file) in bad {
         if wanted(&name) {
             report.failed = true;
-            report.zones.push(keep_zone(writer, name, &declared_in.display().to_string()));
-        }
-    }
-    // So does one of which so little is left that it could be anything.
-    let lost = |name: &Name| writer.zones.get(name).map(|zone| zone.taken.loaded.declared_in.clone()).filter(|file| broken.contains(&**file));
-    let absent = writer.zones.keys().filter(|name| !broken.is_empty() && !present.contains(name));
-    let lost: Vec<(Name, PathBuf)> = absent.filter_map(|name| Some((name.clone(), lost(name)?))).collect();
-    for (name, file) in lost {
-        present.insert(name.clone());
-        if wanted(&name) {
             report.zones.push(keep_zone(writer, name, &file.display().to_string()));
         }
     }
     let gone: Vec<Name> = writer.zones.keys().chain(writer.down.keys()).filter(|name| wanted(name) && !present.contains(name)).cloned().collect();
     for name in gone {
-        writer.zones.remove(&name).into_iter().for_each(|zone| writer.reaper.other(zone));
+        if let Some(zone) = writer.zones.remove(&name) {
+            writer.departed.add(&name, &zone, writer.clock.unix());
+            writer.reaper.other(zone);
+        }
         writer.down.remove(&name);
         report.zones.push(ZoneReload { zone: name.to_string(), outcome: "removed".into(), why: None });
     }
@@ -98,7 +77,14 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
     if writer.geo_hash != build.geo_hash {
         writer.geo_hash = build.geo_hash;
         writer.degraded.retain(|text| !text.contains("geo database") && !text.contains("latency table"));
-        writer.degraded.extend(build.degraded);
+        // What the files lack is not what zones lack that keep what they were compiled with.
+        let is_kept = report.zones.iter().any(|zone| zone.outcome == "kept") && build.geo_trouble.is_some();
+        writer.degraded.extend(build.degraded.iter().map(|text| match text.rsplit_once("; ") {
+            Some((what, _)) if is_kept => {
+                format!("{what}; zones that are served go on with the geo database or latency table of before, a restart would not")
+            }
+            _ => text.clone(),
+        }));
     }
     if let Some(cookies) = build.cookies {
         writer.degraded.retain(|text| !text.contains("cookie secrets"));
@@ -106,6 +92,95 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
     }
     writer.settings = Some(settings);
     writer.index_dirty |= build.alone.is_none();
+    report
+}
+
+/// Why a build changes no zone at all, if it does not.
+pub(super) fn stands_still(writer: &Writer, build: &Build, all_or_nothing: bool) -> Option<&'static str> {
+    let any_kept = || build.good.iter().any(|zone| zone.kept_why.is_some());
+    match () {
+        () if build.settings.is_none() => Some("the configuration file has errors"),
+        () if build.zones_unlisted && writer.generation > 0 => Some("the zone folder cannot be listed"),
+        () if all_or_nothing && (!build.bad.is_empty() || build.has_errors() || any_kept()) => {
+            Some("the files have errors, and all or nothing was asked for")
+        }
+        () => None,
+    }
+}
+
+fn good_names(build: &Build) -> impl Iterator<Item = Name> {
+    build.good.iter().filter_map(|zone| zone.loaded.name.as_ref().map(Name::to_lowercase))
+}
+
+/// The zones that are there and bad, and the files that declare them.
+fn bad_zones(writer: &Writer, build: &Build) -> Vec<(Name, PathBuf)> {
+    let mut present: BTreeSet<Name> = good_names(build).collect();
+    let mut bad = Vec::new();
+    for (name, declared_in) in &build.bad {
+        // A file too broken to name its zone still owns the one it declared before.
+        let owned = || writer.zones.values().find(|zone| zone.taken.loaded.declared_in == *declared_in && !present.contains(&zone.model().name));
+        let Some(name) = name.as_ref().map(Name::to_lowercase).or_else(|| owned().map(|zone| zone.model().name.clone())) else { continue };
+        present.insert(name.clone());
+        bad.push((name, declared_in.clone()));
+    }
+    // So does one of which so little is left that it could be anything.
+    let broken: BTreeSet<&Path> = build.problems.iter().filter(|problem| problem.severity == Severity::Error).map(|problem| &*problem.file).collect();
+    let lost = writer.zones.iter().filter(|(name, zone)| !present.contains(*name) && broken.contains(&*zone.taken.loaded.declared_in));
+    bad.extend(lost.map(|(name, zone)| (name.clone(), zone.taken.loaded.declared_in.clone())));
+    bad
+}
+
+/// True when a zone is served as it was taken.
+fn is_served(writer: &Writer, name: &Name, taken: &TakenZone) -> bool {
+    let same = |zone: &ZoneState| zone.taken.loaded.content == taken.loaded.content && Arc::ptr_eq(&zone.taken.parts, &taken.parts);
+    writer.zones.get(name).is_some_and(same)
+}
+
+/// The zones that a build would put in another version, or take away.
+pub(super) fn changed<'b>(writer: &Writer, build: &'b Build, only: Option<&str>, all_or_nothing: bool) -> Vec<(Name, Option<&'b TakenZone>)> {
+    let only = match only.map(Name::parse_absolute) {
+        None => None,
+        Some(Ok(name)) => Some(name.to_lowercase()),
+        Some(Err(_)) => return Vec::new(),
+    };
+    if stands_still(writer, build, all_or_nothing).is_some() {
+        return Vec::new();
+    }
+    let wanted = |name: &Name| only.as_ref().is_none_or(|only| only == name);
+    let present: BTreeSet<Name> = good_names(build).chain(bad_zones(writer, build).into_iter().map(|(name, _)| name)).collect();
+    let good = build.good.iter().filter_map(|zone| Some((zone.loaded.name.as_ref()?.to_lowercase(), zone)));
+    let taken = good.filter(|(name, zone)| wanted(name) && !is_served(writer, name, zone)).map(|(name, zone)| (name, Some(zone)));
+    let gone = writer.zones.keys().filter(|name| wanted(name) && !present.contains(*name)).map(|name| (name.clone(), None));
+    taken.chain(gone).collect()
+}
+
+/// What [`take`] would say of a build, zone by zone, for those that would not stay as they are; nothing is changed.
+pub(super) fn foresee(writer: &Writer, build: &Build, only: Option<&str>, all_or_nothing: bool) -> ReloadReport {
+    let mut report =
+        ReloadReport { problems: build.problems.iter().map(ToString::to_string).collect(), failed: build.has_errors(), ..ReloadReport::default() };
+    if let Some(why) = stands_still(writer, build, all_or_nothing) {
+        keep_all(writer, &mut report, why);
+        return report;
+    }
+    let entry = |name: &Name, outcome: &str, why| ZoneReload { zone: name.to_string(), outcome: outcome.into(), why };
+    for (name, taken) in changed(writer, build, only, all_or_nothing) {
+        let why = taken.and_then(|taken| taken.kept_why.clone());
+        let outcome = if taken.is_none() {
+            "removed"
+        } else if why.is_some() {
+            "kept"
+        } else {
+            "taken"
+        };
+        report.failed |= why.is_some();
+        report.zones.push(entry(&name, outcome, why));
+    }
+    let only = only.and_then(|only| Name::parse_absolute(only).ok()).map(|only| only.to_lowercase());
+    for (name, file) in bad_zones(writer, build).into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name)) {
+        report.failed = true;
+        let outcome = if writer.zones.contains_key(&name) { "kept" } else { "failed" };
+        report.zones.push(entry(&name, outcome, Some(format!("{} has errors", file.display()))));
+    }
     report
 }
 
@@ -121,9 +196,8 @@ fn keep_all(writer: &Writer, report: &mut ReloadReport, why: &str) {
 fn take_zone(writer: &mut Writer, name: Name, taken: TakenZone) -> ZoneReload {
     writer.down.remove(&name);
     let zone = name.to_string();
-    if let Some(before) = writer.zones.get_mut(&name)
-        && before.taken.loaded.content == taken.loaded.content
-        && std::sync::Arc::ptr_eq(&before.taken.parts, &taken.parts)
+    if is_served(writer, &name, &taken)
+        && let Some(before) = writer.zones.get_mut(&name)
     {
         let why = taken.kept_why.clone();
         before.kept_why.clone_from(&taken.kept_why);
@@ -136,9 +210,12 @@ fn take_zone(writer: &mut Writer, name: Name, taken: TakenZone) -> ZoneReload {
         None => writer.serials.get(&zone).map_or((0, String::new()), |kept| (kept.serial, kept.content.clone())),
     };
     let mut state = ZoneState::new(taken, serial, content);
-    if let Some(before) = before {
-        state.inherit(&before);
-        writer.reaper.other(before);
+    match before {
+        Some(before) => {
+            state.inherit(&before);
+            writer.reaper.other(before);
+        }
+        None => writer.departed.give_back(&name, &mut state),
     }
     let why = state.kept_why.clone();
     writer.zones.insert(name.clone(), state);
@@ -162,7 +239,7 @@ fn keep_zone(writer: &mut Writer, name: Name, file: &str) -> ZoneReload {
 /// (CONTRACT, `[zone]`). Serial arithmetic (RFC 1982) is not needed: unix time stays below 2³¹ until 2038 and below 2³² until 2106.
 pub(super) fn move_serial(writer: &mut Writer, name: &Name) {
     use crate::policy::model::SerialSource;
-    let effects = &writer.effects;
+    let (effects, now_unix) = (&writer.effects, writer.clock.unix());
     let Some(zone) = writer.zones.get_mut(name) else { return };
     let content = zone.content_key(effects);
     if zone.model().soa_serial == SerialSource::File {
@@ -173,7 +250,7 @@ pub(super) fn move_serial(writer: &mut Writer, name: &Name) {
     if content == zone.serial_content {
         return;
     }
-    zone.serial = zone.serial.saturating_add(1).max(unix_now() as u32);
+    zone.serial = zone.serial.saturating_add(1).max(now_unix as u32);
     zone.serial_content = content;
     writer.keep_serial(name);
 }
@@ -193,11 +270,12 @@ pub(super) fn log(writer: &Writer, report: &ReloadReport, action: &str, zone: Op
         })
         .collect();
     let unchanged = report.zones.len() - moved.len();
+    let all = report.zones.len();
     let after = serde_json::json!({
         "zones": listed, "more": moved.len() - listed.len(), "unchanged": unchanged, "failed": report.failed,
         "contents": contents, "geo": format!("{:016x}", writer.geo_hash),
     });
-    let detail = format!("{} zones are not as before, {unchanged} are{}", moved.len(), if report.failed { "; there were errors" } else { "" });
+    let detail = format!("{} of {all} zones are not as before{}", moved.len(), if report.failed { "; there were errors" } else { "" });
     writer.note(Entry { after, detail: Some(detail), ..writer.entry(who, action, zone.unwrap_or("")) });
 }
 
@@ -208,6 +286,7 @@ fn needs_restart(before: Option<&Settings>, now: &Settings) -> Vec<String> {
         ("server.listen", before.listen != now.listen),
         ("server.threads", before.threads != now.threads),
         ("server.tcp", before.tcp != now.tcp),
+        ("server.tls, https or quic", before.encrypted != now.encrypted),
         ("admin or metrics", (before.admin_listen, before.admin_enabled, &before.admin) != (now.admin_listen, now.admin_enabled, &now.admin)),
         ("state.path", before.state_path != now.state_path),
     ];

@@ -3,22 +3,25 @@
 //!
 //! Ids are those that overlays take as targets, so that what is read can be changed.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::api::Forced;
+use super::api::{CheckTarget, Forced, Reported, is_whole};
 use super::overlays::zone_text;
-use super::status::describe_parts;
+use super::status::{describe_parts, describe_share, kept_share, place_of};
 use super::{Handle, Who, rules};
 use crate::config::duration_words;
-use crate::dns::RecordType;
+use crate::dns::{Name, RecordType};
 use crate::policy::model::{
     Child, Endpoint, Failback, GeoRule, Location, Monitor, MonitorKind, Policy, PolicyIx, PolicyKind, Pool, Target, WeightedMode,
 };
-use crate::world::ZoneWorld;
+use crate::world::{Published, ZoneWorld};
 use crate::zone::rdata;
+use crate::zone::tree::NodeId;
 
 /// A set of records of one name and type.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
@@ -79,6 +82,9 @@ pub struct ChildResource {
     /// The files'.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_weight: Option<u16>,
+    /// What loads or response times make of the weight in effect, where that is not 1.
+    #[serde(skip_serializing_if = "is_whole")]
+    pub factor: f64,
     /// Failback holds it back.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
@@ -93,7 +99,7 @@ pub struct PolicyResource {
     pub name: String,
     /// True when a steered name states it.
     pub inline: bool,
-    /// `failover`, `weighted`, `geo`, `proximity`, `latency`, `multivalue`.
+    /// `failover`, `weighted`, `least-loaded`, `least-response-time`, `geo`, `proximity`, `latency`, `multivalue`.
     pub kind: &'static str,
     /// Of a weighted one: `coherent`, `random`, `sticky`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,8 +149,17 @@ pub struct PoolResource {
     pub usable: usize,
     /// `min_healthy` as a count.
     pub needed: usize,
+    /// What operators force, the stronger of pool and region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Forced>,
     /// In order of the file.
     pub endpoints: Vec<EndpointResource>,
+    /// The share of its traffic that it keeps, 0 to 1; the rest is left to others, for its load or while it is drained step by step.
+    #[serde(skip_serializing_if = "is_whole")]
+    pub kept: f64,
+    /// What is reported of it as a whole; in lists only, because it changes with every report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Reported>,
 }
 
 /// An endpoint.
@@ -162,7 +177,7 @@ pub struct EndpointResource {
     /// Region of its pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// As checks see it: `unknown`, `up`, `suspect`, `down`, `ramp`.
+    /// As checks see it: `unknown`, `up`, `degraded`, `suspect`, `down`, `ramp`.
     pub state: &'static str,
     /// What operators force, the strongest of endpoint, pool and region.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,6 +190,9 @@ pub struct EndpointResource {
     pub file_weight: u16,
     /// Names of the monitors that check it.
     pub monitors: Vec<String>,
+    /// What is reported of it; in lists only, because it changes with every report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Reported>,
 }
 
 /// A region.
@@ -187,6 +205,9 @@ pub struct RegionResource {
     pub location: Option<[f64; 2]>,
     /// Ids of its pools.
     pub pools: Vec<String>,
+    /// What operators force, if it is the same for all of its pools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Forced>,
 }
 
 /// A monitor.
@@ -196,7 +217,7 @@ pub struct MonitorResource {
     pub id: String,
     /// As in `[monitor.NAME]`.
     pub name: String,
-    /// `tcp`, `http`, `https`.
+    /// `tcp`, `http`, `https`, `dns`, `grpc`, `exec`, `ping`.
     pub kind: &'static str,
     /// That is connected to.
     pub port: u16,
@@ -228,10 +249,7 @@ pub struct Snapshot {
 impl Handle {
     /// The zones as they are published at this moment, for `who` to look at.
     pub fn snapshot(&self, who: Who) -> Snapshot {
-        let mut zones: Vec<_> = self.world.with_world(|world| world.zones.iter().cloned().collect());
-        zones.retain(|zone| who.covers(&zone_text(&zone.model.name)));
-        zones.sort_by(|a, b| a.model.name.cmp(&b.model.name));
-        Snapshot { zones, who }
+        Snapshot::of(&self.world, who)
     }
 }
 
@@ -240,9 +258,16 @@ fn is_behind(id: &str, after: &str) -> bool {
 }
 
 impl Snapshot {
+    pub(super) fn of(world: &Published, who: Who) -> Snapshot {
+        let mut zones: Vec<_> = world.with_world(|world| world.zones.iter().cloned().collect());
+        zones.retain(|zone| who.covers(&zone_text(&zone.model.name)));
+        zones.sort_by(|a, b| a.model.name.cmp(&b.model.name));
+        Snapshot { zones, who }
+    }
+
     /// A zone by its name, in any spelling.
     pub fn zone(&self, name: &str) -> Option<&ZoneWorld> {
-        let name = crate::dns::Name::parse_absolute(name).ok()?.to_lowercase();
+        let name = Name::parse_absolute(name).ok()?.to_lowercase();
         self.zones.iter().find(|zone| zone.model.name == name).map(|zone| &**zone)
     }
 
@@ -284,13 +309,18 @@ impl Snapshot {
     /// What checks of an endpoint are called in the audit log.
     pub fn checks_of(&self, endpoint: &str) -> Option<Vec<String>> {
         self.zones.iter().find_map(|zone| {
-            let all = zone.model.pools.iter().filter(|pool| self.who.covers(&pool.id)).flat_map(|pool| &pool.endpoints);
-            let found = all.into_iter().find(|other| *other.id == *endpoint)?;
+            let pools = zone.model.pools.iter().filter(|pool| self.who.covers(&pool.id));
+            let all = pools.flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
+            let (pool, found) = all.into_iter().find(|(_, other)| *other.id == *endpoint)?;
             let words = |monitor: &Monitor| match &found.target {
-                Target::Address(addr) => describe_parts(monitor, &std::net::SocketAddr::new(*addr, monitor.port).to_string()),
-                Target::Cname(name) => describe_parts(monitor, &format!("{}:{}", name.to_string().trim_end_matches('.'), monitor.port)),
+                _ if monitor.kind.is_reported() => describe_parts(monitor, endpoint),
+                Target::Address(addr) => describe_parts(monitor, &place_of(&CheckTarget::Address(*addr), monitor.port)),
+                Target::Cname(name) => {
+                    describe_parts(monitor, &place_of(&CheckTarget::Host(name.to_string().trim_end_matches('.').to_owned()), monitor.port))
+                }
             };
-            Some(found.monitors.iter().filter_map(|ix| zone.model.monitors.get(ix.0 as usize)).map(words).collect())
+            let asked = found.monitors.iter().filter_map(|ix| zone.model.monitors.get(ix.0 as usize)).map(words);
+            Some(asked.chain(pool.signals.map(|_| describe_share(endpoint))).collect())
         })
     }
 
@@ -317,9 +347,11 @@ impl Snapshot {
                 let id = format!("region:{name}");
                 found.entry(id.clone()).or_default().location = region.location.map(place);
             }
-            for pool in zone.model.pools.iter().filter(|pool| self.who.covers(&pool.id)) {
+            for (at, pool) in zone.model.pools.iter().enumerate().filter(|(_, pool)| self.who.covers(&pool.id)) {
                 let Some(region) = &pool.region else { continue };
                 let entry = found.entry(format!("region:{region}")).or_default();
+                let forced = zone.view.pools.get(at).and_then(|pool| pool.forced);
+                entry.forced = if entry.pools.is_empty() { forced } else { entry.forced.filter(|one| Some(*one) == forced) };
                 if !entry.pools.iter().any(|id| **id == *pool.id) {
                     entry.pools.push(pool.id.to_string());
                 }
@@ -331,6 +363,13 @@ impl Snapshot {
         found
     }
 
+    /// Names of the regions.
+    pub fn region_names(&self) -> BTreeSet<&str> {
+        let declared = self.zones.iter().flat_map(|zone| zone.model.regions.keys().map(|name| &**name));
+        let used = self.zones.iter().flat_map(|zone| zone.model.pools.iter().filter_map(|pool| pool.region.as_deref()));
+        declared.chain(used).collect()
+    }
+
     /// Monitors by id.
     pub fn monitors(&self) -> BTreeMap<String, MonitorResource> {
         let all = self.zones.iter().flat_map(|zone| zone.model.monitors.iter().map(move |monitor| monitor_resource(zone, monitor)));
@@ -338,23 +377,56 @@ impl Snapshot {
     }
 }
 
-/// Record sets of a zone by id; `keep` decides by name and type before anything is written down.
-pub fn records(zone: &ZoneWorld, keep: impl Fn(&str, RecordType) -> bool) -> BTreeMap<String, RecordSet> {
-    let apex = &zone.model.name;
-    let mut found = BTreeMap::new();
-    for name in zone.tree.names() {
-        let Some(node) = zone.tree.node_at(name.as_wire()) else { continue };
-        let relative = name.relative_to(apex);
-        for rrset in zone.tree.rrsets(node).filter(|rrset| keep(&relative, rrset.rtype)) {
-            let id = format!("{}/{relative}/{}", zone_text(apex), rrset.rtype);
-            let data = zone.tree.rdatas(&rrset).map(|octets| rdata::to_text(rrset.rtype, octets)).collect();
-            let laid = zone.ttls.as_ref().and_then(|ttls| ttls.get(&(node, rrset.rtype)));
-            let ttl = laid.copied().unwrap_or(rrset.ttl);
-            let set = RecordSet { id: id.clone(), name: name.to_string(), rtype: rrset.rtype.to_string(), ttl, file_ttl: rrset.ttl, data };
-            found.insert(id, set);
-        }
-    }
-    found
+/// Record sets of a zone with their ids, in the canonical order of their names (RFC 4034 §6.1) and then by type, from behind the one whose id is
+/// `after` (empty for the first). Each is written down as it is taken, and where to begin is looked up: a page costs what is on it.
+pub fn records<'z>(
+    zone: &'z ZoneWorld,
+    name: Option<&str>,
+    rtype: Option<RecordType>,
+    after: &str,
+) -> impl Iterator<Item = (String, RecordSet)> + use<'z> {
+    let (apex, tree) = (&zone.model.name, &zone.tree);
+    let absolute = |name: &str| Name::parse(name, apex).ok().map(|name| name.to_lowercase());
+    let rest = after.strip_prefix(&format!("{}/", zone_text(apex)));
+    let behind = rest.and_then(|rest| rest.rsplit_once('/')).and_then(|(name, rtype)| Some((absolute(name)?, rtype.parse::<RecordType>().ok()?)));
+    // What is no cursor of this list is behind everything.
+    let is_lost = !after.is_empty() && behind.is_none();
+    let nodes: Box<dyn Iterator<Item = NodeId> + 'z> = match name {
+        _ if is_lost => Box::new(std::iter::empty()),
+        Some(name) => Box::new(absolute(name).and_then(|name| tree.node_at(name.as_wire())).into_iter()),
+        None => Box::new(tree.in_order(behind.as_ref().map(|(name, _)| name)).iter().copied()),
+    };
+    let sets = nodes.flat_map(move |node| {
+        let name = Name::from_wire(tree.name(node)).unwrap_or_else(|_| Name::root());
+        let behind = behind.clone();
+        let is_behind = move |name: &Name, rtype| match &behind {
+            None => true,
+            Some((last, last_type)) => match name.cmp(last) {
+                Ordering::Equal => rtype > *last_type,
+                order => order == Ordering::Greater,
+            },
+        };
+        tree.rrsets(node)
+            .map(move |rrset| (name.clone(), rrset))
+            .filter(move |(name, rrset)| is_behind(name, rrset.rtype))
+            .map(move |(name, rrset)| (node, name, rrset))
+    });
+    sets.filter(move |(_, _, rrset)| rtype.is_none_or(|wanted| wanted == rrset.rtype)).map(move |(node, name, rrset)| {
+        let id = format!("{}/{}/{}", zone_text(apex), name.relative_to(apex), rrset.rtype);
+        let data = tree.rdatas(&rrset).map(|octets| rdata::to_text(rrset.rtype, &as_served(zone, rrset.rtype, octets))).collect();
+        let laid = zone.ttls.as_ref().and_then(|ttls| ttls.get(&(node, rrset.rtype)));
+        let ttl = laid.copied().unwrap_or(rrset.ttl);
+        (id.clone(), RecordSet { id, name: name.to_string(), rtype: rrset.rtype.to_string(), ttl, file_ttl: rrset.ttl, data })
+    })
+}
+
+/// The data of a record as it is answered: the serial of an SOA is the one in service.
+fn as_served<'o>(zone: &ZoneWorld, rtype: RecordType, octets: &'o [u8]) -> Cow<'o, [u8]> {
+    // The last twenty octets of an SOA are its numbers, the serial first (RFC 1035 §3.3.13).
+    let Some(at) = octets.len().checked_sub(20).filter(|_| rtype == RecordType::SOA) else { return octets.into() };
+    let mut octets = octets.to_vec();
+    octets[at..at + 4].copy_from_slice(&zone.serial.to_be_bytes());
+    octets.into()
 }
 
 /// Steered names of a zone by id.
@@ -400,7 +472,10 @@ fn pool_resource(zone: &ZoneWorld, at: usize, pool: &Pool) -> PoolResource {
         health: super::state::health_word(usable, pool.endpoints.len(), needed),
         usable,
         needed,
+        forced: zone.view.pools.get(at).and_then(|pool| pool.forced),
         endpoints,
+        kept: zone.view.pools.get(at).map_or(1.0, |pool| kept_share(pool)),
+        reported: None,
     }
 }
 
@@ -421,6 +496,7 @@ fn endpoint_resource(zone: &ZoneWorld, at: usize, pool: &Pool, index: usize, end
         weight: seen.map_or(endpoint.weight, |seen| seen.weight),
         file_weight: endpoint.weight,
         monitors: endpoint.monitors.iter().filter_map(|ix| zone.model.monitors.get(ix.0 as usize)).map(|monitor| monitor.name.clone()).collect(),
+        reported: None,
     }
 }
 
@@ -434,6 +510,7 @@ fn policy_resource(zone: &ZoneWorld, ix: PolicyIx, policy: &Policy) -> PolicyRes
             id: child_id(zone, child),
             weight: file_weight.map(|weight| zone.view.child_weights.get(&(ix, child)).copied().unwrap_or(weight)),
             file_weight,
+            factor: zone.view.child_factors.get(&(ix, child)).map_or(1.0, |factor| (f64::from(*factor) * 1000.0).round() / 1000.0),
             held: zone.view.held.contains(&(ix, child)),
         }
     };
@@ -472,7 +549,13 @@ fn rule_resource(zone: &ZoneWorld, ix: PolicyIx, rule: &GeoRule) -> RuleResource
 
 fn monitor_resource(zone: &ZoneWorld, monitor: &Monitor) -> MonitorResource {
     let (kind, check) = match &monitor.kind {
-        MonitorKind::Tcp => ("tcp", None),
+        MonitorKind::Tcp(_) => ("tcp", None),
+        MonitorKind::Dns(_) => ("dns", None),
+        MonitorKind::Push(_) => ("push", None),
+        MonitorKind::Share(_) => ("share", None),
+        MonitorKind::Grpc(_) => ("grpc", None),
+        MonitorKind::Exec(_) => ("exec", None),
+        MonitorKind::Ping => ("ping", None),
         MonitorKind::Http(check) => ("http", Some(check)),
         MonitorKind::Https { check, .. } => ("https", Some(check)),
     };

@@ -77,6 +77,9 @@ impl RuleKey {
     }
 }
 
+/// Conditions that a refusal lists.
+const MAX_NAMED: usize = 10;
+
 /// Every condition of a rule, as targets write it.
 pub(super) fn keys_of(rule: &GeoRule) -> impl Iterator<Item = String> {
     let letters = |code: &[u8; 2]| String::from_utf8_lossy(code).into_owned();
@@ -163,10 +166,14 @@ pub(super) fn find<'z>(target: &str, is_disabled: bool, zones: impl Iterator<Ite
         if let Some((_, key)) = rest.split_once(RULE)
             && RuleKey::parse(key).is_none()
         {
-            return invalid(
-                "target",
-                format!("found the rule {key:?}, expected one of its conditions: geo=EU, geo=AS-TR, asn=64500, net=10.0.0.0/8"),
-            );
+            let place = rest.split_once(RULE).and_then(|(place, _)| policy_at(model, place));
+            let known: Vec<String> = place.into_iter().flat_map(|ix| rules_of(model, ix).iter().flat_map(keys_of)).take(MAX_NAMED + 1).collect();
+            let more = if known.len() > MAX_NAMED { ", …" } else { "" };
+            let expected = match known.is_empty() {
+                true => "a condition of one of its rules, such as geo=EU, geo=AS-TR, asn=64500 or net=10.0.0.0/8".to_owned(),
+                false => format!("one of the conditions of its rules: {}{more}", known[..known.len().min(MAX_NAMED)].join(", ")),
+            };
+            return invalid("target", format!("found the rule {key:?}, expected {expected}"));
         }
     }
     let models = || own.into_iter().chain(zones.clone().map(|parts| &parts.model).filter(|_| own.is_none()));
@@ -220,18 +227,20 @@ pub(super) struct Ready {
     beside: Option<(Arc<ZoneParts>, Vec<Pairs>)>,
 }
 
-type Pairs = BTreeSet<(u16, u16)>;
+pub(super) type Pairs = BTreeSet<(u16, u16)>;
 
 /// Which classes of `before` become which of `after`, by root: roots stand in one order whatever is disabled.
 fn pairs(before: &ZoneParts, after: &ZoneParts) -> Vec<Pairs> {
-    let of_root = |(before, after): (&compile::Root, &compile::Root)| {
-        if Arc::ptr_eq(&before.map, &after.map) {
-            return (0..before.classes.len().min(after.classes.len()) as u16).map(|class| (class, class)).collect();
-        }
-        let borders = before.map.borders().into_iter().chain(after.map.borders());
-        borders.map(|addr| (before.map.lookup(addr).class, after.map.lookup(addr).class)).collect()
-    };
-    before.roots.iter().zip(&after.roots).map(of_root).collect()
+    before.roots.iter().zip(&after.roots).map(|(before, after)| class_pairs(before, after)).collect()
+}
+
+/// Which classes of a root become which of another.
+pub(super) fn class_pairs(before: &compile::Root, after: &compile::Root) -> Pairs {
+    if Arc::ptr_eq(&before.map, &after.map) {
+        return (0..before.classes.len().min(after.classes.len()) as u16).map(|class| (class, class)).collect();
+    }
+    let borders = before.map.borders().into_iter().chain(after.map.borders());
+    borders.map(|addr| (before.map.lookup(addr).class, after.map.lookup(addr).class)).collect()
 }
 
 impl TakenZone {
@@ -342,18 +351,22 @@ pub(super) struct Rules {
     waiting: Vec<(Name, Event)>,
     /// What an overlay wants may not be what is served.
     moved: bool,
+    /// Could not be compiled from these files and databases, and why: a rule that is planned waits until they are read again.
+    failed: Vec<(Name, Disabled, String)>,
 }
 
 impl Rules {
     /// Overlays came, went, or are about something else.
     pub(super) fn move_on(&mut self) {
         self.moved = true;
+        self.failed.clear();
     }
 }
 
 /// A version of a zone that was to be compiled.
 pub(super) struct Compiled {
     zone: Name,
+    disabled: Disabled,
     /// Of what.
     loaded: Arc<LoadedZone>,
     result: Result<(Ready, Option<Arc<KnownGeo>>), String>,
@@ -400,9 +413,15 @@ impl Writer {
         versions.filter(|(zone, disabled)| *disabled != zone.taken.disabled).collect()
     }
 
-    /// True when everything is compiled that these changes need; else it will be.
-    pub(super) fn rules_are_ready(&mut self, changes: &[Change]) -> bool {
-        self.missing(changes).is_none()
+    /// True when everything is compiled that these changes need; else it will be. `Err` when that was tried and cannot be.
+    pub(super) fn rules_are_ready(&mut self, changes: &[Change]) -> Result<bool, String> {
+        let why = |(zone, disabled): (&ZoneState, Disabled)| {
+            self.rules.failed.iter().find(|(name, without, _)| (name, without) == (&zone.model().name, &disabled)).map(|(.., why)| why.clone())
+        };
+        match self.versions_after(changes).into_iter().find_map(why) {
+            Some(why) => Err(why),
+            None => Ok(self.missing(changes).is_none()),
+        }
     }
 
     /// The first zone that is not compiled as these changes need it; it will be.
@@ -489,7 +508,7 @@ impl Writer {
                 let _ = crate::sys::lower_priority(COMPILE_PRIORITY);
                 let result = make(&OsFiles, &settings, geo.as_deref(), &zone, &disabled);
                 drop((zone, geo));
-                let _ = done.send(Done::Ruled(Compiled { zone: name, loaded, result }));
+                let _ = done.send(Done::Ruled(Compiled { zone: name, disabled, loaded, result }));
             };
             self.reloading = true;
             if let Err(error) = std::thread::Builder::new().name("rules".into()).spawn(work) {
@@ -504,9 +523,10 @@ impl Writer {
 
     /// A version is there, or cannot be: whoever waits for it is asked again, or told.
     pub(super) fn take_version(&mut self, compiled: Compiled) {
-        let Compiled { zone: name, loaded, result } = compiled;
+        let Compiled { zone: name, disabled, loaded, result } = compiled;
         match result {
             Ok((ready, geo)) => {
+                self.rules.failed.retain(|(other, without, _)| (other, without) != (&name, &disabled));
                 self.geo = geo.or(self.geo.take());
                 if let Some(zone) = self.zones.get_mut(&name).filter(|zone| Arc::ptr_eq(&zone.taken.loaded, &loaded)) {
                     zone.taken.keep_ready(Arc::new(ready));
@@ -516,6 +536,8 @@ impl Writer {
             }
             Err(why) => {
                 tracing::error!(target: "meridian::control", zone = %name, why, "a zone cannot be compiled without a rule");
+                self.rules.failed.retain(|(other, without, _)| (other, without) != (&name, &disabled));
+                self.rules.failed.push((name.clone(), disabled, why.clone()));
                 let wanted = self.disabled_rules(&[]).remove(&name).unwrap_or_default();
                 if self.zones.get(&name).is_some_and(|zone| disabled_in(zone.model(), &wanted) != zone.taken.disabled) {
                     self.degraded.retain(|text| !text.starts_with(&behind(&name)));

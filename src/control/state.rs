@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checks::Checks;
+use super::checks::{Checks, Standing};
 use super::compile::Root;
 use super::finish::Leaving;
 use super::holds::{self, Held, Hold};
+use super::last_resort::Keeping;
 use super::load::TakenZone;
+use super::loads::Loads;
 use super::overlays::Effects;
 use super::safety::{self, Proposed};
 use crate::config::TextHash;
 use crate::dns::{Name, RecordType};
+use crate::health::State;
 use crate::policy::model::{AllDown, Child, Failback, Forced, PolicyIx, PoolIx, Steer, TtlRange, ZoneModel};
 use crate::policy::plan::{self, EndpointView, Pass, Plan, PoolView, Sets, UNSETTLED, View};
 use crate::policy::resolve::Class;
@@ -24,11 +27,21 @@ use crate::zone::tree::NodeId;
 pub(super) struct Surroundings<'a> {
     pub(super) checks: &'a Checks,
     pub(super) effects: &'a Effects,
+    pub(super) loads: &'a Loads,
     /// Since process start.
     pub(super) now: Duration,
     pub(super) now_unix: u64,
     /// Counter slot of a name.
     pub(super) slot: &'a dyn Fn(&str) -> u32,
+}
+
+/// What of a zone a proposal may make look different.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// Pools, by index.
+    pub(super) pools: BTreeSet<usize>,
+    /// Weights of the children of policies.
+    pub(super) children: bool,
 }
 
 /// What of a zone has to be looked at again.
@@ -101,6 +114,8 @@ pub(super) struct ZoneState {
     out: usize,
     /// What is withdrawn.
     pub(super) leaving: Leaving,
+    /// What fails and is not withdrawn.
+    pub(super) keeping: Keeping,
     /// Made from `view`.
     sets: Sets,
     /// By pool index: when it settled.
@@ -128,6 +143,7 @@ impl ZoneState {
             view: View::default(),
             out: 0,
             leaving: Leaving::default(),
+            keeping: Keeping::default(),
             sets: Sets::default(),
             settled: vec![0; pools],
             unsettled: vec![false; pools],
@@ -156,6 +172,7 @@ impl ZoneState {
             }
         }
         self.leaving.inherit(&before.leaving, before.world.as_deref(), super::writer::unix_now());
+        self.keeping.inherit(&before.keeping);
         // The same definitions, perhaps without some rules: policies and pools stand where they stood.
         if Arc::ptr_eq(&before.taken.loaded, &self.taken.loaded) {
             self.last_good.clone_from(&before.last_good);
@@ -191,9 +208,13 @@ impl ZoneState {
         }
         self.consulted = Consulted::of(&parts.model, &self.roots);
         self.sets = Sets::default();
+        // Of a new version nothing has been in rotation: only what was kept before is looked at.
+        let seen_before = (0..self.view.pools.len()).collect();
+        self.settle_falls(&seen_before, around);
         let pools = (0..parts.model.pools.len()).map(|at| Arc::new(self.look(at, around))).collect();
         let child_weights = Arc::new(around.effects.child_weights(&parts.model));
-        self.view = View { pools, child_weights, yielding: around.effects.yields_any(), ..View::default() };
+        let child_factors = Arc::new(around.loads.factors(&parts.model.name));
+        self.view = View { pools, child_weights, child_factors, yielding: around.yields_any(), ..View::default() };
         self.out = self.view.pools.iter().map(|pool| safety::out_of_rotation(pool)).sum();
         let policies: Vec<PolicyIx> = (0..parts.model.policies.len() as u32).map(PolicyIx).collect();
         self.update_holds(policies.into_iter(), around.now);
@@ -222,28 +243,26 @@ impl ZoneState {
         let parts = self.taken.parts.clone();
         let (mut roots, mut holders) = (dirt.roots.clone(), BTreeSet::new());
         let mut seen_anew = false;
-        self.view.yielding = around.effects.yields_any();
-        for at in &dirt.pools {
-            let now = self.look(*at, around);
-            if now == *self.view.pools[*at] {
+        self.view.yielding = around.yields_any();
+        for at in self.settle_falls(&dirt.pools, around) {
+            let now = self.look(at, around);
+            if now == *self.view.pools[at] {
                 continue;
             }
             seen_anew = true;
-            self.out = self.out + safety::out_of_rotation(&now) - safety::out_of_rotation(&self.view.pools[*at]);
-            self.view.pools.set(*at, Arc::new(now));
-            self.sets.forget(PoolIx(*at as u32));
-            roots.extend(&self.consulted.roots_of_pool[*at]);
-            holders.extend(&self.consulted.holders_of_pool[*at]);
+            self.out = self.out + safety::out_of_rotation(&now) - safety::out_of_rotation(&self.view.pools[at]);
+            self.view.pools.set(at, Arc::new(now));
+            self.sets.forget(PoolIx(at as u32));
+            roots.extend(&self.consulted.roots_of_pool[at]);
+            holders.extend(&self.consulted.holders_of_pool[at]);
         }
         if dirt.children {
-            let weights = around.effects.child_weights(&parts.model);
-            let differs = |(key, weight): &(&(PolicyIx, Child), &u16), other: &BTreeMap<(PolicyIx, Child), u16>| other.get(key) != Some(weight);
-            let was = self.view.child_weights.iter().filter(|one| differs(one, &weights));
-            let is = weights.iter().filter(|one| differs(one, &self.view.child_weights));
-            let policies: BTreeSet<PolicyIx> = was.chain(is).map(|((policy, _), _)| *policy).collect();
+            let (weights, factors) = (around.effects.child_weights(&parts.model), around.loads.factors(&parts.model.name));
+            let policies: BTreeSet<PolicyIx> =
+                changed(&self.view.child_weights, &weights).chain(changed(&self.view.child_factors, &factors)).collect();
             seen_anew |= !policies.is_empty();
             roots.extend(policies.iter().flat_map(|policy| &self.consulted.roots_of_policy[policy.0 as usize]));
-            self.view.child_weights = Arc::new(weights);
+            (self.view.child_weights, self.view.child_factors) = (Arc::new(weights), Arc::new(factors));
         }
         holders.extend(self.held.iter().filter(|(_, hold)| hold.healthy_since.is_some()).map(|((policy, _), _)| *policy));
         let held_before = self.view.held.clone();
@@ -334,7 +353,7 @@ impl ZoneState {
     }
 
     /// What checks and operators say of a pool; when it settled and its counter slot are not looked at.
-    fn seen(&self, at: usize, around: &Surroundings<'_>) -> PoolView {
+    pub(super) fn seen(&self, at: usize, around: &Surroundings<'_>) -> PoolView {
         let pool = &self.taken.parts.model.pools[at];
         let region = pool.region.as_ref().filter(|_| around.effects.forces_any()).map(|region| format!("region:{region}"));
         let forced = around.effects.forced([None, Some(&*pool.id), region.as_deref()]);
@@ -343,41 +362,58 @@ impl ZoneState {
             .iter()
             .zip(&self.taken.parts.checks[at])
             .map(|(endpoint, specs)| {
-                let (state, ramp) = around.checks.state_of(specs, around.now);
+                let Standing { state, mut ramp, burdened } = around.checks.standing(specs, endpoint.vote.as_deref(), around.now);
                 let forced = around.effects.forced([Some(&*endpoint.id), Some(&*pool.id), region.as_deref()]);
                 let weight = around.effects.weight(&endpoint.id).unwrap_or(endpoint.weight);
-                EndpointView { state, forced, weight, ramp: ramp * (1.0 - around.effects.yields([Some(&*endpoint.id), None])) }
+                if burdened && forced.is_none() {
+                    ramp *= f32::from(pool.degraded_weight) / 100.0;
+                }
+                let kept = state == State::Down && self.keeping.has(&endpoint.id);
+                EndpointView { state, forced, weight, ramp: ramp * (1.0 - around.effects.yields([Some(&*endpoint.id), None])), kept }
             })
             .collect();
-        let yields = around.effects.yields([Some(&*pool.id), region.as_deref()]);
+        let yields = 1.0 - (1.0 - around.effects.yields([Some(&*pool.id), region.as_deref()])) * around.loads.kept(&pool.id);
         PoolView { endpoints, forced, yields, ..PoolView::default() }
     }
 
-    /// What a change of overlays would do to the zone: its pools as they are seen before. `recent` are the withdrawals within the window of
+    /// What a change of overlays would do to the zone, as it is seen before and after. `recent` are the withdrawals within the window of
     /// `max_changes`.
-    pub(super) fn proposed(&self, pools: &BTreeSet<usize>, before: &Surroundings<'_>, recent: usize) -> Proposed {
+    pub(super) fn proposed(&self, look: &Look, before: View, after: View, recent: usize) -> Proposed {
+        let parts = self.taken.parts.clone();
+        let idle = [safety::idle_pools(&parts, &self.roots, &before), safety::idle_pools(&parts, &self.roots, &after)];
+        // What a child that weighs something, or no longer does, makes of others is looked at as well.
+        let pools: BTreeSet<usize> = look.pools.iter().chain(idle[0].symmetric_difference(&idle[1])).copied().collect();
         let roots: BTreeSet<usize> = pools.iter().flat_map(|at| self.consulted.roots_of_pool.get(*at).into_iter().flatten()).copied().collect();
         let roots = roots.into_iter().map(|at| self.roots[at].clone()).collect();
-        let view = self.seen_under(pools, before);
-        let elsewhere: usize = pools.iter().filter_map(|at| self.view.pools.get(*at)).map(|pool| safety::out_of_rotation(pool)).sum();
-        let out_elsewhere = self.out - elsewhere;
-        Proposed {
-            parts: self.taken.parts.clone(),
-            after: view.clone(),
-            before: view,
-            pools: pools.iter().copied().collect(),
-            roots,
-            out_elsewhere,
-            recent,
-        }
+        let out = |at: &usize| self.view.pools.get(*at).map_or(0, |pool| safety::out_of_rotation(pool));
+        let standby = [&before, &after].map(|view| safety::standby_pools(&parts, &self.roots, view));
+        let idle_elsewhere = idle[0]
+            .difference(&pools)
+            .filter(|at| !standby[0].contains(at))
+            .map(|at| parts.model.pools[*at].endpoints.len() - out(at))
+            .sum::<usize>();
+        let out_elsewhere = self.out - pools.iter().map(out).sum::<usize>() + idle_elsewhere;
+        Proposed { parts, before, after, idle, standby, pools: pools.into_iter().collect(), roots, out_elsewhere, recent }
     }
 
-    /// The zone as it would be seen with these surroundings for some of its pools.
-    pub(super) fn seen_under(&self, pools: &BTreeSet<usize>, around: &Surroundings<'_>) -> View {
+    /// The zone as it would be seen with these surroundings, as far as `look` says.
+    pub(super) fn seen_under(&self, look: &Look, around: &Surroundings<'_>) -> View {
+        let Look { pools, children } = look;
         let mut view = self.view.clone();
-        view.yielding = around.effects.yields_any();
+        view.yielding = around.yields_any();
+        if *children {
+            view.child_weights = Arc::new(around.effects.child_weights(self.model()));
+        }
         pools.iter().for_each(|at| view.pools.set(*at, Arc::new(self.seen(*at, around))));
         view
+    }
+
+    /// The zone as it would be seen afresh.
+    pub(super) fn seen_whole(&self, around: &Surroundings<'_>) -> View {
+        let pools = (0..self.model().pools.len()).map(|at| Arc::new(self.seen(at, around))).collect();
+        let child_weights = Arc::new(around.effects.child_weights(self.model()));
+        let child_factors = Arc::new(around.loads.factors(&self.model().name));
+        View { pools, child_weights, child_factors, yielding: around.yields_any(), ..View::default() }
     }
 
     /// What failback holds now (CONTRACT, `failback`).
@@ -405,7 +441,7 @@ impl ZoneState {
     }
 
     /// Ends the holds of `policy:NAME`, or of every policy below a steered name; false when there is none of that name.
-    pub(super) fn fail_back(&mut self, name: &str) -> bool {
+    pub(super) fn fail_back(&mut self, name: &str) -> Option<usize> {
         let model = self.model().clone();
         let policies: Vec<PolicyIx> = match name.strip_prefix("policy:") {
             Some(name) => (0..model.policies.len() as u32).map(PolicyIx).filter(|ix| model.policy(*ix).name == name).collect(),
@@ -415,8 +451,9 @@ impl ZoneState {
                 steers.flat_map(|steer| model.policies_below(steer.root)).collect()
             }
         };
+        let held = self.held.len();
         self.held.retain(|(ix, _), _| !policies.contains(ix));
-        !policies.is_empty()
+        (!policies.is_empty()).then(|| held - self.held.len())
     }
 
     /// Everything that [`fail_back`](Self::fail_back) takes, with the zone in front.
@@ -472,6 +509,23 @@ impl ZoneState {
         let hash = format!("{:032x}", self.taken.loaded.content);
         if ttls.is_empty() { hash } else { format!("{hash}+{:032x}", TextHash::of(format!("{ttls:?}").as_bytes())) }
     }
+}
+
+impl Surroundings<'_> {
+    /// Some pool leaves a part of its traffic to others.
+    fn yields_any(&self) -> bool {
+        self.effects.yields_any() || self.loads.sheds_any()
+    }
+}
+
+/// The policies of which a child has another value.
+fn changed<'m, T: PartialEq>(
+    was: &'m BTreeMap<(PolicyIx, Child), T>,
+    is: &'m BTreeMap<(PolicyIx, Child), T>,
+) -> impl Iterator<Item = PolicyIx> + use<'m, T> {
+    let gone = was.iter().filter(|(key, value)| is.get(key) != Some(value));
+    let new = is.iter().filter(|(key, value)| was.get(key) != Some(value));
+    gone.chain(new).map(|((policy, _), _)| *policy)
 }
 
 fn find_hold(model: &ZoneModel, policy: &str, child: &str) -> Option<(PolicyIx, Child)> {

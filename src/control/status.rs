@@ -7,20 +7,25 @@ use std::sync::Arc;
 use super::api::{CheckSpec, CheckTarget, EndpointStatus, PoolStatus, Status, ZoneStatus};
 use super::checks::CheckSeen;
 use super::compile::ZoneParts;
+use super::reports::Reports;
 use super::state::{ZoneState, health_word};
 use crate::dns::Name;
-use crate::policy::model::{Endpoint, Monitor, MonitorKind, Pool, Target, ZoneModel};
+use crate::health::State;
+use crate::policy::model::{Endpoint, Monitor, MonitorKind, Pool, Target, Vote, ZoneModel};
 use crate::policy::plan::{EndpointView, PoolView};
 use crate::world::ZoneWorld;
 
 /// All that there is to know at one moment.
 #[derive(Debug, Default)]
 pub struct Seen {
+    /// When.
+    pub(super) now_unix: u64,
     /// What is no zone's and no pool's.
     pub(super) rest: Status,
     pub(super) zones: Vec<ZoneSeen>,
     pub(super) down: Vec<(Name, String)>,
     pub(super) checks: HashMap<Arc<CheckSpec>, CheckSeen>,
+    pub(super) reported: Arc<Reports>,
 }
 
 /// One zone in service.
@@ -31,6 +36,8 @@ pub(super) struct ZoneSeen {
     why: Option<String>,
     parts: Arc<ZoneParts>,
     world: Option<Arc<ZoneWorld>>,
+    /// Endpoints that safety rules keep as a last resort, with the reasons.
+    kept: HashMap<String, String>,
 }
 
 impl ZoneSeen {
@@ -41,6 +48,7 @@ impl ZoneSeen {
             why: zone.kept_why.clone(),
             parts: zone.taken.parts.clone(),
             world: zone.world.clone(),
+            kept: zone.keeping.all().map(|(id, why)| (id.to_owned(), why.to_owned())).collect(),
         }
     }
 }
@@ -72,7 +80,7 @@ impl Seen {
             state: if zone.why.is_some() { "kept" } else { "serving" }.into(),
             why: zone.why.clone(),
             slot: zone.world.as_ref().map_or(0, |world| world.slot),
-            queries: 0,
+            queries: None,
         });
         let failed = self.down.iter().map(|(name, why)| ZoneStatus {
             name: name.to_string(),
@@ -83,7 +91,7 @@ impl Seen {
             state: "failed".into(),
             why: Some(why.clone()),
             slot: u32::MAX,
-            queries: 0,
+            queries: None,
         });
         let mut all: Vec<ZoneStatus> = serving.chain(failed).chain(self.rest.zones.iter().cloned()).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -107,7 +115,10 @@ impl Seen {
                     .iter()
                     .zip(&view.endpoints)
                     .zip(&zone.parts.checks[at])
-                    .map(|((endpoint, seen), specs)| self.endpoint(&zone.parts.model, endpoint, seen, specs))
+                    .map(|((endpoint, seen), specs)| EndpointStatus {
+                        kept_in: zone.kept.get(&*endpoint.id).filter(|_| seen.is_last_resort()).cloned(),
+                        ..self.endpoint(&zone.parts.model, endpoint, seen, specs)
+                    })
                     .collect();
                 pools.insert(
                     &pool.id,
@@ -118,6 +129,8 @@ impl Seen {
                         usable,
                         needed,
                         endpoints,
+                        reported: self.reported.of(&pool.id),
+                        kept: kept_share(view),
                         slot: view.slot,
                         queries: 0,
                     },
@@ -128,7 +141,11 @@ impl Seen {
     }
 
     fn endpoint(&self, model: &ZoneModel, endpoint: &Endpoint, seen: &EndpointView, specs: &[CheckSpec]) -> EndpointStatus {
-        let known: Vec<&CheckSeen> = specs.iter().filter_map(|spec| self.checks.get(spec)).collect();
+        // Those without a vote are told of apart.
+        let voting = endpoint.vote.as_deref().map(Vote::positions);
+        let votes = |at: usize| at >= endpoint.monitors.len() || voting.as_ref().is_none_or(|voting| voting.contains(&(at as u16)));
+        let voters = specs.iter().enumerate().filter(|(at, _)| votes(*at)).map(|(_, spec)| spec);
+        let known: Vec<&CheckSeen> = voters.filter_map(|spec| self.checks.get(spec)).collect();
         EndpointStatus {
             id: endpoint.id.to_string(),
             target: match &endpoint.target {
@@ -146,24 +163,103 @@ impl Seen {
             last_ms: known.iter().filter_map(|check| check.last_ms).max(),
             next_check: known.iter().filter_map(|check| check.next_check_unix).min(),
             last_error: known.iter().find_map(|check| check.last_error.clone()),
+            calculated: endpoint.vote.as_ref().map(|vote| self.calculated(model, endpoint, specs, vote)),
+            advice: self.advice(model, endpoint, specs),
+            concerns: {
+                let mut concerns: Vec<String> = known.iter().flat_map(|check| check.concerns.all(self.now_unix)).map(|it| it.to_string()).collect();
+                // The same certificate, asked for by two monitors.
+                concerns.sort();
+                concerns.dedup();
+                concerns
+            },
+            usual_ms: known.iter().filter_map(|check| check.concerns.usual_ms()).max(),
+            certificate_ends: known.iter().filter_map(|check| check.concerns.certificate_ends()).min(),
+            penalty: known.iter().map(|check| check.penalty).max().unwrap_or(0),
+            suppressed_until: known.iter().filter_map(|check| check.suppressed_until).max(),
+            kept_in: None,
+            reported: self.reported.of(&endpoint.id),
             checks: known.iter().map(|check| check.ended).reduce(|sum, more| [sum[0] + more[0], sum[1] + more[1]]),
+        }
+    }
+}
+
+/// The share of its traffic that a pool keeps.
+pub(super) fn kept_share(view: &PoolView) -> f64 {
+    (f64::from(1.0 - view.yields) * 1000.0).round() / 1000.0
+}
+
+impl Seen {
+    fn monitor_name<'a>(model: &'a ZoneModel, endpoint: &Endpoint, at: usize) -> &'a str {
+        endpoint.monitors.get(at).and_then(|ix| model.monitors.get(ix.0 as usize)).map_or("", |monitor| &*monitor.name)
+    }
+
+    /// What those find wrong that have no vote.
+    fn advice(&self, model: &ZoneModel, endpoint: &Endpoint, specs: &[CheckSpec]) -> Vec<String> {
+        let Some(voting) = endpoint.vote.as_deref().map(Vote::positions) else { return Vec::new() };
+        let advisory = specs.iter().take(endpoint.monitors.len()).enumerate().filter(|(at, _)| !voting.contains(&(*at as u16)));
+        let wrong = advisory.filter_map(|(at, spec)| {
+            let seen = self.checks.get(spec)?;
+            let why = seen.last_error.clone().or_else(|| seen.concerns.words(self.now_unix))?;
+            Some(format!("{}: {why}", Seen::monitor_name(model, endpoint, at)))
+        });
+        wrong.collect()
+    }
+
+    /// What its monitors come to, and how.
+    fn calculated(&self, model: &ZoneModel, endpoint: &Endpoint, specs: &[CheckSpec], vote: &Vote) -> String {
+        let parts = |of: &[Vote]| of.iter().map(|vote| self.calculated(model, endpoint, specs, vote)).collect::<Vec<_>>().join(", ");
+        match vote {
+            Vote::Check(at) => {
+                let at = usize::from(*at);
+                let state = specs.get(at).and_then(|spec| self.checks.get(spec)).map_or(State::Unknown, |seen| seen.state);
+                format!("{} {}", Seen::monitor_name(model, endpoint, at), state.word())
+            }
+            Vote::AtLeast { of, .. } if of.is_empty() => "nothing that votes".into(),
+            Vote::AtLeast { of, .. } if of.len() == 1 => parts(of),
+            Vote::AtLeast { count, of } if usize::from(*count) == of.len() => format!("all of ({})", parts(of)),
+            Vote::AtLeast { count: 1, of } => format!("any of ({})", parts(of)),
+            Vote::AtLeast { count, of } => format!("at least {count} of ({})", parts(of)),
+            Vote::Not(vote) => format!("not {}", self.calculated(model, endpoint, specs, vote)),
         }
     }
 }
 
 /// A check in words: `https://app.example.com/healthz at 192.0.2.10:443`.
 pub(super) fn describe(spec: &CheckSpec) -> String {
-    let target = match &spec.target {
-        CheckTarget::Address(addr) => std::net::SocketAddr::new(*addr, spec.monitor.port).to_string(),
-        CheckTarget::Host(host) => format!("{host}:{}", spec.monitor.port),
-    };
-    describe_parts(&spec.monitor, &target)
+    describe_parts(&spec.monitor, &place_of(&spec.target, spec.monitor.port))
+}
+
+/// Where a check goes. Some know no ports.
+pub(super) fn place_of(target: &CheckTarget, port: u16) -> String {
+    match target {
+        CheckTarget::Address(addr) if port == 0 => addr.to_string(),
+        CheckTarget::Host(host) if port == 0 => host.clone(),
+        CheckTarget::Address(addr) => std::net::SocketAddr::new(*addr, port).to_string(),
+        CheckTarget::Host(host) => format!("{host}:{port}"),
+        CheckTarget::Endpoint(id) => id.to_string(),
+    }
+}
+
+/// The check of what is reported of the successes of an endpoint.
+pub(super) fn describe_share(endpoint: &str) -> String {
+    format!("share of successes of {endpoint}")
 }
 
 /// The same from a monitor and where it connects to.
 pub(super) fn describe_parts(monitor: &Monitor, target: &str) -> String {
     match &monitor.kind {
-        MonitorKind::Tcp => format!("tcp at {target}"),
+        MonitorKind::Tcp(check) => match &check.tls {
+            None => format!("tcp at {target}"),
+            Some(named) => format!("tcp with TLS to {} at {target}", named.host),
+        },
+        MonitorKind::Dns(check) => format!("dns {} {} at {target}", check.name, check.rtype),
+        MonitorKind::Push(_) => format!("push of {target}"),
+        MonitorKind::Share(_) => describe_share(target),
+        MonitorKind::Grpc(check) => {
+            format!("grpc {} of {} at {target}", if check.service.is_empty() { "health" } else { &check.service }, check.host)
+        }
+        MonitorKind::Exec(check) => format!("exec {} for {target}", check.command.join(" ")),
+        MonitorKind::Ping => format!("ping {target}"),
         MonitorKind::Http(check) => format!("http://{}{} at {target}", check.host, check.path),
         MonitorKind::Https { check, .. } => format!("https://{}{} at {target}", check.host, check.path),
     }

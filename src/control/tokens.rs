@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use super::api::Refusal;
+use super::text::{check_expiry, check_optional_reason};
 use super::who::Role;
-use crate::config;
 use crate::dns::Name;
 
 /// Makes a token recognisable to secret scanners.
@@ -34,8 +34,6 @@ pub const MAX_NAME_LEN: usize = 100;
 const MAX_ZONES: usize = 100;
 /// How long a token is good for when nothing is said: long enough for automation, short enough that forgotten ones end.
 const DEFAULT_EXPIRY_S: u64 = 90 * 24 * 3600;
-/// The longest expiry other than `never`: ten years.
-const MAX_EXPIRY_S: u64 = 10 * 366 * 24 * 3600;
 /// Ended tokens are listed for so long, for whoever wonders why a program was refused.
 pub(super) const ENDED_FOR_S: u64 = 30 * 24 * 3600;
 /// Id and name of the token in the file beside the state.
@@ -114,6 +112,9 @@ pub struct CreatedToken {
     pub info: TokenInfo,
     /// The whole token, for the `Authorization` header.
     pub token: String,
+    /// What whoever asked may not have meant: the token is made all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl fmt::Debug for CreatedToken {
@@ -196,6 +197,12 @@ impl Tokens {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(live.saved.info.id.clone(), live);
     }
 
+    /// Makes the set exactly these.
+    pub(super) fn replace(&self, all: Vec<SavedToken>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).clear();
+        all.into_iter().for_each(|saved| self.put(saved));
+    }
+
     /// Those used since they were last kept, as they are to be kept now.
     pub(super) fn take_used(&self) -> Vec<SavedToken> {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -243,14 +250,8 @@ pub(super) fn admit(new: &NewToken, by: &str, now: u64, known: &Tokens) -> Resul
             Some(names)
         }
     };
-    let expires = match new.expires.as_deref() {
-        None => Some(now + DEFAULT_EXPIRY_S),
-        Some("never") => None,
-        Some(text) => match config::parse_duration(text).map(|duration| duration.as_secs()) {
-            Some(seconds @ 1..=MAX_EXPIRY_S) => Some(now + seconds),
-            _ => return invalid("expires", format!("found {text:?}, expected a duration such as \"8h\" or \"30d\", or \"never\"")),
-        },
-    };
+    let expires = check_expiry(new.expires.as_deref(), now, DEFAULT_EXPIRY_S)?;
+    check_optional_reason(new.reason.as_deref())?;
     if known.0.read().unwrap_or_else(PoisonError::into_inner).len() >= MAX_TOKENS {
         return invalid("name", format!("there are {MAX_TOKENS} tokens, the limit; revoked and expired ones go after 30 days"));
     }

@@ -61,7 +61,33 @@ pub(super) fn edit(text: &str, edit: &Edit) -> Result<Option<String>, String> {
             left.is_empty()
         }
     };
-    if done { Ok(Some(doc.to_string())) } else { Err("a part of it is not in this file".into()) }
+    if done { Ok(Some(with_line_ends_of(text, doc.to_string()))) } else { Err("a part of it is not in this file".into()) }
+}
+
+/// The edited text with the line ends that its lines had: editing leaves LF alone.
+fn with_line_ends_of(text: &str, edited: String) -> String {
+    if !text.contains("\r\n") {
+        return edited;
+    }
+    fn bare(line: &str) -> &str {
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        line.strip_suffix('\r').unwrap_or(line)
+    }
+    let (old, new): (Vec<&str>, Vec<&str>) = (text.split_inclusive('\n').collect(), edited.split_inclusive('\n').collect());
+    let same = |(one, other): &(&&str, &&str)| bare(one) == bare(other);
+    let head = old.iter().zip(&new).take_while(same).count();
+    let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(same).count();
+    let usual = if old.iter().filter(|line| line.ends_with("\r\n")).count() * 2 >= old.len() { "\r\n" } else { "\n" };
+    let mut kept = String::with_capacity(edited.len() + new.len());
+    old[..head].iter().for_each(|line| kept.push_str(line));
+    for (at, line) in new.iter().enumerate().take(new.len() - tail).skip(head) {
+        kept.push_str(bare(line));
+        // Where no line came or went, each stands where it stood.
+        let was = old.get(at).filter(|_| old.len() == new.len()).map(|was| &was[bare(was).len()..]);
+        kept.push_str(if line.ends_with('\n') { was.unwrap_or(usual) } else { "" });
+    }
+    old[old.len() - tail..].iter().for_each(|line| kept.push_str(line));
+    kept
 }
 
 fn item<'t>(top: &'t mut dyn TableLike, path: &[&str]) -> Option<&'t mut dyn TableLike> {
@@ -264,6 +290,19 @@ one = 9
         );
         check(&record("a.b", vec![(RecordType::A, 20)]), "{ data = \"192.0.2.3\" }", "{ data = \"192.0.2.3\", ttl = 20 }");
         check(&record("mail", vec![(RecordType::MX, 20)]), "ttl = 60", "ttl = 20");
+    }
+
+    #[test]
+    fn lines_end_as_they_ended() {
+        let crlf = |text: &str| text.replace('\n', "\r\n");
+        for what in [endpoint("fra", "192.0.2.10", 7), endpoint("one", "192.0.2.20", 7), Edit::SteerTtl { steer: "app".into(), max: 20, min: 10 }] {
+            let wanted = edit(TEXT, &what).expect("it can be edited").expect("it is there");
+            assert_eq!(edit(&crlf(TEXT), &what).expect("it can be edited"), Some(crlf(&wanted)), "{what:?}");
+        }
+        // One line alone is as it is.
+        let mixed = TEXT.replace("\n[pool.fra]\n", "\n[pool.fra]\r\n");
+        let wanted = mixed.replace("192.0.2.11\", weight = 2 }", "192.0.2.11\", weight = 7 }");
+        assert_eq!(edit(&mixed, &endpoint("fra", "192.0.2.11", 7)).expect("it can be edited"), Some(wanted));
     }
 
     #[test]

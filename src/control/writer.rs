@@ -13,26 +13,30 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
 use super::access::TokenChange;
-use super::api::{Applied, Lift, Observation, Overlay, Promoted, Refusal, ReloadReport, Status};
-use super::audit::{Entry, Kind};
+use super::api::{Applied, CertificateStatus, Consequences, FailedBack, Lift, Overlay, Promoted, Refusal, ReloadReport, Status};
+use super::audit::Entry;
 use super::changes::{OverlayReply, Reload, ReloadReply, StoredChange};
 use super::checks::{self, Checks};
+use super::clock::Clock;
+use super::finish::Departed;
 use super::geography::KnownGeo;
-use super::handle::{Ends, Event};
+use super::handle::{Ends, Event, Laying};
 use super::keeper::Keeper;
 use super::load::Build;
+use super::loads::Loads;
 use super::overlays::{Book, Change, Effects};
 use super::promote::{PromoteReply, Promotion, Written};
 use super::reaper::{Reaper, Tidy};
+use super::reload;
 use super::rules::{Compiled, Rules};
 use super::server::Jar;
 use super::state::{Dirt, Surroundings, ZoneState};
 use super::status::{Seen, ZoneSeen};
+use super::takeover::StateFile;
 use super::who::Who;
-use super::{reload, status};
 use crate::config::{Known, Settings};
 use crate::dns::Name;
-use crate::store::{Saved, Serial, Store};
+use crate::store::{Ended, Saved, Serial, Store, StoreError};
 use crate::telemetry::Registry;
 use crate::world::{DownZone, ServerOptions, World, ZoneIndex};
 
@@ -43,8 +47,12 @@ const MAX_BURST: usize = 512;
 /// The shortest time between two worlds that nobody waits for: the first change is published at once, those that follow it closely become one
 /// world. So a change of health waits at most so long, and the timer's millisecond; an operator's change does not wait.
 const PUBLISH_GAP: Duration = Duration::from_millis(5);
+/// Endpoints kept by safety rules that are told as troubles of the service.
+const MAX_TOLD: usize = 10;
 /// Ticks between writes of verdicts.
 const VERDICT_TICKS: u64 = 5;
+/// Ticks between looks whether a state file that somebody else has is free, or the one that is open still there.
+const LOCK_TICKS: u64 = 5;
 /// Ticks between writes of the tokens' last use.
 const TOKEN_TICKS: u64 = 60;
 
@@ -64,6 +72,8 @@ pub struct Start {
     pub registry: Registry,
     /// What is wrong with the service itself already.
     pub degraded: Vec<String>,
+    /// The time.
+    pub clock: Clock,
 }
 
 /// Long work that came back.
@@ -85,6 +95,10 @@ pub(super) enum Done {
         result: Result<(), String>,
     },
     HoldsKept(Result<(), String>),
+    /// The state file that somebody else had.
+    Opened(Box<Result<(Store, Saved), StoreError>>),
+    /// The state file that is open.
+    Looked(Result<Option<String>, StoreError>),
     Trouble(String),
 }
 
@@ -99,6 +113,7 @@ pub struct Writer {
     /// Taken, but not yet kept for the next start.
     pub(super) fresh: Vec<Name>,
     pub(super) checks: Checks,
+    pub(super) loads: Loads,
     /// Overlays that are laid.
     pub(super) book: Book,
     /// What they come to.
@@ -114,25 +129,32 @@ pub struct Writer {
     pub(super) rules: Rules,
     /// When whatever the run before answered has run out: unix seconds.
     pub(super) start_floor: u64,
+    /// What zones answered that are served no more.
+    pub(super) departed: Departed,
     /// By zone: unix seconds of withdrawals, as far back as `max_changes` looks.
     pub(super) withdrawals: HashMap<Name, VecDeque<u64>>,
     pub(super) next_overlay_id: u64,
+    /// Overlays that ended, as far as that is kept.
+    pub(super) ended: BTreeMap<u64, Ended>,
     /// Serials as they are kept.
     pub(super) serials: BTreeMap<String, Serial>,
-    saved_holds: Vec<String>,
+    pub(super) saved_holds: Vec<String>,
     /// Some zone's holds may be others than `saved_holds`.
     pub(super) holds_moved: bool,
     /// A write of `saved_holds` is under way.
-    keeping_holds: bool,
+    pub(super) keeping_holds: bool,
     pub(super) store: Store,
     pub(super) registry: Registry,
     pub(super) geo_hash: u64,
     pub(super) degraded: Vec<String>,
+    /// What else is wrong at present, by what it is about.
+    pub(super) troubles: BTreeMap<String, String>,
     /// What the files were.
     pub(super) known: Arc<Known>,
     /// What databases and latency table were.
     pub(super) geo: Option<Arc<KnownGeo>>,
-    keeper: Keeper,
+    pub(super) keeper: Keeper,
+    pub(super) file: StateFile,
     pub(super) store_trouble: Option<String>,
     pub(super) dirty: BTreeMap<Name, Dirt>,
     /// Zones came or went, or what holds for all of them changed.
@@ -141,13 +163,13 @@ pub struct Writer {
     index: ZoneIndex,
     published: Instant,
     pub(super) generation: u64,
-    pub(super) started: Instant,
+    pub(super) clock: Clock,
     started_unix: u64,
     pub(super) reaper: Reaper,
     pub(super) replies: Vec<(OverlayReply, Overlay)>,
     pub(super) promote_replies: Vec<(PromoteReply, Promoted)>,
     pub(super) reload_replies: Vec<(ReloadReply, ReloadReport)>,
-    pub(super) failback_replies: Vec<oneshot::Sender<Result<u64, Refusal>>>,
+    pub(super) failback_replies: Vec<(oneshot::Sender<Result<FailedBack, Refusal>>, usize)>,
     pub(super) reloads_waiting: VecDeque<Reload>,
     pub(super) reloading: bool,
     pub(super) done_sender: mpsc::UnboundedSender<Done>,
@@ -169,6 +191,7 @@ impl Writer {
             down: BTreeMap::new(),
             fresh: Vec::new(),
             checks: Checks::default(),
+            loads: Loads::default(),
             book: Book::of(start.saved.overlays),
             effects: Effects::default(),
             accepted: Effects::default(),
@@ -177,8 +200,10 @@ impl Writer {
             next_ticket: 0,
             rules: Rules::default(),
             start_floor: 0,
+            departed: Departed::default(),
             withdrawals: HashMap::new(),
             next_overlay_id: start.saved.next_overlay_id,
+            ended: start.saved.ended,
             serials: start.saved.serials,
             saved_holds: start.saved.holds,
             holds_moved: true,
@@ -187,17 +212,19 @@ impl Writer {
             registry: start.registry,
             geo_hash: 0,
             degraded: start.degraded,
+            troubles: BTreeMap::new(),
             known: Arc::default(),
             geo: None,
             keeper,
+            file: StateFile::new(start.saved.is_unknown),
             store_trouble: None,
             dirty: BTreeMap::new(),
             index_dirty: true,
             index: ZoneIndex::default(),
             published: Instant::now(),
             generation: 0,
-            started: Instant::now(),
-            started_unix: unix_now(),
+            started_unix: start.clock.unix(),
+            clock: start.clock,
             reaper: Reaper::start(),
             replies: Vec::new(),
             promote_replies: Vec::new(),
@@ -210,14 +237,14 @@ impl Writer {
             ticks: 0,
         };
         start.saved.tokens.into_iter().for_each(|token| writer.ends.tokens.put(token));
-        for (zone, at) in start.saved.withdrawals {
+        for (zone, times) in start.saved.withdrawals {
             if let Ok(zone) = Name::parse_absolute(&zone) {
-                writer.withdrawals.entry(zone).or_default().push_back(at);
+                writer.withdrawals.insert(zone, times.into());
             }
         }
-        writer.tell_news();
-        writer.checks.restore(start.saved.verdicts, unix_now());
-        writer.expire_overlays(unix_now());
+        writer.tell_news(start.saved.revision);
+        writer.checks.restore(start.saved.verdicts, writer.clock.unix());
+        writer.expire_overlays(writer.clock.unix());
         writer.take_build(start.build, None, false, &Who::itself());
         writer.publish();
         writer
@@ -253,7 +280,7 @@ impl Writer {
             if (!self.dirty.is_empty() || self.index_dirty) && is_time {
                 self.publish();
                 self.keep_holds();
-                self.watch_moved(unix_now());
+                self.watch_moved(self.clock.unix());
             }
             self.reply();
             if let Some(reply) = stop {
@@ -290,57 +317,48 @@ impl Writer {
             Event::Overlay(new, who, reply) => self.lay(new, &who, reply),
             Event::Revert(id, lift, who, reply) => self.lift(id, &lift, &who, reply),
             Event::Foresee(new, who, reply) => {
-                let _ = reply.send(self.admit(new, &who).map(|change| self.judge(&[change])));
+                let _ = reply.send(self.admit_as_seen(new, &who).map(|change| {
+                    let warnings = if let Change::Lay(laid) = &change { self.warnings_of(&laid.overlay) } else { Vec::new() };
+                    Consequences { warnings, ..self.judge(&[change]) }
+                }));
             }
             Event::Amend(id, amend, who, reply) => self.amend(id, &amend, &who, reply),
             Event::Promote(id, promote, who, reply) => self.promote(id, &promote, who, reply),
-            Event::Differences(reply) => {
-                let _ = reply.send(Ok(self.differences()));
-            }
+            Event::Differences(reply) => drop(reply.send(self.know_state().map(|()| self.differences()))),
+            Event::KnowState(reply) => drop(reply.send(self.know_state())),
             Event::ForeseeRevert(id, who, reply) => {
                 let _ = reply.send(self.may_lift(id, &Lift::default(), &who).map(|change| self.judge(&[change])));
             }
-            Event::Reload { zone, all_or_nothing, who, reply } => self.reload(Reload { zone, all_or_nothing, who, reply }),
+            Event::Reload { wanted, who, reply } => self.reload(Reload { wanted, who, reply }),
             Event::Failback(name, who, reply) => self.fail_back(&name, &who, reply),
             Event::CreateToken(new, who, reply) => self.create_token(&new, &who, reply),
             Event::RevokeToken(id, who, reply) => self.revoke_token(&id, &who, reply),
             Event::Refused(entry) => self.note(Entry { generation: Some(self.generation), ..*entry }),
             Event::Audit(query, reply) => self.audit(*query, reply),
             Event::Overlays(which, reply) => {
-                self.watch_withdrawals(unix_now());
+                self.watch_withdrawals(self.clock.unix());
                 let wanted = which.pick(self.book.iter(), |laid| &laid.overlay);
-                let _ = reply.send(Ok(wanted.into_iter().map(|laid| self.shown(laid)).collect()));
+                let _ = reply.send(match &which {
+                    _ if self.file.is_unknown => self.know_state().map(|()| Vec::new()),
+                    Laying::One(id, who) if wanted.is_empty() => Err(self.no_overlay(*id, who)),
+                    _ => Ok(wanted.into_iter().map(|laid| self.shown(laid)).collect()),
+                });
             }
             Event::Status(reply) => {
                 // What is in the audit log is seen, and what is shown as drained is in the audit log.
                 if !self.dirty.is_empty() {
                     self.publish();
                 }
-                self.watch_withdrawals(unix_now());
+                self.watch_withdrawals(self.clock.unix());
                 let _ = reply.send(self.seen());
             }
+            Event::EndpointChecks(id, reply) => {
+                let _ = reply.send(Ok(self.endpoint_checks(&id)));
+            }
+            Event::Reports(reports, who, reply) => {
+                let _ = reply.send(self.take_reports(&reports, &who));
+            }
             Event::Stop(_) => {}
-        }
-    }
-
-    pub(super) fn observe(&mut self, observation: &Observation, reply: oneshot::Sender<Duration>) {
-        let (now, now_unix) = (self.started.elapsed(), unix_now());
-        // Without a reply the prober knows that nobody wants this check any more.
-        let Some(observed) = self.checks.observe(observation, now, now_unix) else { return };
-        let _ = reply.send(observed.delay);
-        let Some((from, to)) = observed.transition else { return };
-        let why = observation.outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        tracing::info!(target: "meridian::health", check = %status::describe(&observation.spec), from = from.word(), to = to.word(), why, "state changed");
-        let entry = Entry {
-            kind: Kind::Health,
-            before: from.word().into(),
-            after: to.word().into(),
-            detail: (!why.is_empty()).then_some(why),
-            ..self.entry(&Who::itself(), "health", &status::describe(&observation.spec))
-        };
-        self.keep_entry(entry);
-        for (apex, pool) in self.checks.users(&observation.spec) {
-            self.dirty.entry(apex.clone()).or_default().pools.insert(*pool);
         }
     }
 
@@ -348,20 +366,28 @@ impl Writer {
         self.dirty.entry(apex).or_default().whole = true;
     }
 
-    fn take_done(&mut self, done: Done) {
+    /// Takes what has come back so far.
+    #[cfg(test)]
+    pub(super) fn take_all_done(&mut self) {
+        while let Ok(done) = self.done.try_recv() {
+            self.take_done(done);
+        }
+    }
+
+    pub(super) fn take_done(&mut self, done: Done) {
         match done {
             Done::Stored { change, result } => self.take_stored(change, result),
             Done::Built { build, wanted } => {
                 self.reloading = false;
                 self.reaper.other(Tidy);
-                let report = self.take_build(*build, wanted.zone, wanted.all_or_nothing, &wanted.who);
-                self.reload_replies.push((wanted.reply, report));
+                self.take_reload(*build, wanted);
                 if let Some(next) = self.reloads_waiting.pop_front() {
                     self.reload(next);
                 }
             }
             Done::NotAlone(wanted) => self.build(wanted, None),
             Done::Promoted(job, result) => {
+                let Some((job, result)) = self.judge_promoted(job, result) else { return };
                 self.reloading = false;
                 self.reaper.other(Tidy);
                 self.take_promoted(job, result);
@@ -382,6 +408,8 @@ impl Writer {
                 self.keeping_holds = false;
                 result.err().into_iter().for_each(|detail| self.take_done(Done::Trouble(detail)));
             }
+            Done::Opened(opened) => self.take_opened(*opened),
+            Done::Looked(looked) => self.take_looked(looked),
             Done::Trouble(detail) => {
                 self.registry.operations().store_failed();
                 if self.store_trouble.as_ref() != Some(&detail) {
@@ -402,7 +430,7 @@ impl Writer {
         let wants = |zone: Option<&ZoneState>| checks::wanted_by(zone.into_iter().map(|zone| &*zone.taken.parts));
         let wanted_before = alone.as_ref().map(|name| wants(self.zones.get(name)));
         let report = reload::take(self, build, zone.as_deref(), all_or_nothing);
-        self.registry.operations().loaded(!report.failed, unix_now());
+        self.registry.operations().loaded(!report.failed, self.clock.unix());
         if first {
             for zone in self.zones.values_mut() {
                 zone.restore_holds(&self.saved_holds);
@@ -411,10 +439,17 @@ impl Writer {
         let wanted_now = alone.as_ref().map(|name| wants(self.zones.get(name)));
         if wanted_now.is_none() || wanted_now != wanted_before {
             let (wanted, uses) = checks::wanted_by(self.zones.values().map(|zone| &*zone.taken.parts));
-            self.checks.set_wanted(&wanted, uses, self.started.elapsed());
-            self.ends.checks.send_replace(Arc::new(wanted));
+            self.checks.set_wanted(&wanted, uses, self.clock.now(), self.clock.unix());
+            if let Some(settings) = &self.settings {
+                let [asked, reported @ ..] = &mut self.checks.doubts;
+                self.checks.references.set(&settings.health, asked);
+                reported.iter_mut().for_each(|doubt| doubt.set(settings.health.freeze, &[]));
+            }
+            let asked = wanted.into_iter().filter(|spec| !spec.monitor.kind.is_reported());
+            self.ends.checks.send_replace(Arc::new(asked.chain(self.checks.references.specs()).collect()));
         }
         self.find_overlays(first, alone.as_ref());
+        self.follow_reported();
         self.rules.move_on();
         // Geography, checks and neighbours may have changed under any of them. Serials move only now: overlays are a part of what they stand for.
         let touched = alone.as_ref().map_or_else(|| self.zones.keys().cloned().collect(), |name| vec![name.clone()]);
@@ -435,72 +470,30 @@ impl Writer {
         report
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         self.ticks += 1;
-        let (now, now_unix) = (self.started.elapsed(), unix_now());
+        let (now, now_unix) = (self.clock.now(), self.clock.unix());
+        self.look_around(true);
         for (apex, pool) in self.checks.tick(now, now_unix) {
             self.dirty.entry(apex).or_default().pools.insert(pool);
         }
         for (apex, _) in self.zones.iter().filter(|(_, zone)| zone.has_timed_hold()) {
             self.dirty.entry(apex.clone()).or_default();
         }
+        self.look_at_reports(self.ticks);
+        self.look_at_kept();
         self.expire_overlays(now_unix);
         self.pace(now_unix);
         self.watch_withdrawals(now_unix);
         if self.ticks.is_multiple_of(VERDICT_TICKS) {
             self.keep_verdicts();
         }
+        if self.ticks.is_multiple_of(LOCK_TICKS) {
+            self.look_for_store();
+        }
         if self.ticks.is_multiple_of(TOKEN_TICKS) {
             self.keep_token_uses();
         }
-    }
-
-    fn keep_verdicts(&mut self) {
-        let verdicts = self.checks.take_changed();
-        if self.store.absent().is_some() || verdicts.is_empty() {
-            return;
-        }
-        let (store, done) = (self.store.clone(), self.done_sender.clone());
-        tokio::spawn(async move {
-            if let Err(error) = store.put_verdicts(verdicts).await {
-                let _ = done.send(Done::Trouble(error.to_string()));
-            }
-        });
-    }
-
-    /// Keeps what failback holds, so that traffic does not come back by a restart. One write at a time: a later list never loses to an earlier one.
-    fn keep_holds(&mut self) {
-        if !self.holds_moved || self.keeping_holds || self.store.absent().is_some() {
-            return;
-        }
-        self.holds_moved = false;
-        let holds: Vec<String> = self.zones.values().flat_map(ZoneState::holds).collect();
-        if holds == self.saved_holds {
-            return;
-        }
-        self.keeping_holds = true;
-        self.saved_holds.clone_from(&holds);
-        let (store, done) = (self.store.clone(), self.done_sender.clone());
-        tokio::spawn(async move {
-            let result = store.put_holds(&holds).await.map_err(|error| error.to_string());
-            let _ = done.send(Done::HoldsKept(result));
-        });
-    }
-
-    /// Keeps a zone's serial for the next start, in the background.
-    pub(super) fn keep_serial(&mut self, name: &Name) {
-        let (Some(zone), None) = (self.zones.get(name), self.store.absent()) else { return };
-        let serial = Serial { serial: zone.serial, content: zone.serial_content.clone() };
-        let name = name.to_string();
-        if self.serials.insert(name.clone(), serial.clone()).as_ref() == Some(&serial) {
-            return;
-        }
-        let (store, done) = (self.store.clone(), self.done_sender.clone());
-        tokio::spawn(async move {
-            if let Err(error) = store.put_serial(&name, serial).await {
-                let _ = done.send(Done::Trouble(error.to_string()));
-            }
-        });
     }
 
     /// Assembles what is dirty and publishes one world that shares everything else with the one before. When nothing is different after all,
@@ -516,12 +509,19 @@ impl Writer {
                 // Once for a burst of changes.
                 reload::move_serial(self, &name);
             }
-            let around =
-                Surroundings { checks: &self.checks, effects: &self.effects, now: self.started.elapsed(), now_unix: unix_now(), slot: &slot };
+            let around = Surroundings {
+                checks: &self.checks,
+                effects: &self.effects,
+                loads: &self.loads,
+                now: self.clock.now(),
+                now_unix: self.clock.unix(),
+                slot: &slot,
+            };
             let Some(zone) = self.zones.get_mut(&name) else { continue };
             let world = if dirt.whole { Some(zone.assemble(&around)) } else { zone.reassemble(&dirt, &around) };
             self.moved.extend(zone.leaving.take_moved());
             self.holds_moved |= zone.take_holds_moved();
+            self.tell_kept(&name);
             if let Some(world) = world {
                 changed = true;
                 self.index_dirty |= !self.index.replace(&world);
@@ -552,27 +552,39 @@ impl Writer {
         let mut degraded = self.degraded.clone();
         degraded.extend(self.store.absent().map(str::to_string));
         degraded.extend(self.store_trouble.clone());
+        degraded.extend(self.troubles.values().cloned());
+        degraded.extend(self.health_trouble());
+        let certificates = self.registry.certificates();
+        degraded.extend(certificates.iter().flat_map(|facts| facts.troubles.iter().map(|trouble| format!("{}: {trouble}", facts.listener))));
+        degraded.extend(self.kept_trouble().take(MAX_TOLD));
         let rest = Status {
             generation: self.generation,
             started: self.started_unix,
             version: env!("CARGO_PKG_VERSION").into(),
             degraded,
+            health: self.checks.references.seen(&self.checks.doubts[0], self.clock.now(), self.clock.unix()),
+            certificates: certificates.into_iter().map(CertificateStatus::from).collect(),
             overlays: self.book.iter().map(|laid| self.shown(laid)).collect(),
             ..Status::default()
         };
         let down = self.down.iter().map(|(name, why)| (name.clone(), why.clone())).collect();
-        Seen { rest, zones: self.zones.values().map(ZoneSeen::of).collect(), down, checks: self.checks.seen() }
+        let now_unix = self.clock.unix();
+        let (checks, reported) = (self.checks.seen(now_unix), self.ends.reports.clone());
+        Seen { rest, now_unix, zones: self.zones.values().map(ZoneSeen::of).collect(), down, checks, reported }
     }
 
     /// Answers those whose change is published now.
-    fn reply(&mut self) {
+    pub(super) fn reply(&mut self) {
         let generation = self.generation;
-        let mut shown: HashMap<u64, Overlay> =
-            self.replies.iter().filter_map(|(_, overlay)| Some((overlay.id, self.shown(self.book.get(overlay.id)?)))).collect();
+        let shown = |(_, overlay): &(OverlayReply, Overlay)| {
+            let overlay = self.shown(self.book.get(overlay.id)?);
+            Some((overlay.id, (overlay.clone(), self.warnings_of(&overlay))))
+        };
+        let mut shown: HashMap<u64, (Overlay, Vec<String>)> = self.replies.iter().filter_map(shown).collect();
         for (reply, overlay) in self.replies.drain(..) {
             // The overlay as it stands, with what became of it.
-            let overlay = shown.remove(&overlay.id).unwrap_or(overlay);
-            let _ = reply.send(Ok(Applied { overlay, generation }));
+            let (overlay, warnings) = shown.remove(&overlay.id).unwrap_or((overlay, Vec::new()));
+            let _ = reply.send(Ok(Applied { overlay, generation, warnings }));
         }
         for (reply, mut report) in self.reload_replies.drain(..) {
             report.generation = generation;
@@ -582,13 +594,13 @@ impl Writer {
             promoted.generation = generation;
             let _ = reply.send(Ok(promoted));
         }
-        for reply in self.failback_replies.drain(..) {
-            let _ = reply.send(Ok(generation));
+        for (reply, released) in self.failback_replies.drain(..) {
+            let _ = reply.send(Ok(FailedBack { generation, released }));
         }
     }
 
     async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
-        let verdicts = self.checks.take_changed();
+        let verdicts = self.checks.take_changed(self.clock.now(), self.clock.unix());
         let _ = self.store.put_verdicts(verdicts).await;
         let _ = self.store.change(self.token_writes(), Vec::new()).await;
         let holds: Vec<String> = self.zones.values().flat_map(ZoneState::holds).collect();
@@ -607,8 +619,9 @@ impl Writer {
 pub fn world_of_files(build: Build) -> World {
     let mut checks = Checks::default();
     let (wanted, uses) = checks::wanted_by(build.good.iter().map(|zone| &*zone.parts));
-    checks.set_wanted(&wanted, uses, Duration::ZERO);
-    let around = Surroundings { checks: &checks, effects: &Effects::default(), now: Duration::ZERO, now_unix: unix_now(), slot: &|_| 0 };
+    checks.set_wanted(&wanted, uses, Duration::ZERO, unix_now());
+    let (effects, loads) = (Effects::default(), Loads::default());
+    let around = Surroundings { checks: &checks, effects: &effects, loads: &loads, now: Duration::ZERO, now_unix: unix_now(), slot: &|_| 0 };
     let mut cookies = Jar::default();
     build.cookies.map(|wanted| cookies.take(wanted));
     let server = build.settings.as_ref().map_or_else(ServerOptions::default, |settings| cookies.options(settings));

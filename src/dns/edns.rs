@@ -4,7 +4,7 @@
 //! option                      well formed                 otherwise
 //! NSID (RFC 5001 §2.1)        any content, ignored        –
 //! client subnet (RFC 7871)    §6, SCOPE 0                 FORMERR; unknown family: ignored
-//! cookie (RFC 7873 §4)        8, or 16 to 40 octets       FORMERR (§5.2.2); of several the first counts
+//! cookie (RFC 7873 §4)        8, or 16 to 40 octets       FORMERR (§5.2.2); those behind the first are ignored (§5.2)
 //! keepalive (RFC 7828 §3.1)   empty                       FORMERR over a stream, ignored over UDP
 //! padding (RFC 7830 §3)       any content, ignored        –
 //! anything else               ignored (RFC 6891 §6.1.2)
@@ -119,10 +119,7 @@ impl Edns {
                     ecs_seen = true;
                     self.ecs = read_ecs(data)?;
                 }
-                option::COOKIE => {
-                    let cookie = read_cookie(data)?;
-                    self.cookie.get_or_insert(cookie);
-                }
+                option::COOKIE if self.cookie.is_none() => self.cookie = Some(read_cookie(data)?),
                 option::KEEPALIVE => self.keepalive = if data.is_empty() { Keepalive::Asked } else { Keepalive::Malformed },
                 option::PADDING => self.padding = true,
                 _ => {}
@@ -224,12 +221,12 @@ mod tests {
     }
 
     #[test]
-    fn rfc7873_of_several_cookies_the_first_counts() {
+    fn rfc7873_section_5_2_of_several_cookies_the_first_counts() {
         let both = |first: &[u8], second: &[u8]| read(&[option(option::COOKIE, first), option(option::COOKIE, second)].concat());
         let first = |edns: Option<Edns>| edns.and_then(|edns| edns.cookie).map(|cookie| cookie.client);
         assert_eq!(first(both(&[1; 8], &[2; 24])), Some([1; 8]));
         assert_eq!(first(both(&[1; 40], &[2; 8])), Some([1; 8]));
-        assert_eq!(both(&[1; 8], &[2; 3]), None);
+        assert_eq!(first(both(&[1; 8], &[2; 3])), Some([1; 8]));
         assert_eq!(both(&[1; 3], &[2; 8]), None);
     }
 

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! shorter than a header, or QR = 1     silence
-//! opcode not QUERY                     NOTIMP (REFUSED for NOTIFY and UPDATE), BADVERS before it
+//! opcode not QUERY                     NOTIMP, BADVERS before it; NOTIFY and UPDATE are checked as queries are, and REFUSED or NOTAUTH at the end
 //! QDCOUNT ≠ 1                          FORMERR, header only; no question but a cookie: its answer (RFC 7873 §5.4)
 //! question unreadable                  FORMERR, header only
 //! records, OPT or TSIG unreadable      FORMERR with the question
@@ -179,7 +179,7 @@ pub struct Fault {
 /// Where the parts of a TSIG record are in the message (RFC 8945 §4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tsig {
-    /// Owner, the name of the key, up to `fixed`.
+    /// Owner, the name of the key; perhaps compressed.
     pub owner: usize,
     /// Type, class, TTL and length: ten octets; behind them the name of the algorithm.
     pub fixed: usize,
@@ -226,12 +226,16 @@ pub fn parse<'n>(packet: &[u8], name: &'n mut QueryName) -> Parsed<'n> {
 /// What is no query with one question. `counts` are those of the header: questions, records before the additional section, and in it.
 ///
 /// ```text
-/// opcode           questions   OPT with a cookie   comes to
-/// any              any         of another version  BADVERS (RFC 6891 §6.1.3)
-/// QUERY            0           yes                 CookieQuery (RFC 7873 §5.4)
-/// QUERY            0           no                  FORMERR (RFC 9619 §4)
+/// opcode           questions   records             comes to
+/// any              any         OPT not version 0   BADVERS (RFC 6891 §6.1.3)
+/// QUERY            0           OPT with a cookie   CookieQuery (RFC 7873 §5.4)
+/// QUERY            0           any other           FORMERR (RFC 9619 §4)
 /// QUERY            2 or more   –                   FORMERR (RFC 9619 §4)
-/// NOTIFY, UPDATE   any         –                   REFUSED, until they are configured
+/// NOTIFY, UPDATE   not 1       –                   FORMERR (RFC 9619 §A.2, RFC 2136 §3.1.1)
+/// NOTIFY, UPDATE   1           unreadable          FORMERR (RFC 6891 §6.1.1, RFC 7873 §5.2.2)
+/// NOTIFY, UPDATE   1           TSIG                NOTAUTH with BADKEY (RFC 8945 §5.2.1)
+/// UPDATE           1, not SOA  any other           FORMERR (RFC 2136 §3.1.1)
+/// NOTIFY, UPDATE   1           any other           REFUSED, until they are configured; of no zone of ours NOTAUTH (RFC 2136 §3.1.2)
 /// other            any         –                   NOTIMP (RFC 8906 §3.1.4)
 /// ```
 #[cold]
@@ -243,11 +247,17 @@ fn read_unusual<'n>(packet: &[u8], opcode: Opcode, counts: [usize; 3], name: &'n
         Some(Err(fault)) => fault.edns,
         None => None,
     };
-    let question_end = if questions == 1 { read_question(packet, name).map_or(HEADER_LEN, |question| question.end) } else { HEADER_LEN };
+    let question = if questions == 1 { read_question(packet, name) } else { None };
+    let question_end = question.map_or(HEADER_LEN, |question| question.end);
     match (opcode, records) {
         (_, Some(Err(fault))) if fault.rcode == Rcode::BADVERS => Parsed::Fault(Fault { question_end, ..fault }),
         (Opcode::QUERY, Some(Ok(Some(edns)))) if questions == 0 && edns.cookie.is_some() => Parsed::CookieQuery(edns),
         (Opcode::QUERY, _) => Parsed::Fault(Fault::of(Rcode::FORMERR, HEADER_LEN, edns)),
+        (Opcode::NOTIFY | Opcode::UPDATE, _) if question_end == HEADER_LEN => Parsed::Fault(Fault::of(Rcode::FORMERR, HEADER_LEN, edns)),
+        (Opcode::NOTIFY | Opcode::UPDATE, Some(Err(fault))) => Parsed::Fault(Fault { question_end, ..fault }),
+        (Opcode::UPDATE, _) if question.is_some_and(|zone| zone.rtype != RecordType::SOA) => {
+            Parsed::Fault(Fault::of(Rcode::FORMERR, question_end, edns))
+        }
         (Opcode::NOTIFY | Opcode::UPDATE, _) => Parsed::Fault(Fault::of(Rcode::REFUSED, question_end, edns)),
         _ => Parsed::Fault(Fault::of(Rcode::NOTIMP, question_end, edns)),
     }
@@ -378,10 +388,38 @@ impl RawRecord<'_> {
     }
 }
 
-/// The places of a TSIG record's parts; `None` when it is none. Its names are not compressed (RFC 8945 §4.2).
+/// Copies the name at `at` with its compression pointers followed (RFC 1035 §4.1.4); its length, or `None` when there is none. Each pointer leads
+/// before the part that it ends, so they come to an end.
+pub fn expand(packet: &[u8], mut at: usize, out: &mut [u8; MAX_NAME_LEN]) -> Option<usize> {
+    let (mut len, mut part_at) = (0, at);
+    loop {
+        let head = usize::from(*packet.get(at)?);
+        match head {
+            0..=MAX_LABEL_LEN => {
+                let label = packet.get(at..at + 1 + head)?;
+                out.get_mut(len..len + label.len())?.copy_from_slice(label);
+                len += label.len();
+                at += label.len();
+                if head == 0 {
+                    return Some(len);
+                }
+            }
+            0xc0.. => {
+                at = (head & 0x3f) << 8 | usize::from(*packet.get(at + 1)?);
+                if at >= part_at {
+                    return None;
+                }
+                part_at = at;
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// The places of a TSIG record's parts; `None` when it is none. Its owner may be compressed as any, the name of the algorithm is not (RFC 8945 §4.2).
 #[cold]
 fn read_tsig(packet: &[u8], at: usize, record: &RawRecord<'_>) -> Option<Tsig> {
-    let owner = packet.get(at..).and_then(wire_len)?;
+    expand(packet, at, &mut [0; MAX_NAME_LEN])?;
     let algorithm = wire_len(record.rdata)?;
     let times = record.end - record.rdata.len() + algorithm;
     let mac_len = record.rdata.get(algorithm + 8..algorithm + 10)?;
@@ -389,7 +427,12 @@ fn read_tsig(packet: &[u8], at: usize, record: &RawRecord<'_>) -> Option<Tsig> {
     let tail = record.rdata.get(behind_mac..behind_mac + 6)?;
     let is_whole = record.rdata.len() == behind_mac + 6 + usize::from(u16::from_be_bytes([tail[4], tail[5]]));
     let is_meta = record.class == Class::ANY.0 && record.ttl == [0; 4];
-    (is_whole && is_meta).then_some(Tsig { owner: at, fixed: at + owner, times, original_id: times - algorithm + behind_mac })
+    (is_whole && is_meta).then_some(Tsig {
+        owner: at,
+        fixed: record.end - record.rdata.len() - 10,
+        times,
+        original_id: times - algorithm + behind_mac,
+    })
 }
 
 #[cfg(test)]

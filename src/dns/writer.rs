@@ -152,6 +152,12 @@ impl<'b> Writer<'b> {
         self.put(octets).map(|_| ())
     }
 
+    /// What stands there from `at` on.
+    #[inline]
+    pub fn from_mut(&mut self, at: usize) -> &mut [u8] {
+        self.buf.get_mut(at..self.at).unwrap_or_default()
+    }
+
     /// Writes one record field by field. `owner` and the names in `rdata` that `spans` lists (offset, length; uncompressed) are compressed.
     pub fn put_record(
         &mut self,

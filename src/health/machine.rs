@@ -2,6 +2,11 @@
 //!
 //! Time is an argument: a `Duration` since any fixed moment (process start, say), the same one for the whole life of a machine.
 //!
+//! Two things keep it from moving. A failure that may be ours ([`Around::doubted`]) takes nothing down. And a check that fell often in a short time is
+//! believed late: each fall adds [`FALL_PENALTY`], which halves every [`HALF_LIFE`]; from [`SUPPRESS_AT`] on it stays down until the penalty has shrunk
+//! below [`REUSE_BELOW`], unless nothing better is left ([`Around::needed`]). The form is that of RFC 2439, the numbers are our own: nothing here hunts for
+//! paths, so fewer falls mean more (RFC 7196 raises BGP's for that reason).
+//!
 //! A check that goes wrong now and then never fails `fall` times in a row, yet hurts users. So every fault (a stretch of failures that a success
 //! ends) is charged as one credit, [`LEAK_SUCCESSES`] successes pay one back, and the fault that makes it [`CREDIT_LIMIT`] takes the check down
 //! at its first failure.
@@ -23,6 +28,30 @@ pub const CREDIT_LIMIT: u8 = 6;
 /// Successes, in a row or not, that pay back one credit.
 pub const LEAK_SUCCESSES: u8 = 10;
 
+/// What a fall adds to the penalty.
+pub const FALL_PENALTY: u32 = 1000;
+
+/// The penalty halves in this time.
+pub const HALF_LIFE: Duration = Duration::from_secs(300);
+
+/// From here on a check that came back is kept down.
+pub const SUPPRESS_AT: u32 = 2000;
+
+/// Below this it may come back.
+pub const REUSE_BELOW: u32 = 800;
+
+/// The penalty grows no higher: nothing is kept down for more than twenty minutes after its last fall.
+pub const MAX_PENALTY: u32 = 12_800;
+
+/// What is known beside the result itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Around {
+    /// A failure may be this machine's own, or its network's.
+    pub doubted: bool,
+    /// Something that uses the check has too little without it.
+    pub needed: bool,
+}
+
 /// A change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
@@ -30,6 +59,11 @@ pub struct Transition {
     pub from: State,
     /// After; never the same as before.
     pub to: State,
+}
+
+/// What is left of a penalty after so long.
+fn decayed(penalty: u32, age: Duration) -> u32 {
+    (f64::from(penalty) * (-(age.as_secs_f64() / HALF_LIFE.as_secs_f64())).exp2()) as u32
 }
 
 /// When the check after one that began at `started` and took `took` begins: intervals run from start to start, and a check never overtakes itself.
@@ -47,6 +81,7 @@ pub fn next_start(started: Duration, took: Duration, delay: Duration) -> Duratio
 ///      └─ first_fail ─▶ DOWN               └──────────── falter ─────────┘
 ///
 ///   UP, RAMP ─ fall ─▶ DOWN where one failure is enough; DOWN ─ rise ─▶ UP where there is no ramp
+///   Doubted, `fall` is `falter` and `first_fail` leaves it UNKNOWN. Suppressed and not needed, `rise` waits.
 ///
 ///   state     result  when                                       arrow       to
 ///   UNKNOWN   pass    always                                     first_pass  UP, without a ramp
@@ -79,19 +114,54 @@ pub struct Machine {
     ramp: Duration,
     /// When the running ramp began; survives SUSPECT, so that a stumble while ramping does not end in full weight.
     ramp_began: Option<Duration>,
+    /// It is down because it fell, not because its first check failed.
+    fell: bool,
+    /// It is down because it asked to be left alone.
+    left: bool,
+    /// As it was at `penalised`.
+    penalty: u32,
+    /// When it fell last.
+    penalised: Duration,
+    /// It has to shrink before the check may come back.
+    suppressed: bool,
 }
 
 impl Machine {
     /// A check that has not run yet.
     pub fn new(now: Duration) -> Machine {
-        Machine { state: State::Unknown, since: now, run: 0, credit: 0, paid: 0, ramp: RAMP, ramp_began: None }
+        Machine {
+            state: State::Unknown,
+            since: now,
+            run: 0,
+            credit: 0,
+            paid: 0,
+            ramp: RAMP,
+            ramp_began: None,
+            fell: false,
+            left: false,
+            penalty: 0,
+            penalised: now,
+            suppressed: false,
+        }
     }
 
     /// A check whose verdict was kept from an earlier run. A ramp is not taken up again: there is none at process start.
     pub fn restored(state: State, since: Duration) -> Machine {
-        let state = if state == State::Ramp { State::Up } else { state };
+        let state = if matches!(state, State::Ramp | State::Degraded) { State::Up } else { state };
         let run = u8::from(state == State::Suspect);
         Machine { state, run, ..Machine::new(since) }
+    }
+
+    /// What its falls came to at the last of them, and when that was; nothing where it has not fallen.
+    pub fn last_fall(&self) -> Option<(u32, Duration)> {
+        (self.penalty > 0).then_some((self.penalty, self.penalised))
+    }
+
+    /// Takes over what falls of an earlier run came to at the last of them, `age` ago.
+    pub fn restore_penalty(&mut self, penalty: u32, age: Duration, now: Duration) {
+        self.suppressed = self.state == State::Down && penalty >= SUPPRESS_AT;
+        self.penalty = decayed(penalty.min(MAX_PENALTY), age);
+        self.penalised = now;
     }
 
     /// Gives it its own ramp time; zero for none.
@@ -122,36 +192,72 @@ impl Machine {
         self.ramp_began.map(|began| began + self.ramp)
     }
 
+    /// What its falls come to by now.
+    pub fn penalty(&self, now: Duration) -> u32 {
+        decayed(self.penalty, now.saturating_sub(self.penalised))
+    }
+
+    /// Until when it is kept down however its checks go, if it is.
+    pub fn suppressed_until(&self, now: Duration) -> Option<Duration> {
+        let halvings = (f64::from(self.penalty) / f64::from(REUSE_BELOW)).log2();
+        let until = self.penalised + HALF_LIFE.mul_f64(halvings.max(0.0));
+        (self.suppressed && self.state == State::Down && until > now).then_some(until)
+    }
+
+    /// It would be back but for its penalty.
+    pub fn waits_for_its_penalty(&self, thresholds: &Thresholds, now: Duration) -> bool {
+        self.run >= thresholds.rise && self.suppressed_until(now).is_some()
+    }
+
+    /// When it began to fail, or to be unknown, and it still does.
+    pub fn failing_since(&self) -> Option<Duration> {
+        matches!(self.state, State::Suspect | State::Unknown).then_some(self.since)
+    }
+
+    /// Takes back a fall that turned out to be doubtful: suspect again, as if it had not fallen.
+    pub fn reprieve(&mut self, now: Duration) -> Option<Transition> {
+        let from = self.state;
+        if from == State::Down && (self.fell || self.left) {
+            self.falter(now);
+            self.penalty = self.penalty.saturating_sub(if self.left { 0 } else { FALL_PENALTY });
+            self.left = false;
+            self.suppressed &= self.penalty >= SUPPRESS_AT;
+        }
+        self.changed(from)
+    }
+
     /// From the start of the last check to the start of the next. Fast only where it shortens an outage: while suspect, and as long as nothing is
     /// known. Coming back is not hurried.
     pub fn next_delay(&self, thresholds: &Thresholds) -> Duration {
         match self.state {
             State::Unknown | State::Suspect => thresholds.fast.min(thresholds.interval),
-            State::Up | State::Down | State::Ramp => thresholds.interval,
+            State::Up | State::Down | State::Ramp | State::Degraded => thresholds.interval,
         }
     }
 
-    /// Takes the outcome of a check; [`Failure::Internal`] says nothing of the endpoint and changes nothing but the passing of a ramp.
-    pub fn observe(&mut self, thresholds: &Thresholds, outcome: &Outcome, now: Duration) -> Option<Transition> {
+    /// Takes the outcome of a check; a failure of our own says nothing of the endpoint and changes nothing but the passing of a ramp.
+    pub fn observe(&mut self, thresholds: &Thresholds, outcome: &Outcome, around: Around, now: Duration) -> Option<Transition> {
         match outcome {
-            Ok(()) => self.step(thresholds, true, now),
-            Err(Failure::Internal(_)) => self.tick(now),
-            Err(_) => self.step(thresholds, false, now),
+            Ok(()) => self.step(thresholds, true, around, now),
+            Err(failure) if failure.is_our_own() => self.tick(now),
+            Err(Failure::Draining) => self.leave(around, now),
+            Err(_) => self.step(thresholds, false, around, now),
         }
     }
 
     /// Takes one result.
-    pub fn step(&mut self, thresholds: &Thresholds, passed: bool, now: Duration) -> Option<Transition> {
+    pub fn step(&mut self, thresholds: &Thresholds, passed: bool, around: Around, now: Duration) -> Option<Transition> {
         let from = self.state;
         self.settle(now);
         match (self.state, passed) {
             (State::Unknown, true) => self.first_pass(now),
+            (State::Unknown, false) if around.doubted => {}
             (State::Unknown, false) => self.first_fail(now),
-            (State::Up | State::Ramp, true) => self.pay_back(),
-            (State::Up | State::Ramp, false) => {
+            (State::Up | State::Ramp | State::Degraded, true) => self.pay_back(),
+            (State::Up | State::Ramp | State::Degraded, false) => {
                 self.run = 1;
-                self.credit += 1;
-                if self.run >= thresholds.fall || self.credit >= CREDIT_LIMIT {
+                self.credit = (self.credit + 1).min(CREDIT_LIMIT);
+                if !around.doubted && (self.run >= thresholds.fall || self.credit >= CREDIT_LIMIT) {
                     self.fall(now);
                 } else {
                     self.falter(now);
@@ -160,18 +266,41 @@ impl Machine {
             (State::Suspect, true) => self.recover(now),
             (State::Suspect, false) => {
                 self.run = self.run.saturating_add(1);
-                if self.run >= thresholds.fall {
+                if !around.doubted && (self.run >= thresholds.fall || self.credit >= CREDIT_LIMIT) {
                     self.fall(now);
                 }
             }
             (State::Down, true) => {
                 self.run = self.run.saturating_add(1);
-                if self.run >= thresholds.rise {
+                if self.run >= thresholds.rise && (around.needed || self.suppressed_until(now).is_none()) {
                     self.rise(now);
                 }
             }
             (State::Down, false) => self.run = 0,
         }
+        self.changed(from)
+    }
+
+    /// It wants no new traffic, though nothing is wrong with it: down at once, and nothing is held against it.
+    fn leave(&mut self, around: Around, now: Duration) -> Option<Transition> {
+        let from = self.state;
+        self.settle(now);
+        match (self.state, around.doubted) {
+            (State::Down, _) => self.run = 0,
+            (State::Unknown | State::Suspect, true) => {}
+            (_, true) => self.falter(now),
+            (_, false) => {
+                self.enter(State::Down, now);
+                (self.fell, self.left, self.ramp_began) = (false, true, None);
+            }
+        }
+        self.changed(from)
+    }
+
+    /// As if nothing had ever been known, but for how long it ramps.
+    pub fn forget(&mut self, now: Duration) -> Option<Transition> {
+        let from = self.state;
+        *self = Machine { ramp: self.ramp, ..Machine::new(now) };
         self.changed(from)
     }
 
@@ -188,6 +317,7 @@ impl Machine {
 
     fn first_fail(&mut self, now: Duration) {
         self.enter(State::Down, now);
+        (self.fell, self.left) = (false, false);
     }
 
     fn falter(&mut self, now: Duration) {
@@ -202,12 +332,17 @@ impl Machine {
 
     fn fall(&mut self, now: Duration) {
         self.enter(State::Down, now);
+        (self.fell, self.left) = (true, false);
         self.credit = 0;
         self.paid = 0;
         self.ramp_began = None;
+        self.penalty = (self.penalty(now) + FALL_PENALTY).min(MAX_PENALTY);
+        self.penalised = now;
+        self.suppressed |= self.penalty >= SUPPRESS_AT;
     }
 
     fn rise(&mut self, now: Duration) {
+        self.suppressed = false;
         if self.ramp.is_zero() {
             self.enter(State::Up, now);
         } else {
@@ -249,259 +384,4 @@ impl Machine {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const DEFAULT: Thresholds = Thresholds { interval: secs(10), fast: secs(2), fall: 3, rise: 3 };
-
-    const fn secs(count: u64) -> Duration {
-        Duration::from_secs(count)
-    }
-
-    /// Feeds results one second apart (`+` pass, `-` fail, `!` could not run) and spells the states after each: `?` unknown, `u`p, `s`uspect, `d`own, `r`amp.
-    fn spell(machine: &mut Machine, thresholds: &Thresholds, results: &str) -> String {
-        let start = machine.since();
-        let mut spelled = String::new();
-        for (second, result) in (1..).zip(results.chars()) {
-            let outcome = match result {
-                '+' => Ok(()),
-                '-' => Err(Failure::Body),
-                _ => Err(Failure::Internal("no file descriptors".into())),
-            };
-            let (before, now) = (machine.state(), start + secs(second));
-            let transition = machine.observe(thresholds, &outcome, now);
-            assert_eq!(transition, machine.changed(before), "a transition is reported exactly when the state changed");
-            if transition.is_some() {
-                assert_eq!(machine.since(), now);
-            }
-            spelled.push(match machine.state() {
-                State::Unknown => '?',
-                state => state.word().chars().next().expect("a word"),
-            });
-        }
-        spelled
-    }
-
-    #[track_caller]
-    fn check(from: State, fall: u8, rise: u8, results: &str, states: &str) {
-        let mut machine = Machine::restored(from, Duration::ZERO);
-        assert_eq!(spell(&mut machine, &Thresholds { fall, rise, ..DEFAULT }, results), states, "from {from:?}, fall {fall}, rise {rise}, {results}");
-    }
-
-    #[test]
-    fn every_row_of_the_truth_table() {
-        // Unknown: the first result decides, whatever the thresholds.
-        check(State::Unknown, 3, 3, "+", "u");
-        check(State::Unknown, 3, 3, "-", "d");
-        check(State::Unknown, 10, 10, "-", "d");
-        // Up.
-        check(State::Up, 3, 3, "+", "u");
-        check(State::Up, 3, 3, "-", "s");
-        check(State::Up, 1, 3, "-", "d");
-        check(State::Up, 2, 3, "--", "sd");
-        check(State::Up, 10, 3, "----------", "sssssssssd");
-        // Suspect: one success forgives, and the row begins again.
-        check(State::Up, 3, 3, "--+--+---", "ssussussd");
-        check(State::Suspect, 3, 3, "--", "sd");
-        check(State::Suspect, 3, 3, "+", "u");
-        // Down: successes in a row only.
-        check(State::Down, 3, 3, "++-++-+++", "ddddddddr");
-        check(State::Down, 3, 1, "+", "r");
-        check(State::Down, 3, 10, "++++++++++", "dddddddddr");
-        check(State::Down, 3, 3, "----", "dddd");
-        // Ramp: a stumble goes back to the ramp, not to full weight.
-        check(State::Down, 3, 1, "+++", "rrr");
-        check(State::Down, 3, 1, "+-+", "rsr");
-        check(State::Down, 3, 1, "+---", "rssd");
-        check(State::Down, 1, 1, "+-", "rd");
-        // A ramp is not taken up again at start.
-        check(State::Ramp, 3, 3, "+", "u");
-    }
-
-    #[test]
-    fn checks_that_could_not_run_do_not_count() {
-        check(State::Unknown, 3, 3, "!!-", "??d");
-        check(State::Unknown, 3, 3, "!+", "?u");
-        check(State::Up, 3, 3, "-!-!-", "ssssd");
-        check(State::Up, 3, 3, "!!!!!!!!!!", "uuuuuuuuuu");
-        check(State::Down, 3, 3, "+!+!+", "ddddr");
-    }
-
-    #[test]
-    fn thresholds_of_zero_act_as_one() {
-        check(State::Up, 0, 0, "-+", "dr");
-    }
-
-    #[test]
-    fn a_lower_threshold_after_a_reload_counts_from_the_next_failure() {
-        let mut machine = Machine::restored(State::Up, Duration::ZERO);
-        assert_eq!(spell(&mut machine, &Thresholds { fall: 10, ..DEFAULT }, "----"), "ssss");
-        assert_eq!(spell(&mut machine, &DEFAULT, "-"), "d");
-    }
-
-    #[test]
-    fn the_sixth_fault_on_credit_takes_it_down_at_its_first_failure() {
-        check(State::Up, 3, 3, "-+-+-+-+-+-", "sususususud");
-        // Faults of two failures count once each.
-        check(State::Up, 3, 3, "--+--+--+--+--+-", "ssussussussussud");
-        // After that it starts clean.
-        check(State::Up, 3, 3, "-+-+-+-+-+-+++-+", "sususususudddrsr");
-    }
-
-    #[test]
-    fn ten_successes_pay_back_one_fault() {
-        // One fault in eleven checks: never down, whatever the time.
-        let mut machine = Machine::restored(State::Up, Duration::ZERO);
-        let states = spell(&mut machine, &DEFAULT, &"-++++++++++".repeat(500));
-        assert!(!states.contains('d'));
-        // One in ten: the credit grows by a tenth with each fault.
-        let mut machine = Machine::restored(State::Up, Duration::ZERO);
-        let states = spell(&mut machine, &DEFAULT, &"-+++++++++".repeat(100));
-        let down = states.find('d').expect("it goes down");
-        assert!((400..=600).contains(&down), "down at check {down}");
-    }
-
-    #[test]
-    fn a_ramp_grows_with_time_and_ends() {
-        let mut machine = Machine::restored(State::Down, Duration::ZERO);
-        assert_eq!(machine.ramp_share(secs(0)), 1.0, "nothing scales what is down");
-        assert_eq!(spell(&mut machine, &DEFAULT, "+++"), "ddr");
-        assert_eq!(machine.ramp_ends(), Some(secs(123)));
-        for (at, share) in [(3, 0.1), (4, 0.1), (15, 0.1), (27, 0.2), (63, 0.5), (122, 119.0 / 120.0), (123, 1.0), (500, 1.0)] {
-            assert!((machine.ramp_share(secs(at)) - share).abs() < 1e-9, "at {at} s: {}", machine.ramp_share(secs(at)));
-        }
-        assert_eq!(machine.tick(secs(122)), None);
-        assert_eq!(machine.tick(secs(123)), Some(Transition { from: State::Ramp, to: State::Up }));
-        assert_eq!(machine.tick(secs(124)), None);
-        assert_eq!((machine.since(), machine.ramp_ends()), (secs(123), None));
-    }
-
-    #[test]
-    fn a_stumble_keeps_the_ramp_running() {
-        let mut machine = Machine::restored(State::Down, Duration::ZERO);
-        spell(&mut machine, &DEFAULT, "+++");
-        machine.step(&DEFAULT, false, secs(33));
-        assert_eq!(machine.state(), State::Suspect);
-        assert!((machine.ramp_share(secs(63)) - 0.5).abs() < 1e-9, "suspect does not jump to full weight");
-        assert_eq!(machine.step(&DEFAULT, true, secs(63)), Some(Transition { from: State::Suspect, to: State::Ramp }));
-        assert!((machine.ramp_share(secs(63)) - 0.5).abs() < 1e-9);
-        machine.step(&DEFAULT, false, secs(120));
-        assert_eq!(machine.tick(secs(130)), None, "the ramp is over but the fault is not");
-        assert_eq!(machine.ramp_share(secs(130)), 1.0);
-        assert_eq!(machine.step(&DEFAULT, true, secs(131)), Some(Transition { from: State::Suspect, to: State::Up }));
-    }
-
-    #[test]
-    fn a_late_result_sees_that_the_ramp_is_over() {
-        let mut machine = Machine::restored(State::Down, Duration::ZERO);
-        spell(&mut machine, &DEFAULT, "+++");
-        assert_eq!(machine.step(&DEFAULT, true, secs(200)), Some(Transition { from: State::Ramp, to: State::Up }));
-    }
-
-    #[test]
-    fn no_ramp_when_its_time_is_zero() {
-        let mut machine = Machine::restored(State::Down, Duration::ZERO);
-        machine.set_ramp(Duration::ZERO);
-        assert_eq!(spell(&mut machine, &DEFAULT, "+++"), "ddu");
-        assert_eq!(machine.ramp_share(secs(3)), 1.0);
-    }
-
-    #[test]
-    fn only_doubt_is_checked_fast() {
-        for (state, delay) in [(State::Unknown, 2), (State::Up, 10), (State::Suspect, 2), (State::Down, 10)] {
-            assert_eq!(Machine::restored(state, Duration::ZERO).next_delay(&DEFAULT), secs(delay), "{state:?}");
-        }
-        let slow_fast = Thresholds { fast: secs(60), ..DEFAULT };
-        assert_eq!(Machine::restored(State::Suspect, Duration::ZERO).next_delay(&slow_fast), secs(10), "fast is never slower than the interval");
-    }
-
-    /// Detection time in seconds of a target that fails `phase` after the start of a check, each failed check taking `took`.
-    fn detect(thresholds: &Thresholds, phase: Duration, took: Duration) -> f64 {
-        let failed = secs(1000) + phase;
-        let mut machine = Machine::restored(State::Up, Duration::ZERO);
-        let mut start = secs(1000);
-        loop {
-            let (passed, took) = if start < failed { (true, Duration::ZERO) } else { (false, took) };
-            if let Some(Transition { to: State::Down, .. }) = machine.step(thresholds, passed, start + took) {
-                return (machine.since() - failed).as_secs_f64();
-            }
-            start = next_start(start, took, machine.next_delay(thresholds));
-        }
-    }
-
-    #[test]
-    fn detection_takes_as_long_as_the_arithmetic_says() {
-        // interval, fast, fall, seconds per failed check → mean, worst: the rows of docs/health.md.
-        let rows = [
-            ((10, 2, 3, 0.1), (9.1, 14.1)),
-            ((10, 2, 3, 3.0), (14.0, 19.0)),
-            ((5, 1, 3, 0.1), (4.6, 7.1)),
-            ((5, 1, 3, 2.0), (8.5, 11.0)),
-            ((30, 5, 3, 0.1), (25.1, 40.1)),
-            ((30, 5, 3, 5.0), (30.0, 45.0)),
-            ((10, 2, 1, 0.1), (5.1, 10.1)),
-            ((30, 30, 3, 0.1), (75.1, 90.1)),
-            ((30, 30, 3, 6.0), (81.0, 96.0)),
-            ((10, 2, 1, 3.0), (8.0, 13.0)),
-        ];
-        for ((interval, fast, fall, took), (mean, worst)) in rows {
-            let thresholds = Thresholds { interval: secs(interval), fast: secs(fast), fall, rise: 3 };
-            // Phases in (0, interval]: the target fails right after the start of a check at worst.
-            let steps = 1000;
-            let times: Vec<f64> = (0..steps)
-                .map(|step| detect(&thresholds, secs(interval) * step / steps + Duration::from_nanos(1), Duration::from_secs_f64(took)))
-                .collect();
-            let measured = times.iter().sum::<f64>() / f64::from(steps);
-            let longest = times.iter().copied().fold(0.0, f64::max);
-            assert!((measured - mean).abs() < 0.02, "{interval}/{fast}/{fall}/{took}: mean {measured}, not {mean}");
-            assert!((longest - worst).abs() < 0.02, "{interval}/{fast}/{fall}/{took}: worst {longest}, not {worst}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn invariants_hold_for_any_history(
-            fall in 1u8..=10, rise in 1u8..=10, ramp in 0u64..30,
-            history in proptest::collection::vec((proptest::bool::weighted(0.6), 0u64..8), 1..300),
-        ) {
-            let thresholds = Thresholds { fall, rise, ..DEFAULT };
-            let mut machine = Machine::new(Duration::ZERO);
-            machine.set_ramp(secs(ramp));
-            let (mut now, mut fails, mut passes, mut faults) = (Duration::ZERO, 0u32, 0u32, 0u32);
-            for (passed, wait) in history {
-                now += secs(wait);
-                let before = machine.clone();
-                let transition = machine.step(&thresholds, passed, now);
-                (fails, passes) = if passed { (0, passes + 1) } else { (fails + 1, 0) };
-                faults += u32::from(fails == 1);
-
-                let known = before.state() != State::Unknown;
-                match transition {
-                    Some(Transition { to: State::Down, .. }) => {
-                        prop_assert!(!passed, "a passing check never takes down");
-                        prop_assert!(!known || fails >= u32::from(fall) || faults >= u32::from(CREDIT_LIMIT), "down after {fails} failures, {faults} faults");
-                        faults = 0;
-                    }
-                    Some(Transition { from: State::Down, to }) => {
-                        prop_assert!(passes >= u32::from(rise), "back after {passes} successes");
-                        prop_assert_eq!(to, if ramp == 0 { State::Up } else { State::Ramp });
-                        faults = 0;
-                    }
-                    _ => {}
-                }
-                prop_assert!(fails < u32::from(fall) || machine.state() == State::Down, "fall failures in a row are always down");
-                prop_assert!(machine.state() != State::Unknown, "the first result decides");
-                prop_assert!(!passed || machine.state() != State::Suspect, "a success ends doubt");
-                prop_assert!(machine.credit < CREDIT_LIMIT && machine.paid < LEAK_SUCCESSES);
-                let share = machine.ramp_share(now);
-                prop_assert!((RAMP_FLOOR..=1.0).contains(&share));
-                prop_assert!(machine.state() != State::Ramp || machine.ramp_ends().is_some_and(|end| end > now));
-                prop_assert!(machine.state() != State::Down || share == 1.0);
-            }
-            machine.tick(now + secs(31));
-            prop_assert!(machine.state() != State::Ramp, "every ramp ends");
-        }
-    }
-}
+mod tests;

@@ -5,18 +5,23 @@
 //!   UP ── a failure ──▶ SUSPECT ── fall failures in a row, or too many faults ──▶ DOWN ── rise successes in a row ──▶ RAMP ── time ──▶ UP
 //!                       SUSPECT ── a success ──▶ UP
 //! ```
-//! Every arrow stands above [`machine::Machine`].
+//! Every arrow stands above [`machine::Machine`]. UP is shown as DEGRADED where something is wrong that is no failure ([`concern`]).
 
+pub mod concern;
+pub mod doubt;
 pub mod machine;
+pub mod passive;
 
 use std::time::Duration;
 
+pub use concern::Watch;
 pub use machine::{Machine, Transition};
 
 /// The state of one endpoint, or of one check of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {
     /// Never checked since it was configured. Usable; asks for the minimum TTL.
+    #[default]
     Unknown,
     /// Passing.
     Up,
@@ -26,9 +31,17 @@ pub enum State {
     Down,
     /// Back after being down; usable at a share of its weight that grows. Asks for the minimum TTL.
     Ramp,
+    /// Passing, but not well: slow, or its certificate is about to end ([`concern`]). Usable and settled; it may last for weeks. No [`Machine`] is ever
+    /// in it: it is what [`State::Up`] is called where something is wrong.
+    Degraded,
 }
 
 impl State {
+    /// The same where something is wrong that takes nothing down: what has a word of its own keeps it.
+    pub fn degraded_if(self, concerned: bool) -> State {
+        if concerned && self == State::Up { State::Degraded } else { self }
+    }
+
     /// May be handed out.
     pub fn is_usable(self) -> bool {
         self != State::Down
@@ -47,6 +60,7 @@ impl State {
             State::Suspect => "suspect",
             State::Down => "down",
             State::Ramp => "ramp",
+            State::Degraded => "degraded",
         }
     }
 }
@@ -64,10 +78,26 @@ pub enum Failure {
     Status(u16),
     /// The expected substring is not in the first part of the body.
     Body,
+    /// It answered, but something else than expected; what.
+    Answer(String),
     /// The peer spoke no HTTP.
     Protocol(String),
+    /// Nothing was asked: somebody reports that it wants no traffic, though nothing is wrong with it.
+    Draining,
+    /// Nothing was asked: somebody reports that it fails; how.
+    Reported(String),
     /// The check could not be run at all (no file descriptors, unreadable CA file): says nothing of the endpoint, so it does not count.
     Internal(String),
+    /// The same, because this machine has no way to the address: no route, no interface, no address of its own to go from. Tells of this machine's
+    /// network, which is what references are asked about.
+    NoNetwork(String),
+}
+
+impl Failure {
+    /// It is this machine's own fault, so it says nothing of the endpoint.
+    pub fn is_our_own(&self) -> bool {
+        matches!(self, Failure::Internal(_) | Failure::NoNetwork(_))
+    }
 }
 
 impl std::fmt::Display for Failure {
@@ -78,8 +108,11 @@ impl std::fmt::Display for Failure {
             Failure::Tls(why) => write!(f, "TLS: {why}"),
             Failure::Status(code) => write!(f, "HTTP status {code}"),
             Failure::Body => f.write_str("expected text not in the body"),
+            Failure::Answer(why) => write!(f, "answer: {why}"),
             Failure::Protocol(why) => write!(f, "protocol: {why}"),
-            Failure::Internal(why) => write!(f, "check could not run: {why}"),
+            Failure::Draining => f.write_str("reported: draining"),
+            Failure::Reported(why) => write!(f, "reported: {why}"),
+            Failure::Internal(why) | Failure::NoNetwork(why) => write!(f, "check could not run: {why}"),
         }
     }
 }

@@ -10,8 +10,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::balance::{Law, Shed};
+pub use super::limits::{Safety, SafetyMember, SafetySet};
+pub use super::monitor::{
+    ClientCertificate, DnsCheck, ExecCheck, GrpcCheck, HttpCheck, HttpMethod, HttpVersion, Monitor, MonitorKind, NamedTls, TcpCheck, TlsCheck,
+    TlsVersion, Vote,
+};
+pub use super::reported::{PushCheck, ShareCheck, ShareRule};
 use crate::dns::{Name, RecordType};
-use crate::health::Thresholds;
 use crate::zone::Ttl;
 
 /// Dense index of a pool in its [`ZoneModel`].
@@ -72,50 +78,6 @@ pub struct Region {
     pub location: Option<Location>,
 }
 
-/// The definition of a health check.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Monitor {
-    /// As in `[monitor.NAME]`.
-    pub name: String,
-    /// What is done.
-    pub kind: MonitorKind,
-    /// Port that is connected to, 1 to 65535.
-    pub port: u16,
-    /// Interval, fast interval, fall, rise.
-    pub thresholds: Thresholds,
-    /// A check that takes longer has failed.
-    pub timeout: Duration,
-}
-
-/// What a check does.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum MonitorKind {
-    /// Connects, nothing more.
-    Tcp,
-    /// GET over plain HTTP/1.1.
-    Http(HttpCheck),
-    /// GET over TLS, verified against the system's roots and `ca`.
-    Https {
-        /// Request and expectation; `host` is the SNI as well.
-        check: HttpCheck,
-        /// PEM file added to the system's roots, absolute path.
-        ca: Option<PathBuf>,
-    },
-}
-
-/// Request and expectation of an HTTP check.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HttpCheck {
-    /// Path and query, starts with `/`.
-    pub path: String,
-    /// Host header (and SNI), without port.
-    pub host: String,
-    /// Inclusive ranges of accepted status codes; default 200 to 299.
-    pub status: Vec<(u16, u16)>,
-    /// Substring that the first 16 KiB of the body must hold.
-    pub body: Option<String>,
-}
-
 /// A group of endpoints that belong together.
 #[derive(Clone, Debug)]
 pub struct Pool {
@@ -135,8 +97,14 @@ pub struct Pool {
     pub min_healthy: MinHealthy,
     /// Most addresses of one family in an answer, 1 to 64.
     pub answers: u8,
+    /// The share of its weight that a degraded endpoint keeps, in percent, 1 to 100.
+    pub degraded_weight: u8,
     /// What it can carry, in a unit of the operator's choosing; only shares of it are looked at.
     pub capacity: Option<u32>,
+    /// What the shares of successes do that callers report.
+    pub signals: Option<ShareRule>,
+    /// When it leaves a part of its traffic to others.
+    pub shed: Option<Shed>,
     /// Further types it answers: type → RRset (rdata in wire form). Never A, AAAA, CNAME.
     pub records: BTreeMap<RecordType, Vec<Vec<u8>>>,
     /// One-based line of its definition.
@@ -156,6 +124,8 @@ pub struct Endpoint {
     pub weight: u16,
     /// All must pass; none means always up.
     pub monitors: Vec<MonitorIx>,
+    /// How they come to its state; `None`: all must pass.
+    pub vote: Option<Arc<Vote>>,
 }
 
 /// What an endpoint hands out.
@@ -228,6 +198,8 @@ pub enum PolicyKind {
         to: Vec<(Child, u16)>,
         /// How chance enters.
         mode: WeightedMode,
+        /// What moves the weights.
+        law: Law,
     },
     /// By the client's network, ASN, subdivision, country, continent.
     Geo {
@@ -260,7 +232,7 @@ impl PolicyKind {
     pub fn word(&self) -> &'static str {
         match self {
             PolicyKind::Failover { .. } => "failover",
-            PolicyKind::Weighted { .. } => "weighted",
+            PolicyKind::Weighted { law, .. } => law.word(),
             PolicyKind::Geo { .. } => "geo",
             PolicyKind::Proximity { .. } => "proximity",
             PolicyKind::Latency { .. } => "latency",
@@ -446,61 +418,11 @@ pub enum Forced {
     Down,
 }
 
-/// What a change at run time may not do to a zone (`[safety]`). Judged by `control`, before anything is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Safety {
-    /// The most endpoints out of rotation, in percent of all, 0 to 100.
-    pub max_withdrawn: Option<u8>,
-    /// The most withdrawals in a window of time.
-    pub max_changes: Option<(u32, Duration)>,
-    /// No steered name may be left with nothing usable.
-    pub last_healthy: bool,
-    /// What must be left of the capacity that a steered name's pools have, in percent, 0 to 100.
-    pub min_capacity: u8,
-    /// The command line asks when more goes out of rotation at once, in percent of all endpoints, 0 to 100.
-    pub confirm_above: u8,
-    /// How long a drained endpoint is left alone after the last answer that names it has run out.
-    pub drain_guard: Duration,
-    /// Sets of which some must stay in rotation.
-    pub sets: Vec<SafetySet>,
-}
-
-impl Default for Safety {
-    fn default() -> Safety {
-        Safety {
-            max_withdrawn: None,
-            max_changes: None,
-            last_healthy: true,
-            // Two alike, one of which may always be taken out.
-            min_capacity: 50,
-            confirm_above: 50,
-            // Connections that are open, and the resolvers that keep answers longer than they may.
-            drain_guard: Duration::from_secs(60),
-            sets: Vec::new(),
-        }
+impl Forced {
+    /// As in JSON.
+    pub fn word(self) -> &'static str {
+        ["up", "drain", "down"][self as usize]
     }
-}
-
-/// A set of which some must stay in rotation (`[safety.min_in_rotation]`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SafetySet {
-    /// Its name.
-    pub name: String,
-    /// What is counted, each once; not empty.
-    pub members: Vec<SafetyMember>,
-    /// How many of them, at least 1.
-    pub at_least: MinHealthy,
-}
-
-/// What a set of `[safety.min_in_rotation]` counts.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SafetyMember {
-    /// By id: in rotation as long as one of its endpoints is.
-    Pool(Arc<str>),
-    /// By id.
-    Endpoint(Arc<str>),
-    /// By name: in rotation as long as one of its pools, as far as the zone knows them, is.
-    Region(String),
 }
 
 impl ZoneModel {

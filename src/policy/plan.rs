@@ -20,6 +20,7 @@ use crate::policy::chunked::Chunked;
 use crate::policy::model::{
     AllDown, Child, Endpoint, Forced, Policy, PolicyIx, PolicyKind, Pool, PoolIx, Steer, Target, TtlRange, WeightedMode, ZoneModel,
 };
+pub use crate::policy::pass::Pass;
 use crate::policy::resolve::{Class, Step};
 use crate::zone::Ttl;
 
@@ -33,6 +34,8 @@ pub struct View {
     pub pools: Chunked<Arc<PoolView>, 64>,
     /// Weights of policy children that differ from the files.
     pub child_weights: Arc<BTreeMap<(PolicyIx, Child), u16>>,
+    /// What reported loads make of the weights of policy children, 0 to 1.2; 1 where nothing is said.
+    pub child_factors: Arc<BTreeMap<(PolicyIx, Child), f32>>,
     /// Children that failback holds back.
     pub held: BTreeSet<(PolicyIx, Child)>,
     /// Some pool yields a part of its traffic ([`PoolView::yields`]).
@@ -63,8 +66,10 @@ pub struct EndpointView {
     pub forced: Option<Forced>,
     /// In effect, 0 to 65535.
     pub weight: u16,
-    /// Share of the weight while ramping, 0 to 1.
+    /// Share of the weight while ramping, yielding or degraded, 0 to 1.
     pub ramp: f32,
+    /// Its checks fail, but a safety rule forbids to withdraw it.
+    pub kept: bool,
 }
 
 impl EndpointView {
@@ -75,6 +80,11 @@ impl EndpointView {
             Some(Forced::Up) => true,
             None => self.state.is_usable(),
         }
+    }
+
+    /// Failed, but not withdrawn: handed out where nothing else is usable, before `all_down`.
+    pub fn is_last_resort(&self) -> bool {
+        self.kept && self.forced.is_none() && !self.state.is_usable()
     }
 
     /// Asks for the minimum TTL: draining, or unsettled and not overruled.
@@ -102,28 +112,6 @@ pub struct Plan {
     pub settled_at: u64,
     /// Which pass decided.
     pub pass: Pass,
-}
-
-/// The pass that decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Pass {
-    /// 1: a pool that is not critical.
-    Healthy,
-    /// 2: a critical pool with something left.
-    AnyUp,
-    /// 3: `all_down`.
-    AllDown,
-}
-
-impl Pass {
-    /// The words of `explain` and `_why.`.
-    pub fn words(self) -> &'static str {
-        match self {
-            Pass::Healthy => "healthy",
-            Pass::AnyUp => "any up",
-            Pass::AllDown => "all down",
-        }
-    }
 }
 
 /// What a class gets.
@@ -237,7 +225,7 @@ pub struct Sets(HashMap<(PoolIx, Look), Arc<AnswerSet>>);
 impl Sets {
     /// Must be called when what is known of the pool changes.
     pub fn forget(&mut self, ix: PoolIx) {
-        for look in [Look::Healthy, Look::NotWithdrawn, Look::Everything] {
+        for look in [Look::Healthy, Look::LastResort, Look::NotWithdrawn, Look::Everything] {
             self.0.remove(&(ix, look));
         }
     }
@@ -275,6 +263,7 @@ pub fn has_any_up(model: &ZoneModel, class: &Class, view: &View) -> bool {
 enum Look {
     Healthy,
     AnyUp,
+    LastResort,
     NotWithdrawn,
     Everything,
 }
@@ -323,6 +312,9 @@ impl Evaluation<'_> {
             }
         }
         debug_assert!(!has_any_up(self.model, class, self.view), "{:?}", class.step);
+        if let Some(choice) = self.choose(&class.step, Look::LastResort, Demand::default()) {
+            return Plan { choice, ttl, settled_at: UNSETTLED, pass: Pass::LastResort };
+        }
         let choice = match class.all_down.unwrap_or(steer.all_down) {
             AllDown::NoData => Choice::NoData,
             AllDown::ServFail => Choice::ServFail,
@@ -441,14 +433,15 @@ impl Evaluation<'_> {
     /// Zero weights as Route 53 has them: never while a non-zero child is available; equal shares when only zeros are left.
     fn choose_weighted(&mut self, ix: PolicyIx, to: &[(Child, Step)], look: Look, demand: Demand) -> Option<Choice> {
         let policy = self.model.policy(ix);
-        let PolicyKind::Weighted { to: weights, mode } = &policy.kind else { return None };
+        let PolicyKind::Weighted { to: weights, mode, .. } = &policy.kind else { return None };
         let demand = demand.under(policy);
         let mut entries: Vec<(u64, WeightedEntry)> = Vec::with_capacity(to.len());
         for (child, step) in to {
             let weight = self.view.child_weights.get(&(ix, *child)).copied();
             let weight = weight.or_else(|| weights.iter().find(|(other, _)| other == child).map(|(_, weight)| *weight)).unwrap_or(0);
             if let Some(choice) = self.choose(step, look, demand) {
-                let share = self.ramp_of(*child, look) * (1.0 - self.yields_of(*child, look));
+                let factor = self.view.child_factors.get(&(ix, *child)).copied().unwrap_or(1.0);
+                let share = factor * self.ramp_of(*child, look) * (1.0 - self.yields_of(*child, look));
                 let scaled = (u64::from(weight) * WEIGHT_SCALE) as f64 * f64::from(share);
                 let id = hash_text(self.model.child_name(*child));
                 entries.push((u64::from(weight), WeightedEntry { weight: (scaled as u64).max(1), id, choice }));
@@ -583,6 +576,7 @@ fn dedup<const N: usize>(mut entries: Vec<([u8; N], u32)>) -> Vec<([u8; N], u32)
 fn available<'a>(pool: &'a Pool, view: &'a PoolView, look: Look) -> impl Iterator<Item = (&'a Endpoint, &'a EndpointView)> {
     pool.endpoints.iter().zip(&view.endpoints).filter(move |(_, seen)| match look {
         Look::Healthy | Look::AnyUp => seen.is_usable(),
+        Look::LastResort => seen.is_last_resort(),
         Look::NotWithdrawn => !seen.is_withdrawn(),
         Look::Everything => true,
     })

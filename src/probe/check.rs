@@ -3,26 +3,30 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Url, header, redirect};
+use reqwest::tls::TlsInfo;
+use reqwest::{Client, Method, Url, header, redirect};
 use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls12Resumption, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, NamedGroup};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::tls::TlsRoots;
 use super::words::{self, Phase};
-use crate::control::api::{CheckSpec, CheckTarget};
+use super::{exec, grpc, ping, talk};
+use crate::certs;
+use crate::control::api::{CheckSpec, CheckTarget, Observation};
+use crate::control::timeline::{PhaseTime, Timed};
+use crate::health::concern::Validity;
 use crate::health::{Failure, Outcome};
-use crate::policy::model::{HttpCheck, MonitorKind};
+use crate::policy::model::{HttpCheck, HttpMethod, HttpVersion, MonitorKind};
 
 /// As much of a body is searched for the expected text, and no more is read.
 pub const BODY_MAX_BYTES: usize = 16 * 1024;
@@ -41,42 +45,87 @@ pub struct Means {
     pub tls: Arc<TlsRoots>,
     /// Bounds lookups; a permit is held by the thread that looks up, however long it takes.
     lookups: Arc<Semaphore>,
+    /// Bounds programs.
+    pub(super) execs: Arc<Semaphore>,
 }
 
 impl Means {
     /// With these roots.
     pub fn new(tls: Arc<TlsRoots>) -> Means {
-        Means { tls, lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
+        Means { tls, lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)), execs: Arc::new(Semaphore::new(exec::EXECS_MAX)) }
     }
 }
 
 /// Runs one check; ends within the monitor's timeout. Says how it went and how long it took.
 pub async fn run(spec: &CheckSpec, means: &Means) -> (Outcome, Duration) {
-    let began = Instant::now();
+    let (outcome, progress) = run_watched(spec, means).await;
+    (outcome, progress.began.elapsed())
+}
+
+/// The same, as it is reported.
+pub(super) async fn observe(spec: &CheckSpec, means: &Means) -> Observation {
+    let (outcome, progress) = run_watched(spec, means).await;
+    Observation { spec: spec.clone(), outcome, took: progress.began.elapsed(), certificate: progress.certificate.get().copied(), poor: None }
+}
+
+/// The same, with what each part took.
+pub async fn run_timed(spec: &CheckSpec, means: &Means) -> Timed {
+    let (outcome, progress) = run_watched(spec, means).await;
+    let total = progress.began.elapsed();
+    Timed { outcome, phases: progress.times(total), total_ms: milliseconds(total), certificate: progress.certificate.get().copied() }
+}
+
+async fn run_watched(spec: &CheckSpec, means: &Means) -> (Outcome, Arc<Progress>) {
     let timeout = spec.monitor.timeout;
     let progress = Arc::new(Progress::default());
     let outcome = match tokio::time::timeout(timeout, perform(spec, means, &progress)).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(words::timed_out(began.elapsed(), timeout, progress.phase())),
+        Err(_) => Err(words::timed_out(progress.began.elapsed(), timeout, progress.phase())),
     };
-    (outcome, began.elapsed())
+    (outcome, progress)
+}
+
+/// Where a check goes, and which address of this machine it comes from, if that is set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    pub(super) to: SocketAddr,
+    pub(super) from: Option<IpAddr>,
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
 }
 
 async fn perform(spec: &CheckSpec, means: &Means, progress: &Arc<Progress>) -> Outcome {
+    if let MonitorKind::Exec(check) = &spec.monitor.kind {
+        return exec::exec(check, &spec.target, spec.monitor.timeout, means, progress).await;
+    }
     let ip = match &spec.target {
         CheckTarget::Address(ip) => *ip,
         CheckTarget::Host(host) => lookup(host, means, progress).await?,
+        CheckTarget::Endpoint(_) => return Err(nothing_to_ask()),
     };
     progress.enter(Phase::Connect);
-    let addr = SocketAddr::new(ip, spec.monitor.port);
+    let way = Way { to: SocketAddr::new(ip, spec.monitor.port), from: spec.monitor.source_for(ip) };
     match &spec.monitor.kind {
-        MonitorKind::Tcp => match TcpStream::connect(addr).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(words::io_failure(&error, Phase::Connect)),
-        },
-        MonitorKind::Http(check) => get("http", check, addr, TlsRoots::nobody(), progress).await,
-        MonitorKind::Https { check, ca } => get("https", check, addr, means.tls.config(ca.as_deref()), progress).await,
+        MonitorKind::Tcp(check) => talk::tcp(check, way, means, progress).await,
+        MonitorKind::Dns(check) => talk::dns(check, way, progress).await,
+        MonitorKind::Push(_) | MonitorKind::Share(_) => Err(nothing_to_ask()),
+        MonitorKind::Ping => ping::ping(way, progress).await,
+        // It was run above, without an address.
+        MonitorKind::Exec(_) => Ok(()),
+        MonitorKind::Grpc(check) => {
+            let tls = check.tls.as_ref().map_or_else(TlsRoots::nobody, |tls| means.tls.config(tls));
+            grpc::grpc(check, way, tls, spec.monitor.timeout, progress).await
+        }
+        MonitorKind::Http(check) => request("http", check, way, TlsRoots::nobody(), progress).await,
+        MonitorKind::Https { check, tls } => request("https", check, way, means.tls.config(tls), progress).await,
     }
+}
+
+/// Reports come by themselves: `control` does not list such checks.
+fn nothing_to_ask() -> Failure {
+    Failure::Internal("it waits for reports: there is nothing to ask".into())
 }
 
 /// The first address the system knows for `host`.
@@ -99,44 +148,95 @@ async fn lookup(host: &str, means: &Means, progress: &Progress) -> Result<IpAddr
     }
 }
 
-async fn get(scheme: &str, check: &HttpCheck, addr: SocketAddr, tls: Result<ClientConfig, String>, progress: &Arc<Progress>) -> Outcome {
-    let url = url(scheme, check, addr).ok_or_else(|| Failure::Internal(format!("\"{}\" and \"{}\" make no URL", check.host, check.path)))?;
-    let client = client(tls.map_err(Failure::Internal)?, addr, progress).map_err(|error| Failure::Internal(error.to_string()))?;
+async fn request(scheme: &str, check: &HttpCheck, way: Way, tls: Result<ClientConfig, String>, progress: &Arc<Progress>) -> Outcome {
+    let url = url(scheme, &check.host, &check.path, way.to)
+        .ok_or_else(|| Failure::Internal(format!("\"{}\" and \"{}\" make no URL", check.host, check.path)))?;
+    let client = client(tls.map_err(Failure::Internal)?, check.version, way, progress).map_err(|error| Failure::Internal(error.to_string()))?;
     let host = host_header(check, &url);
-    let mut request = client.get(url).header(header::CONNECTION, "close");
+    let method = match check.method {
+        HttpMethod::Get => Method::GET,
+        HttpMethod::Head => Method::HEAD,
+        HttpMethod::Options => Method::OPTIONS,
+        HttpMethod::Post => Method::POST,
+    };
+    let mut request = client.request(method, url);
+    if check.version == HttpVersion::Http11 {
+        request = request.header(header::CONNECTION, "close");
+    }
     if let Some(host) = host {
         request = request.header(header::HOST, host);
     }
+    let mut headers = header::HeaderMap::new();
+    for (name, value) in &check.headers {
+        let (name, value) = (header::HeaderName::try_from(name.as_str()), header::HeaderValue::try_from(value.as_str()));
+        let (Ok(name), Ok(value)) = (name, value) else { return Err(Failure::Internal("a header of the check is none".into())) };
+        headers.insert(name, value);
+    }
+    // In place of our own, where we have one of the name.
+    request = request.headers(headers);
     let fail = |error: reqwest::Error| words::failure(&error, progress.phase());
     let mut response = request.send().await.map_err(fail)?;
+    note_certificate(&response, progress);
+    progress.enter(Phase::Body);
     let status = response.status().as_u16();
     if !check.status.iter().any(|&(low, high)| (low..=high).contains(&status)) {
         return Err(Failure::Status(status));
     }
-    let Some(expected) = &check.body else { return Ok(()) };
-    progress.enter(Phase::Body);
-    let mut search = Search::new(expected.as_bytes());
-    while !search.found && search.seen.len() < BODY_MAX_BYTES {
+    if check.body.is_none() && check.json.is_empty() {
+        return Ok(());
+    }
+    let mut search = Search::new(check.body.as_deref().unwrap_or_default().as_bytes());
+    // JSON has to be read to its end.
+    while !(search.found && check.json.is_empty()) && search.seen.len() < BODY_MAX_BYTES {
         match response.chunk().await.map_err(fail)? {
             Some(chunk) => search.feed(&chunk),
             None => break,
         }
     }
-    if search.found { Ok(()) } else { Err(Failure::Body) }
+    if !search.found {
+        return Err(Failure::Body);
+    }
+    check_json(&check.json, &search.seen)
+}
+
+/// Notes the certificate that the peer of a request showed.
+pub(super) fn note_certificate(response: &reqwest::Response, progress: &Progress) {
+    if let Some(shown) = response.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate) {
+        progress.note_certificate(shown);
+    }
+}
+
+/// Compares what stands in a body with what is expected.
+fn check_json(expected: &[(String, String)], body: &[u8]) -> Outcome {
+    if expected.is_empty() {
+        return Ok(());
+    }
+    let body: serde_json::Value = serde_json::from_slice(body).map_err(|error| {
+        let cut = if body.len() >= BODY_MAX_BYTES { format!(", or longer than {BODY_MAX_BYTES} octets") } else { String::new() };
+        Failure::Answer(format!("the body is no JSON{cut}: {error}"))
+    })?;
+    for (pointer, wanted) in expected {
+        let found = body.pointer(pointer).map(serde_json::Value::to_string);
+        if found.as_ref() != Some(wanted) {
+            let found = found.map_or_else(|| "nothing".into(), |found| found.chars().take(60).collect::<String>());
+            return Err(Failure::Answer(format!("found {found} at \"{pointer}\", expected {wanted}")));
+        }
+    }
+    Ok(())
 }
 
 /// Host name and port of the service, whatever the endpoint: from them come the Host header (with the port where it is not the scheme's own) and the
 /// SNI. A host that is an address cannot be connected to elsewhere, so the endpoint's takes its place, in the certificate check too.
-fn url(scheme: &str, check: &HttpCheck, addr: SocketAddr) -> Option<Url> {
-    let host = match (check.host.parse::<IpAddr>(), addr) {
-        (Err(_), _) if check.host.contains(['/', '?', '#', '@', ':', '\\', '[']) => return None,
-        (Err(_), _) => check.host.trim_end_matches('.').to_owned(),
-        (Ok(_), addr) => bracketed(addr.ip()),
+pub(super) fn url(scheme: &str, host: &str, path: &str, addr: SocketAddr) -> Option<Url> {
+    let is_address = host.parse::<IpAddr>().is_ok();
+    let name = match is_address {
+        false if host.contains(['/', '?', '#', '@', ':', '\\', '[']) => return None,
+        false => host.trim_end_matches('.').to_owned(),
+        true => bracketed(addr.ip()),
     };
-    let url = Url::parse(&format!("{scheme}://{host}:{}{}", addr.port(), check.path)).ok()?;
+    let url = Url::parse(&format!("{scheme}://{name}:{}{path}", addr.port())).ok()?;
     // `10.1` and `0x7f000001` are addresses to a URL though not to us: they would lead past the pinned address.
-    let leads_to_us = url.domain().is_some() || check.host.parse::<IpAddr>().is_ok();
-    (check.path.starts_with('/') && leads_to_us).then_some(url)
+    (path.starts_with('/') && (url.domain().is_some() || is_address)).then_some(url)
 }
 
 /// The Host header, where it cannot be taken from the URL: a host that is an address.
@@ -153,15 +253,22 @@ fn bracketed(ip: IpAddr) -> String {
 }
 
 /// A client for one request: made in about 6 µs, where a handshake takes hundreds, and nothing to keep while the check sleeps.
-fn client(mut tls: ClientConfig, addr: SocketAddr, progress: &Arc<Progress>) -> reqwest::Result<Client> {
+pub(super) fn client(mut tls: ClientConfig, version: HttpVersion, way: Way, progress: &Arc<Progress>) -> reqwest::Result<Client> {
     tls.resumption = Resumption::store(progress.clone()).tls12_resumption(Tls12Resumption::Disabled);
-    Client::builder()
+    let builder = Client::builder();
+    let (protocol, builder) = match version {
+        HttpVersion::Http11 => ("http/1.1", builder.http1_only()),
+        HttpVersion::Http2 => ("h2", builder.http2_prior_knowledge()),
+    };
+    tls.alpn_protocols = vec![protocol.into()];
+    builder
         .tls_backend_preconfigured(tls)
-        .dns_resolver(Arc::new(Pinned(addr)))
+        .tls_info(true)
+        .dns_resolver(Arc::new(Pinned(way.to)))
+        .local_address(way.from)
         .connector_layer(MarkConnected(progress.clone()))
         .no_proxy()
         .redirect(redirect::Policy::none())
-        .http1_only()
         .pool_max_idle_per_host(0)
         .user_agent(USER_AGENT)
         .build()
@@ -178,18 +285,18 @@ impl Resolve for Pinned {
 }
 
 /// Looks for a text in the first [`BODY_MAX_BYTES`] of a body that comes in pieces.
-struct Search<'a> {
+pub(super) struct Search<'a> {
     wanted: &'a [u8],
-    seen: Vec<u8>,
-    found: bool,
+    pub(super) seen: Vec<u8>,
+    pub(super) found: bool,
 }
 
 impl<'a> Search<'a> {
-    fn new(wanted: &'a [u8]) -> Search<'a> {
+    pub(super) fn new(wanted: &'a [u8]) -> Search<'a> {
         Search { wanted, seen: Vec::new(), found: wanted.is_empty() }
     }
 
-    fn feed(&mut self, piece: &[u8]) {
+    pub(super) fn feed(&mut self, piece: &[u8]) {
         let room = BODY_MAX_BYTES - self.seen.len();
         // What was seen before cannot match, but for a beginning at its end.
         let from = self.seen.len().saturating_sub(self.wanted.len().saturating_sub(1));
@@ -198,17 +305,54 @@ impl<'a> Search<'a> {
     }
 }
 
-/// How far a check has come; written where it happens, read when the timeout strikes.
-#[derive(Debug, Default)]
-struct Progress(AtomicU8);
+/// How far a check has come; written where it happens, read when the timeout strikes and when somebody wants to know what took how long.
+#[derive(Debug)]
+pub(super) struct Progress {
+    phase: AtomicU8,
+    began: Instant,
+    /// By phase: microseconds from the beginning to when it was entered first, and one; 0 for never.
+    entered: [AtomicU32; Phase::ALL.len()],
+    /// Of the certificate that the peer showed.
+    certificate: OnceLock<Validity>,
+}
+
+impl Default for Progress {
+    fn default() -> Progress {
+        Progress { phase: AtomicU8::default(), began: Instant::now(), entered: Default::default(), certificate: OnceLock::new() }
+    }
+}
 
 impl Progress {
-    fn enter(&self, phase: Phase) {
-        self.0.store(phase as u8, Ordering::Relaxed);
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+        if let Some(entered) = self.entered.get(phase as usize) {
+            let since = u32::try_from(self.began.elapsed().as_micros() + 1).unwrap_or(u32::MAX);
+            let _ = entered.compare_exchange(0, since, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
-    fn phase(&self) -> Phase {
-        Phase::ALL.get(usize::from(self.0.load(Ordering::Relaxed))).copied().unwrap_or(Phase::Queue)
+    /// Notes what the peer showed, in DER.
+    pub(super) fn note_certificate(&self, shown: &[u8]) {
+        if let Some((from, until)) = certs::times(shown) {
+            let unsigned = |at: i64| u64::try_from(at).unwrap_or(0);
+            let _ = self.certificate.set(Validity { from: unsigned(from), until: unsigned(until) });
+        }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        Phase::ALL.get(usize::from(self.phase.load(Ordering::Relaxed))).copied().unwrap_or(Phase::Queue)
+    }
+
+    /// What each phase took that was entered; the last one until the end.
+    fn times(&self, total: Duration) -> Vec<PhaseTime> {
+        let entered = Phase::ALL.iter().zip(&self.entered).map(|(phase, entered)| (*phase, entered.load(Ordering::Relaxed)));
+        let entered: Vec<(Phase, Duration)> =
+            entered.filter(|(_, since)| *since > 0).map(|(phase, since)| (phase, Duration::from_micros(u64::from(since) - 1))).collect();
+        let ends = entered.iter().skip(1).map(|(_, since)| *since).chain([total]);
+        // What comes before the first phase belongs to it: waiting for a place to look a name up.
+        let begins = entered.iter().enumerate().map(|(at, (_, since))| if at == 0 { Duration::ZERO } else { *since });
+        let took = begins.zip(ends).map(|(from, to)| to.saturating_sub(from));
+        entered.iter().zip(took).map(|((phase, _), took)| PhaseTime { phase: phase.part(), ms: milliseconds(took) }).collect()
     }
 }
 
@@ -278,18 +422,38 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::Thresholds;
-    use crate::policy::model::Monitor;
+    use crate::health::{Thresholds, Watch};
+    use crate::policy::model::{Monitor, TcpCheck};
 
     #[tokio::test]
     async fn lookups_that_hang_are_our_own_fault() {
         let second = Duration::from_secs(1);
         let thresholds = Thresholds { interval: second, fast: second, fall: 1, rise: 1 };
-        let monitor = Monitor { name: String::new(), kind: MonitorKind::Tcp, port: 1, thresholds, timeout: Duration::from_millis(50) };
+        let monitor = Monitor {
+            name: String::new(),
+            kind: MonitorKind::Tcp(TcpCheck::default()),
+            port: 1,
+            thresholds,
+            timeout: Duration::from_millis(50),
+            source: Vec::new(),
+            watch: Watch::default(),
+        };
         let means = Means::new(Arc::default());
         means.lookups.forget_permits(LOOKUPS_MAX);
         let (outcome, _) = run(&CheckSpec { target: CheckTarget::Host("localhost".into()), monitor }, &means).await;
         assert!(matches!(outcome, Err(Failure::Internal(_))), "{outcome:?}");
+    }
+
+    #[test]
+    fn phases_are_timed_from_one_to_the_next() {
+        let progress = Progress::default();
+        let at = |phase: Phase, micros: u32| progress.entered[phase as usize].store(micros + 1, Ordering::Relaxed);
+        [(Phase::Resolve, 700), (Phase::Connect, 2_000), (Phase::Tls, 3_500), (Phase::Response, 9_500)]
+            .into_iter()
+            .for_each(|(phase, micros)| at(phase, micros));
+        let times: Vec<_> = progress.times(Duration::from_millis(20)).into_iter().map(|time| (time.phase, time.ms)).collect();
+        assert_eq!(times, [("resolve", 2.0), ("connect", 1.5), ("tls", 6.0), ("first byte", 10.5)]);
+        assert_eq!(Progress::default().times(Duration::from_millis(1)), []);
     }
 
     #[test]
@@ -314,8 +478,7 @@ mod tests {
     #[test]
     fn urls_name_the_service_and_never_lead_elsewhere() {
         let check = |scheme: &str, host: &str, path: &str, addr: &str, expected: Option<&str>| {
-            let http = HttpCheck { path: path.into(), host: host.into(), status: vec![], body: None };
-            let url = url(scheme, &http, addr.parse().expect("an address"));
+            let url = url(scheme, host, path, addr.parse().expect("an address"));
             assert_eq!(url.as_ref().map(Url::as_str), expected, "{scheme} {host} {path}");
         };
         check("https", "app.example.com", "/healthz?deep=1", "192.0.2.1:443", Some("https://app.example.com/healthz?deep=1"));

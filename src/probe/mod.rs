@@ -9,7 +9,11 @@
 //! A check that sleeps is an entry in a table: no task, no client, no connection.
 
 pub mod check;
+mod exec;
+mod grpc;
+mod ping;
 mod schedule;
+mod talk;
 mod tls;
 mod words;
 
@@ -18,15 +22,17 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{self, AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub use self::check::Means;
 pub use self::tls::TlsRoots;
 use crate::control::Handle;
-use crate::control::api::{CheckSpec, Observation};
+use crate::control::api::CheckSpec;
+use crate::control::timeline::Trial;
 use crate::health::Failure;
+use crate::policy::model::MonitorKind;
 use crate::telemetry::Registry;
 use schedule::{Finished, Id, Schedule};
 
@@ -35,6 +41,9 @@ const CA_FILES_EVERY: Duration = Duration::from_secs(60);
 
 /// A warning about checks that find no place is repeated at most this often.
 const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// Asked checks at a time: people, not programs, ask for them.
+const MAX_TRIALS: usize = 8;
 
 /// How the prober runs.
 #[derive(Clone, Debug)]
@@ -81,6 +90,8 @@ pub async fn run(handle: Handle, options: Options, stop: impl Future<Output = ()
                 Err(_) => break,
             },
             loaded = finished_load(&mut prober.loading) => prober.loaded(loaded),
+            Some(trial) = next_trial(&mut prober.trials), if prober.asked.len() < MAX_TRIALS => prober.begin_trial(trial),
+            Some(_) = prober.asked.join_next() => {}
             Some(ended) = prober.running.join_next_with_id() => prober.ended(ended),
             () = sleep_until(wake) => {}
             _ = look_at_files.tick() => prober.files_may_have_changed = true,
@@ -104,6 +115,9 @@ struct Prober {
     means: Means,
     schedule: Schedule,
     running: JoinSet<Option<Finished>>,
+    /// Checks that somebody asks for, beside those that are due.
+    trials: Option<mpsc::Receiver<Trial>>,
+    asked: JoinSet<()>,
     tasks: HashMap<task::Id, (Id, AbortHandle)>,
     began: Instant,
     warned: Option<Instant>,
@@ -114,6 +128,8 @@ impl Prober {
         let options = Options { max_concurrent: options.max_concurrent.max(1), jitter: options.jitter.clamp(0.0, 1.0), ..options };
         Prober {
             checks: handle.checks(),
+            trials: handle.take_trials(),
+            asked: JoinSet::new(),
             handle,
             registry: options.registry.clone(),
             list_changed: true,
@@ -148,6 +164,14 @@ impl Prober {
         }
     }
 
+    /// Runs a check that somebody asked for. It has a place of its own and leads to nothing but a reply.
+    fn begin_trial(&mut self, trial: Trial) {
+        let means = self.means.clone();
+        self.asked.spawn(async move {
+            let _ = trial.reply.send(check::run_timed(&trial.spec, &means).await);
+        });
+    }
+
     /// Begins to read what a new list of checks, or a changed CA file, asks for.
     fn load_if_changed(&mut self) {
         if !(self.list_changed || self.files_may_have_changed) || self.loading.is_some() {
@@ -177,6 +201,11 @@ impl Prober {
             }
         };
         self.means.tls = Arc::new(roots);
+        if specs.iter().any(|spec| spec.monitor.kind == MonitorKind::Ping)
+            && let Some(why) = ping::trouble()
+        {
+            tracing::warn!("checks with ping cannot run: {why}");
+        }
         let gone = self.schedule.replace(&specs, self.now());
         for (id, task) in self.tasks.values() {
             if gone.contains(id) {
@@ -206,10 +235,10 @@ impl Prober {
 
 /// Runs a check and reports it; the time until the next one, unless it is no longer wanted.
 async fn run_one(spec: Arc<CheckSpec>, means: Means, handle: Handle, registry: Registry) -> Option<Finished> {
-    let (outcome, took) = check::run(&spec, &means).await;
-    registry.operations().checked(&spec.monitor.kind, &outcome, took);
-    let slow = matches!(outcome, Err(Failure::Timeout(_)));
-    let delay = handle.observe(Observation { spec: (*spec).clone(), outcome, took }).await?;
+    let observation = check::observe(&spec, &means).await;
+    registry.operations().checked(&spec.monitor.kind, &observation.outcome, observation.took);
+    let slow = matches!(observation.outcome, Err(Failure::Timeout(_)));
+    let delay = handle.observe(observation).await?;
     Some(Finished { delay, slow })
 }
 
@@ -220,9 +249,19 @@ async fn finished_load(loading: &mut Option<JoinHandle<Load>>) -> Result<Load, t
     }
 }
 
+async fn next_trial(trials: &mut Option<mpsc::Receiver<Trial>>) -> Option<Trial> {
+    match trials {
+        Some(trials) => trials.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod simulation;

@@ -176,11 +176,11 @@ fn slow_places(all: usize) -> usize {
 
 /// SplitMix64: enough to spread checks, and the same again for the same seed.
 #[derive(Debug)]
-struct Chance(u64);
+pub(super) struct Chance(pub(super) u64);
 
 impl Chance {
     /// 0 to 1, 1 excluded.
-    fn unit(&mut self) -> f64 {
+    pub(super) fn unit(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -193,8 +193,8 @@ impl Chance {
 mod tests {
     use super::*;
     use crate::control::api::CheckTarget;
-    use crate::health::Thresholds;
-    use crate::policy::model::{Monitor, MonitorKind};
+    use crate::health::{Thresholds, Watch};
+    use crate::policy::model::{Monitor, MonitorKind, TcpCheck};
 
     const INTERVAL: Duration = Duration::from_secs(10);
     const PASSED: Finished = Finished { delay: INTERVAL, slow: false };
@@ -202,7 +202,15 @@ mod tests {
 
     fn specs(numbers: std::ops::Range<u16>) -> Vec<CheckSpec> {
         let thresholds = Thresholds { interval: INTERVAL, fast: Duration::from_secs(2), fall: 3, rise: 3 };
-        let monitor = Monitor { name: String::new(), kind: MonitorKind::Tcp, port: 0, thresholds, timeout: Duration::from_secs(3) };
+        let monitor = Monitor {
+            name: String::new(),
+            kind: MonitorKind::Tcp(TcpCheck::default()),
+            port: 0,
+            thresholds,
+            timeout: Duration::from_secs(3),
+            source: Vec::new(),
+            watch: Watch::default(),
+        };
         numbers.map(|port| CheckSpec { target: CheckTarget::Address([127, 0, 0, 1].into()), monitor: Monitor { port, ..monitor.clone() } }).collect()
     }
 

@@ -1,4 +1,5 @@
-//! What HTTPS checks trust: the machine's roots, and the CA files of monitors on top of them. Read once, shared by all checks, replaced as a whole.
+//! How checks speak TLS and whom they trust: the machine's roots, the CA files of monitors on top of them, client certificates. Read once, shared by all
+//! checks that say the same, replaced as a whole.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -8,29 +9,38 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::client::Resumption;
-use rustls::pki_types::CertificateDer;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ALL_VERSIONS, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 
 use crate::control::api::CheckSpec;
-use crate::policy::model::MonitorKind;
+use crate::policy::model::{ClientCertificate, TlsCheck, TlsVersion};
 
-/// A CA file larger than this is refused: the whole set of public roots is about 250 KB.
-const CA_FILE_MAX_BYTES: u64 = 1 << 20;
+/// A file of certificates larger than this is refused: the whole set of public roots is about 250 KB.
+const FILE_MAX_BYTES: u64 = 1 << 20;
 
 /// TLS configurations for checks. Immutable: a changed file or set of checks makes a new one with [`TlsRoots::load`].
 #[derive(Debug, Default)]
 pub struct TlsRoots {
-    /// The machine's roots, and what was wrong with them if there are none. Read when the first HTTPS check appears.
-    system: Option<(Arc<RootCertStore>, Result<ClientConfig, String>)>,
-    /// By path as in the monitor.
-    files: HashMap<PathBuf, CaFile>,
+    /// The machine's roots, and why there are none. Read when the first check appears that verifies.
+    system: Option<(Arc<RootCertStore>, Option<String>)>,
+    /// By what monitors say.
+    known: HashMap<TlsCheck, Known>,
 }
 
 #[derive(Clone, Debug)]
-struct CaFile {
-    stamp: Option<Stamp>,
+struct Known {
+    /// Of each file that it is made of, as it was before it was read.
+    stamps: Vec<(PathBuf, Option<Stamp>)>,
     config: Result<ClientConfig, String>,
+}
+
+impl Known {
+    fn is_current(&self) -> bool {
+        self.config.is_ok() && self.stamps.iter().all(|(path, seen)| *seen == stamp(path))
+    }
 }
 
 /// Tells whether a file has to be read again.
@@ -43,86 +53,159 @@ struct Stamp {
 impl TlsRoots {
     /// Reads what `specs` need, taking over from `before` what has not changed on disk. Blocks on files.
     pub fn load(specs: &[CheckSpec], before: &TlsRoots) -> TlsRoots {
-        let mut wanted = specs.iter().filter_map(|spec| match &spec.monitor.kind {
-            MonitorKind::Https { ca, .. } => Some(ca.as_deref()),
-            MonitorKind::Tcp | MonitorKind::Http(_) => None,
-        });
-        let Some(first) = wanted.next() else { return TlsRoots::default() };
-        let system = before.system.clone().unwrap_or_else(load_system);
-        let mut files = HashMap::new();
-        for path in std::iter::once(first).chain(wanted).flatten() {
-            if !files.contains_key(path) {
-                let known = before.files.get(path).filter(|file| file.config.is_ok() && file.stamp == stamp(path));
-                files.insert(path.to_owned(), known.cloned().unwrap_or_else(|| load_file(path, &system.0)));
+        let wanted = || specs.iter().filter_map(|spec| spec.monitor.kind.tls());
+        let usable = before.system.clone().filter(|(_, why)| why.is_none());
+        let system = wanted().any(|tls| !tls.insecure).then(|| usable.unwrap_or_else(load_system));
+        let mut known = HashMap::new();
+        for tls in wanted() {
+            if !known.contains_key(tls) {
+                let same = before.known.get(tls).filter(|known| known.is_current());
+                known.insert(tls.clone(), same.cloned().unwrap_or_else(|| make(tls, system.as_ref())));
             }
         }
-        TlsRoots { system: Some(system), files }
+        TlsRoots { system, known }
     }
 
-    /// False when a CA file has changed on disk, or could not be used. Blocks on files.
+    /// False when a file has changed on disk, or could not be used. Blocks on files.
     pub fn is_current(&self) -> bool {
-        self.files.iter().all(|(path, file)| file.config.is_ok() && file.stamp == stamp(path))
+        self.known.values().all(Known::is_current)
     }
 
-    /// The configuration of a check with this CA file or none; without session resumption. Else why there is none.
-    pub(super) fn config(&self, ca: Option<&Path>) -> Result<ClientConfig, String> {
-        match ca {
-            None => self.system.as_ref().map_or_else(|| Err("root certificates not loaded".to_owned()), |(_, config)| config.clone()),
-            Some(path) => self.files.get(path).map_or_else(|| Err(format!("CA file {} not loaded", path.display())), |file| file.config.clone()),
-        }
+    /// The configuration of a check that says this; without session resumption and without ALPN. Else why there is none.
+    pub(super) fn config(&self, tls: &TlsCheck) -> Result<ClientConfig, String> {
+        self.known.get(tls).map_or_else(|| Err("certificates not loaded".to_owned()), |known| known.config.clone())
     }
 
     /// A configuration that trusts nobody, for plain HTTP: the client wants one even where no TLS takes place.
     pub(super) fn nobody() -> Result<ClientConfig, String> {
-        client_config(RootCertStore::empty().into())
+        client_config(&TlsCheck::default(), RootCertStore::empty().into())
     }
 }
 
-fn load_system() -> (Arc<RootCertStore>, Result<ClientConfig, String>) {
+fn make(tls: &TlsCheck, system: Option<&(Arc<RootCertStore>, Option<String>)>) -> Known {
+    let files = tls.ca.iter().chain(tls.client.iter().flat_map(|client| [&client.certificate, &client.key]));
+    let stamps = files.map(|path| (path.clone(), stamp(path))).collect();
+    let roots = match (&tls.ca, system) {
+        _ if tls.insecure => Ok(RootCertStore::empty().into()),
+        (_, None) => Err("root certificates not loaded".to_owned()),
+        (None, Some((roots, why))) => why.clone().map_or_else(|| Ok(roots.clone()), Err),
+        (Some(path), Some((system, _))) => read_roots(path, system).map(Arc::new).map_err(|why| format!("CA file {}: {why}", path.display())),
+    };
+    Known { stamps, config: roots.and_then(|roots| client_config(tls, roots)) }
+}
+
+/// Takes any certificate. The signatures of the handshake are checked all the same.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn load_system() -> (Arc<RootCertStore>, Option<String>) {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
-    let roots = Arc::new(roots);
-    let config = match found.errors.first() {
-        _ if !roots.is_empty() => client_config(roots.clone()),
-        Some(error) => Err(format!("no root certificates on this machine: {error}")),
-        None => Err("no root certificates on this machine: install them (package ca-certificates) or name a `ca` file".to_owned()),
+    let why = match found.errors.first() {
+        _ if !roots.is_empty() => None,
+        Some(error) => Some(format!("no root certificates on this machine: {error}")),
+        None => Some("no root certificates on this machine: install them (package ca-certificates) or name a `ca` file".to_owned()),
     };
-    (roots, config)
+    (Arc::new(roots), why)
 }
 
-fn load_file(path: &Path, system: &RootCertStore) -> CaFile {
-    let stamp = stamp(path);
-    let config = read_roots(path, system).and_then(|roots| client_config(roots.into()));
-    CaFile { stamp, config: config.map_err(|why| format!("CA file {}: {why}", path.display())) }
-}
-
-fn read_roots(path: &Path, system: &RootCertStore) -> Result<RootCertStore, String> {
+/// A whole file, unless it is larger than a certificate's may be.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
     let meta = fs::metadata(path).map_err(|error| error.to_string().to_lowercase())?;
     if !meta.is_file() {
         return Err("not a regular file".to_owned());
     }
     let mut pem = Vec::new();
     let file = File::open(path).map_err(|error| error.to_string().to_lowercase())?;
-    file.take(CA_FILE_MAX_BYTES + 1).read_to_end(&mut pem).map_err(|error| error.to_string().to_lowercase())?;
-    if pem.len() as u64 > CA_FILE_MAX_BYTES {
-        return Err(format!("larger than {CA_FILE_MAX_BYTES} bytes"));
+    file.take(FILE_MAX_BYTES + 1).read_to_end(&mut pem).map_err(|error| error.to_string().to_lowercase())?;
+    if pem.len() as u64 > FILE_MAX_BYTES {
+        return Err(format!("larger than {FILE_MAX_BYTES} bytes"));
     }
-    let mut roots = system.clone();
-    let mut count = 0;
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        count += 1;
-        let certificate = certificate.map_err(|error| format!("certificate {count}: {error}"))?;
-        roots.add(certificate).map_err(|error| format!("certificate {count}: {error}"))?;
-    }
-    if count == 0 { Err("found no certificate, expected PEM".to_owned()) } else { Ok(roots) }
+    Ok(pem)
 }
 
-fn client_config(roots: Arc<RootCertStore>) -> Result<ClientConfig, String> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = read(path)?;
+    let all = CertificateDer::pem_slice_iter(&pem).enumerate();
+    let all: Result<Vec<_>, String> = all.map(|(at, found)| found.map_err(|error| format!("certificate {}: {error}", at + 1))).collect();
+    all.and_then(|all| if all.is_empty() { Err("found no certificate, expected PEM".to_owned()) } else { Ok(all) })
+}
+
+fn read_roots(path: &Path, system: &RootCertStore) -> Result<RootCertStore, String> {
+    let mut roots = system.clone();
+    for (at, certificate) in certificates(path)?.into_iter().enumerate() {
+        roots.add(certificate).map_err(|error| format!("certificate {}: {error}", at + 1))?;
+    }
+    Ok(roots)
+}
+
+fn read_client(client: &ClientCertificate) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let chain = certificates(&client.certificate).map_err(|why| format!("client certificate {}: {why}", client.certificate.display()))?;
+    let key = read(&client.key).and_then(|pem| PrivateKeyDer::from_pem_slice(&pem).map_err(|error| format!("no private key in PEM: {error}")));
+    Ok((chain, key.map_err(|why| format!("client key {}: {why}", client.key.display()))?))
+}
+
+const TLS13_ALONE: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+fn versions(least: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+    match least {
+        TlsVersion::Tls12 => ALL_VERSIONS,
+        TlsVersion::Tls13 => TLS13_ALONE,
+    }
+}
+
+fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_protocol_versions(versions(tls.min_version)).map_err(|error| error.to_string())?;
+    let builder = match tls.insecure {
+        true => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+        false => builder.with_root_certificates(roots),
+    };
+    let mut config = match &tls.client {
+        None => builder.with_no_client_auth(),
+        Some(client) => {
+            let (chain, key) = read_client(client)?;
+            let pair = builder.with_client_auth_cert(chain, key);
+            pair.map_err(|error| format!("{} and {}: {error}", client.certificate.display(), client.key.display()))?
+        }
+    };
     config.resumption = Resumption::disabled();
     Ok(config)
 }
@@ -138,27 +221,34 @@ mod tests {
 
     use super::*;
     use crate::control::api::CheckTarget;
-    use crate::health::Thresholds;
-    use crate::policy::model::{HttpCheck, Monitor};
+    use crate::health::{Thresholds, Watch};
+    use crate::policy::model::{HttpCheck, Monitor, MonitorKind};
 
-    fn spec(ca: Option<&Path>) -> CheckSpec {
-        let check = HttpCheck { path: "/".into(), host: "app.example".into(), status: vec![(200, 299)], body: None };
+    fn tls(ca: Option<&Path>) -> TlsCheck {
+        TlsCheck { ca: ca.map(Path::to_owned), ..TlsCheck::default() }
+    }
+
+    fn spec(tls: TlsCheck) -> CheckSpec {
+        let check = HttpCheck { path: "/".into(), host: "app.example".into(), status: vec![(200, 299)], ..HttpCheck::default() };
         let second = Duration::from_secs(1);
         CheckSpec {
             target: CheckTarget::Address([127, 0, 0, 1].into()),
             monitor: Monitor {
                 name: String::new(),
-                kind: MonitorKind::Https { check, ca: ca.map(Path::to_owned) },
+                kind: MonitorKind::Https { check, tls },
                 port: 443,
                 thresholds: Thresholds { interval: second, fast: second, fall: 1, rise: 1 },
                 timeout: second,
+                source: Vec::new(),
+                watch: Watch::default(),
             },
         }
     }
 
-    fn pem() -> String {
+    fn pair() -> (String, String) {
         let key = rcgen::KeyPair::generate().expect("a key");
-        rcgen::CertificateParams::new(vec!["app.example".into()]).and_then(|params| params.self_signed(&key)).expect("a certificate").pem()
+        let params = rcgen::CertificateParams::new(vec!["app.example".into()]);
+        (params.and_then(|params| params.self_signed(&key)).expect("a certificate").pem(), key.serialize_pem())
     }
 
     #[test]
@@ -169,8 +259,8 @@ mod tests {
             if let Some(content) = content {
                 fs::write(&path, content).expect("written");
             }
-            let roots = TlsRoots::load(&[spec(Some(&path))], &TlsRoots::default());
-            let error = roots.config(Some(&path)).expect_err(name);
+            let roots = TlsRoots::load(&[spec(tls(Some(&path)))], &TlsRoots::default());
+            let error = roots.config(&tls(Some(&path))).expect_err(name);
             assert!(error.contains(name) && error.contains(words), "{error}");
             assert!(!roots.is_current(), "worth another look");
         };
@@ -180,33 +270,58 @@ mod tests {
         check("key.pem", Some(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), "found no certificate");
         check("rubbish.pem", Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "certificate 1");
         check("cut.pem", Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n"), "certificate 1");
-        check("huge.pem", Some(&vec![b'\n'; CA_FILE_MAX_BYTES as usize + 1]), "larger than");
+        check("huge.pem", Some(&vec![b'\n'; FILE_MAX_BYTES as usize + 1]), "larger than");
         fs::create_dir(dir.path().join("folder.pem")).expect("a folder");
         check("folder.pem", None, "not a regular file");
     }
 
     #[test]
-    fn a_replaced_ca_file_is_noticed_and_an_unchanged_one_is_kept() {
+    fn bad_client_certificates_say_what_is_wrong() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (certificate, key) = pair();
+        let check = |certificate: &str, key: &str, words: &str| {
+            let client = ClientCertificate { certificate: dir.path().join("client.pem"), key: dir.path().join("client.key") };
+            fs::write(&client.certificate, certificate).expect("written");
+            fs::write(&client.key, key).expect("written");
+            let wanted = TlsCheck { insecure: true, client: Some(Box::new(client)), ..TlsCheck::default() };
+            let roots = TlsRoots::load(&[spec(wanted.clone())], &TlsRoots::default());
+            assert!(roots.system.is_none(), "nobody verifies");
+            match (roots.config(&wanted), words) {
+                (Ok(_), "") => assert!(roots.is_current()),
+                (Err(error), words) if !words.is_empty() => assert!(error.contains(words), "{error}"),
+                (found, _) => panic!("{:?}, expected {words:?}", found.err()),
+            }
+        };
+        check(&certificate, &key, "");
+        check("", &key, "client.pem: found no certificate");
+        check(&certificate, "", "client.key: no private key");
+        check(&certificate, &certificate, "client.key: no private key");
+        check(&certificate, &pair().1, "client.key: ");
+    }
+
+    #[test]
+    fn a_replaced_file_is_noticed_and_an_unchanged_one_is_kept() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("ca.pem");
-        fs::write(&path, pem()).expect("written");
-        let specs = [spec(Some(&path)), spec(None), spec(Some(&path))];
+        fs::write(&path, pair().0).expect("written");
+        let wanted = tls(Some(&path));
+        let specs = [spec(wanted.clone()), spec(tls(None)), spec(wanted.clone())];
         let first = TlsRoots::load(&specs, &TlsRoots::default());
-        assert!(first.config(Some(&path)).is_ok() && first.is_current());
+        assert!(first.config(&wanted).is_ok() && first.known[&wanted].is_current());
         let second = TlsRoots::load(&specs, &first);
-        assert_eq!(second.files[&path].stamp, first.files[&path].stamp);
-        fs::write(&path, pem() + &pem()).expect("written");
+        assert_eq!(second.known[&wanted].stamps, first.known[&wanted].stamps);
+        fs::write(&path, pair().0 + &pair().0).expect("written");
         assert!(!second.is_current());
         let third = TlsRoots::load(&specs, &second);
-        assert!(third.is_current() && third.config(Some(&path)).is_ok());
+        assert!(third.known[&wanted].is_current() && third.config(&wanted).is_ok());
         fs::remove_file(&path).expect("removed");
         assert!(!third.is_current());
     }
 
     #[test]
-    fn nothing_is_read_without_https_checks() {
+    fn nothing_is_read_without_checks_over_tls() {
         let roots = TlsRoots::load(&[], &TlsRoots::default());
         assert!(roots.system.is_none() && roots.is_current());
-        assert!(roots.config(None).is_err());
+        assert!(roots.config(&TlsCheck::default()).is_err());
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
 use crate::health::Failure;
+use crate::health::concern::rough_span;
 
 /// Text from the network is cut after this many characters: it ends in tables and JSON.
 const MAX_FOREIGN_CHARS: usize = 120;
@@ -24,6 +25,9 @@ pub(super) enum Phase {
     /// Waits for one of our own few lookups to end.
     Queue,
     Resolve,
+    /// Waits for one of our own few programs to end.
+    Place,
+    Run,
     Connect,
     Tls,
     Response,
@@ -31,11 +35,21 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    pub(super) const ALL: [Phase; 6] = [Phase::Queue, Phase::Resolve, Phase::Connect, Phase::Tls, Phase::Response, Phase::Body];
+    pub(super) const ALL: [Phase; 8] =
+        [Phase::Queue, Phase::Resolve, Phase::Place, Phase::Run, Phase::Connect, Phase::Tls, Phase::Response, Phase::Body];
+
+    /// The part of a check that it is, for whoever wants to know what took how long.
+    pub(super) fn part(self) -> &'static str {
+        match self {
+            Phase::Response => "first byte",
+            phase => phase.word(),
+        }
+    }
 
     fn word(self) -> &'static str {
         match self {
             Phase::Queue | Phase::Resolve => "resolve",
+            Phase::Place | Phase::Run => "run",
             Phase::Connect => "connect",
             Phase::Tls => "tls",
             Phase::Response => "response",
@@ -49,6 +63,7 @@ pub(super) fn timed_out(took: Duration, timeout: Duration, phase: Phase) -> Fail
     match took.checked_sub(timeout) {
         Some(late) if late > STALL => Failure::Internal(format!("this machine stood still for {:.1} s", late.as_secs_f64())),
         _ if phase == Phase::Queue => Failure::Internal("too many lookups of host names hang in this machine's resolver".to_owned()),
+        _ if phase == Phase::Place => Failure::Internal("too many programs of checks run at a time".to_owned()),
         _ => Failure::Timeout(phase.word()),
     }
 }
@@ -82,6 +97,10 @@ fn http_failure(text: &str, phase: Phase) -> Failure {
     if text.contains("connection closed") {
         return io_failure(&io::ErrorKind::UnexpectedEof.into(), phase);
     }
+    if text.contains("frame with invalid size") {
+        // What is longer than any frame is the beginning of a reply in text.
+        return Failure::Protocol("the peer does not speak HTTP/2 on this port".to_owned());
+    }
     let foreign_tongue = phase == Phase::Response && ["unexpected message", "HTTP version parsed"].iter().any(|part| text.contains(part));
     Failure::Protocol(if foreign_tongue { "the peer does not speak HTTP on this port".to_owned() } else { foreign(text) })
 }
@@ -92,10 +111,10 @@ fn http_failure(text: &str, phase: Phase) -> Failure {
 /// |---|---|
 /// | refused, reset, host unreachable, … | the endpoint's fault: counts |
 /// | no descriptors, no memory, no free port, not permitted | ours: does not count |
-/// | network unreachable | this machine has no route to the address at all, so it cannot judge the endpoint: does not count. (A router's ICMP message does not end a connect on Linux.) |
+/// | network unreachable or down, no address of our own | this machine has no way to the address at all, so it cannot judge the endpoint: does not count, but tells of its network. (A router's ICMP message does not end a connect on Linux.) |
 pub(super) fn io_failure(error: &io::Error, phase: Phase) -> Failure {
-    if let Some(words) = error.raw_os_error().and_then(own_fault) {
-        return Failure::Internal(words.to_owned());
+    if let Some(failure) = no_network(error).or_else(|| error.raw_os_error().and_then(own_fault).map(|words| Failure::Internal(words.to_owned()))) {
+        return failure;
     }
     let words = match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused",
@@ -107,7 +126,7 @@ pub(super) fn io_failure(error: &io::Error, phase: Phase) -> Failure {
         _ => return Failure::Connect(plain(&error.to_string())),
     };
     let words = match phase {
-        Phase::Queue | Phase::Resolve | Phase::Connect => return Failure::Connect(words.to_owned()),
+        Phase::Queue | Phase::Resolve | Phase::Place | Phase::Run | Phase::Connect => return Failure::Connect(words.to_owned()),
         Phase::Tls => return Failure::Tls(format!("{words} during the handshake")),
         Phase::Response => format!("{words} before a response"),
         Phase::Body => format!("{words} in the middle of the body"),
@@ -116,13 +135,21 @@ pub(super) fn io_failure(error: &io::Error, phase: Phase) -> Failure {
     if error.kind() == io::ErrorKind::UnexpectedEof { Failure::Protocol(words) } else { Failure::Connect(words) }
 }
 
+/// Host unreachable is not among them: it is what a dead machine on our own link looks like.
+fn no_network(error: &io::Error) -> Option<Failure> {
+    let words = match error.kind() {
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => "this machine has no route to the network",
+        io::ErrorKind::AddrNotAvailable => "no free local address or port",
+        _ => return None,
+    };
+    Some(Failure::NoNetwork(words.to_owned()))
+}
+
 fn own_fault(code: i32) -> Option<&'static str> {
     match code {
         libc::EMFILE | libc::ENFILE => Some("no file descriptors left"),
         libc::ENOBUFS | libc::ENOMEM => Some("no memory for a socket"),
-        libc::EADDRNOTAVAIL => Some("no free local address or port"),
         libc::EAFNOSUPPORT => Some("this machine does not speak the address family"),
-        libc::ENETUNREACH | libc::ENETDOWN => Some("this machine has no route to the network"),
         libc::EPERM | libc::EACCES => Some("this machine does not permit the connection"),
         _ => None,
     }
@@ -143,11 +170,11 @@ fn certificate_words(error: &CertificateError) -> String {
     match error {
         CertificateError::Expired => "certificate expired".to_owned(),
         CertificateError::ExpiredContext { time, not_after } => {
-            format!("certificate expired {} ago", rough_age(time.as_secs().saturating_sub(not_after.as_secs())))
+            format!("certificate expired {} ago", rough_span(time.as_secs().saturating_sub(not_after.as_secs())))
         }
         CertificateError::NotValidYet => "certificate not yet valid".to_owned(),
         CertificateError::NotValidYetContext { time, not_before } => {
-            format!("certificate not yet valid, only in {}", rough_age(not_before.as_secs().saturating_sub(time.as_secs())))
+            format!("certificate not yet valid, only in {}", rough_span(not_before.as_secs().saturating_sub(time.as_secs())))
         }
         CertificateError::NotValidForName => "certificate not valid for this name".to_owned(),
         CertificateError::NotValidForNameContext { expected, presented } => {
@@ -188,20 +215,16 @@ fn alert_words(alert: AlertDescription) -> String {
     format!("\"{words}\"")
 }
 
-/// Days, or hours where it is less than two days: enough to see whether it was forgotten or the clock is wrong.
-fn rough_age(seconds: u64) -> String {
-    match seconds / 3600 {
-        hours if hours >= 48 => format!("{} days", hours / 24),
-        1 => "1 hour".to_owned(),
-        hours => format!("{hours} hours"),
-    }
-}
-
 /// The system's words without its number and capital letter.
 pub(super) fn plain(words: &str) -> String {
     let words = foreign(words.split(" (os error").next().unwrap_or(words));
     let mut characters = words.chars();
     characters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(characters).collect()
+}
+
+/// A line of foreign text, safe to show and bounded.
+pub(super) fn shown_line(line: &str) -> String {
+    foreign(line)
 }
 
 /// Makes text from the network safe to show: no control characters, bounded.
@@ -233,6 +256,16 @@ mod tests {
         check(libc::EADDRNOTAVAIL, Phase::Connect, "check could not run: no free local address or port");
         check(libc::ENETUNREACH, Phase::Connect, "check could not run: this machine has no route to the network");
         check(libc::EPERM, Phase::Connect, "check could not run: this machine does not permit the connection");
+    }
+
+    #[test]
+    fn no_way_to_the_network_is_a_kind_of_its_own() {
+        let check = |code: i32, expected: bool| {
+            let failure = io_failure(&io::Error::from_raw_os_error(code), Phase::Connect);
+            assert_eq!(matches!(failure, Failure::NoNetwork(_)), expected, "{failure}");
+        };
+        [libc::ENETUNREACH, libc::ENETDOWN, libc::EADDRNOTAVAIL].into_iter().for_each(|code| check(code, true));
+        [libc::EHOSTUNREACH, libc::EMFILE, libc::EPERM, libc::EAFNOSUPPORT, libc::ECONNREFUSED].into_iter().for_each(|code| check(code, false));
     }
 
     #[test]

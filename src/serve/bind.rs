@@ -186,6 +186,25 @@ fn by_thread<S>(by_address: Vec<Vec<S>>) -> Vec<Vec<S>> {
     threads
 }
 
+/// A TCP listener that shares its address with nobody.
+pub(super) fn listen_alone(address: SocketAddr) -> Result<TcpListener, BindError> {
+    tcp_socket(address, false).and_then(listen_tcp).map_err(|error| told(address, "TCP", error))
+}
+
+/// A UDP socket that shares its address with nobody, and is as the system makes them.
+pub(super) fn udp_alone(address: SocketAddr) -> Result<UdpSocket, BindError> {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    };
+    bind().map_err(|error| told(address, "UDP", error))
+}
+
 /// The entry that makes entry `at` of the list superfluous: an earlier equal one, or the wildcard of its family anywhere.
 fn covering(listen: &[SocketAddr], at: usize) -> Option<SocketAddr> {
     let address = listen.get(at)?;

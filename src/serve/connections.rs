@@ -1,4 +1,4 @@
-//! The open TCP connections of all threads: how many there may be, and who has to go when there are too many.
+//! The open connections of one transport, of all threads: how many there may be, and who has to go when there are too many.
 //!
 //! Nobody is refused: a new connection pushes out the one that has been quiet the longest, of the same client if that client has its fill,
 //! else of a sample of all. So a flood fights with itself first, and a client that asks now is served now.
@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mio::net::TcpStream;
 
-use crate::answer::Dice;
-use crate::telemetry::Registry;
+use crate::answer::{Dice, Transport};
+use crate::telemetry::{Connections as Counters, Registry};
 
 /// Connections looked at to find a quiet one. The quietest of 32 at random is among the quietest tenth of all with 97 %; looking at all would make
 /// each connection of a flood cost thousands of reads.
@@ -23,10 +23,23 @@ const SAMPLE_LEN: usize = 32;
 /// In no place.
 const NOWHERE: usize = usize::MAX;
 
+/// How a connection is ended by somebody else than who serves it.
+pub(super) trait Close {
+    /// Whoever serves it hears of it soon.
+    fn close(&self);
+}
+
+impl Close for TcpStream {
+    fn close(&self) {
+        // Its thread hears of it as an end of stream; where that fails, the peer has ended it already.
+        let _ = self.shutdown(Shutdown::Both);
+    }
+}
+
 /// What a connection's thread and the table share.
 #[derive(Debug)]
-pub(super) struct Link {
-    pub(super) stream: TcpStream,
+pub(super) struct Link<S = TcpStream> {
+    pub(super) stream: S,
     /// Written by its thread when it has answered, read by whoever looks for a quiet one: nanoseconds on the clock of the service.
     answered_ns: AtomicU64,
     /// Set by whoever pushes it out.
@@ -35,8 +48,8 @@ pub(super) struct Link {
     place: AtomicUsize,
 }
 
-impl Link {
-    pub(super) fn new(stream: TcpStream, now_ns: u64) -> Link {
+impl<S: Close> Link<S> {
+    pub(super) fn new(stream: S, now_ns: u64) -> Link<S> {
         Link { stream, answered_ns: now_ns.into(), evicted: false.into(), place: NOWHERE.into() }
     }
 
@@ -54,30 +67,30 @@ impl Link {
 
     fn evict(&self) {
         self.evicted.store(true, Relaxed);
-        // Its thread hears of it as an end of stream; where that fails, the peer has ended it already.
-        let _ = self.stream.shutdown(Shutdown::Both);
+        self.stream.close();
     }
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Entry<S> {
     client: IpAddr,
-    link: Arc<Link>,
+    link: Arc<Link<S>>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    entries: Vec<Entry>,
+struct Inner<S> {
+    entries: Vec<Entry<S>>,
     /// The connections of one client, oldest first; never empty.
-    by_client: HashMap<IpAddr, Vec<Arc<Link>>>,
+    by_client: HashMap<IpAddr, Vec<Arc<Link<S>>>>,
     dice: Dice,
 }
 
 /// The table of open connections.
 #[derive(Debug)]
-pub(super) struct Connections {
-    inner: Mutex<Inner>,
+pub(super) struct Connections<S = TcpStream> {
+    inner: Mutex<Inner<S>>,
     registry: Registry,
+    transport: Transport,
     total: usize,
     per_client: usize,
 }
@@ -90,15 +103,19 @@ pub(super) fn client_of(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Connections {
-    pub(super) fn new(total: usize, per_client: usize, dice: Dice, registry: Registry) -> Connections {
+impl<S: Close> Connections<S> {
+    pub(super) fn new(total: usize, per_client: usize, dice: Dice, registry: Registry, transport: Transport) -> Connections<S> {
         let inner = Inner { entries: Vec::new(), by_client: HashMap::new(), dice };
-        Connections { inner: Mutex::new(inner), registry, total: total.max(1), per_client: per_client.max(1) }
+        Connections { inner: Mutex::new(inner), registry, transport, total: total.max(1), per_client: per_client.max(1) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner<S>> {
         // Nothing under this lock can panic half-way.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counters(&self) -> &Counters {
+        self.registry.connections(self.transport)
     }
 
     /// How many there can be.
@@ -108,16 +125,16 @@ impl Connections {
 
     /// How many there are.
     pub(super) fn open(&self) -> usize {
-        usize::try_from(self.registry.connections().open.load(Relaxed)).unwrap_or(0)
+        usize::try_from(self.counters().open.load(Relaxed)).unwrap_or(0)
     }
 
     /// Written under the lock, so that it never exceeds the limit.
-    fn tell_open(&self, inner: &Inner) {
-        self.registry.connections().open.store(i64::try_from(inner.entries.len()).unwrap_or(i64::MAX), Relaxed);
+    fn tell_open(&self, inner: &Inner<S>) {
+        self.counters().open.store(i64::try_from(inner.entries.len()).unwrap_or(i64::MAX), Relaxed);
     }
 
     /// Enters a new connection of `peer`, and pushes out others if there are too many.
-    pub(super) fn enter(&self, peer: IpAddr, link: &Arc<Link>) {
+    pub(super) fn enter(&self, peer: IpAddr, link: &Arc<Link<S>>) {
         let client = client_of(peer);
         // Empty as a rule, and then it allocates nothing.
         let mut evicted = Vec::new();
@@ -133,7 +150,7 @@ impl Connections {
         inner.entries.push(Entry { client, link: link.clone() });
         self.tell_open(&inner);
         drop(inner);
-        let counters = self.registry.connections();
+        let counters = self.counters();
         counters.evicted.fetch_add(evicted.len() as u64, Relaxed);
         counters.accepted.fetch_add(1, Relaxed);
         evicted.iter().for_each(|link| link.evict());
@@ -146,21 +163,21 @@ impl Connections {
         self.tell_open(&inner);
         drop(inner);
         if let Some(link) = evicted {
-            self.registry.connections().evicted.fetch_add(1, Relaxed);
+            self.counters().evicted.fetch_add(1, Relaxed);
             link.evict();
         }
     }
 
     /// A connection has ended. One that was pushed out before is no news.
-    pub(super) fn leave(&self, link: &Link) {
+    pub(super) fn leave(&self, link: &Link<S>) {
         let mut inner = self.lock();
         inner.remove(link.place.load(Relaxed));
         self.tell_open(&inner);
     }
 }
 
-impl Inner {
-    fn remove(&mut self, place: usize) -> Option<Arc<Link>> {
+impl<S: Close> Inner<S> {
+    fn remove(&mut self, place: usize) -> Option<Arc<Link<S>>> {
         if place >= self.entries.len() {
             return None;
         }
@@ -178,13 +195,13 @@ impl Inner {
         Some(link)
     }
 
-    fn evict_of(&mut self, client: IpAddr) -> Option<Arc<Link>> {
+    fn evict_of(&mut self, client: IpAddr) -> Option<Arc<Link<S>>> {
         let quietest = self.by_client.get(&client)?.iter().min_by_key(|link| link.answered_ns.load(Relaxed))?;
         let place = quietest.place.load(Relaxed);
         self.remove(place)
     }
 
-    fn evict_any(&mut self) -> Option<Arc<Link>> {
+    fn evict_any(&mut self) -> Option<Arc<Link<S>>> {
         let Inner { entries, dice, .. } = self;
         let quiet = |at: usize| entries.get(at).map(|entry| (entry.link.answered_ns.load(Relaxed), at));
         let quietest = match entries.len() {
@@ -208,9 +225,10 @@ mod tests {
     fn the_quietest_goes_of_the_same_client_first() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let registry = Registry::new();
-        let table = Connections::new(6, 3, Dice::new(0, 1), registry.clone());
+        let table = Connections::new(6, 3, Dice::new(0, 1), registry.clone(), Transport::Tcp);
         let link = |at_ns: u64| Arc::new(Link::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap(), at_ns));
-        let totals = || (registry.totals().tcp_open, registry.totals().tcp_accepted, registry.totals().tcp_evicted);
+        let totals =
+            || (registry.totals().tcp_connections.open, registry.totals().tcp_connections.accepted, registry.totals().tcp_connections.evicted);
         let links: Vec<Arc<Link>> = (0..6).map(|n| link(100 + n)).collect();
         // Three of client 0, two of client 1, one of client 2.
         [0, 0, 0, 1, 1, 2].iter().zip(&links).for_each(|(client, link)| table.enter(address(*client), link));

@@ -233,7 +233,7 @@ impl Conversation {
             _ if !self.pending.is_empty() => {
                 // Who does not read gets a reset, so that the kernel need not keep what was sent.
                 let _ = socket2::SockRef::from(&self.link.stream).set_linger(Some(std::time::Duration::ZERO));
-                desk.registry.connections().timed_out.fetch_add(1, Relaxed);
+                desk.registry.connections(Transport::Tcp).timed_out.fetch_add(1, Relaxed);
                 return Next::Done;
             }
             _ if self.held_until_ns <= desk.now_ns => {
@@ -243,7 +243,7 @@ impl Conversation {
             }
             _ => {}
         }
-        desk.registry.connections().timed_out.fetch_add(1, Relaxed);
+        desk.registry.connections(Transport::Tcp).timed_out.fetch_add(1, Relaxed);
         self.conclude(Ending::Unread, desk)
     }
 

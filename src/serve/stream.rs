@@ -120,12 +120,41 @@ impl Answerer {
         }));
         if guarded.is_err() {
             step.close = true;
-            super::log_panic(counters.panicked(client.transport), "tcp");
+            super::log_panic(counters.panicked(client.transport), client.transport.name());
         }
         if step.messages > 0 {
             counters.received(client.transport, step.messages);
         }
         step
+    }
+
+    /// Answers one message that came by itself into `room` ([`MAX_REPLY_LEN`]). A panic counts as silence.
+    pub(super) fn message(&mut self, packet: &[u8], room: &mut [u8], client: Client) -> Outcome {
+        let Answerer { published, counters, dice, now, tap } = self;
+        let asked = Asked { packet, source: client.source.ip(), transport: client.transport, keepalive: client.keepalive };
+        let guarded = catch_unwind(AssertUnwindSafe(|| {
+            published.with_world(|world| {
+                tap.begin(world, *now);
+                let outcome = answer(world, &asked, dice, room);
+                if let Outcome::Reply(reply) = &outcome
+                    && tap.wants()
+                {
+                    tap.record(&client.heard(packet), reply, room, counters);
+                }
+                outcome
+            })
+        }));
+        counters.received(client.transport, 1);
+        match guarded {
+            Ok(outcome) => {
+                counters.answered(client.transport, &outcome);
+                outcome
+            }
+            Err(_) => {
+                super::log_panic(counters.panicked(client.transport), client.transport.name());
+                Outcome::Silence
+            }
+        }
     }
 }
 

@@ -32,6 +32,7 @@ use super::conversation::{Conversation, Desk, Next, SECOND, Watch};
 use super::stream::Answerer;
 use super::timers::Timers;
 use super::{Limits, STOP_TIMEOUT};
+use crate::answer::Transport;
 use crate::sys;
 use crate::telemetry::Registry;
 use crate::world::Published;
@@ -89,7 +90,7 @@ pub(super) fn start(
     limits: Limits,
 ) -> io::Result<Running> {
     let files = sys::open_file_limit().map_or(usize::MAX, |files| usize::try_from(files / FILES_SHARE).unwrap_or(usize::MAX));
-    let connections = Connections::new(limits.total.min(files), limits.per_client, super::new_dice(), registry.clone());
+    let connections = Connections::new(limits.total.min(files), limits.per_client, super::new_dice(), registry.clone(), Transport::Tcp);
     let shared = Arc::new(Shared { started: Instant::now(), connections });
     // From here on a failure drops `running`, which stops what has been started.
     let mut running = Running::default();
@@ -305,7 +306,7 @@ impl Worker {
                 // The peer gave up between its handshake and our call.
                 Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
                 Err(error) => {
-                    let count = self.desk.registry.connections().accept_errors.fetch_add(1, Relaxed) + 1;
+                    let count = self.desk.registry.connections(Transport::Tcp).accept_errors.fetch_add(1, Relaxed) + 1;
                     if count.is_power_of_two() {
                         tracing::warn!(count, %error, "cannot accept TCP connections; closing quiet ones to make room");
                     }
@@ -385,7 +386,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let (address, registry) = (listener.local_addr().unwrap(), Registry::new());
-        let connections = Connections::new(limits.total, limits.per_client, super::super::new_dice(), registry.clone());
+        let connections = Connections::new(limits.total, limits.per_client, super::super::new_dice(), registry.clone(), Transport::Tcp);
         let shared = Arc::new(Shared { started: Instant::now(), connections });
         let answerer = Answerer::new(Arc::new(Published::new(World::default())), &registry);
         (Worker::new(vec![listener], shared, Desk::new(answerer, registry.clone(), limits)).unwrap(), registry, address)
@@ -434,7 +435,7 @@ mod tests {
         }
         drop(clients);
         turn_until(&mut worker, &mut events, |worker| worker.open == 0);
-        assert_eq!((registry.totals().tcp_open, worker.again.len(), worker.free.len()), (0, 0, 8));
+        assert_eq!((registry.totals().tcp_connections.open, worker.again.len(), worker.free.len()), (0, 0, 8));
     }
 
     #[test]

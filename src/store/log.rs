@@ -17,7 +17,6 @@ const SHARES: [(Kind, u64); 3] = [(Kind::Change, 2), (Kind::Refused, 1), (Kind::
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogSize {
     shares: [Share; 3],
-    last: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,12 +31,11 @@ impl LogSize {
     /// A log of at most `limit` octets in all.
     pub(super) fn new(limit: u64) -> LogSize {
         let parts: u64 = SHARES.iter().map(|(_, parts)| parts).sum();
-        LogSize { shares: SHARES.map(|(kind, share)| Share { kind, limit: limit * share / parts, bytes: None, appends: 0 }), last: 0 }
+        LogSize { shares: SHARES.map(|(kind, share)| Share { kind, limit: limit * share / parts, bytes: None, appends: 0 }) }
     }
 
-    /// Appends an entry; returns its sequence.
-    pub(super) fn append(&mut self, connection: &Connection, entry: &Entry) -> rusqlite::Result<u64> {
-        let json = fitting(entry);
+    /// Appends an entry, which is [`fitting`] as `json`; returns its sequence.
+    pub(super) fn append(&mut self, connection: &Connection, entry: &Entry, json: &str) -> rusqlite::Result<u64> {
         let Some(share) = self.shares.iter_mut().find(|share| share.kind == entry.kind) else { return Ok(0) };
         let held = match share.bytes {
             Some(held) if held <= share.limit && share.appends < APPENDS_PER_PRUNE => held,
@@ -51,18 +49,12 @@ impl LogSize {
             .execute(params![signed(entry.at), entry.kind.word(), json, entry.action, entry.target, entry.actor, entry.outcome])?;
         share.bytes = Some(held + (entry.kind.word().len() + json.len()) as u64);
         share.appends += 1;
-        self.last = u64::try_from(connection.last_insert_rowid()).unwrap_or(0);
-        Ok(self.last)
-    }
-
-    /// The sequence of the last entry; 0 before the first.
-    pub(super) fn last(&self) -> u64 {
-        self.last
+        Ok(u64::try_from(connection.last_insert_rowid()).unwrap_or(0))
     }
 }
 
 /// The entry as text. What is too long loses its values, never the fact.
-fn fitting(entry: &Entry) -> String {
+pub(super) fn fitting(entry: &Entry) -> String {
     let text = |entry: &Entry| serde_json::to_string(entry).unwrap_or_default();
     let json = text(entry);
     if json.len() <= MAX_EVENT_BYTES {
@@ -197,6 +189,10 @@ mod tests {
         Entry { kind, ..Entry::done(&Who::itself(), "overlay.lay", target, at) }
     }
 
+    fn add(log: &mut LogSize, connection: &Connection, entry: &Entry) -> rusqlite::Result<u64> {
+        log.append(connection, entry, &fitting(entry))
+    }
+
     fn sequences(connection: &Connection, query: Query) -> Vec<u64> {
         let page = read(connection, &Query { limit: MAX_PAGE, ..query }).expect("read");
         page.entries.iter().map(|entry| entry.sequence).collect()
@@ -209,9 +205,9 @@ mod tests {
     #[test]
     fn each_kind_drops_its_own_oldest_entries_by_size() {
         with_log(8000, |connection, log| {
-            log.append(connection, &an_entry(Kind::Change, "kept", 1)).expect("append");
+            add(log, connection, &an_entry(Kind::Change, "kept", 1)).expect("append");
             for _ in 0..100 {
-                log.append(connection, &an_entry(Kind::Refused, &"x".repeat(40), 1)).expect("append");
+                add(log, connection, &an_entry(Kind::Refused, &"x".repeat(40), 1)).expect("append");
             }
             let left = sequences(connection, of_kind(Kind::Refused));
             assert_eq!(left.last(), Some(&101));
@@ -224,9 +220,9 @@ mod tests {
     #[test]
     fn entries_go_by_age_and_their_sequence_is_never_used_again() {
         with_log(8000, |connection, log| {
-            log.append(connection, &an_entry(Kind::Change, "old", 1)).expect("append");
+            add(log, connection, &an_entry(Kind::Change, "old", 1)).expect("append");
             *log = LogSize::new(8000);
-            let sequence = log.append(connection, &an_entry(Kind::Change, "new", 2 + MAX_EVENT_LOG_AGE_SECS)).expect("append");
+            let sequence = add(log, connection, &an_entry(Kind::Change, "new", 2 + MAX_EVENT_LOG_AGE_SECS)).expect("append");
             assert_eq!((sequence, sequences(connection, Query::default())), (2, vec![2]));
         });
     }
@@ -242,7 +238,7 @@ mod tests {
                 (Kind::Health, "tcp at 192.0.2.1:80"),
                 (Kind::Change, "example%/x"),
             ] {
-                log.append(connection, &an_entry(kind, target, 100)).expect("append");
+                add(log, connection, &an_entry(kind, target, 100)).expect("append");
             }
             let target = |target: &str| Query { target: Some(target.into()), oldest_first: true, ..Query::default() };
             for (query, found) in [
@@ -275,7 +271,7 @@ mod tests {
     fn an_entry_that_is_too_long_loses_its_values_only() {
         with_log(1 << 20, |connection, log| {
             let after = serde_json::Value::String("x".repeat(MAX_EVENT_BYTES));
-            log.append(connection, &Entry { after, ..an_entry(Kind::Change, "t", 1) }).expect("append");
+            add(log, connection, &Entry { after, ..an_entry(Kind::Change, "t", 1) }).expect("append");
             let page = read(connection, &Query { limit: 1, ..Query::default() }).expect("read");
             assert!(page.entries[0].after.is_null() && page.entries[0].detail.is_some() && page.entries[0].target == "t");
         });

@@ -6,30 +6,38 @@
 //!      └───────────────── reply, after the commit ─────────────┘
 //! ```
 //!
-//! The interface is made of whole values under names (an overlay by id, a serial by zone), each written as one step, so that a store shared by
-//! several servers can stand behind it later. A store that cannot be opened is replaced by [`Store::none`]: it keeps nothing and says so on
-//! every write, while DNS goes on. Nothing that cannot be read is ever deleted or overwritten.
+//! What several servers could share (overlays, tokens, the audit log) goes through [`SharedState`], whose shape is etcd's; what is this server's own
+//! (verdicts, serials, held failbacks, texts of zones) is written as whole values under names. A store that cannot be opened is replaced by
+//! [`Store::none`]: it keeps nothing and says so on every write, while DNS goes on. Nothing that cannot be read is ever deleted or overwritten.
 
+mod copy;
+mod held;
 mod log;
+mod records;
 mod rows;
 mod schema;
+pub mod shared;
 mod texts;
 mod thread;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::control::api::Overlay;
 use crate::control::audit::{Entry, Page, Query};
 use crate::control::tokens::SavedToken;
 use crate::health;
+use held::Held;
+pub use records::Ended;
+pub use shared::SharedState;
+use shared::{Expect, Nothing, Revision, Transaction};
 use texts::Text;
 pub use texts::{ZoneFile, ZoneFiles};
-use thread::{Job, Reply};
+use thread::{File, Job, Reply};
 
 /// Jobs that wait at most; whoever brings more waits. Each is small, and one transaction takes up to all of them.
 pub const QUEUE_LEN: usize = 1024;
@@ -39,8 +47,8 @@ pub const MAX_EVENT_BYTES: usize = 64 * 1024;
 pub const MAX_EVENT_LOG_BYTES: u64 = 64 * 1024 * 1024;
 /// The audit log keeps at most this much time: a quarter, the longest that reviews usually look back.
 pub const MAX_EVENT_LOG_AGE_SECS: u64 = 92 * 24 * 3600;
-/// Overlays that ended and are still in the file, for whoever looks back; the oldest go first.
-pub const MAX_ENDED_OVERLAYS: u64 = 10_000;
+/// Overlays that ended and whose ids are still known to be taken; the oldest go first. What became of them is in the audit log.
+pub const MAX_ENDED_OVERLAYS: usize = 10_000;
 /// All texts of one zone together; above that the last good version is not kept. Far above any zone that is written by hand.
 pub const MAX_ZONE_VERSION_BYTES: usize = 256 * 1024 * 1024;
 /// Verdicts of checks that no longer run go this long after their last result; control uses none that is older than an hour.
@@ -53,6 +61,8 @@ pub struct Saved {
     pub overlays: Vec<Overlay>,
     /// Above every id that was ever kept, ended overlays included; 1 at first.
     pub next_overlay_id: u64,
+    /// Those that ended, as far as they are kept, by id.
+    pub ended: BTreeMap<u64, Ended>,
     /// In key order.
     pub verdicts: Vec<Verdict>,
     /// By zone.
@@ -63,8 +73,14 @@ pub struct Saved {
     pub versions: BTreeMap<String, String>,
     /// In id order, revoked and expired ones included.
     pub tokens: Vec<SavedToken>,
-    /// Apexes and unix seconds, oldest first.
-    pub withdrawals: Vec<(String, u64)>,
+    /// By apex: unix seconds, oldest first.
+    pub withdrawals: BTreeMap<String, Vec<u64>>,
+    /// What everything that several servers could share is as of.
+    pub revision: Revision,
+    /// The file was there, but empty: whatever it held is gone.
+    pub was_empty: bool,
+    /// There is a file, or may be, but nothing of it could be read: what it holds is not known.
+    pub is_unknown: bool,
 }
 
 impl Default for Saved {
@@ -72,12 +88,16 @@ impl Default for Saved {
         Saved {
             overlays: Vec::new(),
             next_overlay_id: 1,
+            ended: BTreeMap::new(),
             verdicts: Vec::new(),
             serials: BTreeMap::new(),
             holds: Vec::new(),
             versions: BTreeMap::new(),
             tokens: Vec::new(),
-            withdrawals: Vec::new(),
+            withdrawals: BTreeMap::new(),
+            revision: 0,
+            was_empty: false,
+            is_unknown: false,
         }
     }
 }
@@ -95,6 +115,10 @@ pub struct Verdict {
     pub last_check_unix: u64,
     /// Why the last failed check failed.
     pub last_error: Option<String>,
+    /// What its falls came to at the last of them; 0 where it has not fallen.
+    pub penalty: u32,
+    /// Unix seconds of that fall.
+    pub penalised_unix: u64,
 }
 
 /// The SOA serial a zone was last served with.
@@ -126,14 +150,12 @@ pub enum Write {
     PutToken(Box<SavedToken>),
     /// Forgets a token.
     ForgetToken(String),
-    /// Keeps that something was withdrawn from a zone, and forgets what was before `since`.
-    Withdrawal {
+    /// Keeps when something was withdrawn from a zone, in place of what was kept.
+    Withdrawals {
         /// Its apex.
         zone: String,
-        /// Unix seconds.
-        at: u64,
-        /// Unix seconds.
-        since: u64,
+        /// Unix seconds, oldest first.
+        at: Vec<u64>,
     },
 }
 
@@ -141,14 +163,6 @@ impl Write {
     /// [`Write::PutOverlay`] of a copy.
     pub fn put_overlay(overlay: &Overlay) -> Write {
         Write::PutOverlay(Box::new(Overlay { inactive: None, phase: String::new(), ..overlay.clone() }))
-    }
-
-    fn overlay_id(&self) -> Option<u64> {
-        match self {
-            Write::PutOverlay(overlay) => Some(overlay.id),
-            Write::EndOverlay { id, .. } => Some(*id),
-            _ => None,
-        }
     }
 }
 
@@ -183,6 +197,11 @@ pub enum StoreError {
         /// The newest schema known here.
         known: u32,
     },
+    /// Another file is where the open one was.
+    Replaced {
+        /// The path.
+        path: PathBuf,
+    },
     /// A read or write failed: disk full, input/output error.
     Failed {
         /// The database's words.
@@ -193,11 +212,17 @@ pub enum StoreError {
         /// Why there is none.
         why: String,
     },
-    /// No open overlay has this id.
-    NoOverlay {
-        /// As asked.
-        id: u64,
+    /// A key is not what the change expects: somebody was first.
+    Conflict {
+        /// Which.
+        key: String,
+        /// What it had to be.
+        expected: Expect,
+        /// What wrote it; `None` when it is not there.
+        found: Option<Revision>,
     },
+    /// The commits that were asked for are no longer known.
+    Compacted,
     /// A file is no longer what was loaded from it.
     Changed {
         /// The file.
@@ -229,9 +254,19 @@ impl std::fmt::Display for StoreError {
                 "{}: found state schema {found}, expected {known} or older; a newer version of the program wrote it, and it was left as it is",
                 path.display()
             ),
+            StoreError::Replaced { path } => write!(
+                f,
+                "{}: another file has taken the place of the state file that is open; put that one back, or restart to go on with this one; nothing is kept until then",
+                path.display()
+            ),
             StoreError::Failed { detail } => write!(f, "the state store failed: {detail}; nothing was kept"),
             StoreError::Absent { why } => write!(f, "nothing can be kept: {why}"),
-            StoreError::NoOverlay { id } => write!(f, "found no open overlay {id} in the state store"),
+            StoreError::Conflict { key, expected, found } => {
+                let name = records::overlay_of(key).map_or_else(|| key.clone(), |id| format!("overlay {id}"));
+                let found = found.map_or_else(|| "nothing".into(), |revision| format!("revision {revision}"));
+                write!(f, "{name} was changed or ended meanwhile: found {found} under {key}, expected {expected}; nothing was kept")
+            }
+            StoreError::Compacted => f.write_str("the commits asked for are no longer known: read everything, and watch from there"),
             StoreError::Changed { path } => write!(f, "{}: it changed since it was loaded, so it is not kept as a last good version", path.display()),
             StoreError::TooLarge { what, found, limit } => write!(f, "{what}: found {found} octets, expected at most {limit}"),
             StoreError::Closed => f.write_str("the state store is closed; nothing was kept"),
@@ -243,72 +278,110 @@ impl std::error::Error for StoreError {}
 
 /// A handle on the store. Cheap to clone; every method returns after the commit.
 #[derive(Clone, Debug)]
-pub struct Store(Backend);
+pub struct Store {
+    shared: Arc<dyn SharedState>,
+    own: Own,
+    /// Ids of overlays that ended, as far as they are kept, oldest first.
+    ended: Arc<Mutex<VecDeque<u64>>>,
+}
 
+/// Where this server's own is kept.
 #[derive(Clone, Debug)]
-enum Backend {
+enum Own {
     /// A file, behind its thread; large texts are in the folder.
-    File(mpsc::Sender<Job>, Arc<Path>, watch::Receiver<u64>),
-    /// Nothing, and why.
-    None(Arc<str>),
+    File(mpsc::Sender<Job>, Arc<Path>),
+    /// Nowhere, and why; the file, if somebody else has it at present.
+    None(Arc<str>, Option<Arc<Path>>),
 }
 
 impl Store {
     /// Opens `path` (folder and file are made as needed, the file for its owner alone), brings its schema up to date and reads what it holds.
     /// Blocks; meant for the start. Fails if another process has the file, if it is damaged, or if it is newer than this program.
     pub fn open(path: &Path) -> Result<(Store, Saved), StoreError> {
+        let explain = |error| schema::explain(path, error);
+        let was_empty = std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0);
         let connection = schema::open(path)?;
-        let saved = rows::read_saved(&connection).map_err(|error| schema::explain(path, error))?;
-        schema::keep_log(&connection, false).map_err(|error| schema::explain(path, error))?;
+        let saved = Saved { was_empty, ..read(&connection, path)? };
+        let ended: VecDeque<u64> = saved.ended.keys().copied().collect();
+        schema::keep_log(&connection, false).map_err(explain)?;
         let folder = texts::folder_of(path);
         if folder.exists() {
-            let named = rows::text_files(&connection).map_err(|error| schema::explain(path, error))?;
+            let named = rows::text_files(&connection).map_err(explain)?;
             texts::clean(&folder, &named, true);
         }
-        let (jobs, kept) =
-            thread::start(connection, folder.clone()).map_err(|error| StoreError::Open { path: path.to_owned(), detail: error.to_string() })?;
-        Ok((Store(Backend::File(jobs, folder.into(), kept)), saved))
+        let jobs = thread::start(Held::new(connection, path), folder.clone(), saved.revision)
+            .map_err(|error| StoreError::Open { path: path.to_owned(), detail: error.to_string() })?;
+        let shared = Arc::new(File(jobs.clone()));
+        Ok((Store { shared, own: Own::File(jobs, folder.into()), ended: Arc::new(Mutex::new(ended)) }, saved))
+    }
+
+    /// What a file holds that can only be read, or that somebody else has: from a copy of it and its log, which is removed at once. Blocks; meant for
+    /// the start.
+    pub fn read_copy(path: &Path) -> Result<Saved, StoreError> {
+        let failed = |error: std::io::Error| StoreError::Open { path: path.to_owned(), detail: error.to_string() };
+        let folder = copy::folder().map_err(failed)?;
+        let found = copy::take(path, &folder).and_then(|copy| {
+            let connection = schema::open(&copy)?;
+            read(&connection, path)
+        });
+        let _ = std::fs::remove_dir_all(&folder);
+        found
     }
 
     /// A store that keeps nothing and answers every write with [`StoreError::Absent`] and `why`. Reads find nothing.
     pub fn none(why: impl Into<String>) -> Store {
-        Store(Backend::None(Arc::from(why.into())))
+        let why: Arc<str> = Arc::from(why.into());
+        Store { shared: Arc::new(Nothing(why.clone())), own: Own::None(why, None), ended: Arc::default() }
+    }
+
+    /// The same for a file that somebody else has at present: it may be opened later.
+    pub fn locked(path: &Path, why: impl Into<String>) -> Store {
+        let none = Store::none(why);
+        let Own::None(why, _) = none.own else { return none };
+        Store { own: Own::None(why, Some(path.into())), ..none }
+    }
+
+    /// The file, if there is one that somebody else has.
+    pub fn awaited(&self) -> Option<&Path> {
+        match &self.own {
+            Own::None(_, path) => path.as_deref(),
+            Own::File(..) => None,
+        }
+    }
+
+    /// What several servers could share.
+    pub fn shared(&self) -> &dyn SharedState {
+        &*self.shared
     }
 
     /// Why nothing is kept, if so.
     pub fn absent(&self) -> Option<&str> {
-        match &self.0 {
-            Backend::File(..) => None,
-            Backend::None(why) => Some(why),
+        match &self.own {
+            Own::File(..) => None,
+            Own::None(why, _) => Some(why),
         }
     }
 
     /// Makes all of `writes` and appends all of `entries` to the audit log, in one transaction: all of it or nothing. Returns the sequence of the
     /// last entry, 0 without one. It is queued before this returns, so that what is asked for later comes later; the future ends after the commit.
     pub fn change(&self, writes: Vec<Write>, entries: Vec<Entry>) -> impl Future<Output = Result<u64, StoreError>> + Send + 'static {
-        let (reply, answer) = oneshot::channel();
-        let queued = match &self.0 {
-            Backend::None(why) => Err(StoreError::Absent { why: why.to_string() }),
-            Backend::File(jobs, ..) => Ok((jobs.clone(), jobs.try_send(Job::Change { writes, entries, reply }))),
-        };
-        async move {
-            let (jobs, sent) = queued?;
-            match sent {
-                Ok(()) => {}
-                // So much is waiting that the order no longer matters to anyone.
-                Err(mpsc::error::TrySendError::Full(job)) => jobs.send(job).await.map_err(|_| StoreError::Closed)?,
-                Err(mpsc::error::TrySendError::Closed(_)) => return Err(StoreError::Closed),
-            }
-            answer.await.unwrap_or(Err(StoreError::Closed))
-        }
+        let committed = self.transaction(writes, entries).map(|transaction| self.shared.compare_and_set(transaction));
+        async move { Ok(committed?.await?.sequence) }
     }
 
-    /// The sequence of the last entry of the audit log that is on disk since the start, to wait for more; `None` without a store.
-    pub fn kept(&self) -> Option<watch::Receiver<u64>> {
-        match &self.0 {
-            Backend::File(_, _, kept) => Some(kept.clone()),
-            Backend::None(_) => None,
+    fn transaction(&self, writes: Vec<Write>, entries: Vec<Entry>) -> Result<Transaction, StoreError> {
+        let mut transaction = Transaction { entries, ..Transaction::default() };
+        for write in writes {
+            if let Write::EndOverlay { id, .. } = &write {
+                let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+                ended.push_back(*id);
+                while ended.len() > MAX_ENDED_OVERLAYS {
+                    transaction.sets.extend(ended.pop_front().map(records::forget_ended));
+                }
+            }
+            records::add(write, &mut transaction).map_err(|error| StoreError::Failed { detail: error.to_string() })?;
         }
+        Ok(transaction)
     }
 
     /// One overlay, without an entry; see [`Write::PutOverlay`].
@@ -345,7 +418,7 @@ impl Store {
 
     /// Keeps the files of zones as their last good versions, in place of those before; the result of each. Files that changed meanwhile are not kept.
     pub async fn keep_zones(&self, zones: Vec<ZoneFiles>) -> Vec<Result<(), StoreError>> {
-        let Backend::File(_, folder, _) = &self.0 else { return Vec::new() };
+        let Own::File(_, folder) = &self.own else { return Vec::new() };
         let folder = folder.clone();
         let gather = move || -> Vec<_> { zones.into_iter().map(|zone| (texts::gather(&folder, &zone), zone)).collect() };
         let gathered = tokio::task::spawn_blocking(gather).await.unwrap_or_default();
@@ -366,7 +439,7 @@ impl Store {
 
     /// The texts of a zone's last good version.
     pub async fn zone_version(&self, zone: &str) -> Result<Option<BTreeMap<PathBuf, Vec<u8>>>, StoreError> {
-        let Backend::File(_, folder, _) = &self.0 else { return Ok(None) };
+        let Own::File(_, folder) = &self.own else { return Ok(None) };
         let (name, folder) = (zone.to_owned(), folder.clone());
         let Some(texts) = self.run(|reply| Job::ZoneVersion(name, reply)).await? else { return Ok(None) };
         let read = move || texts.into_iter().map(|(path, text)| Some((path, texts::read(&folder, text)?))).collect();
@@ -380,6 +453,11 @@ impl Store {
         self.run(|reply| Job::PutHolds(holds, reply)).await
     }
 
+    /// Looks whether the file is still where it was opened; says what was done if it was not. Fails as long as nothing can be kept.
+    pub async fn look(&self) -> Result<Option<String>, StoreError> {
+        self.run(Job::Look).await
+    }
+
     /// One page of the audit log.
     pub async fn audit(&self, query: Query) -> Result<Page, StoreError> {
         self.run(|reply| Job::Audit(Box::new(query), reply)).await
@@ -388,7 +466,7 @@ impl Store {
     /// Finishes what is queued and closes the file; later calls fail with [`StoreError::Closed`].
     pub async fn close(&self) {
         let (reply, done) = oneshot::channel();
-        if let Backend::File(jobs, ..) = &self.0
+        if let Own::File(jobs, ..) = &self.own
             && jobs.send(Job::Close(reply)).await.is_ok()
         {
             let _ = done.await;
@@ -396,13 +474,24 @@ impl Store {
     }
 
     async fn run<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
-        match &self.0 {
-            Backend::None(why) => Err(StoreError::Absent { why: why.to_string() }),
-            Backend::File(jobs, ..) => {
+        match &self.own {
+            Own::None(why, _) => Err(StoreError::Absent { why: why.to_string() }),
+            Own::File(jobs, ..) => {
                 let (reply, answer) = oneshot::channel();
                 jobs.send(job(reply)).await.map_err(|_| StoreError::Closed)?;
                 answer.await.unwrap_or(Err(StoreError::Closed))
             }
         }
     }
+}
+
+/// All that a file holds.
+fn read(connection: &rusqlite::Connection, path: &Path) -> Result<Saved, StoreError> {
+    let explain = |error| schema::explain(path, error);
+    let mut saved = rows::read_own(connection).map_err(explain)?;
+    let shared = rows::get_all(connection, "").map_err(explain)?;
+    saved.revision = shared.revision;
+    records::take(shared.items, &mut saved)
+        .map_err(|error| StoreError::Corrupt { path: path.to_owned(), detail: format!("an overlay in it cannot be read: {error}") })?;
+    Ok(saved)
 }

@@ -5,21 +5,16 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, Row, params, types::Type};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::shared::{Item, Revision, Snapshot};
 use super::texts::Text;
-use super::{MAX_ENDED_OVERLAYS, MAX_VERDICT_AGE_SECS, Saved, Serial, Verdict};
-use crate::control::api::Overlay;
-use crate::control::tokens::SavedToken;
+use super::{MAX_VERDICT_AGE_SECS, Saved, Serial, Verdict};
 use crate::health::State;
 
-/// Everything that a start needs.
-pub(super) fn read_saved(connection: &Connection) -> rusqlite::Result<Saved> {
-    let overlays = all(connection, "SELECT json FROM overlays WHERE ended_how IS NULL ORDER BY id", |row| {
-        let json: String = row.get(0)?;
-        serde_json::from_str::<Overlay>(&json).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into()))
-    })?;
-    let verdicts = all(connection, "SELECT key, state, since, last_check, last_error FROM verdicts ORDER BY key", |row| {
+/// What is this server's own, of what a start needs.
+pub(super) fn read_own(connection: &Connection) -> rusqlite::Result<Saved> {
+    let verdicts = all(connection, "SELECT key, state, since, last_check, last_error, penalty, penalised FROM verdicts ORDER BY key", |row| {
         let state: String = row.get(1)?;
         Ok(Verdict {
             key: row.get(0)?,
@@ -27,53 +22,58 @@ pub(super) fn read_saved(connection: &Connection) -> rusqlite::Result<Saved> {
             since_unix: unsigned(row, 2)?,
             last_check_unix: unsigned(row, 3)?,
             last_error: row.get(4)?,
+            penalty: row.get(5)?,
+            penalised_unix: unsigned(row, 6)?,
         })
     })?;
     let serials =
         all(connection, "SELECT zone, serial, content FROM serials", |row| Ok((row.get(0)?, Serial { serial: row.get(1)?, content: row.get(2)? })))?;
     Ok(Saved {
-        overlays,
-        next_overlay_id: connection.query_row("SELECT value FROM meta WHERE key = 'next_overlay_id'", [], |row| unsigned(row, 0))?,
         verdicts,
         serials: serials.into_iter().collect(),
         holds: all(connection, "SELECT name FROM holds ORDER BY name", |row| row.get(0))?,
         versions: all(connection, "SELECT zone, content FROM zone_versions", |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect(),
-        tokens: tokens(connection)?,
-        withdrawals: all(connection, "SELECT zone, at FROM withdrawals ORDER BY at", |row| Ok((row.get(0)?, unsigned(row, 1)?)))?,
+        ..Saved::default()
     })
 }
 
-/// Keeps an open overlay; false when one of that id has ended.
-pub(super) fn put_overlay(connection: &Connection, overlay: &Overlay) -> rusqlite::Result<bool> {
-    let json = serde_json::to_string(overlay).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    let id = signed(overlay.id);
-    let written = connection
-        .prepare_cached(
-            "INSERT INTO overlays (id, json) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET json = excluded.json WHERE ended_how IS NULL",
-        )?
-        .execute(params![id, json])?;
-    connection.execute("UPDATE meta SET value = max(value, ?1) WHERE key = 'next_overlay_id'", [id.saturating_add(1)])?;
-    Ok(written == 1)
+/// Every key that begins with `prefix`, in order.
+pub(super) fn get_all(connection: &Connection, prefix: &str) -> rusqlite::Result<Snapshot> {
+    let revision = connection.query_row("SELECT value FROM meta WHERE key = 'revision'", [], |row| unsigned(row, 0))?;
+    // Keys are compared octet by octet, and no character stands above this one.
+    let end = format!("{prefix}\u{10ffff}");
+    let mut statement = connection.prepare_cached("SELECT key, value, revision FROM shared WHERE key >= ?1 AND key < ?2 ORDER BY key")?;
+    let items = statement.query_map([prefix, &end], |row| Ok(Item { key: row.get(0)?, value: row.get(1)?, revision: unsigned(row, 2)? }))?;
+    Ok(Snapshot { revision, items: items.collect::<rusqlite::Result<_>>()? })
 }
 
-/// Ends an open overlay; false when there is none of that id.
-pub(super) fn end_overlay(connection: &Connection, id: u64, how: &str, by: &str, at: u64) -> rusqlite::Result<bool> {
-    let ended = connection
-        .prepare_cached("UPDATE overlays SET ended_how = ?2, ended_by = ?3, ended_at = ?4 WHERE id = ?1 AND ended_how IS NULL")?
-        .execute(params![signed(id), how, by, signed(at)])?;
-    connection
-        .prepare_cached(
-            "DELETE FROM overlays WHERE ended_how IS NOT NULL AND id <
-             (SELECT id FROM overlays WHERE ended_how IS NOT NULL ORDER BY id DESC LIMIT 1 OFFSET ?1)",
-        )?
-        .execute([signed(MAX_ENDED_OVERLAYS - 1)])?;
-    Ok(ended == 1)
+/// What wrote a key; `None` when it is not there.
+pub(super) fn revision_of(connection: &Connection, key: &str) -> rusqlite::Result<Option<Revision>> {
+    connection.prepare_cached("SELECT revision FROM shared WHERE key = ?1")?.query_row([key], |row| unsigned(row, 0)).optional()
+}
+
+/// Sets or removes a key.
+pub(super) fn set(connection: &Connection, key: &str, value: Option<&str>, revision: Revision) -> rusqlite::Result<()> {
+    match value {
+        Some(value) => {
+            connection.prepare_cached("INSERT OR REPLACE INTO shared VALUES (?1, ?2, ?3)")?.execute(params![key, value, signed(revision)])?
+        }
+        None => connection.prepare_cached("DELETE FROM shared WHERE key = ?1")?.execute([key])?,
+    };
+    Ok(())
+}
+
+/// Keeps which revision is the last one.
+pub(super) fn put_revision(connection: &Connection, revision: Revision) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'revision'")?.execute([signed(revision)])?;
+    Ok(())
 }
 
 pub(super) fn put_verdicts(connection: &Connection, verdicts: &[Verdict]) -> rusqlite::Result<()> {
-    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO verdicts VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO verdicts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
     for verdict in verdicts {
-        put.execute(params![verdict.key, verdict.state.word(), signed(verdict.since_unix), signed(verdict.last_check_unix), verdict.last_error])?;
+        let (since, last_check, penalised) = (signed(verdict.since_unix), signed(verdict.last_check_unix), signed(verdict.penalised_unix));
+        put.execute(params![verdict.key, verdict.state.word(), since, last_check, verdict.last_error, verdict.penalty, penalised])?;
     }
     let newest = verdicts.iter().map(|verdict| verdict.last_check_unix).max().unwrap_or(0);
     connection
@@ -141,35 +141,6 @@ pub(super) fn text_files(connection: &Connection) -> rusqlite::Result<HashSet<St
 
 fn zone_paths(connection: &Connection, zone: &str) -> rusqlite::Result<Vec<Vec<u8>>> {
     connection.prepare_cached("SELECT path FROM zone_files WHERE zone = ?1")?.query_map([zone], |row| row.get(0))?.collect()
-}
-
-pub(super) fn put_token(connection: &Connection, token: &SavedToken) -> rusqlite::Result<()> {
-    let json = serde_json::to_string(&token.info).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    connection.prepare_cached("INSERT OR REPLACE INTO tokens (id, hash, json) VALUES (?1, ?2, ?3)")?.execute(params![
-        token.info.id,
-        token.hash.as_slice(),
-        json
-    ])?;
-    Ok(())
-}
-
-pub(super) fn forget_token(connection: &Connection, id: &str) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM tokens WHERE id = ?1")?.execute([id])?;
-    Ok(())
-}
-
-pub(super) fn put_withdrawal(connection: &Connection, zone: &str, at: u64, since: u64) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM withdrawals WHERE zone = ?1 AND at <= ?2")?.execute(params![zone, signed(since)])?;
-    connection.prepare_cached("INSERT INTO withdrawals VALUES (?1, ?2)")?.execute(params![zone, signed(at)])?;
-    Ok(())
-}
-
-/// A token that cannot be read opens nothing; it is left as it is.
-fn tokens(connection: &Connection) -> rusqlite::Result<Vec<SavedToken>> {
-    let read = |row: &Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?));
-    let rows = all(connection, "SELECT hash, json FROM tokens ORDER BY id", read)?;
-    let token = |(hash, json): (Vec<u8>, String)| Some(SavedToken { info: serde_json::from_str(&json).ok()?, hash: hash.try_into().ok()? });
-    Ok(rows.into_iter().filter_map(token).collect())
 }
 
 fn all<T>(connection: &Connection, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<Vec<T>> {

@@ -54,6 +54,27 @@ const STEPS: &[&str] = &[
     CREATE TABLE withdrawals (zone TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
     CREATE INDEX withdrawals_by_zone ON withdrawals (zone, at);
 ",
+    // What several servers could share, as keys, values and revisions. The last id that was ever given stays taken.
+    "
+    CREATE TABLE shared (key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO shared SELECT printf('overlays/%020d', id), json, 1 FROM overlays WHERE ended_how IS NULL;
+    INSERT INTO shared SELECT printf('ended/%020d', id), json_object('how', ended_how, 'by', ended_by, 'at', ended_at), 1
+        FROM overlays WHERE ended_how IS NOT NULL;
+    INSERT OR IGNORE INTO shared SELECT printf('ended/%020d', value - 1), json_object('how', 'ended', 'by', 'meridian', 'at', 0), 1
+        FROM meta WHERE key = 'next_overlay_id' AND value > 1 AND NOT EXISTS (SELECT 1 FROM overlays WHERE id = value - 1);
+    INSERT INTO shared SELECT 'tokens/' || id, json_object('hash', lower(hex(hash)), 'info', json(json)), 1 FROM tokens WHERE json_valid(json);
+    INSERT INTO shared SELECT 'withdrawals/' || zone, json_group_array(at), 1 FROM (SELECT zone, at FROM withdrawals ORDER BY zone, at) GROUP BY zone;
+    DELETE FROM meta;
+    INSERT INTO meta SELECT 'revision', EXISTS (SELECT 1 FROM shared);
+    DROP TABLE overlays;
+    DROP TABLE withdrawals;
+    DROP TABLE tokens;
+",
+    // For flap damping across restarts.
+    "
+    ALTER TABLE verdicts ADD COLUMN penalty INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE verdicts ADD COLUMN penalised INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// The schema this program writes.
@@ -97,7 +118,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let found = identify(connection, path)?;
     let whole: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(explain)?;
     if whole != "ok" {
-        return Err(StoreError::Corrupt { path: path.to_owned(), detail: whole });
+        return Err(StoreError::Corrupt { path: path.to_owned(), detail: one_line(&whole) });
     }
     pragma(connection, "journal_mode", "WAL").map_err(explain)?;
     pragma(connection, "synchronous", "FULL").map_err(explain)?;
@@ -147,10 +168,15 @@ fn pragma(connection: &Connection, name: &str, value: &str) -> rusqlite::Result<
     })
 }
 
+/// What the database says over several lines, on one: it becomes a part of a sentence.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(": ")
+}
+
 /// The database's error in our words.
 pub(super) fn explain(path: &Path, error: rusqlite::Error) -> StoreError {
     let path = path.to_owned();
-    let detail = error.to_string();
+    let detail = one_line(&error.to_string());
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => StoreError::Locked { path },
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt { path, detail },

@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
+use super::held::Held;
 use super::log::{self, LogSize};
+use super::shared::{Answer, Commit, Commits, Committed, LOG, MAX_KEY_LEN, MAX_VALUE_LEN, Revision, SharedState, Snapshot, Transaction, Watch};
 use super::texts::{self, Text};
-use super::{MAX_EVENT_LOG_BYTES, QUEUE_LEN, Serial, StoreError, Verdict, Write, rows};
-use crate::control::audit::{Entry, Page, Query};
+use super::{MAX_EVENT_LOG_BYTES, QUEUE_LEN, Serial, StoreError, Verdict, rows};
+use crate::control::audit::{Page, Query};
+
+/// Keys and their new values.
+type Changes = Vec<(String, Option<String>)>;
 
 /// Where the result of a job goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -18,29 +23,104 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// One thing to do.
 #[derive(Debug)]
 pub(super) enum Job {
-    Change { writes: Vec<Write>, entries: Vec<Entry>, reply: Reply<u64> },
+    Change(Transaction, Reply<Committed>),
+    GetAll(String, Reply<Snapshot>),
+    Watch { prefix: String, after: Revision, reply: Reply<Watch> },
     PutVerdicts(Vec<Verdict>, Reply<()>),
     PutSerial(String, Serial, Reply<()>),
     PutZoneVersion { zone: String, content: String, sources: BTreeMap<PathBuf, Text>, reply: Reply<()> },
     ZoneVersion(String, Reply<Option<BTreeMap<PathBuf, Text>>>),
     PutHolds(Vec<String>, Reply<()>),
     Audit(Box<Query>, Reply<Page>),
+    Look(Reply<Option<String>>),
     Close(oneshot::Sender<()>),
+}
+
+/// The shared state of one server: the file.
+#[derive(Debug)]
+pub(super) struct File(pub(super) mpsc::Sender<Job>);
+
+impl File {
+    /// Queues a job before it returns.
+    fn ask<T: Send + 'static>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Answer<T> {
+        let (reply, answer) = oneshot::channel();
+        let (jobs, sent) = (self.0.clone(), self.0.try_send(job(reply)));
+        Box::pin(async move {
+            match sent {
+                Ok(()) => {}
+                // So much is waiting that the order no longer matters to anyone.
+                Err(mpsc::error::TrySendError::Full(job)) => jobs.send(job).await.map_err(|_| StoreError::Closed)?,
+                Err(mpsc::error::TrySendError::Closed(_)) => return Err(StoreError::Closed),
+            }
+            drop(jobs);
+            answer.await.unwrap_or(Err(StoreError::Closed))
+        })
+    }
+}
+
+impl SharedState for File {
+    fn get_all(&self, prefix: &str) -> Answer<Snapshot> {
+        self.ask(|reply| Job::GetAll(prefix.to_owned(), reply))
+    }
+
+    fn compare_and_set(&self, transaction: Transaction) -> Answer<Committed> {
+        let too_large = transaction.sets.iter().find_map(|(key, value)| {
+            let value = value.as_ref().map_or(0, String::len);
+            let is_large = [("a key of the state", key.len(), MAX_KEY_LEN), ("a value of the state", value, MAX_VALUE_LEN)];
+            is_large.into_iter().find(|(_, found, limit)| found > limit)
+        });
+        match too_large {
+            Some((what, found, limit)) => Box::pin(std::future::ready(Err(StoreError::TooLarge { what, found, limit }))),
+            None => self.ask(|reply| Job::Change(transaction, reply)),
+        }
+    }
+
+    fn watch(&self, prefix: &str, after: Revision) -> Answer<Watch> {
+        self.ask(|reply| Job::Watch { prefix: prefix.to_owned(), after, reply })
+    }
 }
 
 /// A reply that waits for the commit; it is told why the commit did not come about.
 type Pending = Box<dyn FnOnce(Option<&StoreError>)>;
 
-/// Starts the thread; it ends when every handle is gone, or with [`Job::Close`]. Large texts are in `folder`.
-pub(super) fn start(connection: Connection, folder: PathBuf) -> std::io::Result<(mpsc::Sender<Job>, watch::Receiver<u64>)> {
-    let (sender, queue) = mpsc::channel(QUEUE_LEN);
-    let (told, kept) = watch::channel(0);
-    std::thread::Builder::new().name("store".into()).spawn(move || work(connection, &folder, queue, &told))?;
-    Ok((sender, kept))
+/// How far the file is: what a step that fails takes back.
+#[derive(Clone, Copy, Debug)]
+struct Heads {
+    log: LogSize,
+    revision: Revision,
 }
 
-fn work(connection: Connection, folder: &Path, mut queue: mpsc::Receiver<Job>, told: &watch::Sender<u64>) {
-    let mut log = LogSize::new(MAX_EVENT_LOG_BYTES);
+/// What the thread knows between transactions.
+#[derive(Debug)]
+struct Desk {
+    heads: Heads,
+    commits: Commits,
+}
+
+impl Desk {
+    /// A file whose last commit was `revision`.
+    fn at(revision: Revision, log_bytes: u64) -> Desk {
+        Desk { heads: Heads { log: LogSize::new(log_bytes), revision }, commits: Commits::after(revision) }
+    }
+}
+
+/// What the jobs of one transaction left to be done after it.
+#[derive(Default)]
+struct After {
+    replies: Vec<Pending>,
+    commits: Vec<Commit>,
+    watches: Vec<(String, Revision, Reply<Watch>)>,
+}
+
+/// Starts the thread; it ends when every handle is gone, or with [`Job::Close`]. Large texts are in `folder`; the last commit was `revision`.
+pub(super) fn start(held: Held, folder: PathBuf, revision: Revision) -> std::io::Result<mpsc::Sender<Job>> {
+    let (sender, queue) = mpsc::channel(QUEUE_LEN);
+    std::thread::Builder::new().name("store".into()).spawn(move || work(held, &folder, queue, revision))?;
+    Ok(sender)
+}
+
+fn work(mut held: Held, folder: &Path, mut queue: mpsc::Receiver<Job>, revision: Revision) {
+    let mut desk = Desk::at(revision, MAX_EVENT_LOG_BYTES);
     let mut batch = Vec::new();
     loop {
         if queue.blocking_recv_many(&mut batch, QUEUE_LEN) == 0 {
@@ -49,13 +129,12 @@ fn work(connection: Connection, folder: &Path, mut queue: mpsc::Receiver<Job>, t
         let close = batch.iter().position(|job| matches!(job, Job::Close(_)));
         let last = close.map(|at| batch.split_off(at));
         if !batch.is_empty() {
-            run_batch(&connection, folder, &mut log, std::mem::take(&mut batch));
-            told.send_if_modified(|last| std::mem::replace(last, log.last()) != log.last());
+            run_batch(&mut held, folder, &mut desk, std::mem::take(&mut batch));
         }
         if let Some(mut rest) = last {
             queue.close();
             // Closing writes the log back into the file. If that fails, the next start does it.
-            drop(connection);
+            drop(held);
             if let Job::Close(done) = rest.swap_remove(0) {
                 let _ = done.send(());
             }
@@ -64,22 +143,50 @@ fn work(connection: Connection, folder: &Path, mut queue: mpsc::Receiver<Job>, t
     }
 }
 
-/// One transaction for all; replies after its end.
-fn run_batch(connection: &Connection, folder: &Path, log: &mut LogSize, batch: Vec<Job>) {
-    if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
-        let error = failed(error);
+/// One transaction for all; replies after its end, and only while the file is where the next start finds it.
+fn run_batch(held: &mut Held, folder: &Path, desk: &mut Desk, mut batch: Vec<Job>) {
+    let looked = held.look();
+    for job in batch.extract_if(.., |job| matches!(job, Job::Look(_))) {
+        if let Job::Look(reply) = job {
+            let _ = reply.send(looked.clone().map(|()| held.take_mended()));
+        }
+    }
+    let begun = looked.and_then(|()| held.connection()?.execute_batch("BEGIN IMMEDIATE").map_err(failed));
+    if let Err(error) = begun {
         batch.into_iter().for_each(|job| refuse(job, &error));
         return;
     }
-    let before = *log;
-    let has_texts = batch.iter().any(|job| matches!(job, Job::PutZoneVersion { .. })) && folder.exists();
-    let mut pending: Vec<Pending> = Vec::with_capacity(batch.len());
-    for job in batch {
-        run_job(connection, folder, log, job, &mut pending);
+    let (after, error) = in_transaction(held, folder, desk, batch);
+    let error = error.or_else(|| held.look().err());
+    if error.is_none() {
+        after.commits.into_iter().for_each(|commit| desk.commits.tell(commit));
     }
-    let error = if connection.is_autocommit() { Some(taken_back()) } else { connection.execute_batch("COMMIT").map_err(failed).err() };
+    for reply in after.replies {
+        reply(error.as_ref());
+    }
+    for (prefix, revision, reply) in after.watches {
+        let _ = reply.send(desk.commits.watch(prefix, revision));
+    }
+}
+
+/// The jobs of a transaction that has begun, and its end. Returns what is left to be done, and why it was taken back if it was.
+fn in_transaction(held: &Held, folder: &Path, desk: &mut Desk, batch: Vec<Job>) -> (After, Option<StoreError>) {
+    let connection = match held.connection() {
+        Ok(connection) => connection,
+        Err(error) => {
+            batch.into_iter().for_each(|job| refuse(job, &error));
+            return (After::default(), Some(error));
+        }
+    };
+    let before = desk.heads;
+    let has_texts = batch.iter().any(|job| matches!(job, Job::PutZoneVersion { .. })) && folder.exists();
+    let mut after = After::default();
+    for job in batch {
+        run_job(connection, folder, &mut desk.heads, job, &mut after);
+    }
+    let error = commit(connection, (desk.heads.revision != before.revision).then_some(desk.heads.revision)).err();
     if error.is_some() {
-        *log = before;
+        desk.heads = before;
         if !connection.is_autocommit() {
             let _ = connection.execute_batch("ROLLBACK");
         }
@@ -87,9 +194,17 @@ fn run_batch(connection: &Connection, folder: &Path, log: &mut LogSize, batch: V
     if has_texts && let Ok(named) = rows::text_files(connection) {
         texts::clean(folder, &named, false);
     }
-    for reply in pending {
-        reply(error.as_ref());
+    (after, error)
+}
+
+fn commit(connection: &Connection, revision: Option<Revision>) -> Result<(), StoreError> {
+    if connection.is_autocommit() {
+        return Err(taken_back());
     }
+    if let Some(revision) = revision {
+        rows::put_revision(connection, revision).map_err(failed)?;
+    }
+    connection.execute_batch("COMMIT").map_err(failed)
 }
 
 /// A full disk makes SQLite take back the whole transaction, not only the step that met it.
@@ -97,19 +212,30 @@ fn taken_back() -> StoreError {
     StoreError::Failed { detail: "a write beside this one failed and took it along".into() }
 }
 
-fn run_job(connection: &Connection, folder: &Path, log: &mut LogSize, job: Job, pending: &mut Vec<Pending>) {
+fn run_job(connection: &Connection, folder: &Path, heads: &mut Heads, job: Job, after: &mut After) {
+    let pending = &mut after.replies;
     match job {
-        Job::Change { writes, entries, reply } => {
-            // What is gone is known only inside the step, which must fail as a whole.
-            let mut gone = None;
-            let before = *log;
-            let result = step(connection, || change(connection, log, &writes, &entries, &mut gone));
+        Job::Change(transaction, reply) => {
+            // What failed is known only inside the step, which must fail as a whole.
+            let (mut conflict, before) = (None, *heads);
+            let result = step(connection, || change(connection, heads, transaction, &mut conflict));
+            let result = conflict.map_or(result, Err);
+            let result = result.map(|(committed, changes)| {
+                if !changes.is_empty() {
+                    after.commits.push(Commit { revision: committed.revision, changes });
+                }
+                committed
+            });
             if result.is_err() {
-                *log = before;
+                *heads = before;
             }
-            let result = gone.map_or(result, |id| Err(StoreError::NoOverlay { id }));
             hold(pending, reply, result);
         }
+        Job::GetAll(prefix, reply) => {
+            let read = || rows::get_all(connection, &prefix).map(|snapshot| Snapshot { revision: heads.revision, ..snapshot });
+            hold(pending, reply, step(connection, read));
+        }
+        Job::Watch { prefix, after: revision, reply } => after.watches.push((prefix, revision, reply)),
         Job::PutVerdicts(verdicts, reply) => hold(pending, reply, step(connection, || rows::put_verdicts(connection, &verdicts))),
         Job::PutSerial(zone, serial, reply) => hold(pending, reply, step(connection, || rows::put_serial(connection, &zone, &serial))),
         Job::PutZoneVersion { zone, content, sources, reply } => {
@@ -121,30 +247,39 @@ fn run_job(connection: &Connection, folder: &Path, log: &mut LogSize, job: Job, 
         Job::PutHolds(holds, reply) => hold(pending, reply, step(connection, || rows::put_holds(connection, &holds))),
         Job::Audit(query, reply) => hold(pending, reply, step(connection, || log::read(connection, &query))),
         // Split off before.
-        Job::Close(_) => {}
+        Job::Look(_) | Job::Close(_) => {}
     }
 }
 
-/// All writes and entries of one change, or none of them. Returns the sequence of the last entry, 0 without one.
-fn change(connection: &Connection, log: &mut LogSize, writes: &[Write], entries: &[Entry], gone: &mut Option<u64>) -> rusqlite::Result<u64> {
-    for write in writes {
-        let kept = match write {
-            Write::PutOverlay(overlay) => rows::put_overlay(connection, overlay)?,
-            Write::EndOverlay { id, how, by, at } => rows::end_overlay(connection, *id, how, by, *at)?,
-            Write::PutToken(token) => rows::put_token(connection, token).map(|()| true)?,
-            Write::ForgetToken(id) => rows::forget_token(connection, id).map(|()| true)?,
-            Write::Withdrawal { zone, at, since } => rows::put_withdrawal(connection, zone, *at, *since).map(|()| true)?,
-        };
-        if !kept {
-            *gone = write.overlay_id();
+/// A transaction as a whole, or nothing of it. Returns what it came to and what it changed.
+fn change(
+    connection: &Connection,
+    heads: &mut Heads,
+    transaction: Transaction,
+    conflict: &mut Option<StoreError>,
+) -> rusqlite::Result<(Committed, Changes)> {
+    let Transaction { guards, sets, entries } = transaction;
+    for (key, expected) in guards {
+        let found = rows::revision_of(connection, &key)?;
+        if !expected.holds(found) {
+            *conflict = Some(StoreError::Conflict { key, expected, found });
             return Err(rusqlite::Error::QueryReturnedNoRows);
         }
     }
-    let mut last = 0;
-    for entry in entries {
-        last = log.append(connection, entry)?;
+    if sets.is_empty() && entries.is_empty() {
+        return Ok((Committed { revision: heads.revision, sequence: 0 }, Vec::new()));
     }
-    Ok(last)
+    heads.revision += 1;
+    for (key, value) in &sets {
+        rows::set(connection, key, value.as_deref(), heads.revision)?;
+    }
+    let (mut changes, mut sequence) = (sets, 0);
+    for entry in &entries {
+        let json = log::fitting(entry);
+        sequence = heads.log.append(connection, entry, &json)?;
+        changes.push((format!("{LOG}{sequence:020}"), Some(json)));
+    }
+    Ok((Committed { revision: heads.revision, sequence }, changes))
 }
 
 /// The transaction could not begin: nothing runs.
@@ -155,8 +290,11 @@ fn refuse(job: Job, error: &StoreError) {
     match job {
         Job::PutVerdicts(_, reply) | Job::PutSerial(_, _, reply) | Job::PutZoneVersion { reply, .. } | Job::PutHolds(_, reply) => send(reply, error),
         Job::ZoneVersion(_, reply) => send(reply, error),
-        Job::Change { reply, .. } => send(reply, error),
+        Job::Change(_, reply) => send(reply, error),
+        Job::GetAll(_, reply) => send(reply, error),
+        Job::Watch { reply, .. } => send(reply, error),
         Job::Audit(_, reply) => send(reply, error),
+        Job::Look(reply) => send(reply, error),
         Job::Close(_) => {}
     }
 }
@@ -191,45 +329,54 @@ fn failed(error: rusqlite::Error) -> StoreError {
 mod tests {
     use super::*;
     use crate::store::schema;
+    use crate::store::shared::Expect;
+
+    fn held(folder: &Path) -> Held {
+        let path = folder.join("state.db");
+        Held::new(schema::open(&path).expect("open"), &path)
+    }
+
+    fn a_transaction(key: &str) -> Transaction {
+        Transaction { sets: vec![(key.into(), Some("1".into()))], ..Transaction::default() }
+    }
 
     #[test]
     fn a_failing_job_harms_no_other_in_its_batch() {
         let folder = tempfile::tempdir().expect("folder");
-        let connection = schema::open(&folder.path().join("state.db")).expect("open");
+        let mut held = held(folder.path());
         let (first, mut first_reply) = oneshot::channel();
         let (second, mut second_reply) = oneshot::channel();
         let serial = Serial { serial: 7, content: "c".into() };
         let batch = vec![
-            Job::Change {
-                writes: vec![Write::EndOverlay { id: 9, how: "reverted".into(), by: "me".into(), at: 1 }],
-                entries: Vec::new(),
-                reply: first,
-            },
+            Job::Change(Transaction { guards: vec![("a".into(), Expect::Present)], ..a_transaction("a") }, first),
             Job::PutSerial("example.com.".into(), serial.clone(), second),
         ];
-        run_batch(&connection, folder.path(), &mut LogSize::new(1 << 20), batch);
-        assert_eq!(first_reply.try_recv(), Ok(Err(StoreError::NoOverlay { id: 9 })));
+        run_batch(&mut held, folder.path(), &mut Desk::at(0, 1 << 20), batch);
+        let conflict = StoreError::Conflict { key: "a".into(), expected: Expect::Present, found: None };
+        assert_eq!(first_reply.try_recv(), Ok(Err(conflict)));
         assert_eq!(second_reply.try_recv(), Ok(Ok(())));
-        assert_eq!(rows::read_saved(&connection).expect("read").serials["example.com."], serial);
+        assert_eq!(rows::read_own(held.connection().expect("open")).expect("read").serials["example.com."], serial);
     }
 
     #[test]
     fn nothing_is_acknowledged_that_was_not_committed() {
         let folder = tempfile::tempdir().expect("folder");
-        let connection = schema::open(&folder.path().join("state.db")).expect("open");
+        let mut held = held(folder.path());
         // A full disk, as the database sees it: no page may be added.
+        let connection = held.connection().expect("open");
         let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("pages");
         connection.pragma_update(None, "max_page_count", pages).expect("limit");
         let (reply, mut answer) = oneshot::channel();
         let sources = BTreeMap::from([(PathBuf::from("a"), Text::Row(vec![b'x'; 100_000]))]);
         let job = Job::PutZoneVersion { zone: "z.".into(), content: "c".into(), sources, reply };
-        run_batch(&connection, folder.path(), &mut LogSize::new(1 << 20), vec![job]);
+        run_batch(&mut held, folder.path(), &mut Desk::at(0, 1 << 20), vec![job]);
         let error = answer.try_recv().expect("answered").expect_err("full").to_string();
         assert!(error.contains("full"), "{error}");
-        assert_eq!(rows::zone_version(&connection, "z.").expect("read"), None);
+        let connection = held.connection().expect("open");
+        assert_eq!(rows::zone_version(connection, "z.").expect("read"), None);
         connection.pragma_update(None, "max_page_count", 1_000_000).expect("limit");
         let (reply, mut answer) = oneshot::channel();
-        run_batch(&connection, folder.path(), &mut LogSize::new(1 << 20), vec![Job::PutHolds(vec!["a".into()], reply)]);
+        run_batch(&mut held, folder.path(), &mut Desk::at(0, 1 << 20), vec![Job::PutHolds(vec!["a".into()], reply)]);
         assert_eq!(answer.try_recv(), Ok(Ok(())));
     }
 }

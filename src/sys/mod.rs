@@ -1,5 +1,5 @@
-//! Every `unsafe` of the program: datagram calls, socket filters, the few socket options that no crate wraps, the limit on open files, and
-//! advice on memory.
+//! Every `unsafe` of the program: datagram calls, socket filters, the few socket options that no crate wraps, the limit on open files,
+//! advice on memory, and the end of what checks have started.
 //!
 //! ```text
 //! linux      batched calls (recvmmsg, sendmmsg), SO_REUSEPORT with load balancing, filters in the kernel
@@ -21,6 +21,7 @@ pub(crate) mod instructions;
 mod memory;
 mod packet_info;
 mod prefetch;
+mod process;
 mod socket;
 
 #[cfg(all(target_os = "linux", not(meridian_portable)))]
@@ -37,6 +38,7 @@ pub use datagram::{Message, Sent, Wait};
 pub use memory::{prefer_large_pages, return_free_memory, return_large_blocks};
 pub use packet_info::receive_destination;
 pub use prefetch::prefetch;
+pub use process::kill_group;
 pub use socket::{Buffered, ReadySet, open_file_limit, receive_buffer};
 pub use system::{
     BUFFER_LIMIT, Batch, Instruction, SPREADS, attach_filter, attach_steering, buffered, detach_filter, detach_steering, ignore_path_mtu,

@@ -10,17 +10,21 @@
 //! see one counter a moment before another; each one by itself only ever grows. What happens per connection rather than per query
 //! ([`Connections`]) is shared and counted with ordinary atomic addition.
 
+mod certificates;
+mod connections;
 pub mod operations;
 mod query_log;
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::answer::{Outcome, Transport};
 use crate::dns::Rcode;
+pub use certificates::CertificateFacts;
+pub use connections::{ConnectionTotals, Connections};
 pub use query_log::{Heard, LogTotals, Logger, Tap};
 
 /// Counters in one chunk of slots: 8 KiB, two pages.
@@ -81,8 +85,7 @@ type Chunk = Box<[AtomicU64]>;
 /// One thread's counters. Two cache lines of alignment: the prefetcher fetches lines in pairs.
 #[repr(align(128))]
 struct Block {
-    udp: TransportBlock,
-    tcp: TransportBlock,
+    transports: [TransportBlock; Transport::ALL.len()],
     limits: LimitBlock,
     log: LogBlock,
     /// Made by the registry before it gives out a slot number in them; never moved or removed.
@@ -92,8 +95,7 @@ struct Block {
 impl Block {
     fn new(chunks: usize) -> Block {
         let block = Block {
-            udp: TransportBlock::default(),
-            tcp: TransportBlock::default(),
+            transports: Default::default(),
             limits: LimitBlock::default(),
             log: LogBlock::default(),
             chunks: (0..MAX_CHUNKS).map(|_| OnceLock::new()).collect(),
@@ -113,10 +115,8 @@ impl Block {
     }
 
     fn transport(&self, transport: Transport) -> &TransportBlock {
-        match transport {
-            Transport::Udp => &self.udp,
-            Transport::Tcp | Transport::Tls => &self.tcp,
-        }
+        // As many as there are transports, so this is no check.
+        &self.transports[transport as usize]
     }
 }
 
@@ -244,21 +244,6 @@ impl Drop for ThreadCounters {
     }
 }
 
-/// What happens to TCP connections. Written once or twice per connection, by whoever accepts it.
-#[derive(Debug, Default)]
-pub struct Connections {
-    /// Open now.
-    pub open: AtomicI64,
-    /// Accepted since the start.
-    pub accepted: AtomicU64,
-    /// Closed because a limit on connections was reached and they had been quiet the longest.
-    pub evicted: AtomicU64,
-    /// Closed by a deadline: idle, a message that took too long to arrive, replies that nobody reads, or its lifetime.
-    pub timed_out: AtomicU64,
-    /// Accept calls that failed.
-    pub accept_errors: AtomicU64,
-}
-
 #[derive(Default)]
 struct Inner {
     blocks: Vec<Arc<Block>>,
@@ -277,7 +262,8 @@ struct Inner {
 #[derive(Default)]
 struct Shared {
     inner: Mutex<Inner>,
-    connections: Connections,
+    connections: [Connections; Transport::ALL.len()],
+    certificates: certificates::Certificates,
     taps: query_log::Taps,
     operations: operations::Operations,
 }
@@ -361,6 +347,16 @@ impl Registry {
         &self.0.operations
     }
 
+    /// What there is to say of the certificates of listeners, as of the last look.
+    pub fn certificates(&self) -> Vec<CertificateFacts> {
+        self.0.certificates.get()
+    }
+
+    /// Replaces what is said of one listener's certificate.
+    pub fn certify(&self, facts: CertificateFacts) {
+        self.0.certificates.set(facts);
+    }
+
     fn query_log(&self) -> &query_log::Taps {
         &self.0.taps
     }
@@ -374,8 +370,8 @@ impl Registry {
     pub fn totals(&self) -> Totals {
         let mut totals = Totals { query_log: self.0.taps.totals(), ..Totals::default() };
         for block in &self.0.lock().blocks {
-            totals.udp.add(&block.udp);
-            totals.tcp.add(&block.tcp);
+            let Totals { udp, tcp, tls, https, quic, .. } = &mut totals;
+            [udp, tcp, tls, https, quic].into_iter().zip(&block.transports).for_each(|(sum, block)| sum.add(block));
             for (sum, counter) in totals.limited.iter_mut().zip(&block.limits.classes) {
                 *sum += counter.load(Relaxed);
             }
@@ -386,18 +382,17 @@ impl Registry {
             totals.query_log.sampled += block.log.sampled.load(Relaxed);
             totals.query_log.dropped += block.log.dropped.load(Relaxed);
         }
-        let connections = &self.0.connections;
-        totals.tcp_open = u64::try_from(connections.open.load(Relaxed)).unwrap_or(0);
-        totals.tcp_accepted = connections.accepted.load(Relaxed);
-        totals.tcp_evicted = connections.evicted.load(Relaxed);
-        totals.tcp_timed_out = connections.timed_out.load(Relaxed);
-        totals.tcp_accept_errors = connections.accept_errors.load(Relaxed);
+        let Totals { tcp_connections, tls_connections, https_connections, quic_connections, .. } = &mut totals;
+        for (sum, transport) in [tcp_connections, tls_connections, https_connections, quic_connections].into_iter().zip(&Transport::ALL[1..]) {
+            *sum = self.connections(*transport).totals();
+        }
         totals
     }
 
-    /// Where connections are counted.
-    pub fn connections(&self) -> &Connections {
-        &self.0.connections
+    /// Where the connections of a transport are counted.
+    pub fn connections(&self, transport: Transport) -> &Connections {
+        // As many as there are transports, so this is no check.
+        &self.0.connections[transport as usize]
     }
 }
 
@@ -408,6 +403,12 @@ pub struct Totals {
     pub udp: TransportTotals,
     /// Over TCP.
     pub tcp: TransportTotals,
+    /// Over TLS.
+    pub tls: TransportTotals,
+    /// Over HTTPS.
+    pub https: TransportTotals,
+    /// Over QUIC.
+    pub quic: TransportTotals,
     /// Queries and replies over their limit, in the order of [`LIMIT_CLASSES`].
     pub limited: [u64; LIMIT_CLASSES.len()],
     /// Of them, sent cut short.
@@ -420,16 +421,27 @@ pub struct Totals {
     pub filtered: u64,
     /// What became of logged replies.
     pub query_log: LogTotals,
-    /// TCP connections open now.
-    pub tcp_open: u64,
-    /// TCP connections accepted.
-    pub tcp_accepted: u64,
-    /// TCP connections closed to make room.
-    pub tcp_evicted: u64,
-    /// TCP connections closed by a deadline.
-    pub tcp_timed_out: u64,
-    /// Failed accept calls.
-    pub tcp_accept_errors: u64,
+    /// Connections over TCP.
+    pub tcp_connections: ConnectionTotals,
+    /// Connections over TLS.
+    pub tls_connections: ConnectionTotals,
+    /// Connections over HTTPS.
+    pub https_connections: ConnectionTotals,
+    /// Connections over QUIC.
+    pub quic_connections: ConnectionTotals,
+}
+
+impl Totals {
+    /// The sums of each transport, by its name.
+    pub fn transports(&self) -> [(&'static str, &TransportTotals); Transport::ALL.len()] {
+        let Totals { udp, tcp, tls, https, quic, .. } = self;
+        [("udp", udp), ("tcp", tcp), ("tls", tls), ("https", https), ("quic", quic)]
+    }
+
+    /// The connections of the encrypted transports, by name.
+    pub fn encrypted(&self) -> [(&'static str, &ConnectionTotals); 3] {
+        [("tls", &self.tls_connections), ("https", &self.https_connections), ("quic", &self.quic_connections)]
+    }
 }
 
 /// Sums for one transport.

@@ -12,10 +12,10 @@ pub const BOUNDS_US: [u64; 14] =
     [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000];
 
 /// Kinds of monitors, as labels name them.
-pub const CHECK_KINDS: [&str; 3] = ["tcp", "http", "https"];
+pub const CHECK_KINDS: [&str; 7] = ["tcp", "http", "https", "dns", "grpc", "exec", "ping"];
 
 /// How checks end, as labels name it: passed, or by the kind of [`Failure`].
-pub const CHECK_OUTCOMES: [&str; 8] = ["passed", "connect", "timeout", "tls", "status", "body", "protocol", "internal"];
+pub const CHECK_OUTCOMES: [&str; 9] = ["passed", "connect", "timeout", "tls", "status", "body", "protocol", "internal", "answer"];
 
 /// Requests to the admin listener, as labels name them.
 pub const REQUEST_KINDS: [&str; 2] = ["read", "change"];
@@ -62,6 +62,10 @@ pub struct Operations {
     pub requests: [Histogram; REQUEST_KINDS.len()],
     /// Times that the state could not be kept.
     pub store_errors: AtomicU64,
+    /// Changes that went past a safety rule.
+    pub past_safety: AtomicU64,
+    /// Reports that were taken, and those that name nothing.
+    pub reports: [AtomicU64; 2],
     /// Unix time of the last load without errors; 0 when there was none.
     pub loaded_unix: AtomicU64,
     /// The last load had no errors.
@@ -82,12 +86,29 @@ impl Operations {
         self.store_errors.fetch_add(1, Relaxed);
     }
 
+    /// Counts a change that went past a safety rule.
+    pub fn safety_passed(&self) {
+        self.past_safety.fetch_add(1, Relaxed);
+    }
+
+    /// Counts reports, those that were taken and those that name nothing.
+    pub fn reported(&self, taken: usize, ignored: usize) {
+        self.reports[0].fetch_add(taken as u64, Relaxed);
+        self.reports[1].fetch_add(ignored as u64, Relaxed);
+    }
+
     /// Counts a check.
     pub fn checked(&self, kind: &MonitorKind, outcome: &Outcome, took: Duration) {
         let kind = match kind {
-            MonitorKind::Tcp => 0,
+            MonitorKind::Tcp(_) => 0,
             MonitorKind::Http(_) => 1,
             MonitorKind::Https { .. } => 2,
+            MonitorKind::Dns(_) => 3,
+            // Nothing is asked, so there is nothing to time.
+            MonitorKind::Push(_) | MonitorKind::Share(_) => return,
+            MonitorKind::Grpc(_) => 4,
+            MonitorKind::Exec(_) => 5,
+            MonitorKind::Ping => 6,
         };
         let outcome = match outcome {
             Ok(()) => 0,
@@ -97,7 +118,8 @@ impl Operations {
             Err(Failure::Status(_)) => 4,
             Err(Failure::Body) => 5,
             Err(Failure::Protocol(_)) => 6,
-            Err(Failure::Internal(_)) => 7,
+            Err(Failure::Internal(_) | Failure::NoNetwork(_)) => 7,
+            Err(Failure::Answer(_) | Failure::Draining | Failure::Reported(_)) => 8,
         };
         self.checks[kind][outcome].observe(took);
     }
@@ -106,6 +128,7 @@ impl Operations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::model::TcpCheck;
 
     #[test]
     fn a_bucket_holds_what_took_at_most_its_bound() {
@@ -129,10 +152,11 @@ mod tests {
             Failure::Body,
             Failure::Protocol(String::new()),
             Failure::Internal(String::new()),
+            Failure::Answer(String::new()),
         ];
-        operations.checked(&MonitorKind::Tcp, &Ok(()), Duration::ZERO);
+        operations.checked(&MonitorKind::Tcp(TcpCheck::default()), &Ok(()), Duration::ZERO);
         for failure in failures {
-            operations.checked(&MonitorKind::Tcp, &Err(failure), Duration::ZERO);
+            operations.checked(&MonitorKind::Tcp(TcpCheck::default()), &Err(failure), Duration::ZERO);
         }
         assert!(operations.checks[0].iter().all(|histogram| histogram.read().0[14] == 1));
         assert!(operations.checks[1..].iter().flatten().all(|histogram| histogram.read().0[14] == 0));

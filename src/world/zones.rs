@@ -131,6 +131,11 @@ impl ZoneIndex {
         Some((self.zones.get(found)?.as_deref().map_or(Served::Down, Served::Up), hash_name(name.as_wire())))
     }
 
+    /// True when `name` is the apex of a zone of ours, whether or not it could be loaded.
+    pub fn has_apex(&self, name: &QueryName) -> bool {
+        self.apexes.probe(name.as_wire()).is_some()
+    }
+
     /// The zones that are answered from.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<ZoneWorld>> {
         self.zones.iter().flatten()

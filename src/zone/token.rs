@@ -80,8 +80,8 @@ pub(super) fn scan(text: &[u8], at: usize, pairs: bool) -> Result<(Field<'_>, us
                 Some(_) => end += 2,
             },
             b'"' if pairs && end > at && text[end - 1] == b'=' => end = closing_quote(text, end + 1)? + 1,
-            _ if classify(octet) != Octet::Word => break,
-            _ => end += 1,
+            // Blanks, what is special, and a quote, which starts the next word (RFC 9460 appendix A: no part of a bare character-string).
+            _ => break,
         }
     }
     Ok((Field { text: &text[at..end], quoted: false }, end))
@@ -231,7 +231,10 @@ mod tests {
         check(r"a\ b\;c;d", false, Ok((r"a\ b\;c", false, 7)));
         check(r#""a ;(b\"c" d"#, false, Ok((r#"a ;(b\"c"#, true, 10)));
         check(r#"alpn="h2 h3" x"#, true, Ok((r#"alpn="h2 h3""#, false, 12)));
-        check(r#"alpn="h2 h3" x"#, false, Ok((r#"alpn="h2"#, false, 8)));
+        check(r#"alpn="h2 h3" x"#, false, Ok(("alpn=", false, 5)));
+        check(r#"a"b""#, false, Ok(("a", false, 1)));
+        check(r#"alpn=h2"h3""#, true, Ok(("alpn=h2", false, 7)));
+        check(r#"a\"b c"#, false, Ok((r#"a\"b"#, false, 4)));
         check("\"abc\ndef\"", false, Err(TokenError::Unclosed));
         check("\"abc\\", false, Err(TokenError::Unclosed));
         check("abc\\\n", false, Err(TokenError::LoneBackslash));

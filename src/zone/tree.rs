@@ -18,6 +18,8 @@ pub use additional::Extra;
 pub use edit::Edited;
 pub use heap::{Node, Rdatas, Rrset};
 
+use std::sync::OnceLock;
+
 use edit::Ties;
 use heap::Heap;
 use index::Index;
@@ -51,6 +53,8 @@ pub struct ZoneTree {
     negative: Negative,
     /// What editing has to know; `None` when the zone is none that is edited.
     ties: Option<Ties>,
+    /// See [`ZoneTree::in_order`]: made when it is first asked for.
+    order: OnceLock<Box<[NodeId]>>,
 }
 
 /// The SOA record as negative answers carry it right behind the question, whatever name below the apex was asked for.
@@ -60,6 +64,22 @@ pub struct Negative {
     pub octets: Vec<u8>,
     /// Offsets of the pointers. A question that is longer by n octets moves what they point to by n, the block itself included.
     pub pointers: Vec<u16>,
+}
+
+impl Negative {
+    /// Makes a copy of the octets fit a question whose name is `longer` octets longer than the apex, and puts the serial in.
+    #[inline]
+    pub fn fit(&self, copy: &mut [u8], longer: u16, serial: u32) {
+        for pointer in &self.pointers {
+            if let Some(place) = copy.get_mut(usize::from(*pointer)..).and_then(<[u8]>::first_chunk_mut::<2>) {
+                *place = (u16::from_be_bytes(*place) + longer).to_be_bytes();
+            }
+        }
+        // The serial is the first of the five numbers at the end.
+        if let Some((_, numbers)) = copy.split_last_chunk_mut::<20>() {
+            numbers[..4].copy_from_slice(&serial.to_be_bytes());
+        }
+    }
 }
 
 /// What few nodes have: see [`Node`].
@@ -242,6 +262,12 @@ impl ZoneTree {
         self.heap.name(&self.heap.node(id))
     }
 
+    /// The name of this node, lower-case wire form.
+    #[inline]
+    pub fn name_of(&self, node: &Node) -> &[u8] {
+        self.heap.name(node)
+    }
+
     /// Labels of the node's name.
     pub fn labels(&self, id: NodeId) -> usize {
         usize::from(self.node(id).labels)
@@ -256,7 +282,13 @@ impl ZoneTree {
     /// The node's RRset of one type.
     #[inline]
     pub fn rrset(&self, id: NodeId, rtype: RecordType) -> Option<Rrset> {
-        self.rrsets(id).find(|rrset| rrset.rtype == rtype)
+        self.rrset_of(&self.heap.node(id), rtype)
+    }
+
+    /// The RRset of one type of this node.
+    #[inline]
+    pub fn rrset_of(&self, node: &Node, rtype: RecordType) -> Option<Rrset> {
+        self.heap.rrsets(node).find(|rrset| rrset.rtype == rtype)
     }
 
     /// The records' data, uncompressed.
@@ -350,6 +382,20 @@ impl ZoneTree {
     pub fn names(&self) -> impl Iterator<Item = Name> {
         let owners = self.heap.nodes().filter(|node| self.heap.rrsets(node).next().is_some());
         owners.filter_map(|node| Name::from_wire(self.heap.name(&node)).ok())
+    }
+
+    /// Nodes with records in the canonical order of their names (RFC 4034 §6.1), from `first` on, whether there is such a name or not. For lists:
+    /// the first call sorts all names.
+    pub fn in_order(&self, first: Option<&Name>) -> &[NodeId] {
+        let name = |id: NodeId| Name::from_wire(self.name(id)).unwrap_or_else(|_| Name::root());
+        let order = self.order.get_or_init(|| {
+            let owners = self.heap.nodes_of(0..self.heap.end()).filter(|id| self.rrsets(*id).next().is_some());
+            let mut all: Vec<(Name, NodeId)> = owners.map(|id| (name(id), id)).collect();
+            all.sort_unstable();
+            all.into_iter().map(|(_, id)| id).collect()
+        });
+        let begin = first.map_or(0, |first| order.partition_point(|id| name(*id) < *first));
+        order.get(begin..).unwrap_or(&[])
     }
 
     /// Names, empty non-terminals included.

@@ -95,6 +95,26 @@ fn steered_targets_stay_out_so_that_static_answers_hold_for_everyone() {
     check(&world(&[("ex.toml", text)]), &[("ex MX", "NOERROR aa | ex. MX 1 www.ex.; ex. MX 2 mail.ex. |  | mail.ex. A 192.0.2.1")]);
 }
 
+/// Records of pools are as those of static names: what they point to in the zone goes along, once, and steered targets stay out.
+#[test]
+fn what_records_of_pools_point_to_goes_along() {
+    let text = "[zone]\nname = \"ex\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\nmail.A = \"192.0.2.1\"\nmail.AAAA = \"2001:db8::1\"\n\
+                \"*.w\".A = \"192.0.2.2\"\nsvc.A = \"192.0.2.3\"\nsvc.HTTPS = \"1 . alpn=h2\"\n\
+                [pool.p]\nendpoints = [\"192.0.2.7\"]\n\
+                records = { MX = [\"1 mail\", \"2 Mail\", \"3 www\", \"4 a.w\", \"5 mail.example.net.\"], SRV = \"1 1 25 mail\", HTTPS = \"1 svc\", TXT = \"x\" }\n\
+                [steer.www]\nuse = \"p\"\n";
+    let mx = "www.ex. MX 1 mail.ex.; www.ex. MX 2 mail.ex.; www.ex. MX 3 www.ex.; www.ex. MX 4 a.w.ex.; www.ex. MX 5 mail.example.net.";
+    check(
+        &world(&[("ex.toml", text)]),
+        &[
+            ("www.ex MX", &format!("NOERROR aa | {mx} |  | mail.ex. A 192.0.2.1; mail.ex. AAAA 2001:db8::1; a.w.ex. A 192.0.2.2")),
+            ("www.ex SRV", "NOERROR aa | www.ex. SRV 1 1 25 mail.ex. |  | mail.ex. A 192.0.2.1; mail.ex. AAAA 2001:db8::1"),
+            ("www.ex HTTPS", "NOERROR aa | www.ex. HTTPS 1 svc.ex. |  | svc.ex. HTTPS 1 . alpn=\"h2\"; svc.ex. A 192.0.2.3"),
+            ("www.ex TXT", "NOERROR aa | www.ex. TXT \"x\""),
+        ],
+    );
+}
+
 #[test]
 fn addresses_leave_in_turn_when_rotation_is_on() {
     let lines = "a A 192.0.2.1\na A 192.0.2.2\na A 192.0.2.3\na AAAA 2001:db8::1\na AAAA 2001:db8::2\na TXT x\na TXT y\na MX 1 a\na MX 2 b\nal CNAME a\n*.w A 192.0.2.1\n*.w A 192.0.2.2\n";

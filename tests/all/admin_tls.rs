@@ -63,12 +63,26 @@ fn the_listener_speaks_tls_and_takes_new_certificates() {
     std::fs::write(server.path().join("none.toml"), "").expect("written");
     let elsewhere = |ca: &[&str]| status(&server, &url, &[&["--config", "none.toml", "--token", &token], ca].concat());
     assert_eq!((elsewhere(&[]).0, elsewhere(&["--ca", "tls/first.crt"]).0, elsewhere(&["--ca", "tls/second.crt"]).0), (3, 0, 3));
+    assert!(elsewhere(&[]).1.contains("not known here: say --ca FILE"), "{}", elsewhere(&[]).1);
     assert_eq!(elsewhere(&["--ca", "tls/a.key"]).0, 2, "no certificate in it");
-    assert_eq!(status(&server, &format!("http://{}", server.admin), &[]).0, 3, "nothing in clear text");
+    let (code, said) = status(&server, &format!("http://{}", server.admin), &[]);
+    assert!(code == 3 && said.contains("say https:// instead of http://"), "nothing in clear text: {said}");
+    let plain = start("[admin]\nlisten = \"127.0.0.1:0\"\n", &[]);
+    let (code, said) = status(&plain, &format!("https://{}", plain.admin), &[]);
+    assert!(code == 3 && said.contains("say http:// instead of https://"), "{said}");
+    let told = || {
+        let args = ["status", "--server", &url, "--ca", "tls/first.crt"];
+        let output = Command::new(env!("CARGO_BIN_EXE_meridian")).args(args).current_dir(server.path()).output().expect("the program runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let degraded = || told().contains("degraded: admin.tls: ");
+    assert!(!degraded());
+    assert!(told().contains("tls/a.crt: expires in"), "{}", told());
     // A key that does not belong to the certificate: what was there stays.
     std::fs::write(server.path().join("tls/a.key"), &second.1).expect("written");
-    wait(&server, "no word of the wrong pair", || server.log().iter().any(|line| line.contains("the certificate before stays in use")));
+    server.says(&["the certificate before stays in use"]);
     assert_eq!(elsewhere(&["--ca", "tls/first.crt"]).0, 0);
+    wait(&server, "the status does not tell of it", degraded);
     write(server.path(), &second);
     wait(&server, "the new certificate is not used", || elsewhere(&["--ca", "tls/second.crt"]).0 == 0);
     assert_eq!((elsewhere(&["--ca", "tls/first.crt"]).0, with("tls/second.crt")), (3, 0));
@@ -100,6 +114,41 @@ fn clients_show_a_certificate_where_one_is_asked_for() {
         "the token is needed all the same"
     );
     assert_eq!(status(&server, &url, &["--cert", "tls/ada.crt"]).0, 2);
+    // Other authorities: who was let in is not, with no restart; and a file that cannot be used changes nothing.
+    let ada = || status(&server, &url, &["--cert", "tls/ada.crt", "--key", "tls/ada.key"]).0;
+    std::fs::write(server.path().join("tls/ca.crt"), "no certificates").expect("written");
+    server.says(&["the authorities before stay in use", "tls/ca.crt"]);
+    assert_eq!(ada(), 0);
+    std::fs::write(server.path().join("tls/ca.crt"), &pair.0).expect("written");
+    wait(&server, "the authorities before are believed", || ada() == 3);
+    std::fs::write(server.path().join("tls/ca.crt"), &ca).expect("written");
+    wait(&server, "the new authorities are not believed", || ada() == 0);
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_told_of() {
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let key = KeyPair::generate().expect("a key");
+    let expired = params.self_signed(&key).expect("a certificate").pem();
+    let server = start(TLS, &[("tls/a.crt", &expired), ("tls/a.key", &key.serialize_pem())]);
+    server.says(&["meridian: warning: admin.tls: ", "tls/a.crt: the certificate expired", "clients that verify refuse it"]);
+    let check = Command::new(env!("CARGO_BIN_EXE_meridian")).arg("check").current_dir(server.path()).output().expect("the program runs");
+    let checked = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(checked.contains("warning: admin: tls: tls/a.crt") && checked.contains("the certificate expired"), "{checked}");
+    let health = curl_insecure(&server, "/metrics");
+    let ends = health.lines().find(|line| line.starts_with("meridian_certificate_expiry_timestamp_seconds{listener=\"admin.tls\"}"));
+    assert!(ends.is_some_and(|line| line.ends_with(" 1609459200")), "{health}");
+}
+
+/// What curl gets that verifies nothing.
+fn curl_insecure(server: &Meridian, path: &str) -> String {
+    let output = Command::new("curl")
+        .args(["-sk", "-H", &format!("Authorization: Bearer {}", server.token()), &format!("https://{}{path}", server.admin)])
+        .output()
+        .expect("curl");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]
@@ -117,7 +166,7 @@ fn beyond_loopback_the_listener_opens_only_with_tls_or_when_told_in_so_many_word
     ] {
         let server = start(admin, &files);
         assert_eq!(server.admin.port() != 0, opens, "{admin}: {:#?}", server.log());
-        assert!(server.log().iter().any(|line| line.contains(said)), "{admin}: {:#?}", server.log());
+        server.says(&[said]);
         assert_eq!(addresses(&server.ask("ns1.example.com", RecordType::A)).len(), 1, "DNS serves regardless");
     }
 }

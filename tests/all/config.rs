@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use meridian::config::{EcsClip, Loaded, LoadedZone, MemoryFiles, OsFiles, TextHash, Threads, load, load_master_alone};
 use meridian::dns::{Name, RecordType};
-use meridian::policy::model::{AllDown, Child, Failback, GeoCode, GeoDefault, MinHealthy, MonitorKind, PolicyKind, SerialSource, TtlRange};
+use meridian::policy::model::{AllDown, Child, Failback, GeoCode, GeoDefault, MinHealthy, MonitorKind, PolicyKind, SerialSource, TlsCheck, TtlRange};
 use meridian::world::{LogFormat, QueryLog};
 use proptest::prelude::*;
 
@@ -107,7 +107,9 @@ fn the_sample_loads_without_problems() {
     let fra = model.pools.iter().find(|pool| pool.name == "fra").expect("fra");
     assert_eq!((fra.min_healthy, fra.answers, fra.endpoints.len()), (MinHealthy::Percent(50), 8, 3));
     assert_eq!((&*fra.endpoints[1].id, fra.endpoints[1].weight), ("example.com/fra/192.0.2.11", 2));
-    let MonitorKind::Https { check, ca: None } = &model.monitors[0].kind else { panic!("{:?}", model.monitors[0].kind) };
+    let MonitorKind::Https { check, tls: TlsCheck { ca: None, insecure: false, .. } } = &model.monitors[0].kind else {
+        panic!("{:?}", model.monitors[0].kind)
+    };
     assert_eq!((check.host.as_str(), check.body.as_deref(), model.monitors[0].port), ("app.example.com", Some("ready"), 443));
 
     let tree = zone.tree.as_ref().expect("a tree");
@@ -177,7 +179,7 @@ fn every_key_reaches_its_place_and_defaults_cascade() {
     assert_eq!((db.thresholds.interval.as_secs(), db.timeout.as_secs(), db.thresholds.fast.as_secs()), (1, 1, 1), "never longer than the interval");
     let shared = monitor(3, 0)[0];
     assert_eq!(shared.thresholds.interval.as_secs(), 15, "a library's items know nothing of the zone's defaults");
-    let MonitorKind::Https { ca: Some(ca), .. } = &shared.kind else { panic!("{:?}", shared.kind) };
+    let MonitorKind::Https { tls: TlsCheck { ca: Some(ca), .. }, .. } = &shared.kind else { panic!("{:?}", shared.kind) };
     assert!(ca.is_absolute() && ca.ends_with("ca.pem"));
 
     let steers: Vec<(&str, u32, u32, AllDown, bool)> =

@@ -236,14 +236,26 @@ fn a_full_disk_refuses_changes_loses_none_and_is_said() {
 }
 
 #[test]
-fn a_state_that_can_only_be_read_refuses_changes_and_dns_goes_on() {
+fn a_state_that_can_only_be_read_holds_refuses_changes_and_dns_goes_on() {
+    for killed in [false, true] {
+        what_can_only_be_read(killed);
+    }
+}
+
+fn what_can_only_be_read(killed: bool) {
     let folder = tempfile::tempdir().expect("a folder");
     let writable = Small::start(folder, "mkdir -p kept && exec \"$@\"");
     let before = writable.rest();
     assert_eq!(Small::lay(&before, 5).0, 201);
-    // The same files on a disk that takes no writes.
+    before.lay("example.com/p2/10.0.2.1", json!({ "weight": 7 }));
+    let (laid, token) = (overlays(&before), before.post("/v1/tokens", json!({ "name": "pager", "role": "read" }))["token"].clone());
+    // The same files on a disk that takes no writes; after a kill the last changes are in the log alone.
     let Small(mut server) = writable;
-    assert_eq!(server.terminate().1, Some(0));
+    if killed {
+        server.signal("KILL");
+    } else {
+        assert_eq!(server.terminate().1, Some(0));
+    }
     let folder = server.into_folder();
     let script = "mv small/* kept && mount -t tmpfs none small && cp -p kept/* small && mount -o remount,ro small && exec \"$@\"";
     let small = Small::start(folder, script);
@@ -253,4 +265,12 @@ fn a_state_that_can_only_be_read_refuses_changes_and_dns_goes_on() {
     small.answers();
     let degraded = rest.get("/v1/status")["degraded"].to_string();
     assert!(degraded.contains("ead-only") || degraded.contains("only be read"), "{degraded}");
+    // What was laid holds all the same, and can be taken back by nobody.
+    assert_eq!(overlays(&rest), laid);
+    assert_eq!(rest.endpoint("example.com/p2/10.0.2.1")["weight"], 7);
+    let id = laid.keys().next().expect("an overlay");
+    assert_eq!(rest.call(Method::DELETE, &format!("/v1/overlays/{id}"), None).0, 503);
+    assert_eq!(overlays(&rest), laid);
+    let pager = rest.with_token(token.as_str().expect("a token"));
+    assert_eq!(pager.call(Method::GET, "/v1/status", None).0, 200);
 }

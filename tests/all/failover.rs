@@ -10,7 +10,7 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType::{self, A, AAAA};
 use serde_json::json;
 
-use crate::meridian::{Asker, Meridian, PATIENCE, addresses};
+use crate::meridian::{Asker, CONFIG, Meridian, PATIENCE, addresses};
 use crate::origin::{Authority, Behaviour, Certificate, HOST, Origin};
 use crate::rest::Rest;
 
@@ -42,7 +42,9 @@ fn checked_pool(name: &str, origin: SocketAddr, authority: &Authority) -> String
 const HEAD: &str = "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n";
 
 fn serve(zone: &str) -> (Meridian, Rest) {
-    let meridian = Meridian::start(&[("zones/example.com.toml", &format!("{HEAD}{zone}"))]);
+    // Most of what is checked here dies at once, on purpose.
+    let config = format!("{CONFIG}[health]\nfreeze = false\n");
+    let meridian = Meridian::start(&[("meridian.toml", &config), ("zones/example.com.toml", &format!("{HEAD}{zone}"))]);
     let rest = Rest::new(&meridian);
     (meridian, rest)
 }

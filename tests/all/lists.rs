@@ -75,7 +75,7 @@ fn everything_that_is_served_can_be_listed() {
         ("list records example.net", 1, "found no zone example.net"),
         ("list records a/b?c#d", 1, "found no zone a/b?c#d"),
         ("list endpoints --zone", 2, "a value is required"),
-        ("list endpoints --state sideways", 2, "[possible values: unknown, up, suspect, down, ramp]"),
+        ("list endpoints --state sideways", 2, "[possible values: unknown, up, degraded, suspect, down, ramp]"),
         ("list things", 2, "unrecognized subcommand"),
         ("list pools --token wrong", 3, "the token is not one of this server"),
         ("health example.com/fra", 2, "expected zone/pool/address"),
@@ -123,6 +123,51 @@ fn health_tells_what_checks_said_before() {
     assert!(step.contains(" unknown down ") && step.ends_with(" http://app.example.com/healthz at 127.0.0.1:80"), "{step}");
     let quiet = lines(&server, "health example.com/fra/2001:db8::10");
     assert_eq!(quiet.last().map(String::as_str), Some("no check has come to another verdict"));
+}
+
+#[test]
+fn an_endpoint_shows_its_last_checks_and_is_checked_now_on_demand() {
+    let origin = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = origin.local_addr().expect("an address").port();
+    let zone = format!(
+        "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n\
+         [monitor.tcp]\ntcp = true\nport = {port}\ninterval = \"1s\"\ntimeout = \"500ms\"\nfast = \"500ms\"\n\
+         [pool.one]\nmonitor = \"tcp\"\nendpoints = [\"127.0.0.1\", {{ address = \"192.0.2.9\", monitor = false }}]\n[steer.app]\nuse = \"one\"\n"
+    );
+    let server = Meridian::start(&[("zones/example.com.toml", &zone)]);
+    let rest = Rest::new(&server);
+    let path = "/v1/health/example.com/one/127.0.0.1";
+    let began = Instant::now();
+    let recent = loop {
+        let recent = rest.get(path)["recent"].as_array().expect("a list").clone();
+        if recent.len() > 1 {
+            break recent;
+        }
+        assert!(began.elapsed() < PATIENCE, "{recent:?}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    assert!(recent.iter().all(|tried| tried["passed"] == true && tried["state"] == "up" && tried["at"].is_u64()), "{recent:?}");
+    // One that passes, and all it took.
+    let (_, now) = rest.call(reqwest::Method::POST, &format!("{path}/check"), None);
+    let check = &now["checks"][0];
+    assert_eq!((&check["passed"], &check["check"]), (&json!(true), &json!(format!("tcp at 127.0.0.1:{port}"))));
+    assert_eq!(check["phases"][0]["phase"], "connect");
+    assert!(check["total_ms"].as_f64() >= check["phases"][0]["ms"].as_f64(), "{check}");
+    // One that fails says why and ends with 1; the state is what it was.
+    drop(origin);
+    let (code, out, err) = server.command(&["check-now", "example.com/one/127.0.0.1"]);
+    assert_eq!((code, err.as_str()), (1, ""), "{out}");
+    assert!(out.contains("connect") && out.contains(" ms") && out.ends_with("failed: connect: connection refused\n"), "{out}");
+    assert_eq!(lines(&server, "check-now example.com/one/192.0.2.9"), ["nothing checks this endpoint"]);
+    for (endpoint, expected) in [("example.com/one/127.0.0.2", "127.0.0.1"), ("example.com/one", "expected zone/pool/address")] {
+        let (code, _, err) = server.command(&["check-now", endpoint]);
+        assert!(code != 0 && err.contains(expected), "{err}");
+    }
+    // To let this machine connect somewhere is more than reading.
+    let (_, made) = rest.call(reqwest::Method::POST, "/v1/tokens", Some(json!({ "name": "reader", "role": "read" })));
+    let reader = rest.with_token(made["token"].as_str().expect("a token"));
+    assert_eq!(reader.call(reqwest::Method::POST, &format!("{path}/check"), None).0, 403);
+    assert!(lines(&server, "health example.com/one/127.0.0.1").iter().any(|line| line.starts_with("CHECKED STATE TOOK RESULT CHECK")));
 }
 
 /// A command that goes on until it is ended: its lines as they come.

@@ -29,8 +29,7 @@ pub struct Meridian {
 }
 
 impl Meridian {
-    /// Starts with these files (path relative to the folder, text). A `meridian.toml` that says nothing of ports is made when there is none;
-    /// `{dns}` and `{admin}` in a given one stand for a port that the system chooses.
+    /// Starts with these files (path relative to the folder, text). Without a `meridian.toml` among them there is [`CONFIG`].
     pub fn start(files: &[(&str, &str)]) -> Meridian {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(dir.path().join("zones")).expect("a zone folder");
@@ -103,6 +102,19 @@ impl Meridian {
     /// What it said on stderr so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("the log").clone()
+    }
+
+    /// Waits until a line on stderr has all of these words: what is said comes after what is done. Returns how many lines have them.
+    pub fn says(&self, words: &[&str]) -> usize {
+        let began = Instant::now();
+        loop {
+            let lines = self.log().iter().filter(|line| words.iter().all(|word| line.contains(word))).count();
+            if lines > 0 {
+                return lines;
+            }
+            assert!(began.elapsed() < PATIENCE, "not said: {words:?}: {:#?}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Ends it with SIGTERM, and starts again on the same folder. The ports may be others.

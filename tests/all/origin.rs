@@ -66,6 +66,8 @@ pub(crate) enum Certificate {
     NotYetValid,
     WrongName,
     UnknownCa,
+    /// Good for five days, of ninety.
+    Ending,
 }
 
 /// What the origin has seen.
@@ -128,6 +130,11 @@ impl Authority {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         match certificate {
             Certificate::Expired => (params.not_before, params.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1)),
+            Certificate::Ending => {
+                let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+                let end = date_time_ymd(1970, 1, 1) + unix + Duration::from_secs(5 * 86_400 + 3_600);
+                (params.not_before, params.not_after) = (end - Duration::from_secs(90 * 86_400), end);
+            }
             Certificate::NotYetValid => (params.not_before, params.not_after) = (date_time_ymd(2300, 1, 1), date_time_ymd(2301, 1, 1)),
             _ => {}
         }

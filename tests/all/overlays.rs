@@ -307,8 +307,7 @@ fn what_does_not_exist_or_has_no_reason_is_refused() {
         ("example.com/policy:split/ia", json!({ "weight": 3 }), "did you mean example.com/policy:split/iad"),
         ("example.com/wwww", json!({ "ttl": 3 }), "did you mean example.com/www"),
         ("example.com/plain/AAAA", json!({ "ttl": 3 }), "no example.com/plain/AAAA"),
-        ("example.org/www", json!({ "ttl": 3 }), "no example.org/www"),
-        ("", state("down"), "no "),
+        ("example.org/www", json!({ "ttl": 3 }), "no zone example.org (for example.org/www); did you mean example.com"),
     ];
     for (target, set, words) in rows {
         let (status, detail) = rest.refused(target, set);

@@ -44,7 +44,7 @@ fn view_of(model: &ZoneModel, words: &str) -> View {
     for (at, pool) in model.pools.iter().enumerate() {
         let mut seen = PoolView { slot: at as u32, ..PoolView::default() };
         for endpoint in &pool.endpoints {
-            let mut known = EndpointView { state: State::Up, forced: None, weight: endpoint.weight, ramp: 1.0 };
+            let mut known = EndpointView { state: State::Up, forced: None, weight: endpoint.weight, ramp: 1.0, kept: false };
             match words.get(short(&endpoint.target).as_str()).copied() {
                 None | Some("up") => {}
                 Some("down") => known.state = State::Down,

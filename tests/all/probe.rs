@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use meridian::control::api::{CheckSpec, CheckTarget, Observation};
 use meridian::control::handle::{self, Ends, Event};
-use meridian::health::{Failure, Machine, Outcome, State, Thresholds};
-use meridian::policy::model::{HttpCheck, Monitor, MonitorKind};
+use meridian::health::{Failure, Machine, Outcome, State, Thresholds, Watch};
+use meridian::policy::model::{HttpCheck, Monitor, MonitorKind, TcpCheck, TlsCheck};
 use meridian::probe::{self, Means, Options, TlsRoots, check};
 use meridian::world::{Published, World};
 
@@ -22,12 +22,12 @@ const PATIENT: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(300);
 
 fn http_check() -> HttpCheck {
-    HttpCheck { path: "/healthz?deep=1".into(), host: HOST.into(), status: vec![(200, 299)], body: None }
+    HttpCheck { path: "/healthz?deep=1".into(), host: HOST.into(), status: vec![(200, 299)], ..HttpCheck::default() }
 }
 
 fn spec(addr: SocketAddr, kind: MonitorKind) -> CheckSpec {
     let thresholds = Thresholds { interval: Duration::from_millis(200), fast: Duration::from_millis(50), fall: 3, rise: 2 };
-    let monitor = Monitor { name: String::new(), kind, port: addr.port(), thresholds, timeout: PATIENT };
+    let monitor = Monitor { name: String::new(), kind, port: addr.port(), thresholds, timeout: PATIENT, source: Vec::new(), watch: Watch::default() };
     CheckSpec { target: CheckTarget::Address(addr.ip()), monitor }
 }
 
@@ -37,7 +37,7 @@ fn with_timeout(mut spec: CheckSpec, timeout: Duration) -> CheckSpec {
 }
 
 fn tcp(addr: SocketAddr) -> CheckSpec {
-    spec(addr, MonitorKind::Tcp)
+    spec(addr, MonitorKind::Tcp(TcpCheck::default()))
 }
 
 fn http(addr: SocketAddr) -> CheckSpec {
@@ -45,13 +45,13 @@ fn http(addr: SocketAddr) -> CheckSpec {
 }
 
 fn https(addr: SocketAddr, ca: Option<PathBuf>) -> CheckSpec {
-    spec(addr, MonitorKind::Https { check: http_check(), ca })
+    spec(addr, MonitorKind::Https { check: http_check(), tls: TlsCheck { ca, ..TlsCheck::default() } })
 }
 
 fn expecting(mut spec: CheckSpec, body: &str) -> CheckSpec {
     match &mut spec.monitor.kind {
         MonitorKind::Http(check) | MonitorKind::Https { check, .. } => check.body = Some(body.into()),
-        MonitorKind::Tcp => {}
+        _ => {}
     }
     spec
 }
@@ -315,7 +315,7 @@ impl Consumer {
                 let Event::Observed(observation, reply) = event else { continue };
                 let now = began.elapsed();
                 let machine = machines.entry(observation.spec.clone()).or_insert_with(|| Machine::new(now));
-                machine.observe(&observation.spec.monitor.thresholds, &observation.outcome, now);
+                machine.observe(&observation.spec.monitor.thresholds, &observation.outcome, meridian::health::machine::Around::default(), now);
                 let _ = reply.send(machine.next_delay(&observation.spec.monitor.thresholds));
                 written.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), observation, machine.state()));
             }

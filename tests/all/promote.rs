@@ -206,3 +206,66 @@ fn the_command_line_shows_the_difference_first() {
     let (_, log, _) = meridian.command(&["audit", "--action", "overlay.promote"]);
     assert!(log.contains("overlay.promote") && log.contains("for good"), "{log}");
 }
+
+#[test]
+fn what_a_library_says_of_a_policy_is_said_to_every_zone_that_uses_it() {
+    let library = "[pool.one]\nendpoints = [\"203.0.113.1\"]\n[pool.two]\nendpoints = [\"203.0.113.2\"]\n\
+                   [policy.lw]\npolicy = \"weighted\"\nto = { one = 5, two = 5 }\n";
+    let zone = |name: &str, more: &str| {
+        format!("[zone]\nname = \"{name}\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n[steer.www]\nuse = \"lw\"\n{more}")
+    };
+    // What b.test asks for is broken by a weight of 0, which a.test may have.
+    let strict = zone("b.test", "[safety.min_in_rotation]\nall = { of = [\"one\", \"two\"], at_least = 2 }\n");
+    let plain = "[zone]\nname = \"c.test\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n";
+    let meridian = Meridian::start(&[
+        ("zones/lib.toml", library),
+        ("zones/a.test.toml", &zone("a.test", "")),
+        ("zones/b.test.toml", &strict),
+        ("zones/c.test.toml", plain),
+    ]);
+    let rest = Rest::new(&meridian);
+    let file = || fs::read_to_string(meridian.path().join("zones/lib.toml")).expect("the library");
+    let weight = |zone: &str| rest.get(&format!("/v1/policies/{zone}/lw"))["children"][0]["weight"].clone();
+    let made = rest.post("/v1/tokens", json!({ "name": "a", "role": "operate", "zones": ["a.test"] }));
+    let confined = rest.with_token(made["token"].as_str().expect("a token"));
+
+    let id = confined.lay("a.test/policy:lw/one", json!({ "weight": 77 }));
+    assert_eq!((weight("a.test"), weight("b.test")), (json!(77), json!(5)), "a policy is each zone's own");
+    for body in [json!({}), json!({ "dry_run": true })] {
+        let (status, problem) = promote(&confined, id, body);
+        assert_eq!((status, &problem["type"]), (403, &json!("urn:meridian:forbidden")), "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("lib.toml, which every zone may use")), "{problem}");
+        assert_eq!(file(), library);
+    }
+    let (status, dry) = promote(&rest, id, json!({ "dry_run": true }));
+    assert_eq!((status, &dry["other_zones"]), (200, &json!(["b.test"])), "{dry}");
+    assert_eq!((file().as_str(), weight("b.test")), (library, json!(5)));
+    let (code, out, err) = meridian.command(&["overlay", "promote", &id.to_string(), "--reason", "for all"]);
+    assert!(code == 0 && out.contains("it changes other zones as well: b.test\n"), "{out}{err}");
+    assert_eq!((weight("a.test"), weight("b.test")), (json!(77), json!(77)));
+    let told = &rest.get("/v1/audit?action=overlay.promote&kind=change")["entries"][0];
+    assert!(told["detail"].as_str().is_some_and(|detail| detail.contains("which changes b.test as well")), "{told}");
+
+    let before = file();
+    let id = rest.lay("a.test/policy:lw/one", json!({ "weight": 0 }));
+    for body in [json!({ "dry_run": true }), json!({})] {
+        let (status, problem) = promote(&rest, id, body);
+        assert_eq!((status, &problem["rules"][0]["rule"]), (409, &json!("b.test/safety:min_in_rotation/all")), "{problem}");
+    }
+    assert_eq!((file(), weight("b.test"), rest.overlay(id)["phase"].clone()), (before, json!(77), json!("in effect")));
+    // Nothing is left behind that would stand in the way of the next.
+    rest.revert(id);
+    let id = rest.lay("a.test/policy:lw/two", json!({ "weight": 6 }));
+    assert_eq!(promote(&rest, id, json!({})).0, 200);
+}
+
+#[test]
+fn lines_of_a_file_end_as_they_ended() {
+    let crlf = ZONE.replace('\n', "\r\n");
+    let meridian = Meridian::start(&[(FILE, &crlf)]);
+    let rest = Rest::new(&meridian);
+    let id = rest.lay("example.com/policy:split/iad", json!({ "weight": 9 }));
+    let (status, promoted) = promote(&rest, id, json!({}));
+    assert_eq!(status, 200, "{promoted}");
+    assert_eq!(text(&meridian), crlf.replace("iad = 3 }", "iad = 9 }"));
+}

@@ -65,6 +65,12 @@ impl Rest {
         value
     }
 
+    /// A page that is no JSON.
+    pub fn text(&self, path: &str) -> String {
+        let response = self.client.get(format!("{}{path}", self.base)).bearer_auth(&self.token).send();
+        self.runtime.block_on(async { response.await.expect("a reply").text().await.expect("a body") })
+    }
+
     /// `POST`; must do.
     pub fn post(&self, path: &str, body: Value) -> Value {
         let (status, value) = self.call(Method::POST, path, Some(body));

@@ -18,16 +18,17 @@ use Transport::{Tcp, Tls, Udp};
 
 use crate::meridian::Meridian;
 use crate::rest::Rest;
+use crate::rfc_opcodes::tsig;
 
-const CONFIG: &str = "[server]\nnsid = \"node-1\"\nversion = \"test 1\"\ncookie_secrets = \"secrets\"\n";
+pub const CONFIG: &str = "[server]\nnsid = \"node-1\"\nversion = \"test 1\"\ncookie_secrets = \"secrets\"\n";
 const SECRET: &str = "e5e973e5a6b2a43f48e7dc849e37bfcf";
 /// The client, and the time, of RFC 9018 appendix A.1.
 const SOURCE: &str = "198.51.100.100";
 const NOW: u64 = 1_559_731_985;
-const CLIENT: &str = "2464c4abcf10c957";
-const BOTH: &str = "2464c4abcf10c957010000005cf79f111f8130c3eee29480";
+pub const CLIENT: &str = "2464c4abcf10c957";
+pub const BOTH: &str = "2464c4abcf10c957010000005cf79f111f8130c3eee29480";
 
-fn world_with(config: &str) -> World {
+pub fn world_with(config: &str) -> World {
     let lines: String = (0..60).map(|n| format!("big 300 A 192.0.2.{n}\n")).collect();
     let zone = format!("@ 300 SOA ns h 1 1 1 1 60\n@ 300 NS ns\nns 300 A 192.0.2.53\nwww 300 A 192.0.2.1\n{lines}");
     let files = MemoryFiles::from_texts([("meridian.toml", config), ("secrets", SECRET), ("zones/example.com.zone", &zone)]);
@@ -37,7 +38,7 @@ fn world_with(config: &str) -> World {
 }
 
 /// A query of class IN without flags.
-fn query(name: &str, rtype: RecordType) -> Vec<u8> {
+pub fn query(name: &str, rtype: RecordType) -> Vec<u8> {
     let mut packet = vec![0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.').filter(|label| !label.is_empty()) {
         packet.push(label.len() as u8);
@@ -49,12 +50,12 @@ fn query(name: &str, rtype: RecordType) -> Vec<u8> {
     packet
 }
 
-fn www() -> Vec<u8> {
+pub fn www() -> Vec<u8> {
     query("www.example.com", RecordType::A)
 }
 
 /// The same with these bits of the header set (in octets 2 and 3).
-fn flags(bits: u16, mut packet: Vec<u8>) -> Vec<u8> {
+pub fn flags(bits: u16, mut packet: Vec<u8>) -> Vec<u8> {
     packet[2] |= (bits >> 8) as u8;
     packet[3] |= bits as u8;
     packet
@@ -67,7 +68,7 @@ fn class(class: u8, mut packet: Vec<u8>) -> Vec<u8> {
 }
 
 /// The same with a record in the additional section.
-fn and(mut packet: Vec<u8>, record: &[u8]) -> Vec<u8> {
+pub fn and(mut packet: Vec<u8>, record: &[u8]) -> Vec<u8> {
     packet[11] += 1;
     packet.extend_from_slice(record);
     packet
@@ -78,7 +79,7 @@ fn octets(hex: &str) -> Vec<u8> {
 }
 
 /// An OPT record: payload size, the four octets of its TTL, options as code and hexadecimal digits.
-fn opt(payload: u16, ttl: u32, options: &[(u16, &str)]) -> Vec<u8> {
+pub fn opt(payload: u16, ttl: u32, options: &[(u16, &str)]) -> Vec<u8> {
     let mut rdata = Vec::new();
     for (code, hex) in options {
         let data = octets(hex);
@@ -89,14 +90,14 @@ fn opt(payload: u16, ttl: u32, options: &[(u16, &str)]) -> Vec<u8> {
     [&[0, 0, 41][..], &payload.to_be_bytes(), &ttl.to_be_bytes(), &(rdata.len() as u16).to_be_bytes(), &rdata].concat()
 }
 
-fn options(options: &[(u16, &str)]) -> Vec<u8> {
+pub fn options(options: &[(u16, &str)]) -> Vec<u8> {
     opt(1232, 0, options)
 }
 
 const DO: u32 = 0x8000;
-const VERSION_1: u32 = 0x1_0000;
+pub const VERSION_1: u32 = 0x1_0000;
 
-fn ask(world: &World, packet: &[u8], transport: Transport) -> Option<Vec<u8>> {
+pub fn ask(world: &World, packet: &[u8], transport: Transport) -> Option<Vec<u8>> {
     let mut buf = vec![0xee; MAX_REPLY_LEN];
     let asked = Asked { packet, source: SOURCE.parse().expect("an address"), transport, keepalive: 100 };
     match answer(world, &asked, &mut Dice::new(NOW, 1), &mut buf) {
@@ -156,7 +157,7 @@ fn show(reply: Option<Vec<u8>>) -> String {
 }
 
 /// Asks each; the transports that count are part of the line.
-fn check(cases: &[(&str, Vec<u8>, &[Transport], &str)]) {
+pub fn check(cases: &[(&str, Vec<u8>, &[Transport], &str)]) {
     let world = world_with(CONFIG);
     for (why, packet, transports, expected) in cases {
         for transport in *transports {
@@ -166,7 +167,7 @@ fn check(cases: &[(&str, Vec<u8>, &[Transport], &str)]) {
 }
 
 const ANSWER: &str = "NOERROR aa, 1 | A | | opt 0 1232";
-const PLAIN: &str = "NOERROR aa, 1 | A";
+pub const PLAIN: &str = "NOERROR aa, 1 | A";
 
 #[test]
 fn rfc6891_section_6_1_1_and_7_opt_comes_back_when_it_was_sent() {
@@ -324,7 +325,9 @@ fn rfc7873_section_5_2_what_a_server_makes_of_cookies() {
         ("5.2.4 one of another length", cookie(&format!("{CLIENT}0011223344556677")), &[Udp, Tcp], &renewed),
         ("5.2.4 one of another version", cookie(&BOTH.replace("57010000", "57020000")), &[Udp, Tcp], &renewed),
         ("5.2.5 a valid one", cookie(BOTH), &[Udp, Tcp], &renewed),
-        ("two, one malformed", twice(CLIENT, "001122"), &[Udp, Tcp], "FORMERR, 1 | | | opt 0 1232"),
+        ("two, the second malformed: the first counts", twice(CLIENT, "001122"), &[Udp, Tcp], &renewed),
+        ("two, the second empty", twice(CLIENT, ""), &[Udp], &renewed),
+        ("two, the first malformed", twice("001122", CLIENT), &[Udp, Tcp], "FORMERR, 1 | | | opt 0 1232"),
         ("two: the first counts", twice(CLIENT, "0011223344556677"), &[Udp, Tcp], &renewed),
         (
             "to an error as well",
@@ -445,6 +448,49 @@ fn rfc7871_section_7_1_2_and_11_client_subnets() {
 }
 
 #[test]
+fn rfc7871_section_7_2_1_refusals_and_errors_send_the_client_subnet_back() {
+    const SUBNET: &str = "00011800c00002";
+    let ecs = |packet: Vec<u8>| and(packet, &options(&[(8, SUBNET)]));
+    let shown = |rcode: &str, code: &str| format!("{rcode}, 1 | | | opt 0 1232 8={SUBNET} 15={code}");
+    let bare = |rcode: &str| format!("{rcode}, 1 | | | opt 0 1232 8={SUBNET}");
+    let notify = flags(0x2000, query("example.com", RecordType::SOA));
+    check(&[
+        ("not our zone", ecs(query("example.net", RecordType::A)), &[Udp, Tcp], &shown("REFUSED", "0014")),
+        ("AXFR", ecs(query("example.com", RecordType::AXFR)), &[Udp, Tcp], &shown("REFUSED", "0012")),
+        ("NOTIFY", ecs(notify.clone()), &[Udp, Tcp], &shown("REFUSED", "0012")),
+        ("UPDATE", ecs(flags(0x2800, query("example.com", RecordType::SOA))), &[Udp], &shown("REFUSED", "0012")),
+        ("STATUS", ecs(flags(0x1000, www())), &[Udp, Tcp], &shown("NOTIMP", "0015")),
+        ("class HS", ecs(class(4, www())), &[Udp], &shown("REFUSED", "0015")),
+        ("class CH, refused", ecs(class(3, www())), &[Udp], &shown("REFUSED", "0014")),
+        (
+            "class CH, answered",
+            ecs(class(3, query("version.bind", RecordType::TXT))),
+            &[Udp],
+            &format!("NOERROR aa, 1 | TXT | | opt 0 1232 8={SUBNET}"),
+        ),
+        ("NXDOMAIN", ecs(query("no.example.com", RecordType::A)), &[Udp], &format!("NXDOMAIN aa, 1 | | SOA | opt 0 1232 8={SUBNET}")),
+        ("TSIG of a key we do not have", and(ecs(www()), &tsig()), &[Udp], &format!("{} TSIG", bare("NOTAUTH"))),
+        (
+            "IPv6",
+            and(query("example.net", RecordType::A), &options(&[(8, "0002300020010db80001")])),
+            &[Udp],
+            "REFUSED, 1 | | | opt 0 1232 8=0002300020010db80001 15=0014",
+        ),
+        ("malformed ones are not", and(flags(0x1000, www()), &options(&[(8, "00011818c00002")])), &[Udp], "NOTIMP, 1 | | | opt 0 1232 15=0015"),
+        ("nor those of other versions (RFC 6891 §6.1.3)", and(www(), &opt(1232, VERSION_1, &[(8, SUBNET)])), &[Udp], "BADVERS, 1 | | | opt 0 1232"),
+    ]);
+    // A zone that could not be loaded, and a resolver that is not trusted with the option.
+    let files = MemoryFiles::from_texts([("meridian.toml", ""), ("zones/example.com.zone", "@ 300 A 192.0.2.256\n")]);
+    let down = world_of_files(load::build(&files, Path::new("meridian.toml"), &Previous::default()));
+    assert_eq!(show(ask(&down, &ecs(www()), Udp)), shown("SERVFAIL", "000e"));
+    let untrusted = world_with("[ecs]\ntrust = [\"192.0.2.0/24\"]\n");
+    for packet in [ecs(query("example.net", RecordType::A)), ecs(notify), ecs(class(4, www())), ecs(www())] {
+        let shown = show(ask(&untrusted, &packet, Udp));
+        assert!(shown.contains("opt 0 1232") && !shown.contains(" 8="), "{shown}");
+    }
+}
+
+#[test]
 fn rfc5001_and_rfc4892_who_is_asked() {
     let chaos = |name: &str, rtype| class(3, query(name, rtype));
     let txt = "NOERROR aa, 1 | TXT";
@@ -523,40 +569,6 @@ fn rfc1035_section_4_1_1_responses_are_never_answered() {
     for len in 0..12 {
         check(&[("less than a header", www()[..len].to_vec(), &[Udp, Tcp], "silence")]);
     }
-}
-
-/// A TSIG record of key `key.` with hmac-sha256, a MAC of 32 octets.
-fn tsig() -> Vec<u8> {
-    let rdata = [&b"\x0bhmac-sha256\x00"[..], &[0, 0, 0x5c, 0xf7, 0x9f, 0x11, 1, 44, 0, 32], &[0xaa; 32], &[0x12, 0x34, 0, 0, 0, 0]].concat();
-    [&b"\x03key\x00\x00\xfa\x00\xff\x00\x00\x00\x00"[..], &(rdata.len() as u16).to_be_bytes(), &rdata].concat()
-}
-
-#[test]
-fn rfc8945_section_5_2_tsig_of_a_key_we_do_not_have() {
-    let broken = |at: usize, octet: u8| {
-        let mut record = tsig();
-        record[at] = octet;
-        and(www(), &record)
-    };
-    let mut cut = tsig();
-    cut.truncate(40);
-    cut[14] = 40 - 15;
-    check(&[
-        ("5.2.1 BADKEY", and(www(), &tsig()), &[Udp, Tcp], "NOTAUTH, 1 | | | TSIG"),
-        ("with EDNS", and(and(www(), &options(&[])), &tsig()), &[Udp, Tcp], "NOTAUTH, 1 | | | opt 0 1232 TSIG"),
-        ("BADVERS comes first", and(and(www(), &opt(1232, VERSION_1, &[])), &tsig()), &[Udp], "BADVERS, 1 | | | opt 0 1232"),
-        ("5.1 not the last record", and(and(www(), &tsig()), &options(&[])), &[Udp, Tcp], "FORMERR, 1"),
-        ("5.2 twice", and(and(www(), &tsig()), &tsig()), &[Udp, Tcp], "FORMERR, 1"),
-        ("4.2 a class other than ANY", broken(8, 1), &[Udp], "FORMERR, 1"),
-        ("4.2 a TTL", broken(12, 1), &[Udp], "FORMERR, 1"),
-        ("cut", and(www(), &cut), &[Udp, Tcp], "FORMERR, 1"),
-        ("SIG(0) is not looked at (RFC 2931 §3)", and(www(), &[0, 0, 24, 0, 255, 0, 0, 0, 0, 0, 2, 0, 0]), &[Udp], PLAIN),
-    ]);
-    let reply = ask(&world_with(CONFIG), &and(www(), &tsig()), Udp).expect("a reply");
-    let record = &reply[www().len()..];
-    let (time, id_error_other) = ([0, 0, 0x5c, 0xf7, 0x9f, 0x11, 1, 44], [0x12, 0x34, 0, 17, 0, 0]);
-    let rdata = [&b"\x0bhmac-sha256\x00"[..], &time, &[0, 0], &id_error_other].concat();
-    assert_eq!(record, [&tsig()[..13], &[0, rdata.len() as u8], &rdata].concat(), "unsigned, BADKEY (5.3.2)");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use meridian::answer::Dice;
 
-use crate::asked::{NOW, ask, check, octets, shown, wire, world};
+use crate::asked::{NOW, ask, check, octets, shown, wire, world, world_and_problems};
 
 const HEAD: &str = "$TTL 300\n@ 3600 SOA ns1 h 7 3600 900 1209600 60\n@ NS ns1\nns1 A 192.0.2.53\n";
 
@@ -87,6 +87,33 @@ fn rfc1034_section_4_2_1_the_child_zone_wins_over_the_parents_cut() {
 fn rfc4035_section_3_1_4_1_ds_at_an_apex_whose_parent_is_elsewhere() {
     let world = world(&[("child.ex", &zone(""))]);
     check(&world, &[("child.ex DS", "NOERROR aa |  | child.ex. SOA"), ("ex DS", "REFUSED")]);
+}
+
+#[test]
+fn rfc4035_section_3_1_4_1_ds_of_a_child_that_could_not_be_loaded() {
+    let digest = "2 0123456789012345678901234567890123456789012345678901234567890123";
+    let parent = zone(&format!("child NS ns.child\nchild DS 1 8 {digest}\nns.child A 192.0.2.2\nplain NS ns.child\nto CNAME child\n"));
+    let broken = "@ A 192.0.2.256\n";
+    let zones = [("ex", &*parent), ("child.ex", broken), ("plain.ex", broken), ("hidden.ex", broken), ("alone", broken), ("sub.alone", &zone(""))];
+    let (world, problems) = world_and_problems(&zones);
+    assert!(!problems.is_empty());
+    check(
+        &world,
+        &[
+            ("child.ex DS", &format!("NOERROR aa | child.ex. DS 1 8 {digest}")),
+            ("plain.ex DS", "NOERROR aa |  | ex. SOA"),
+            ("hidden.ex DS", "NXDOMAIN aa |  | ex. SOA"),
+            ("to.ex DS", &format!("NOERROR aa | to.ex. CNAME child.ex.; child.ex. DS 1 8 {digest}")),
+            // Everything else there is the child's, and so is DS below its apex.
+            ("child.ex NS", "SERVFAIL"),
+            ("child.ex A", "SERVFAIL"),
+            ("www.child.ex DS", "SERVFAIL"),
+            // A parent that could not be loaded knows nothing of its child, which knows nothing of its DS.
+            ("sub.alone DS", "SERVFAIL"),
+            ("sub.alone NS", "NOERROR aa | sub.alone. NS ns1.sub.alone. |  | ns1.sub.alone. A 192.0.2.53"),
+            ("alone DS", "SERVFAIL"),
+        ],
+    );
 }
 
 #[test]

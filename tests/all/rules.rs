@@ -228,17 +228,19 @@ fn what_cannot_be_meant_is_refused() {
         ("example.com/all/rule:geo=EU", 404, "found no"),
         ("example.net/app/rule:geo=EU", 404, "found no"),
         ("region:eu", 404, "found no"),
-        ("example.com/app/rule:EU", 422, "expected one of its conditions"),
-        ("example.com/app/rule:net=10.0.0.0/99", 422, "expected one of its conditions"),
+        ("example.com/app/rule:EU", 422, "expected one of the conditions of its rules: geo=EU, "),
+        ("example.com/app/rule:net=10.0.0.0/99", 422, "expected one of the conditions of its rules: geo=EU, "),
         ("example.com/www/rule:geo=EU", 422, "say example.com/policy:world/rule:geo=EU"),
     ] {
         let (found, text) = rest.refused(target, json!({ "disabled": true }));
         assert!(found == status && text.contains(detail), "{target}: {found} {text}");
     }
     let target = "example.com/app/rule:geo=EU";
-    for (set, detail) in
-        [(json!({ "disabled": false }), "take the overlay back"), (json!({ "state": "down" }), "found no"), (json!({ "weight": 1 }), "found no")]
-    {
+    for (set, detail) in [
+        (json!({ "disabled": false }), "take the overlay back"),
+        (json!({ "state": "down" }), "is a rule; a"),
+        (json!({ "weight": 1 }), "is a rule; a"),
+    ] {
         let (status, text) = rest.refused(target, set);
         assert!(matches!(status, 404 | 422) && text.contains(detail), "{text}");
     }
@@ -318,6 +320,32 @@ fn the_command_line_disables_and_enables_rules() {
     assert!(code == 1 && err.contains("no overlay disables example.com/app/rule:geo=AS-TR"), "{err}");
     let (code, _, err) = run("rule disable example.com/app geo=AS-TT --reason test");
     assert!(code == 1 && err.contains("did you mean"), "{err}");
+}
+
+#[test]
+fn a_planned_one_that_cannot_be_made_says_so_once_and_waits_for_the_files() {
+    let (server, rest) = start(&zone(&[], ""));
+    let database = server.path().join("geo.mmdb");
+    let body =
+        json!({ "target": format!("example.com/policy:world/rule:{}", KEYS[0]), "set": { "disabled": true }, "reason": "later", "starts": "5s" });
+    let id = rest.post("/v1/overlays", body)["id"].as_u64().expect("an id");
+    // What was compiled for it when it was laid is of other files now.
+    server.write("zones/example.com.toml", &zone(&[], "# edited\n"));
+    assert_eq!(server.command(&["reload"]).0, 0);
+    let kept = std::fs::read(&database).expect("a database");
+    std::fs::remove_file(&database).expect("it was there");
+    let shown = rest.wait(id, |overlay| overlay["inactive"].is_string());
+    assert!(shown["inactive"].as_str().is_some_and(|why| why.starts_with("it should have begun, but") && why.contains("geo.mmdb")), "{shown}");
+    // Ticks go by, and nothing more is said.
+    std::thread::sleep(Duration::from_millis(2500));
+    let entries = rest.get("/v1/audit?action=overlay.step&limit=1000");
+    assert_eq!(entries["entries"].as_array().map(Vec::len), Some(1), "{entries}");
+    assert_eq!(server.says(&["cannot be compiled without a rule"]), 1, "{:#?}", server.log());
+    std::fs::write(&database, kept).expect("written");
+    let (code, out, err) = server.command(&["reload"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let shown = rest.wait(id, |overlay| overlay["phase"] == "in effect");
+    assert_eq!(shown["inactive"], Value::Null, "{shown}");
 }
 
 #[test]

@@ -271,7 +271,7 @@ fn a_message_that_never_ends_is_cut_off() {
             _ => break,
         }
     }
-    server.until("deadlines", |totals| totals.tcp_timed_out == 4 && totals.tcp_open == 0);
+    server.until("deadlines", |totals| totals.tcp_connections.timed_out == 4 && totals.tcp_connections.open == 0);
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn a_reader_that_never_reads_is_dropped() {
     while stream.write_all(&queries).is_ok() {
         assert!(begun.elapsed() < PATIENCE);
     }
-    server.until("write deadline", |totals| totals.tcp_timed_out == 1 && totals.tcp_open == 0);
+    server.until("write deadline", |totals| totals.tcp_connections.timed_out == 1 && totals.tcp_connections.open == 0);
 }
 
 #[test]
@@ -323,8 +323,8 @@ fn a_flood_of_idle_connections_of_one_client_only_displaces_its_own() {
     let mut good = connect_from("127.0.0.2", server.address());
     assert_answers_on(&mut good);
     let flood: Vec<TcpStream> = (0..100).map(|_| connect_from("127.0.0.3", server.address())).collect();
-    server.until("accepted", |totals| totals.tcp_accepted == 101 && totals.tcp_open <= 9);
-    assert_eq!(server.registry.totals().tcp_evicted, 92);
+    server.until("accepted", |totals| totals.tcp_connections.accepted == 101 && totals.tcp_connections.open <= 9);
+    assert_eq!(server.registry.totals().tcp_connections.evicted, 92);
     assert_answers_on(&mut good);
     assert_answers_on(&mut connect_from("127.0.0.3", server.address()));
     drop(flood);
@@ -339,10 +339,10 @@ fn a_flood_from_many_clients_is_bounded_and_the_active_client_stays() {
     for round in 0..20 {
         assert_answers_on(&mut good);
         (0..10).for_each(|client| flood.push(connect_from(&format!("127.0.1.{client}"), server.address())));
-        server.until("accepted", |totals| totals.tcp_accepted == 1 + (round + 1) * 10 && totals.tcp_open <= 16);
+        server.until("accepted", |totals| totals.tcp_connections.accepted == 1 + (round + 1) * 10 && totals.tcp_connections.open <= 16);
     }
     assert_answers_on(&mut good);
-    assert_eq!(server.registry.totals().tcp_evicted, 201 - 16);
+    assert_eq!(server.registry.totals().tcp_connections.evicted, 201 - 16);
 }
 
 /// A query with damage: bits flipped, cut short, octets added, or octets at random.

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use meridian::admin::{Explainer, Limits, Server, Token};
+use meridian::control::Who;
 use meridian::control::api::{
-    Applied, Consequences, EndpointStatus, NewOverlay, Overlay, PoolStatus, Refusal, ReloadReport, Status, ZoneReload, ZoneStatus,
+    Applied, Consequences, EndpointStatus, FailedBack, HealthStatus, NewOverlay, Overlay, PoolStatus, Refusal, ReloadReport, Status, ZoneReload,
+    ZoneStatus,
 };
 use meridian::control::audit::Entry;
 use meridian::control::handle::{Ends, Event, channel};
@@ -63,7 +65,7 @@ impl StandIn {
 struct Fixed;
 
 impl Explainer for Fixed {
-    fn explain(&self, name: &str, rtype: &str, client: &str) -> Result<serde_json::Value, Refusal> {
+    fn explain(&self, name: &str, rtype: &str, client: &str, _: &Who) -> Result<serde_json::Value, Refusal> {
         if name != "app.example.com" {
             return Err(Refusal::NotFound { what: format!("zone for {name:?}"), near: vec!["app.example.com".into()] });
         }
@@ -86,6 +88,15 @@ fn endpoint(address: &str, state: &str, last_error: Option<&str>) -> EndpointSta
         last_ms: Some(12),
         next_check: Some(1_700_000_110),
         last_error: last_error.map(str::to_owned),
+        calculated: None,
+        advice: Vec::new(),
+        concerns: Vec::new(),
+        usual_ms: None,
+        certificate_ends: None,
+        penalty: 0,
+        suppressed_until: None,
+        kept_in: None,
+        reported: None,
         checks: Some([7, 1]),
     }
 }
@@ -95,7 +106,9 @@ fn status(registry: &Registry) -> Status {
         generation: 41,
         started: 1_700_000_000,
         version: "0.1.0".into(),
+        certificates: Vec::new(),
         degraded: vec!["geo database geodata/x.mmdb: not found; clients are not located.".into()],
+        health: HealthStatus::default(),
         zones: vec![ZoneStatus {
             name: "example.com.".into(),
             file: "zones/example.com.toml".into(),
@@ -105,7 +118,7 @@ fn status(registry: &Registry) -> Status {
             state: "serving".into(),
             why: None,
             slot: registry.assign("zone example.com."),
-            queries: 0,
+            queries: None,
         }],
         pools: vec![PoolStatus {
             id: "example.com/fra".into(),
@@ -114,6 +127,8 @@ fn status(registry: &Registry) -> Status {
             usable: 1,
             needed: 1,
             endpoints: vec![endpoint("192.0.2.10", "up", None), endpoint("192.0.2.11", "down", Some("connect: connection \"refused\""))],
+            reported: None,
+            kept: 1.0,
             slot: registry.assign("pool example.com/fra"),
             queries: 0,
         }],
@@ -134,23 +149,24 @@ async fn answer_requests(mut ends: Ends, mut kept: Status, refused: Arc<Mutex<Ve
             Event::Revert(id, _, _, reply) => {
                 let at = status.overlays.iter().position(|overlay| overlay.id == id);
                 let result = match at {
-                    Some(at) => Ok(Applied { overlay: status.overlays.remove(at), generation: status.generation }),
+                    Some(at) => Ok(Applied { overlay: status.overlays.remove(at), generation: status.generation, warnings: Vec::new() }),
                     None => Err(Refusal::NotFound { what: format!("overlay {id}"), near: Vec::new() }),
                 };
                 kept = status;
                 let _ = reply.send(result);
             }
-            Event::Reload { zone, all_or_nothing, reply, .. } => {
-                let _ = reply.send(reload(&status, zone, all_or_nothing));
+            Event::Reload { wanted, reply, .. } => {
+                let _ = reply.send(reload(&status, wanted.zone, wanted.all));
             }
             Event::Failback(name, who, reply) => {
                 let known = name == "example.com/www" && !who.name.is_empty();
                 let refusal = Refusal::NotFound { what: format!("steered name or policy {name:?}"), near: vec!["example.com/www".into()] };
-                let _ = reply.send(if known { Ok(status.generation) } else { Err(refusal) });
+                let _ = reply.send(if known { Ok(FailedBack { generation: status.generation, released: 1 }) } else { Err(refusal) });
             }
             Event::Refused(entry) => refused.lock().expect("entries").push(*entry),
             Event::Status(reply) => drop(reply.send(kept.clone().into())),
             Event::Overlays(which, reply) => drop(reply.send(Ok(which.pick(kept.overlays.iter().cloned(), |overlay| overlay)))),
+            Event::KnowState(reply) => drop(reply.send(Ok(()))),
             // Nothing is ever withdrawn here.
             Event::Foresee(new, _, reply) if new.target == "example.com/fro" => {
                 let _ = reply.send(Err(Refusal::NotFound { what: "pool \"example.com/fro\"".into(), near: vec!["example.com/fra".into()] }));
@@ -175,7 +191,7 @@ fn lay(status: &mut Status, next: &mut u64, new: NewOverlay, owner: String) -> R
     let overlay = Overlay { owner, reason: new.reason, created: 1_700_000_200, expires, ..Overlay::of(*next, new.target, new.set) };
     *next += 1;
     status.overlays.push(overlay.clone());
-    Ok(Applied { overlay, generation: status.generation })
+    Ok(Applied { overlay, generation: status.generation, warnings: Vec::new() })
 }
 
 fn reload(status: &Status, zone: Option<String>, all_or_nothing: bool) -> Result<ReloadReport, Refusal> {
@@ -191,6 +207,7 @@ fn reload(status: &Status, zone: Option<String>, all_or_nothing: bool) -> Result
             zones: vec![taken("broken.example.", "kept", Some("its files have 1 problem"))],
             problems: vec!["zones/broken.toml:3: ttl: found \"x\", expected seconds".into()],
             failed: true,
+            ..ReloadReport::default()
         }),
         Some(zone) => Err(Refusal::NotFound { what: format!("zone {zone:?}"), near: vec!["example.com.".into()] }),
     }
@@ -203,5 +220,6 @@ pub(crate) fn http_client() -> reqwest::Client {
         .expect("versions")
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("client")
+    // No connection is used twice: nobody looks at those that wait between two calls, and the server may just have closed one.
+    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().pool_max_idle_per_host(0).build().expect("client")
 }

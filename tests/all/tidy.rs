@@ -11,7 +11,7 @@ const LAYERS: &[(&[&str], bool)] = &[
     (&["zone", "geo", "health", "policy"], false),
     (&["world"], true),
     (&["answer"], true),
-    (&["config", "control", "store", "telemetry"], false),
+    (&["certs", "config", "control", "store", "telemetry"], false),
     (&["serve", "probe", "admin"], true),
     (&["app", "cli"], false),
 ];

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use meridian::config::MemoryFiles;
 use meridian::control::api::{Forced, Overlay, Setting};
+use meridian::control::clock::Clock;
 use meridian::control::handle::channel;
 use meridian::control::load::{self, Build, Previous};
 use meridian::control::writer::{Start, Writer, world_of_files};
@@ -239,6 +240,7 @@ fn overlaid() -> Arc<Published> {
             saved,
             registry: Registry::new(),
             degraded: Vec::new(),
+            clock: Clock::machine(),
         };
         let overlays = Writer::start(start).seen().status().overlays;
         assert!(overlays.iter().all(|overlay| overlay.inactive.is_none()), "{overlays:#?}");

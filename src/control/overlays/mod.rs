@@ -8,8 +8,9 @@ mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::api::{Amend, Forced, MAX_REASON_CHARS, NewOverlay, Overlay, Ramp, Refusal, Setting, When, Who};
+use super::api::{Amend, Forced, NewOverlay, Overlay, Ramp, Refusal, Setting, When, Who};
 use super::loaded::Loaded;
+use super::text::{check_expiry, check_reason, check_target};
 use crate::config;
 pub(super) use diff::{differences, weight_now};
 pub(super) use effects::{Effects, Sum};
@@ -19,8 +20,6 @@ pub(super) use target::{Found, find, policy_child, zone_text};
 const MAX_OVERLAYS: usize = 100_000;
 /// How long an overlay lasts when nothing is said.
 const DEFAULT_EXPIRY_S: u64 = 24 * 3600;
-/// The longest expiry other than `never`: ten years.
-const MAX_EXPIRY_S: u64 = 10 * 366 * 24 * 3600;
 
 /// The latest start: a year ahead.
 const MAX_START_S: u64 = 366 * 24 * 3600;
@@ -277,11 +276,11 @@ pub(super) fn admit(new: NewOverlay, who: &Who, id: u64, around: &Around<'_>) ->
     if around.held >= MAX_OVERLAYS {
         return invalid("target", format!("{} overlays are in effect, the limit is {MAX_OVERLAYS}: revert some first", around.held));
     }
+    who.may_change(check_target("target", &new.target)?)?;
+    let found = find(&new.target, new.set, around.zones)?;
     let reason = check_reason(&new.reason)?.to_string();
     let starts = check_start(new.starts.as_ref(), around.now_unix)?;
-    let expires = check_expiry(new.expires.as_deref(), starts.unwrap_or(around.now_unix))?;
-    who.may_change(&new.target)?;
-    let found = find(&new.target, new.set, around.zones)?;
+    let expires = check_expiry(new.expires.as_deref(), starts.unwrap_or(around.now_unix), DEFAULT_EXPIRY_S)?;
     let ramp = new.over.as_deref().map(check_over).transpose()?;
     let from = match (&ramp, new.set) {
         (None, _) if new.from.is_some() => return invalid("from", "it belongs to a weight that is reached over some time: say over as well".into()),
@@ -327,8 +326,17 @@ pub(super) fn amend(laid: &Laid, amend: &Amend, now_unix: u64) -> Result<Laid, R
         laid.overlay.reason = check_reason(reason)?.to_string();
     }
     if amend.expires.is_some() {
-        let waits_for = laid.overlay.starts.filter(|_| !laid.overlay.is_begun()).unwrap_or(0);
-        laid.overlay.expires = check_expiry(amend.expires.as_deref(), now_unix.max(waits_for))?;
+        laid.overlay.expires = check_expiry(amend.expires.as_deref(), now_unix, DEFAULT_EXPIRY_S)?;
+        let starts = laid.overlay.starts.filter(|_| !laid.overlay.is_begun());
+        if let (Some(starts), Some(expires)) = (starts, laid.overlay.expires)
+            && expires <= starts
+        {
+            let left = starts.saturating_sub(now_unix);
+            return invalid(
+                "expires",
+                format!("found {} s from now, but it starts only in {left} s: it would end before it begins", expires - now_unix),
+            );
+        }
     }
     Ok(laid)
 }
@@ -354,17 +362,6 @@ pub(super) fn turn_back(laid: &Laid, over: &str, now_unix: u64) -> Result<Laid, 
     Ok(laid)
 }
 
-fn check_expiry(expires: Option<&str>, from: u64) -> Result<Option<u64>, Refusal> {
-    match expires {
-        None => Ok(Some(from + DEFAULT_EXPIRY_S)),
-        Some("never") => Ok(None),
-        Some(text) => match config::parse_duration(text).map(|duration| duration.as_secs()) {
-            Some(seconds @ 1..=MAX_EXPIRY_S) => Ok(Some(from + seconds)),
-            _ => invalid("expires", format!("found {text:?}, expected a duration such as \"90s\", \"2h\" or \"1d\", or \"never\"")),
-        },
-    }
-}
-
 fn check_start(starts: Option<&When>, now_unix: u64) -> Result<Option<u64>, Refusal> {
     let at = match starts {
         None => return Ok(None),
@@ -373,7 +370,12 @@ fn check_start(starts: Option<&When>, now_unix: u64) -> Result<Option<u64>, Refu
     };
     match at {
         Some(at) if at > now_unix && at <= now_unix + MAX_START_S => Ok(Some(at)),
-        _ => invalid("starts", "expected a duration from now such as \"2h\", or unix seconds, within a year".into()),
+        _ => {
+            let found = starts.map(|starts| serde_json::json!(starts).to_string()).unwrap_or_default();
+            let detail =
+                format!("found {found}, expected a duration from now such as \"2h\", or unix seconds, later than now ({now_unix}) and within a year");
+            invalid("starts", detail)
+        }
     }
 }
 
@@ -384,22 +386,13 @@ fn check_over(over: &str) -> Result<Ramp, Refusal> {
     }
 }
 
-/// Why something is done: without the blanks around it.
-pub(super) fn check_reason(reason: &str) -> Result<&str, Refusal> {
-    let reason = reason.trim();
-    match reason.chars().count() {
-        1..=MAX_REASON_CHARS => Ok(reason),
-        found => Err(Refusal::Invalid { field: "reason".into(), detail: format!("found {found} characters, expected 1 to {MAX_REASON_CHARS}") }),
-    }
-}
-
 /// A refusal as one sentence.
 pub(super) fn words(refusal: &Refusal) -> String {
     match refusal {
         Refusal::NotFound { what, near } if near.is_empty() => format!("{what} does not exist"),
         Refusal::NotFound { what, near } => format!("{what} does not exist (did you mean {}?)", near.join(", ")),
         Refusal::Invalid { field, detail } => format!("{field}: {detail}"),
-        Refusal::Store { detail } | Refusal::Forbidden { detail } | Refusal::Changed { detail } => detail.clone(),
+        Refusal::Store { detail } | Refusal::Forbidden { detail } | Refusal::Changed { detail, .. } => detail.clone(),
         Refusal::Safety { broken } => broken.iter().map(|rule| rule.to_string()).collect::<Vec<_>>().join("; "),
         Refusal::Stopping => "the program is stopping".into(),
     }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::config;
 use crate::control::api::{Refusal, Setting};
 use crate::control::compile::ZoneParts;
-use crate::control::loaded::Loaded;
+use crate::control::loaded::{Loaded, own_zone};
 use crate::control::rules;
+use crate::control::things::near;
 use crate::dns::{Name, RecordType};
 use crate::policy::model::{Child, PolicyIx, PolicyKind, ZoneModel};
 use crate::zone::tree::Rrset;
@@ -50,6 +50,50 @@ impl Found {
 
 /// Reads a target; what `set` sets tells `zone/pool` from `zone/name`.
 pub(in crate::control) fn find(target: &str, set: Setting, zones: Loaded<'_>) -> Result<Found, Refusal> {
+    let found = find_as(target, set, zones);
+    let Err(Refusal::NotFound { .. }) = found else { return found };
+    if let Some(what) = what_it_is(target, zones) {
+        let (sets, of) = match set {
+            Setting::State(_) => ("a state", "an endpoint (ZONE/POOL/ADDRESS), a pool (ZONE/POOL) or region:NAME"),
+            Setting::Weight(_) => ("a weight", "an endpoint (ZONE/POOL/ADDRESS) or a policy's child (ZONE/policy:NAME/CHILD)"),
+            Setting::Ttl(_) => ("a TTL", "a steered name (ZONE/NAME) or records (ZONE/NAME/TYPE)"),
+            Setting::Disabled(_) => ("disabled", "a rule of a geo policy (ZONE/policy:NAME/rule:CONDITION or ZONE/NAME/rule:CONDITION)"),
+        };
+        let detail = format!("{target} is {what}; {sets} is that of {of}");
+        return Err(Refusal::Invalid { field: "target".into(), detail });
+    }
+    // Nothing in a zone can be found when the zone is not there.
+    match own_zone(target).filter(|zone| target.contains('/') && zones.get(zone).is_none()) {
+        Some(zone) if !target.starts_with("library/") => {
+            let known: Vec<String> = zones.iter().map(|zone| zone_text(&zone.model.name)).take(MAX_COMPARED).collect();
+            Err(Refusal::NotFound { what: format!("zone {} (for {target})", zone_text(&zone)), near: near(&zone_text(&zone), &known) })
+        }
+        _ => found,
+    }
+}
+
+/// What kind of thing a target is, whatever is to be set.
+fn what_it_is(target: &str, zones: Loaded<'_>) -> Option<&'static str> {
+    if zones.around(target).any(|zone| zone.ids.endpoint(&zone.model, target).is_some()) {
+        return Some("an endpoint");
+    }
+    if zones.around(target).any(|zone| !zone.ids.pools_of(&zone.model, target).is_empty()) {
+        return Some(if target.starts_with("region:") { "a region" } else { "a pool" });
+    }
+    if find_child(target, zones).is_ok() {
+        return Some("a policy's child");
+    }
+    if rules::find(target, true, zones.iter()).is_ok() {
+        return Some("a rule");
+    }
+    match find_name(target, 1, zones) {
+        Ok(Found::Steered(..)) => Some("a steered name"),
+        Ok(_) => Some("a name with records"),
+        Err(_) => None,
+    }
+}
+
+fn find_as(target: &str, set: Setting, zones: Loaded<'_>) -> Result<Found, Refusal> {
     match set {
         Setting::State(_) => find_thing(target, zones, true),
         Setting::Disabled(is_disabled) => rules::find(target, is_disabled, zones.iter()),
@@ -64,8 +108,7 @@ pub(in crate::control) fn find(target: &str, set: Setting, zones: Loaded<'_>) ->
 
 fn not_found(what: &str, candidates: impl Iterator<Item = String>) -> Refusal {
     let candidates: Vec<String> = candidates.take(MAX_COMPARED).collect();
-    let near = config::nearest(what, candidates.iter().map(String::as_str)).map(str::to_string);
-    Refusal::NotFound { what: what.into(), near: near.into_iter().collect() }
+    Refusal::NotFound { what: what.into(), near: near(what, &candidates) }
 }
 
 fn find_thing(target: &str, zones: Loaded<'_>, with_groups: bool) -> Result<Found, Refusal> {
@@ -73,11 +116,6 @@ fn find_thing(target: &str, zones: Loaded<'_>, with_groups: bool) -> Result<Foun
     let is_here = |zone: &ZoneParts| if with_groups { !zone.ids.pools_of(&zone.model, target).is_empty() } else { is_endpoint(zone) };
     if zones.around(target).any(is_here) {
         return Ok(Found::Thing(target.into()));
-    }
-    if !with_groups && zones.around(target).any(|zone| zone.ids.pool(target).is_some()) {
-        let detail =
-            format!("{target} is a pool; a weight is that of an endpoint (ZONE/POOL/ADDRESS) or of a policy's child (ZONE/policy:NAME/CHILD)");
-        return Err(Refusal::Invalid { field: "target".into(), detail });
     }
     let of_pools = zones.around(target).flat_map(|zone| &zone.model.pools).flat_map(|pool| {
         let groups = [Some(pool.id.to_string()), pool.region.as_ref().map(|region| format!("region:{region}"))];
@@ -120,8 +158,8 @@ fn find_name(target: &str, ttl: Ttl, zones: Loaded<'_>) -> Result<Found, Refusal
     let owner = owner.and_then(|owner| Name::parse(owner, &model.name).ok()).ok_or_else(|| not_found(target, candidates()))?.to_lowercase();
     let rtype = match rtype.map(str::parse::<RecordType>) {
         None => None,
-        Some(Ok(rtype)) => Some(rtype),
-        Some(Err(_)) => return Err(not_found(target, candidates())),
+        Some(Ok(rtype)) if texts.next().is_none() => Some(rtype),
+        Some(_) => return Err(not_found(target, candidates())),
     };
     let of_owner: Vec<Rrset> = parts.tree.node_at(owner.as_wire()).into_iter().flat_map(|node| parts.tree.rrsets(node)).collect();
     let of_owner: Vec<Rrset> = of_owner.into_iter().filter(|rrset| rtype.is_none_or(|rtype| rtype == rrset.rtype)).collect();

@@ -97,6 +97,8 @@ fn write_message(entry: &Entry, about: &About<'_>, out: &mut Vec<u8>) {
         Transport::Udp => 1,
         Transport::Tcp => 2,
         Transport::Tls => 3,
+        Transport::Https => 4,
+        Transport::Quic => 7,
     };
     number(out, message::SOCKET_PROTOCOL, protocol);
     address(out, message::QUERY_ADDRESS, about.client);

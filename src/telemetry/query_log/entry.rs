@@ -55,12 +55,7 @@ impl Facts {
             ((bits >> 64) as u64, bits as u64)
         };
         let (client, server) = (halves(self.client.ip()), halves(self.server.ip()));
-        let transport = match self.transport {
-            Transport::Udp => 0,
-            Transport::Tcp => 1,
-            Transport::Tls => 2,
-        };
-        let flags = transport | if self.truncated { TRUNCATED } else { 0 };
+        let flags = self.transport as u64 | if self.truncated { TRUNCATED } else { 0 };
         let ports = u64::from(self.client.port()) << 48 | u64::from(self.server.port()) << 32 | u64::from(self.rcode.0) << 16 | flags;
         [
             (query_len.min(0xffff) as u64) << 16 | reply_len.min(0xffff) as u64,
@@ -89,11 +84,7 @@ impl Facts {
             pool: slot(words[3] as u32),
             client: address(words[4], words[5], ports >> 48),
             server: address(words[6], words[7], ports >> 32),
-            transport: match ports & 0xff {
-                0 => Transport::Udp,
-                1 => Transport::Tcp,
-                _ => Transport::Tls,
-            },
+            transport: Transport::ALL.get((ports & 0xff) as usize).copied().unwrap_or(Transport::Udp),
             rcode: Rcode((ports >> 16) as u16),
             truncated: ports & TRUNCATED != 0,
             sample: words[9] as u32,

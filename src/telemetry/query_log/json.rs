@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::entry::Entry;
 use super::message;
-use crate::answer::Transport;
 use crate::dns::Class;
 
 /// What a line says. A member without a value is left out.
@@ -71,11 +70,7 @@ pub(super) fn write(entry: &Entry, client: IpAddr, extra: Extra<'_>, out: &mut V
         client,
         port: facts.client.port(),
         server: facts.server.to_string(),
-        transport: match facts.transport {
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-            Transport::Tls => "tls",
-        },
+        transport: facts.transport.name(),
         name: question.as_ref().map(|(name, _, _)| name.to_string()),
         rtype: question.as_ref().map(|(_, rtype, _)| rtype.to_string()),
         class: question.map(|(_, _, class)| class_word(class)),

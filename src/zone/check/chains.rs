@@ -1,9 +1,11 @@
 //! Chains of CNAMEs and DNAMEs that come back to themselves.
 
-use super::index::path_of;
-use super::{Checker, Fault, Severity, target_of};
+use std::collections::HashSet;
+
+use super::index::{Index, path_of};
+use super::{Checker, Fault, Faults, Severity, target_of};
 use crate::dns::{Name, RecordType};
-use crate::zone::Kinds;
+use crate::zone::{Kinds, Owners};
 
 /// Names followed from one record. The engine gives up earlier; a loop that is longer is reported by nobody and harms nobody.
 const MAX_STEPS: usize = 64;
@@ -13,6 +15,46 @@ struct Hop {
     next: Name,
     node: usize,
     is_dname: bool,
+}
+
+/// The static aliases of a zone, to be followed.
+pub struct Aliases<'a>(Checker<'a>);
+
+/// Where a name leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Onward {
+    /// A CNAME or DNAME applies to it.
+    Alias(Name),
+    /// Nowhere: it has other data, stands below a delegation, or is not in the zone.
+    Ends,
+    /// No record stands for it.
+    Absent {
+        /// Labels of the closest name above it that exists.
+        encloser: usize,
+    },
+}
+
+impl<'a> Aliases<'a> {
+    /// Those of the zone of `apex`.
+    pub fn new(apex: &'a Name, owners: &'a Owners) -> Aliases<'a> {
+        let index = Index::new(apex, owners);
+        Aliases(Checker { apex, index, steered: HashSet::new(), aliases: HashSet::new(), glue: HashSet::new(), faults: Faults::default() })
+    }
+
+    /// One step.
+    pub fn onward(&self, name: &Name) -> Onward {
+        if let Some(hop) = self.0.hop(name) {
+            return Onward::Alias(hop.next);
+        }
+        let (index, path) = (&self.0.index, path_of(name.as_wire()));
+        if !name.is_at_or_below(self.0.apex) || index.barrier_above(&path).is_some() || index.exists(&path, path.labels()) {
+            return Onward::Ends;
+        }
+        match self.0.wildcard(&path) {
+            Some(_) => Onward::Ends,
+            None => Onward::Absent { encloser: index.closest_encloser(&path) },
+        }
+    }
 }
 
 impl Checker<'_> {

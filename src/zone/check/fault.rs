@@ -130,6 +130,8 @@ pub enum Fault {
     },
     /// A delegation of a wildcard (RFC 4592 §4.2).
     WildcardNs,
+    /// Parameters in alias mode (RFC 9460 §2.4.2).
+    AliasWithParams,
     /// An owner that is not in the zone.
     OutOfZone,
     /// ANAME is handed out as data; nothing follows it.
@@ -174,6 +176,7 @@ impl fmt::Display for Fault {
                 write!(f, "referrals {who}will be truncated: with their glue they have {len} octets or more, and {limit} fit")
             }
             Fault::WildcardNs => f.write_str("found NS at a wildcard, which resolvers treat in different ways"),
+            Fault::AliasWithParams => f.write_str("found parameters with priority 0 (alias mode), where clients ignore them"),
             Fault::OutOfZone => f.write_str("found an owner outside the zone"),
             Fault::AnameIsData => f.write_str("the record is handed out as it is; its target is not looked up"),
             Fault::More { count } => write!(f, "{count} more of the kind are not listed"),

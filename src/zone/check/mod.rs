@@ -12,6 +12,7 @@ mod referral;
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
+pub use chains::{Aliases, Onward};
 pub use fault::{Fault, Severity, ZoneFault};
 use index::{Index, path_of};
 
@@ -31,14 +32,14 @@ const RESPONSE_OVERHEAD: usize = 12 + 4 + 11 + 24;
 /// Of each record: its owner as a pointer to the question, type, class, TTL and length.
 const RECORD_OVERHEAD: usize = 2 + 10;
 
-/// Checks the static records of a zone. `steered` are names that exist with addresses although no record stands for them. Errors and warnings
+/// Checks the static records of a zone. `steered` are names that exist with addresses although no record stands for them, `aliases` such with a CNAME. Errors and warnings
 /// come in the order of their places.
-pub fn check(apex: &Name, owners: &Owners, steered: &BTreeSet<Name>) -> Vec<ZoneFault> {
-    let mut faults = Faults { list: Vec::new(), more: [0; 2], listed: [0; 2] };
+pub fn check(apex: &Name, owners: &Owners, steered: &BTreeSet<Name>, aliases: &BTreeSet<Name>) -> Vec<ZoneFault> {
+    let mut faults = Faults::default();
     let index = Index::new(apex, owners);
     index.outside().for_each(|record| faults.push(Severity::Error, record, Fault::OutOfZone));
-    let steered = steered.iter().map(|name| name.to_lowercase().as_wire().to_vec()).collect();
-    let mut checker = Checker { apex, index, steered, glue: HashSet::new(), faults };
+    let [steered, aliases] = [steered, aliases].map(|names| names.iter().map(|name| name.to_lowercase().as_wire().to_vec()).collect());
+    let mut checker = Checker { apex, index, steered, aliases, glue: HashSet::new(), faults };
     checker.glue = checker.glue_names();
     checker.apex();
     for node in 0..checker.index.len() {
@@ -48,6 +49,7 @@ pub fn check(apex: &Name, owners: &Owners, steered: &BTreeSet<Name>) -> Vec<Zone
     checker.faults.finish(apex)
 }
 
+#[derive(Default)]
 struct Faults {
     list: Vec<ZoneFault>,
     /// By severity.
@@ -89,6 +91,7 @@ struct Checker<'a> {
     index: Index<'a>,
     /// Steered names, lower-case wire form.
     steered: HashSet<Vec<u8>>,
+    aliases: HashSet<Vec<u8>>,
     /// All NS targets in the zone, lower-case wire form; only looked for where there is a delegation.
     glue: HashSet<Vec<u8>>,
     faults: Faults,
@@ -140,8 +143,18 @@ impl Checker<'_> {
                 _ => {}
             }
             self.rrset(rtype, range.clone());
+            if matches!(rtype, RecordType::SVCB | RecordType::HTTPS) {
+                range.clone().map(|position| self.index.record(position)).filter(|record| rdata::is_alias_with_params(record.rdata)).for_each(
+                    |record| {
+                        self.faults.push(Severity::Warning, record, Fault::AliasWithParams);
+                    },
+                );
+            }
             if rtype == RecordType::NS && !is_apex && self.index.barrier(node).is_none() {
                 self.referral(range.clone());
+            }
+            if rtype == RecordType::CNAME && self.index.barrier(node).is_none() {
+                self.alias_target(self.index.record(range.start));
             }
             if matches!(rtype, RecordType::NS | RecordType::MX | RecordType::SRV) && self.index.barrier(node).is_none() {
                 for position in range {
@@ -291,11 +304,18 @@ impl Checker<'_> {
         }
     }
 
-    /// Steered itself, or below a steered wildcard.
+    /// Whether the target of a CNAME is there, as far as this zone knows. One that is not is most often an absolute name without its final dot.
+    fn alias_target(&mut self, record: RecordRef<'_>) {
+        let Some(target) = target_of(record).filter(|target| target.is_at_or_below(self.apex)) else { return };
+        let path = path_of(target.as_wire());
+        let is_there = self.index.exists(&path, path.labels()) || self.index.barrier_above(&path).is_some() || self.wildcard(&path).is_some();
+        if !is_there && !self.steers(&path) && !is_among(&self.aliases, &path) {
+            self.faults.push(Severity::Warning, record, Fault::TargetAbsent { target });
+        }
+    }
+
     fn steers(&self, path: &Path) -> bool {
-        let wildcard = |labels| [b"\x01*", path.suffix(labels).0].concat();
-        !self.steered.is_empty()
-            && (self.steered.contains(path.whole().0) || (0..path.labels()).any(|labels| self.steered.contains(&wildcard(labels))))
+        is_among(&self.steered, path)
     }
 
     /// Whether the wildcard at the closest encloser has addresses or an alias (RFC 4592 §3.3.1).
@@ -331,6 +351,12 @@ fn response_len(record: RecordRef<'_>, apex: &Name) -> usize {
     };
     let saved: usize = rdata::names(record.rtype, record.rdata).filter(|span| span.compressible).map(saved).sum();
     RECORD_OVERHEAD + record.rdata.len() - saved
+}
+
+/// One of these names, or below a wildcard among them.
+fn is_among(names: &HashSet<Vec<u8>>, path: &Path) -> bool {
+    let wildcard = |labels| [b"\x01*", path.suffix(labels).0].concat();
+    !names.is_empty() && (names.contains(path.whole().0) || (0..path.labels()).any(|labels| names.contains(&wildcard(labels))))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ fn faults(text: &str, steered: &[&str]) -> Vec<String> {
     assert_eq!(parsed.errors, [], "{text}");
     let steered = steered.iter().map(|name| Name::parse(name, &apex).expect("a name")).collect();
     let show = |fault: ZoneFault| format!("{}:{} {fault}", fault.place.line, if fault.severity == Severity::Error { "E" } else { "W" });
-    check(&apex, &Owners::group(&apex, records), &steered).into_iter().map(show).collect()
+    check(&apex, &Owners::group(&apex, records), &steered, &BTreeSet::new()).into_iter().map(show).collect()
 }
 
 /// Lines are counted from the first one behind [`HEAD`], which is 5.
@@ -43,6 +43,20 @@ fn apex_needs_one_soa_and_an_ns() {
     );
     check_body("@ SOA . . 2 1 1 1 1\n", &["2:E example.com. SOA: found 2 different ones, expected one"]);
     check_body("sub SOA . . 2 1 1 1 1\n", &["5:E sub.example.com. SOA: found one below the apex, expected it only at the apex"]);
+}
+
+#[test]
+fn rfc9460_section_2_4_2_parameters_in_alias_mode_are_taken_with_a_warning() {
+    let warning = "found parameters with priority 0 (alias mode), where clients ignore them";
+    check_body("s SVCB 0 ns1\nh HTTPS 1 . port=443\n", &[]);
+    check_body(
+        "s SVCB 0 ns1 port=53\ng SVCB \\# 12 0000 0474656c6c00 fffe 0000\nh HTTPS 1 . port=443\nh HTTPS 0 ns1 alpn=h2\n",
+        &[
+            &format!("5:W s.example.com. SVCB: {warning}"),
+            &format!("6:W g.example.com. SVCB: {warning}"),
+            &format!("8:W h.example.com. HTTPS: {warning}"),
+        ],
+    );
 }
 
 #[test]
@@ -147,7 +161,7 @@ fn records_out_of_the_zone_are_told() {
     let owner = Name::parse_absolute("example.net.").expect("a name");
     let mut records = Records::new();
     records.push(&owner, RecordType::A, 1, &[192, 0, 2, 1], Place { file: 0, line: 9 });
-    let found = check(&apex, &Owners::group(&apex, records), &BTreeSet::new());
+    let found = check(&apex, &Owners::group(&apex, records), &BTreeSet::new(), &BTreeSet::new());
     assert!(found.iter().any(|fault| fault.fault == Fault::OutOfZone && fault.place.line == 9));
 }
 
@@ -174,7 +188,13 @@ fn loops_are_told_once() {
         &["5:W d.example.com. DNAME: found x.d.example.com., which is below its own owner, expected another part of the tree"],
     );
     // Chains that end, leave the zone or go below a delegation are fine.
-    check_body("a CNAME b\nb CNAME c\nc CNAME out.net.\nd CNAME x.s\ns NS ns.net.\ne CNAME no.such\n*.v CNAME y.ns1\n", &[]);
+    check_body(
+        "a CNAME b\nb CNAME c\nc CNAME out.net.\nd CNAME x.s\ns NS ns.net.\ne CNAME no.such\n*.v CNAME y.ns1\nf CNAME x.v\n",
+        &[
+            "10:W e.example.com. CNAME: no.such.example.com. does not exist in this zone",
+            "11:W *.v.example.com. CNAME: y.ns1.example.com. does not exist in this zone",
+        ],
+    );
 }
 
 #[test]

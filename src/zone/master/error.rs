@@ -63,6 +63,8 @@ pub enum MasterFault {
         /// As written.
         found: String,
     },
+    /// A class, and again.
+    ClassTwice,
     /// A TTL that is not one, or above 2147483647 s.
     Ttl {
         /// As written, shortened.
@@ -121,6 +123,11 @@ pub enum MasterFault {
         /// As written, shortened.
         found: String,
     },
+    /// A `${offset}` that takes the counter below zero or above 2^32 - 1.
+    GenerateValue {
+        /// As written, shortened.
+        found: String,
+    },
     /// A record of a `$GENERATE` that is wrong; the first of its range is named.
     Generated {
         /// The value of the counter.
@@ -151,6 +158,7 @@ impl fmt::Display for MasterFault {
             MasterFault::NoType => f.write_str("found no record type behind the owner"),
             MasterFault::UnknownType { found } => write!(f, "found {found:?}, expected a TTL, a class or a record type"),
             MasterFault::Class { found } => write!(f, "found class {found}, expected IN"),
+            MasterFault::ClassTwice => f.write_str("found a class twice, expected it once at most"),
             MasterFault::Ttl { found } => write!(f, "found TTL {found:?}, expected 0 to 2147483647 seconds, or a time such as 1h30m"),
             MasterFault::NoTtl => f.write_str("found no TTL, expected one on the record, or $TTL or a SOA above it"),
             MasterFault::UnclosedQuote => f.write_str("found no closing double quote on the line"),
@@ -173,6 +181,7 @@ impl fmt::Display for MasterFault {
             MasterFault::GenerateTemplate { found } => {
                 write!(f, "found {found:?}, expected $, $$ or ${{offset,width,base}} with base d, o, x, X, n or N")
             }
+            MasterFault::GenerateValue { found } => write!(f, "found {found:?}, whose offset leads out of 0 to 4294967295"),
             MasterFault::Generated { at, fault } => write!(f, "$GENERATE: at {at}: {fault}"),
             MasterFault::More => f.write_str("found too many problems; the rest of the zone was not read"),
         }

@@ -1,7 +1,8 @@
 //! `$GENERATE start-stop[/step] owner [ttl] [class] type rdata`, as BIND has it: one record per value of a counter.
 
 use super::error::MasterFault;
-use crate::zone::token::{Field, decimal, shown};
+use crate::dns::RecordType;
+use crate::zone::token::{Field, Octet, classify, decimal, scan, shown};
 
 /// The most records that one `$GENERATE` makes: a whole /16 of reverse names.
 pub(super) const MAX_GENERATED: u32 = 65_536;
@@ -57,7 +58,9 @@ pub(super) fn expand(template: &[u8], value: u32) -> Result<Vec<u8>, MasterFault
             }
             [b'$', b'{', tail @ ..] => {
                 let end = tail.iter().position(|&octet| octet == b'}').ok_or_else(bad)?;
-                out.extend_from_slice(modified(&tail[..end], value).ok_or_else(bad)?.as_bytes());
+                let (value, width, base) = modified(&tail[..end], value).ok_or_else(bad)?;
+                let value = u32::try_from(value).map_err(|_| MasterFault::GenerateValue { found: shown(template) })?;
+                out.extend_from_slice(padded(value, width, base).as_bytes());
                 rest = &tail[end + 1..];
             }
             [b'$', tail @ ..] => {
@@ -72,7 +75,8 @@ pub(super) fn expand(template: &[u8], value: u32) -> Result<Vec<u8>, MasterFault
     }
 }
 
-fn modified(modifier: &[u8], value: u32) -> Option<String> {
+/// The shifted value, the width and the base of `offset,width,base`.
+fn modified(modifier: &[u8], value: u32) -> Option<(i64, usize, u8)> {
     let mut parts = modifier.split(|&octet| octet == b',');
     let offset = parts.next()?;
     let width = parts.next().map_or(Some(0), |width| decimal(width, MAX_WIDTH))? as usize;
@@ -84,15 +88,20 @@ fn modified(modifier: &[u8], value: u32) -> Option<String> {
         Some(digits) => -i64::from(decimal(digits, i32::MAX as u32)?),
         None => i64::from(decimal(offset.strip_prefix(b"+").unwrap_or(offset), i32::MAX as u32)?),
     };
-    let value = u32::try_from(i64::from(value) + offset).ok()?;
-    Some(match base {
-        b"d" => format!("{value:0width$}"),
-        b"o" => format!("{value:0width$o}"),
-        b"x" => format!("{value:0width$x}"),
-        b"X" => format!("{value:0width$X}"),
-        b"n" | b"N" => nibbles(value, width, base == b"N"),
-        _ => return None,
-    })
+    match base {
+        &[base @ (b'd' | b'o' | b'x' | b'X' | b'n' | b'N')] => Some((i64::from(value) + offset, width, base)),
+        _ => None,
+    }
+}
+
+fn padded(value: u32, width: usize, base: u8) -> String {
+    match base {
+        b'o' => format!("{value:0width$o}"),
+        b'x' => format!("{value:0width$x}"),
+        b'X' => format!("{value:0width$X}"),
+        b'n' | b'N' => nibbles(value, width, base == b'N'),
+        _ => format!("{value:0width$}"),
+    }
 }
 
 /// Hexadecimal digits, the lowest first, with dots between them; the width counts digits and dots.
@@ -110,6 +119,44 @@ fn nibbles(mut value: u32, width: usize, upper: bool) -> String {
             return out;
         }
     }
+}
+
+/// The words that stand in quotes around all of the data, which BIND strips (`MX "0 ."`); `None` when there are no such quotes, or when what is in
+/// them is a text. In the text, `\"` is a quote.
+pub(super) fn strip(rtype: RecordType, data: &[Field<'_>]) -> Option<Vec<u8>> {
+    let is_text = matches!(rtype, RecordType::TXT | RecordType::SPF | RecordType::AVC | RecordType::NINFO | RecordType::RESINFO | RecordType::WALLET);
+    let [Field { text, quoted: true }] = data else { return None };
+    let mut stripped = Vec::with_capacity(text.len());
+    let mut rest = text.iter();
+    while let Some(&octet) = rest.next() {
+        match (octet, rest.as_slice()) {
+            (b'\\', [b'"', ..]) => {}
+            (b'\\', [other, ..]) => {
+                stripped.extend([octet, *other]);
+                rest.next();
+            }
+            _ => stripped.push(octet),
+        }
+    }
+    (!is_text).then_some(stripped)
+}
+
+/// Words with blanks between them; `None` when they are not all words.
+pub(super) fn words(text: &[u8], pairs: bool) -> Option<Vec<Field<'_>>> {
+    let mut words = Vec::new();
+    let mut at = 0;
+    while let Some(&octet) = text.get(at) {
+        match classify(octet) {
+            Octet::Blank => at += 1,
+            Octet::Word => {
+                let (word, next) = scan(text, at, pairs).ok()?;
+                words.push(word);
+                at = next;
+            }
+            Octet::LineEnd | Octet::Special => return None,
+        }
+    }
+    Some(words)
 }
 
 /// The words of one record; the quotes of quoted words are kept apart.

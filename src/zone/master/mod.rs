@@ -345,18 +345,21 @@ impl Parser<'_> {
         const FORM: MasterFault = MasterFault::DirectiveForm { form: "$GENERATE start-stop[/step] owner [ttl] [class] type data" };
         let [range, owner, rest @ ..] = words else { return Err(FORM) };
         let range = generate::Range::read(range.text)?;
-        let (mut ttl, mut rtype) = (None, None);
+        let (mut ttl, mut has_class, mut rtype) = (None, false, None);
         let mut used = 0;
         while rtype.is_none() {
             let word = rest.get(used).ok_or(FORM)?;
-            scan::read_head(word, &mut ttl, &mut rtype)?;
+            scan::read_head(word, &mut ttl, &mut has_class, &mut rtype)?;
             used += 1;
         }
         let rtype = rtype.ok_or(FORM)?;
+        let stripped = generate::strip(rtype, &rest[used..]);
+        let inner = stripped.as_ref().map(|text| generate::words(text, rdata::has_pairs(rtype)).ok_or(FORM)).transpose()?;
+        let data = inner.as_deref().unwrap_or(&rest[used..]);
         let mut one = Open { line: open.line, ..Open::new(open.file, open.origin.clone()) };
         for at in range.values() {
             let done = generate::expand(owner.text, at).and_then(|text| {
-                let words = generate::expand_all(&rest[used..], at)?;
+                let words = generate::expand_all(data, at)?;
                 let words: Vec<Field<'_>> = words.iter().map(|(text, quoted)| Field { text, quoted: *quoted }).collect();
                 self.set_owner(&text, &mut one)?;
                 self.record(&one, ttl, rtype, &words)

@@ -26,6 +26,7 @@ pub(super) struct Entry<'a> {
     pub(super) line: u32,
     pub(super) head: Head<'a>,
     pub(super) ttl: Option<Ttl>,
+    has_class: bool,
     pub(super) rtype: Option<RecordType>,
     /// The words behind the type or the directive.
     pub(super) words: Vec<Field<'a>>,
@@ -35,13 +36,19 @@ pub(super) struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     fn is_empty(&self) -> bool {
-        matches!(self.head, Head::SameOwner) && self.ttl.is_none() && self.rtype.is_none() && self.words.is_empty() && self.fault.is_none()
+        matches!(self.head, Head::SameOwner)
+            && self.ttl.is_none()
+            && !self.has_class
+            && self.rtype.is_none()
+            && self.words.is_empty()
+            && self.fault.is_none()
     }
 
     fn start(&mut self, line: u32) {
         self.line = line;
         self.head = Head::SameOwner;
         self.ttl = None;
+        self.has_class = false;
         self.rtype = None;
         self.words.clear();
         self.fault = None;
@@ -67,21 +74,21 @@ impl<'a> Entry<'a> {
             } else {
                 self.words.push(word);
             }
-        } else if let Err(fault) = read_head(&word, &mut self.ttl, &mut self.rtype) {
+        } else if let Err(fault) = read_head(&word, &mut self.ttl, &mut self.has_class, &mut self.rtype) {
             self.fail(fault);
         }
     }
 }
 
-/// Reads a word in front of the record data: a TTL, a class or the type, in any order but the type last.
-pub(super) fn read_head(word: &Field<'_>, ttl: &mut Option<Ttl>, rtype: &mut Option<RecordType>) -> Result<(), MasterFault> {
+/// Reads a word in front of the record data: a TTL, a class or the type, in any order but the type last, each once (RFC 1035 §5.1).
+pub(super) fn read_head(word: &Field<'_>, ttl: &mut Option<Ttl>, has_class: &mut bool, rtype: &mut Option<RecordType>) -> Result<(), MasterFault> {
     let text = word.text;
     if text.first().is_some_and(u8::is_ascii_digit) && ttl.is_none() {
         *ttl = Some(read_ttl(text)?);
         return Ok(());
     }
     if text == b"IN" || text.eq_ignore_ascii_case(b"IN") || text.eq_ignore_ascii_case(b"CLASS1") {
-        return Ok(());
+        return if std::mem::replace(has_class, true) { Err(MasterFault::ClassTwice) } else { Ok(()) };
     }
     *rtype = match text {
         b"A" => Some(RecordType::A),

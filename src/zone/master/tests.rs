@@ -47,6 +47,29 @@ fn owner_ttl_and_class_may_be_left_out_in_any_order() {
 }
 
 #[test]
+fn rfc1035_section_5_1_ttl_and_class_stand_once() {
+    let twice = |line| format!("example.com.zone:{line}: found a class twice, expected it once at most");
+    let number = "example.com.zone:3: found \"61\", expected a TTL, a class or a record type";
+    check(
+        "a IN IN A 192.0.2.1\nb IN 60 CLASS1 A 192.0.2.2\nc 60 IN 61 A 192.0.2.3\n$GENERATE 1-2 d IN IN A 192.0.2.4\ne IN A 192.0.2.5\nf IN A 192.0.2.6\n",
+        &["3:5 e.example.com. 300 A 192.0.2.5", "3:6 f.example.com. 300 A 192.0.2.6"],
+        &[&twice(1), &twice(2), number, &twice(4)],
+    );
+    // A class alone is no record.
+    check("a A 192.0.2.1\n IN\n", &["3:1 a.example.com. 300 A 192.0.2.1"], &["example.com.zone:2: found no record type behind the owner"]);
+}
+
+#[test]
+fn rfc2181_section_8_no_ttl_is_above_31_bits() {
+    let large = |line, found| format!("example.com.zone:{line}: found TTL \"{found}\", expected 0 to 2147483647 seconds, or a time such as 1h30m");
+    check(
+        "a 2147483647 A 192.0.2.1\nb 2147483648 A 192.0.2.2\n$TTL 4294967295\n",
+        &["3:1 a.example.com. 2147483647 A 192.0.2.1"],
+        &[&large(2, "2147483648"), &large(3, "4294967295")],
+    );
+}
+
+#[test]
 fn owners_may_look_like_anything() {
     check(
         "in A 192.0.2.1\n300 A 192.0.2.2\na A 192.0.2.3\n\\$ttl A 192.0.2.4\n\\@ A 192.0.2.5\n*.x\\.y A 192.0.2.6\n\\255 A 192.0.2.7\n",
@@ -79,10 +102,10 @@ fn parentheses_comments_and_line_ends_follow_rfc1035_section_5() {
 #[test]
 fn quotes_and_escapes_keep_their_octets() {
     check(
-        "t TXT \"a;b(c\" d\\;e f\\ g \\\"h \"\\195\\188\" ü\nt TXT a=\"b c\"\ns HTTPS 1 . alpn=\"h2,h3\" port=443\n",
+        "t TXT \"a;b(c\" d\\;e f\\ g \\\"h \"\\195\\188\" ü\nt TXT a=\"b c\"d\ns HTTPS 1 . alpn=\"h2,h3\" port=443\n",
         &[
             r#"3:1 t.example.com. 300 TXT "a;b(c" "d;e" "f g" "\"h" "\195\188" "\195\188""#,
-            r#"3:2 t.example.com. 300 TXT "a=\"b" "c\"""#,
+            r#"3:2 t.example.com. 300 TXT "a=" "b c" "d""#,
             r#"3:3 s.example.com. 300 HTTPS 1 . alpn="h2,h3" port=443"#,
         ],
         &[],
@@ -253,7 +276,7 @@ fn generate_makes_one_record_per_value() {
         &[],
     );
     check(
-        "$GENERATE 1-2\n$GENERATE 2-1 a A 192.0.2.1\n$GENERATE 1-2 a 60\n$GENERATE 254-300 a A 192.0.2.$\n$GENERATE 0-1 a${x} A 192.0.2.1\n",
+        "$GENERATE 1-2\n$GENERATE 2-1 a A 192.0.2.1\n$GENERATE 1-2 a 60\n$GENERATE 254-300 a A 192.0.2.$\n$GENERATE 0-1 a${x} A 192.0.2.1\n$GENERATE 4-5 a${-5} A 192.0.2.1\n",
         &["3:4 a.example.com. 300 A 192.0.2.254", "3:4 a.example.com. 300 A 192.0.2.255"],
         &[
             "example.com.zone:1: found another form, expected $GENERATE start-stop[/step] owner [ttl] [class] type data",
@@ -261,7 +284,36 @@ fn generate_makes_one_record_per_value() {
             "example.com.zone:3: found another form, expected $GENERATE start-stop[/step] owner [ttl] [class] type data",
             "example.com.zone:4: $GENERATE: at 256: A: address: found \"192.0.2.256\", expected an IPv4 address",
             "example.com.zone:5: $GENERATE: at 0: found \"a${x}\", expected $, $$ or ${offset,width,base} with base d, o, x, X, n or N",
+            "example.com.zone:6: $GENERATE: at 4: found \"a${-5}\", whose offset leads out of 0 to 4294967295",
         ],
+    );
+}
+
+/// As BIND has it, whose manual has the first example.
+#[test]
+fn generate_strips_the_quotes_around_all_of_the_data() {
+    check(
+        concat!(
+            "$GENERATE 1-2 h-$ MX \"0 .\"\n$GENERATE 3-3 c 60 CAA \"0 issue \\\"ca$; x\\\"\"\n$GENERATE 1-1 n NAPTR \"1 $ u a !\\\\1! .\"\n",
+            "$GENERATE 1-1 p PTR \" x$\\.y \"\n$GENERATE 1-1 s SVCB \"1 . alpn=\\\"h2,h3\\\" port=$\"\n$GENERATE 1-1 t TXT \"a $\"\n",
+            "$GENERATE 1-1 m MX \"0\" .\n",
+        ),
+        &[
+            "3:1 h-1.example.com. 300 MX 0 .",
+            "3:1 h-2.example.com. 300 MX 0 .",
+            "3:2 c.example.com. 60 CAA 0 issue \"ca3; x\"",
+            "3:3 n.example.com. 60 NAPTR 1 1 \"u\" \"a\" \"!\\\\1!\" .",
+            "3:4 p.example.com. 60 PTR x1\\.y.example.com.",
+            "3:5 s.example.com. 60 SVCB 1 . alpn=\"h2,h3\" port=1",
+            "3:6 t.example.com. 60 TXT \"a 1\"",
+            "3:7 m.example.com. 60 MX 0 .",
+        ],
+        &[],
+    );
+    check(
+        "$GENERATE 1-1 m MX \"0 a ; b\"\n",
+        &[],
+        &["example.com.zone:1: found another form, expected $GENERATE start-stop[/step] owner [ttl] [class] type data"],
     );
 }
 

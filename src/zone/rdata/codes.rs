@@ -5,23 +5,29 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use crate::dns::RecordType;
 use crate::zone::token::decimal;
 
-/// DNSSEC algorithm mnemonics (IANA registry).
-const ALGORITHMS: [(&str, u32); 17] = [
+/// DNSSEC algorithm mnemonics: those of the IANA registry, of RFC 4034 appendix A.1, and what BIND calls some of them.
+const ALGORITHMS: [(&str, u32); 23] = [
     ("DELETE", 0),
     ("RSAMD5", 1),
     ("DH", 2),
     ("DSA", 3),
+    ("ECC", 4),
     ("RSASHA1", 5),
     ("DSA-NSEC3-SHA1", 6),
+    ("NSEC3DSA", 6),
     ("RSASHA1-NSEC3-SHA1", 7),
     ("NSEC3RSASHA1", 7),
     ("RSASHA256", 8),
     ("RSASHA512", 10),
     ("ECC-GOST", 12),
+    ("ECCGOST", 12),
     ("ECDSAP256SHA256", 13),
     ("ECDSAP384SHA384", 14),
     ("ED25519", 15),
     ("ED448", 16),
+    ("SM2SM3", 17),
+    ("ECC-GOST12", 23),
+    ("INDIRECT", 252),
     ("PRIVATEDNS", 253),
     ("PRIVATEOID", 254),
 ];
@@ -55,6 +61,11 @@ pub(super) fn read_algorithm(text: &[u8]) -> Option<u32> {
     number_or_name(text, 255, &ALGORITHMS)
 }
 
+/// The scheme of a DSYNC record (RFC 9859 §2).
+pub(super) fn read_scheme(text: &[u8]) -> Option<u32> {
+    number_or_name(text, 255, &[("NOTIFY", 1)])
+}
+
 pub(super) fn read_cert_type(text: &[u8]) -> Option<u32> {
     number_or_name(text, 65535, &CERT_TYPES)
 }
@@ -71,7 +82,8 @@ pub(super) fn read_type(text: &[u8]) -> Option<u32> {
     std::str::from_utf8(text).ok()?.parse::<RecordType>().ok().map(|rtype| u32::from(rtype.0))
 }
 
-/// YYYYMMDDHHmmSS, or at most ten digits of seconds since 1970 (RFC 4034 §3.2).
+/// YYYYMMDDHHmmSS, or at most ten digits of seconds since 1970 (RFC 4034 §3.2). Years go up to 9999; of the seconds 32 bits are kept, which is what
+/// the serial arithmetic of signature times works with (§3.1.5).
 pub(super) fn read_time(text: &[u8]) -> Option<u32> {
     if text.len() != 14 {
         return decimal(text, u32::MAX).filter(|_| text.len() <= 10);
@@ -83,7 +95,7 @@ pub(super) fn read_time(text: &[u8]) -> Option<u32> {
         return None;
     }
     let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
-    u32::try_from(seconds).ok()
+    u64::try_from(seconds).ok().map(|seconds| seconds as u32)
 }
 
 pub(super) fn write_time(seconds: u32) -> String {

@@ -30,6 +30,7 @@ expected! {
     Time = "a time as YYYYMMDDHHmmSS or as seconds since 1970";
     Type = "a record type";
     Algorithm = "an algorithm number from 0 to 255 or its mnemonic";
+    Scheme = "a scheme number from 0 to 255 or NOTIFY";
     CertType = "a certificate type from 0 to 65535 or its mnemonic";
     Text = "a text of at most 255 octets";
     AtMostTwoTexts = "at most two texts";
@@ -59,10 +60,12 @@ expected! {
     RelayType = "a relay type from 0 to 3";
     HostIdentity = "a host identity of 1 to 255 octets in hexadecimal digits";
     PublicKey = "a public key in base64";
+    KeyOrNone = "a public key, or algorithm 0 for none";
     Protocol = "a protocol number from 0 to 255, or tcp or udp";
     Port = "a port from 0 to 65535 or the name of a common service";
     SvcParam = "a service parameter such as alpn=h2 or key667=text";
     Digest = "a digest of the length that its type asks for";
+    ZoneDigest = "a digest of 12 octets or more";
     Generic = r"\# with the number of octets and as many octets in hexadecimal digits";
     End = "nothing more";
 }

@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Type,
     /// One octet: a DNSSEC algorithm.
     Algorithm,
+    /// One octet: the scheme of a DSYNC record (RFC 9859 §2).
+    Scheme,
     /// Two octets: a certificate type (RFC 4398 §2.1).
     CertType,
     /// A character-string.
@@ -79,6 +81,8 @@ pub(super) enum Kind {
 pub(super) type FieldLayout = (&'static str, Kind);
 
 const DS: &[FieldLayout] = &[("key tag", Kind::U16), ("algorithm", Kind::Algorithm), ("digest type", Kind::U8), ("digest", Kind::Hex(1))];
+const DNSKEY: &[FieldLayout] = &[("flags", Kind::U16), ("protocol", Kind::U8), ("algorithm", Kind::Algorithm), ("public key", Kind::Base64(1))];
+/// As DNSKEY, but the flags may say that there is no key (RFC 2535 §3.1.2).
 const KEY: &[FieldLayout] = &[("flags", Kind::U16), ("protocol", Kind::U8), ("algorithm", Kind::Algorithm), ("public key", Kind::Base64(0))];
 const RRSIG: &[FieldLayout] = &[
     ("type covered", Kind::Type),
@@ -150,6 +154,8 @@ pub(super) fn layout(rtype: RecordType) -> Option<&'static [FieldLayout]> {
         RecordType::LOC => &[("location", Loc)],
         RecordType::SRV => &[("priority", U16), ("weight", U16), ("port", U16), ("target", PlainName)],
         RecordType::NAPTR => NAPTR,
+        RecordType::EID => &[("endpoint", Hex(1))],
+        RecordType::NIMLOC => &[("locator", Hex(1))],
         RecordType::KX => &[("preference", U16), ("exchanger", PlainName)],
         RecordType::CERT => &[("certificate type", CertType), ("key tag", U16), ("algorithm", Algorithm), ("certificate", Base64(1))],
         RecordType::DNAME => &[("target", PlainName)],
@@ -159,7 +165,8 @@ pub(super) fn layout(rtype: RecordType) -> Option<&'static [FieldLayout]> {
         RecordType::IPSECKEY => &[("gateway", Gateway), ("public key", Base64(0))],
         RecordType::RRSIG | RecordType::SIG => RRSIG,
         RecordType::NSEC => &[("next owner", PlainName), ("types", Types)],
-        RecordType::DNSKEY | RecordType::CDNSKEY | RecordType::KEY | RecordType::RKEY => KEY,
+        RecordType::DNSKEY | RecordType::CDNSKEY | RecordType::RKEY => DNSKEY,
+        RecordType::KEY => KEY,
         RecordType::DHCID => &[("identifier", Base64(1))],
         RecordType::NSEC3 => NSEC3,
         RecordType::NSEC3PARAM => NSEC3PARAM,
@@ -168,9 +175,10 @@ pub(super) fn layout(rtype: RecordType) -> Option<&'static [FieldLayout]> {
         RecordType::TALINK => &[("start", PlainName), ("end", PlainName)],
         RecordType::OPENPGPKEY => &[("key", Base64(1))],
         RecordType::CSYNC => &[("serial", U32), ("flags", U16), ("types", Types)],
-        RecordType::ZONEMD => &[("serial", U32), ("scheme", U8), ("hash algorithm", U8), ("digest", Hex(12))],
+        RecordType::ZONEMD => &[("serial", U32), ("scheme", U8), ("hash algorithm", U8), ("digest", Hex(1))],
         RecordType::SVCB | RecordType::HTTPS => SVCB,
-        RecordType::DSYNC => &[("type", Type), ("scheme", U8), ("port", U16), ("target", PlainName)],
+        RecordType::DSYNC => &[("type", Type), ("scheme", Scheme), ("port", U16), ("target", PlainName)],
+        RecordType::HHIT | RecordType::BRID => &[("data", Base64(1))],
         RecordType::NID => &[("preference", U16), ("node id", NodeId)],
         RecordType::L32 => &[("preference", U16), ("locator", V4)],
         RecordType::L64 => &[("preference", U16), ("locator", NodeId)],

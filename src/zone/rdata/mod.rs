@@ -22,7 +22,7 @@ mod write;
 pub use error::{Expected, RdataError};
 pub(in crate::zone) use read::has_pairs;
 pub use read::{character_strings, parse, parse_fields, parse_fields_into, text_rdata};
-pub use svcb::{SvcFault, SvcKey};
+pub use svcb::{SvcFault, SvcKey, is_alias_with_params};
 pub use wire::{NameSpan, Names, lower_names, names, validate};
 pub use write::to_text;
 

@@ -150,6 +150,7 @@ impl<'a> Reader<'a> {
             Kind::Time => self.number(Expected::Time, 4, codes::read_time),
             Kind::Type => self.number(Expected::Type, 2, codes::read_type),
             Kind::Algorithm => self.number(Expected::Algorithm, 1, codes::read_algorithm),
+            Kind::Scheme => self.number(Expected::Scheme, 1, codes::read_scheme),
             Kind::CertType => self.number(Expected::CertType, 2, codes::read_cert_type),
             Kind::Text => self.text(),
             Kind::Texts(max) => self.texts(max),

@@ -1,4 +1,4 @@
-//! Service parameters of SVCB and HTTPS records (RFC 9460; `dohpath` RFC 9461, `ohttp` RFC 9540, `ech` RFC 9848).
+//! Service parameters of SVCB and HTTPS records (RFC 9460; `dohpath` RFC 9461, `ohttp` RFC 9540, `docpath` RFC 9953, `ech` RFC 9848).
 
 use std::fmt::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -23,14 +23,16 @@ impl SvcKey {
     const DOHPATH: SvcKey = SvcKey(7);
     const OHTTP: SvcKey = SvcKey(8);
     const TLS_GROUPS: SvcKey = SvcKey(9);
+    const DOCPATH: SvcKey = SvcKey(10);
     /// "Invalid key" (RFC 9460 §14.3.2).
     const INVALID: SvcKey = SvcKey(65535);
 
     fn read(text: &[u8]) -> Option<SvcKey> {
-        if let Some(found) = KEY_NAMES.iter().position(|name| name.as_bytes().eq_ignore_ascii_case(text)) {
+        // Keys are written in lower case (RFC 9460 §2.1).
+        if let Some(found) = KEY_NAMES.iter().position(|name| name.as_bytes() == text) {
             return Some(SvcKey(found as u16));
         }
-        let digits = text.get(3..).filter(|_| text[..3].eq_ignore_ascii_case(b"key"))?;
+        let digits = text.strip_prefix(b"key")?;
         // No leading zeros (RFC 9460 §2.1).
         if digits.len() > 1 && digits[0] == b'0' {
             return None;
@@ -40,8 +42,8 @@ impl SvcKey {
 }
 
 /// The mnemonics, by number.
-const KEY_NAMES: [&str; 10] =
-    ["mandatory", "alpn", "no-default-alpn", "port", "ipv4hint", "ech", "ipv6hint", "dohpath", "ohttp", "tls-supported-groups"];
+const KEY_NAMES: [&str; 11] =
+    ["mandatory", "alpn", "no-default-alpn", "port", "ipv4hint", "ech", "ipv6hint", "dohpath", "ohttp", "tls-supported-groups", "docpath"];
 
 impl fmt::Display for SvcKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,8 +57,6 @@ impl fmt::Display for SvcKey {
 /// What is wrong with service parameters as a whole, or with one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SvcFault {
-    /// Parameters behind priority 0 (RFC 9460 §2.4.2).
-    AliasWithParams,
     /// A key twice.
     Duplicate(SvcKey),
     /// On the wire: keys that do not ascend.
@@ -78,7 +78,6 @@ pub enum SvcFault {
 impl fmt::Display for SvcFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SvcFault::AliasWithParams => f.write_str("parameters: found some with priority 0 (alias mode), expected none"),
             SvcFault::Duplicate(key) => write!(f, "parameters: found {key} twice, expected it once"),
             SvcFault::Order(key) => write!(f, "parameters: found {key} behind a higher or equal key, expected ascending keys"),
             SvcFault::Truncated => f.write_str("parameters: found a parameter that is cut off"),
@@ -102,6 +101,7 @@ fn value_form(key: SvcKey) -> &'static str {
         SvcKey::IPV6HINT => "IPv6 addresses with commas between them",
         SvcKey::DOHPATH => "a relative URI template with the variable dns",
         SvcKey::TLS_GROUPS => "group numbers from 0 to 65535 with commas between them, each once",
+        SvcKey::DOCPATH => "path segments of 1 to 255 octets with commas between them, or no value for the root",
         _ => "at most 65535 octets",
     }
 }
@@ -129,7 +129,7 @@ pub(super) fn read(words: &[Field<'_>], out: &mut Vec<u8>) -> Result<(), RdataEr
                 return Err(RdataError::BadEscape { found: shown(word.text) });
             }
         }
-        let generic = word.text.get(..3).is_some_and(|head| head.eq_ignore_ascii_case(b"key"));
+        let generic = word.text.starts_with(b"key");
         let octets = if generic { Some(text) } else { read_value(key, &text) };
         params.push((key, octets.ok_or(RdataError::Svc(SvcFault::Value(key)))?));
     }
@@ -155,7 +155,8 @@ fn read_value(key: SvcKey, text: &[u8]) -> Option<Vec<u8>> {
             keys.sort();
             keys.iter().for_each(|key| out.extend_from_slice(&key.0.to_be_bytes()));
         }
-        SvcKey::ALPN => {
+        SvcKey::DOCPATH if text.is_empty() => {}
+        SvcKey::ALPN | SvcKey::DOCPATH => {
             for id in split_values(text)? {
                 out.push(u8::try_from(id.len()).ok().filter(|len| *len > 0)?);
                 out.extend_from_slice(&id);
@@ -203,14 +204,20 @@ fn split_values(text: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(items)
 }
 
+/// True for an SVCB or HTTPS record in alias mode that has parameters, which everybody ignores (RFC 9460 §2.4.2).
+pub fn is_alias_with_params(rdata: &[u8]) -> bool {
+    rdata.starts_with(&[0, 0]) && params_of(rdata).is_some_and(|params| !params.is_empty())
+}
+
+/// What stands behind priority and target.
+fn params_of(rdata: &[u8]) -> Option<&[u8]> {
+    let tail = rdata.get(2..)?;
+    tail.get(crate::dns::name::wire_len(tail)?..)
+}
+
 /// Checks the parameters of a whole SVCB or HTTPS record whose priority and target are known to fit.
 pub(super) fn check(rdata: &[u8]) -> Result<(), SvcFault> {
-    let alias = rdata.starts_with(&[0, 0]);
-    let target_len = rdata.get(2..).and_then(crate::dns::name::wire_len).ok_or(SvcFault::Truncated)?;
-    let params = &rdata[2 + target_len..];
-    if alias && !params.is_empty() {
-        return Err(SvcFault::AliasWithParams);
-    }
+    let params = params_of(rdata).ok_or(SvcFault::Truncated)?;
     let mut last = None;
     let mut keys = Params(params);
     for (key, value) in &mut keys {
@@ -265,7 +272,8 @@ fn value_fits(key: SvcKey, value: &[u8]) -> bool {
     let chunks = |len: usize| !value.is_empty() && value.len().is_multiple_of(len);
     match key {
         SvcKey::MANDATORY => chunks(2) && numbers(value).zip(numbers(value).skip(1)).all(|(a, b)| a < b),
-        SvcKey::ALPN => alpn_ids(value).is_some_and(|ids| !ids.is_empty()),
+        SvcKey::ALPN => listed_values(value).is_some_and(|ids| !ids.is_empty()),
+        SvcKey::DOCPATH => listed_values(value).is_some(),
         SvcKey::NO_DEFAULT_ALPN | SvcKey::OHTTP => value.is_empty(),
         SvcKey::PORT => value.len() == 2,
         SvcKey::IPV4HINT => chunks(4),
@@ -289,7 +297,8 @@ fn has_dns_variable(path: &str) -> bool {
     })
 }
 
-fn alpn_ids(mut value: &[u8]) -> Option<Vec<&[u8]>> {
+/// Values with their length before each (RFC 9460 §7.1.1), none of them empty.
+fn listed_values(mut value: &[u8]) -> Option<Vec<&[u8]>> {
     let mut ids = Vec::new();
     while let Some((&len, tail)) = value.split_first() {
         let id = tail.get(..usize::from(len)).filter(|id| !id.is_empty())?;
@@ -327,9 +336,9 @@ fn write_value(key: SvcKey, value: &[u8], out: &mut String) -> Option<()> {
         SvcKey::IPV4HINT => list(value.as_chunks::<4>().0.iter().map(|octets| Ipv4Addr::from(*octets)), out),
         SvcKey::IPV6HINT => list(value.as_chunks::<16>().0.iter().map(|octets| Ipv6Addr::from(*octets)), out),
         SvcKey::ECH => out.push_str(&BASE64.encode(value)),
-        SvcKey::ALPN => {
+        SvcKey::ALPN | SvcKey::DOCPATH => {
             let mut joined = Vec::new();
-            for (at, id) in alpn_ids(value)?.into_iter().enumerate() {
+            for (at, id) in listed_values(value)?.into_iter().enumerate() {
                 if at > 0 {
                     joined.push(b',');
                 }

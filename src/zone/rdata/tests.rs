@@ -106,6 +106,13 @@ pub(in crate::zone) const GOOD: &[Good] = &[
         "0001 05 03 00015180 3e7c9dd7 3e7c9dd7 0a52 076578616d706c6503636f6d00 a09075",
     ),
     (RecordType::SIG, "TYPE65280 5 3 0 19700101000000 21060207062815 1 . oJB1", "", ""),
+    // RFC 4034 §3.1.5, §3.2: past 2106 the seconds go round.
+    (
+        RecordType::RRSIG,
+        "A 8 3 60 21300101000000 21060207062816 1 . oJB1",
+        "A 8 3 60 19931124173144 19700101000000 1 . oJB1",
+        "0001 08 03 0000003c 2cf39a80 00000000 0001 00 a09075",
+    ),
     // RFC 4034 §4.3.
     (
         RecordType::NSEC,
@@ -118,6 +125,16 @@ pub(in crate::zone) const GOOD: &[Good] = &[
     (RecordType::CDNSKEY, "0 3 DELETE AA==", "0 3 0 AA==", "0000030000"),
     (RecordType::KEY, "512 3 1", "", "02000301"),
     (RecordType::RKEY, "0 3 1 AQPS", "", ""),
+    // RFC 4034 appendix A.1 and the IANA registry.
+    (RecordType::DNSKEY, "256 3 INDIRECT AQPS", "256 3 252 AQPS", "010003fc 0103d2"),
+    (RecordType::DNSKEY, "256 3 PRIVATEDNS AQPS", "256 3 253 AQPS", ""),
+    (RecordType::DNSKEY, "256 3 PRIVATEOID AQPS", "256 3 254 AQPS", ""),
+    (RecordType::DNSKEY, "256 3 ECC AQPS", "256 3 4 AQPS", ""),
+    (RecordType::DNSKEY, "256 3 ecc-gost AQPS", "256 3 12 AQPS", ""),
+    (RecordType::DNSKEY, "256 3 SM2SM3 AQPS", "256 3 17 AQPS", ""),
+    (RecordType::DNSKEY, "256 3 ECC-GOST12 AQPS", "256 3 23 AQPS", ""),
+    (RecordType::HHIT, "AQID BA==", "AQIDBA==", "01020304"),
+    (RecordType::BRID, "AQID", "", "010203"),
     (RecordType::DHCID, "AAIBY2/AuCccgoJbsaxcQc9TUapptP69lOjxfNuVAA2kjEA=", "", ""),
     (
         RecordType::NSEC3,
@@ -141,7 +158,12 @@ pub(in crate::zone) const GOOD: &[Good] = &[
     (RecordType::OPENPGPKEY, "AQID BAUG", "AQIDBAUG", "010203040506"),
     (RecordType::CSYNC, "66 3 A NS AAAA", "", "00000042 0003 000460000008"),
     (RecordType::ZONEMD, "2018031500 1 240 aabbccddeeff001122334455", "", ""),
+    (RecordType::EID, "E32C 6F78", "e32c6f78", "e32c6f78"),
+    (RecordType::NIMLOC, "32251a03", "", "32251a03"),
     (RecordType::DSYNC, "CDS 1 5359 a.", "", "003b 01 14ef 016100"),
+    // RFC 9859 §2.
+    (RecordType::DSYNC, "CSYNC NOTIFY 5359 a.", "CSYNC 1 5359 a.", "003e 01 14ef 016100"),
+    (RecordType::DSYNC, "TYPE65280 notify 5359 a.", "TYPE65280 1 5359 a.", ""),
     (RecordType::NID, "10 0014:4fff:ff20:ee64", "", "000a 00144fffff20ee64"),
     (RecordType::L32, "10 10.1.2.0", "", "000a 0a010200"),
     (RecordType::L64, "10 2001:db8:1140:1000", "10 2001:0db8:1140:1000", "000a 20010db811401000"),
@@ -193,6 +215,9 @@ pub(in crate::zone) const GOOD: &[Good] = &[
         "001003666f6f00 0001000c 08665c6f6f2c626172 026832",
     ),
     (RecordType::HTTPS, "1 . alpn=h3 no-default-alpn ech=AEP+ key65534", r#"1 . alpn="h3" no-default-alpn ech=AEP+ key65534"#, ""),
+    // RFC 9460 §2.4.2: parameters in alias mode are ignored by clients, not by us.
+    (RecordType::SVCB, "0 foo. port=53", "", "000003666f6f00 000300020035"),
+    (RecordType::HTTPS, "0 foo. ipv4hint=192.0.2.1 alpn=h2", r#"0 foo. alpn="h2" ipv4hint=192.0.2.1"#, ""),
     (RecordType::HTTPS, r#"1 . key1="\002h2""#, r#"1 . alpn="h2""#, ""),
     (
         RecordType::SVCB,
@@ -200,6 +225,13 @@ pub(in crate::zone) const GOOD: &[Good] = &[
         r#"1 . dohpath="/dns-query{?dns}" ohttp tls-supported-groups=29,23"#,
         "",
     ),
+    (
+        RecordType::SVCB,
+        r"1 . docpath=dns,a\\,b alpn=co",
+        r#"1 . alpn="co" docpath="dns,a\\,b""#,
+        "0001 00 00010003 02636f 000a0008 03646e73 03612c62",
+    ),
+    (RecordType::SVCB, "1 . docpath", "", "0001 00 000a0000"),
 ];
 
 #[test]
@@ -342,7 +374,25 @@ fn bad_text_is_refused_with_found_and_expected() {
             "1 foo. mandatory=key123,key123 key123=abc",
             "parameters: mandatory: found a value that does not fit, expected keys with commas between them, each once",
         ),
-        (RecordType::SVCB, "0 foo. port=53", "parameters: found some with priority 0 (alias mode), expected none"),
+        (RecordType::SVCB, "0 foo. mandatory=key123", "parameters: mandatory: found key123, expected only keys of this record"),
+        // Keys are in lower case (RFC 9460 §2.1).
+        (RecordType::SVCB, "1 foo. ALPN=h2", "parameters: found \"ALPN=h2\", expected a service parameter such as alpn=h2 or key667=text"),
+        (RecordType::SVCB, "1 foo. Key667=x", "parameters: found \"Key667=x\", expected a service parameter such as alpn=h2 or key667=text"),
+        (
+            RecordType::SVCB,
+            "1 foo. alpn=h2 mandatory=ALPN",
+            "parameters: mandatory: found a value that does not fit, expected keys with commas between them, each once",
+        ),
+        // RFC 4034 §2.1.4, RFC 8078 §4: even the key that deletes has an octet.
+        (RecordType::DNSKEY, "256 3 8", "public key: found nothing, expected base64 data"),
+        (RecordType::DNSKEY, r"\# 4 01000308", "public key: found other octets at offset 4, expected base64 data"),
+        (RecordType::CDNSKEY, "0 3 0", "public key: found nothing, expected base64 data"),
+        // RFC 4025 §2.4: only algorithm 0 means that there is no key.
+        (RecordType::IPSECKEY, "10 0 2 .", "public key: found other octets at offset 3, expected a public key, or algorithm 0 for none"),
+        (RecordType::IPSECKEY, r"\# 7 0a0102c0000201", "public key: found other octets at offset 7, expected a public key, or algorithm 0 for none"),
+        (RecordType::DSYNC, "CDS NOTICE 5300 a.", "scheme: found \"NOTICE\", expected a scheme number from 0 to 255 or NOTIFY"),
+        (RecordType::ZONEMD, "1 1 240 aabb", "digest: found other octets at offset 6, expected a digest of 12 octets or more"),
+        (RecordType::HHIT, "", "data: found nothing, expected base64 data"),
         (RecordType::SVCB, "1 foo. no-default-alpn", "parameters: found no-default-alpn without alpn"),
         (RecordType::SVCB, "1 foo. key65535=x", "parameters: found key65535, which is reserved"),
         (RecordType::SVCB, "1 foo. key03=x", "parameters: found \"key03=x\", expected a service parameter such as alpn=h2 or key667=text"),

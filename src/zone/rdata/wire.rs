@@ -38,7 +38,10 @@ pub fn validate(rtype: RecordType, rdata: &[u8]) -> Result<(), RdataError> {
         RecordType::SVCB | RecordType::HTTPS => svcb::check(rdata).map_err(RdataError::Svc),
         RecordType::DS | RecordType::CDS | RecordType::DLV | RecordType::TA => digest_len(rdata, 3, &[(1, 20), (2, 32), (3, 32), (4, 48)]),
         RecordType::SSHFP => digest_len(rdata, 1, &[(1, 20), (2, 32)]),
+        // RFC 8976 §2.2.4.
+        RecordType::ZONEMD if rdata.len() < 6 + 12 => Err(RdataError::Wire { field: "digest", at: 6, expected: Expected::ZoneDigest }),
         RecordType::ZONEMD => digest_len(rdata, 5, &[(1, 48), (2, 64)]),
+        RecordType::IPSECKEY => key_of_algorithm(rdata),
         _ => Ok(()),
     }
 }
@@ -51,6 +54,15 @@ fn digest_len(rdata: &[u8], type_at: usize, lens: &[(u8, usize)]) -> Result<(), 
         None => false,
     };
     if fits { Ok(()) } else { Err(RdataError::Wire { field: "digest", at, expected: Expected::Digest }) }
+}
+
+/// An IPSECKEY without a key has algorithm 0 (RFC 4025 §2.4).
+fn key_of_algorithm(rdata: &[u8]) -> Result<(), RdataError> {
+    let has_key = gateway_len(rdata).is_ok_and(|len| len < rdata.len());
+    if has_key || rdata.get(2) == Some(&0) {
+        return Ok(());
+    }
+    Err(RdataError::Wire { field: "public key", at: rdata.len(), expected: Expected::KeyOrNone })
 }
 
 /// `rdata` with its names in lower case, so that records that say the same compare equal (RFC 2181 §5, RFC 4034 §6.2).
@@ -129,7 +141,7 @@ pub(super) fn measure(kind: Kind, whole: &[u8], at: usize) -> Result<usize, Expe
     match kind {
         Kind::Name | Kind::PlainName => wire_len(rest).ok_or(Expected::Name),
         Kind::PlainNames => names_len(rest).ok_or(Expected::Name),
-        Kind::U8 | Kind::Algorithm => fixed(1, Expected::U8),
+        Kind::U8 | Kind::Algorithm | Kind::Scheme => fixed(1, Expected::U8),
         Kind::U16 | Kind::Type | Kind::CertType => fixed(2, Expected::U16),
         Kind::U32 | Kind::Period | Kind::Time => fixed(4, Expected::U32),
         Kind::V4 => fixed(4, Expected::V4),

@@ -66,7 +66,7 @@ fn write(kind: Kind, octets: &[u8], out: &mut String) -> Option<()> {
                 rest = tail;
             }
         }
-        Kind::U8 | Kind::U16 | Kind::U32 | Kind::Period | Kind::Algorithm | Kind::CertType => drop(write!(out, "{}", number(octets))),
+        Kind::U8 | Kind::U16 | Kind::U32 | Kind::Period | Kind::Algorithm | Kind::Scheme | Kind::CertType => drop(write!(out, "{}", number(octets))),
         Kind::Time => out.push_str(&codes::write_time(number(octets))),
         Kind::Type => drop(write!(out, "{}", RecordType(number(octets) as u16))),
         Kind::Text | Kind::Texts(_) => texts(octets, out)?,

@@ -40,6 +40,15 @@ pub struct Extra {
 }
 
 impl ZoneTree {
+    /// The target of a record that stands in no node (a pool's), the node with its data, and the types of it that go along.
+    pub fn target_of(&self, rtype: RecordType, rdata: &[u8]) -> Option<(QueryName, NodeId, [RecordType; 3])> {
+        let target = if has_targets(rtype) { target_of(rtype, rdata)? } else { return None };
+        let node = self.target_node(&target).filter(|_| target.label_count() > 0)?;
+        let is_service = matches!(rtype, RecordType::SVCB | RecordType::HTTPS) && self.node(node).barrier == NO_NODE;
+        let first = if is_service { rtype } else { RecordType::A };
+        Some((target, node, [first, RecordType::A, RecordType::AAAA]))
+    }
+
     /// Fills in the extras of every RRset of `nodes`. Wildcards and barriers must be there.
     pub(super) fn add_extras(&mut self, nodes: &[NodeId]) {
         for node in nodes {
@@ -169,7 +178,7 @@ pub(super) fn has_targets(rtype: RecordType) -> bool {
 fn target_of(rtype: RecordType, rdata: &[u8]) -> Option<QueryName> {
     let span = rdata::names(rtype, rdata).next()?;
     let from = usize::from(span.offset);
-    QueryName::read(&rdata.get(from..from + usize::from(span.len))?.to_ascii_lowercase())
+    QueryName::read(rdata.get(from..from + usize::from(span.len))?)
 }
 
 /// Priority 0 (RFC 9460 §2.4.2).

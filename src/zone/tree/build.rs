@@ -81,6 +81,7 @@ impl ZoneTree {
             apex_node: 0,
             negative: Negative::default(),
             ties: None,
+            order: std::sync::OnceLock::new(),
         }
     }
 }

@@ -183,6 +183,7 @@ impl ZoneTree {
             apex_node: self.apex_node,
             negative: super::Negative::default(),
             ties: None,
+            order: std::sync::OnceLock::new(),
         })
     }
 

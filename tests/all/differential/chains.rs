@@ -46,7 +46,8 @@ pub fn complete(client: &mut Client, question: &Question, reply: &Reply) -> Repl
             break;
         }
         match client.ask(&Question { name: target.clone(), way: over_tcp, ..question.clone() }) {
-            Ok(more) if matches!(more.rcode, 0 | 3 | 6) => says = more,
+            // BIND says SERVFAIL to chains that are too long for it, with the links that it followed.
+            Ok(more) if matches!(more.rcode, 0 | 3 | 6) || has_link(&more) => says = more,
             _ => break,
         }
         seen.push(target.clone());

@@ -112,6 +112,7 @@ pub fn text(chance: &mut Chance, rtype: &str, target: &str) -> String {
 
 fn svcb(n: usize, target: &str) -> String {
     match n % 6 {
+        0 if n.is_multiple_of(4) => format!("0 {target} port=8443"),
         0 => format!("0 {target}"),
         1 => "1 . alpn=h2,h3".into(),
         2 => format!("2 {target} port=8443 ipv4hint=192.0.2.1 ipv6hint=2001:db8::1"),

@@ -44,8 +44,20 @@ pub const ANY: &str = "any-minimal";
 /// Questions for types that are no data: each reference does something else, and ours is what one of them does.
 pub const ODD: &str = "odd-type";
 
+/// Below NS at a wildcard RFC 4592 §4.2 leaves open what is said: each reference says something else.
+pub const WILDCARD_NS: &str = "wildcard-ns";
+
 /// The names of all rules.
-pub const NAMES: [&str; 8] = [CHAIN, TTLS, SIZE, MORE, STEERED, TRANSFER, ANY, ODD];
+pub const NAMES: [&str; 9] = [CHAIN, TTLS, SIZE, MORE, STEERED, TRANSFER, ANY, ODD, WILDCARD_NS];
+
+/// Whether a wildcard with NS may be what answers for the name.
+pub fn is_below_wildcard_ns(name: &Name, family: &Family) -> bool {
+    let covers = |line: &Line| {
+        let above = line.owner.strip_prefix("*.").filter(|_| line.rtype == "NS").and_then(|above| Name::parse_absolute(above).ok());
+        above.is_some_and(|above| name.is_at_or_below(&above) && *name != above)
+    };
+    family.zones.iter().any(|zone| zone.lines.iter().any(covers))
+}
 
 /// Types that no record has (RFC 6895 §3.1), those apart that mean a transfer or everything.
 pub fn is_odd(rtype: RecordType) -> bool {

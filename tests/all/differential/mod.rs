@@ -225,10 +225,12 @@ fn judge(servers: &mut Servers, family: &Family, question: &Question, votes: [bo
     if !found.is_empty() && whole != references {
         step(explained::CHAIN, judge.against(&ours, &judge.even(&whole)), &mut rule, &mut found);
     }
-    if explained::is_odd(question.rtype)
-        && references.iter().any(|reply| differences(&fields(question, &ours), &[fields(question, reply)]).is_empty())
-    {
+    let is_ours = |reply: &Result<Reply, String>| differences(&fields(question, &ours), &[fields(question, reply)]).is_empty();
+    if explained::is_odd(question.rtype) && references.iter().chain(&whole).any(is_ours) {
         (rule, found) = (Some(explained::ODD), Vec::new());
+    }
+    if !found.is_empty() && explained::is_below_wildcard_ns(&question.name, family) && judge.is_open(&references) {
+        (rule, found) = (Some(explained::WILDCARD_NS), Vec::new());
     }
     if let (Ok(reply), false) = (&ours, found.is_empty()) {
         if let Some(name) = explained::explain(question, reply, &found).or_else(|| judge.additional(&found)) {
@@ -263,6 +265,13 @@ impl Judge<'_> {
         let voting = references.iter().zip(self.votes).filter(|(reply, votes)| *votes && is_there(reply));
         let said: Vec<compare::Fields> = voting.map(|(reply, _)| fields(self.question, reply)).collect();
         differences(&fields(self.question, ours), &said)
+    }
+
+    /// No two of those that have the zones say the same.
+    fn is_open(&self, references: &[Result<Reply, String>]) -> bool {
+        let said: Vec<compare::Fields> =
+            references.iter().zip(self.votes).filter(|(_, votes)| *votes).map(|(reply, _)| fields(self.question, reply)).collect();
+        said.iter().enumerate().all(|(at, one)| !said[..at].contains(one))
     }
 
     fn even(&self, references: &[Result<Reply, String>]) -> Vec<Result<Reply, String>> {

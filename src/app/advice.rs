@@ -1,0 +1,126 @@
+//! What a configuration says that cannot be meant, though each of its parts can be: listeners that want the same port, and policies that place
+//! clients without anything to place them by.
+
+use std::net::SocketAddr;
+
+use crate::config::{Problem, Settings, Severity};
+use crate::control::load::Build;
+use crate::policy::model::{GeoDefault, PolicyKind, ZoneModel};
+
+/// A listener of the configuration: its table or key, its address, whether it takes UDP and TCP.
+struct Listener {
+    key: &'static str,
+    addr: SocketAddr,
+    udp: bool,
+    tcp: bool,
+}
+
+impl Listener {
+    /// True when both cannot be had: the same port of the same address, or of every address of the family.
+    fn collides(&self, other: &Listener) -> bool {
+        let (one, two) = (self.addr.ip(), other.addr.ip());
+        let meet = one == two || one.is_ipv4() == two.is_ipv4() && (one.is_unspecified() || two.is_unspecified());
+        let same_kind = self.udp && other.udp || self.tcp && other.tcp;
+        self.key != other.key && same_kind && meet && self.addr.port() == other.addr.port() && self.addr.port() != 0
+    }
+}
+
+/// Keys that want the same port: the second of the two, and a sentence about both.
+pub(super) fn collisions(settings: &Settings) -> Vec<(&'static str, String)> {
+    let of = |key, addrs: &[SocketAddr], udp, tcp| addrs.iter().map(|addr| Listener { key, addr: *addr, udp, tcp }).collect::<Vec<_>>();
+    let mut all = of("server.listen", &settings.listen, true, true);
+    let encrypted = &settings.encrypted;
+    for (key, listener, udp) in
+        [("server.tls", &encrypted.tls, false), ("server.https", &encrypted.https, false), ("server.quic", &encrypted.quic, true)]
+    {
+        all.extend(of(key, listener.as_ref().map_or(&[], |listener| &listener.listen), udp, !udp));
+    }
+    if settings.admin_enabled {
+        all.extend(of("admin.listen", &[settings.admin_listen], false, true));
+    }
+    all.extend(of("metrics.listen", settings.admin.metrics_listen.as_slice(), false, true));
+    let mut found = Vec::new();
+    for (at, two) in all.iter().enumerate() {
+        if let Some(one) = all[..at].iter().find(|one| one.collides(two)) {
+            let kind = if two.udp && one.udp { "UDP" } else { "TCP" };
+            found.push((
+                two.key,
+                format!("{} ({}) and {} ({}) want the same {kind} port: give one of them another", two.key, two.addr, one.key, one.addr),
+            ));
+        }
+    }
+    found
+}
+
+/// The same as errors of `meridian.toml`.
+pub(super) fn collision_problems(settings: &Settings) -> impl Iterator<Item = Problem> {
+    collisions(settings).into_iter().map(|(key, text)| {
+        let subject = key.split('.').map(str::to_owned).collect();
+        Problem { severity: Severity::Error, file: settings.file.clone(), line: 0, subject, text }
+    })
+}
+
+/// Policies that place clients by what the configuration does not have.
+pub(super) fn unplaced(build: &Build) -> Vec<Problem> {
+    let Some(settings) = &build.settings else { return Vec::new() };
+    let (no_databases, no_table) = (settings.geo_databases.is_empty(), settings.latency_table.is_none());
+    let mut problems = Vec::new();
+    for zone in &build.good {
+        let used =
+            |model: &ZoneModel| model.steers.iter().flat_map(|steer| model.policies_below(steer.root)).collect::<std::collections::BTreeSet<_>>();
+        for ix in used(&zone.parts.model) {
+            let policy = zone.parts.model.policy(ix);
+            let text = match &policy.kind {
+                PolicyKind::Geo { rules, .. } if no_databases && rules.iter().any(|rule| !rule.geo.is_empty() || !rule.asn.is_empty()) => {
+                    "its rules ask for places or networks of clients (geo, asn), but geo.databases lists no database: they match nobody"
+                }
+                PolicyKind::Geo { default: GeoDefault::Nearest { .. }, .. } | PolicyKind::Proximity { .. } if no_databases => {
+                    "it goes by where clients are, but geo.databases lists no database: everybody gets the order of the file"
+                }
+                PolicyKind::Latency { .. } if no_databases && no_table => {
+                    "it goes by round trips and distance, but there is neither latency.table nor a database in geo.databases: everybody gets the order of the file"
+                }
+                _ => continue,
+            };
+            let subject = vec![if policy.inline { "steer" } else { "policy" }.to_owned(), policy.name.clone()];
+            problems.push(Problem { severity: Severity::Warning, file: zone.loaded.declared_in.clone(), line: 0, subject, text: text.into() });
+        }
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{MemoryFiles, load_settings_alone};
+
+    #[test]
+    fn listeners_that_want_the_same_port_are_named_both() {
+        let tls = |key: &str, addr: &str| format!("[server.{key}]\nlisten = [\"{addr}\"]\ncertificate = \"c\"\nkey = \"k\"\n");
+        let of = |text: String| {
+            let files = MemoryFiles([("meridian.toml".into(), text.into_bytes().into())].into());
+            let found = collisions(&load_settings_alone(&files, std::path::Path::new("meridian.toml")).0);
+            found.iter().map(|(_, text)| text.split(" want").next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        let base = "[server]\nlisten = [\"127.0.0.1:5300\"]\n";
+        let admin = |addr: &str, metrics: &str| format!("{base}[admin]\nlisten = \"{addr}\"\n[metrics]\nlisten = \"{metrics}\"\n");
+        for (text, wanted) in [
+            (admin("127.0.0.1:1", "127.0.0.1:2"), &[][..]),
+            (admin("127.0.0.1:0", "127.0.0.1:0"), &[]),
+            (admin("127.0.0.1:1", "127.0.0.1:1"), &["metrics.listen (127.0.0.1:1) and admin.listen (127.0.0.1:1)"]),
+            (admin("127.0.0.1:1", "0.0.0.0:1"), &["metrics.listen (0.0.0.0:1) and admin.listen (127.0.0.1:1)"]),
+            (admin("127.0.0.1:1", "127.0.0.2:1"), &[]),
+            (admin("127.0.0.1:5300", "[::1]:5300"), &["admin.listen (127.0.0.1:5300) and server.listen (127.0.0.1:5300)"]),
+            (format!("{base}{}", tls("tls", "127.0.0.1:5300")), &["server.tls (127.0.0.1:5300) and server.listen (127.0.0.1:5300)"]),
+            (format!("{base}{}", tls("quic", "127.0.0.1:5300")), &["server.quic (127.0.0.1:5300) and server.listen (127.0.0.1:5300)"]),
+            // One of TCP, one of UDP: as it should be.
+            (format!("{base}{}{}", tls("https", "127.0.0.1:443"), tls("quic", "127.0.0.1:443")), &[]),
+            (
+                format!("{base}{}{}", tls("tls", "127.0.0.1:443"), tls("https", "127.0.0.1:443")),
+                &["server.https (127.0.0.1:443) and server.tls (127.0.0.1:443)"],
+            ),
+        ] {
+            assert_eq!(of(text.clone()), wanted, "{text}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! L4: the certificates that listeners show: read from PEM files, read again when the files change, with the day on which they end.
+//!
+//! ```text
+//! Shown::load ─▶ Shown ─ as ResolvesServerCert ─▶ each handshake takes the current one
+//!                  └─ look(), every few seconds ─▶ files are others? read; what cannot be used is said once, and the one before stays
+//! ```
+//!
+//! Connections keep what they began with, so a renewed certificate ends none.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::telemetry::CertificateFacts;
+
+/// How often the files are looked at: a renewed certificate is in use long before the old one ends.
+pub const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// From here on it is said at each load that a certificate is about to end: those of ACME are renewed 30 days before.
+const SOON_S: i64 = 14 * 86_400;
+
+/// What of a file tells that it is another one: size and time.
+pub type Stamp = Option<(u64, SystemTime)>;
+
+/// A certificate in use.
+#[derive(Debug)]
+struct Current {
+    key: Arc<CertifiedKey>,
+    /// The first and the last second of its time, since 1970.
+    since: i64,
+    until: i64,
+}
+
+/// A certificate and its key, from two files.
+#[derive(Debug)]
+pub struct Shown {
+    certificate: PathBuf,
+    key: PathBuf,
+    /// The name that clients verify.
+    name: Option<String>,
+    current: ArcSwap<Current>,
+    seen: Mutex<[Stamp; 2]>,
+    trouble: Mutex<Option<String>>,
+}
+
+impl Shown {
+    /// Reads the files. The error names the file and what is wrong with it.
+    pub fn load(certificate: &Path, key: &Path, name: Option<&str>) -> Result<Shown, String> {
+        let seen = [stamp(certificate), stamp(key)];
+        let current = ArcSwap::from_pointee(read(certificate, key)?);
+        Ok(Shown {
+            certificate: certificate.to_path_buf(),
+            key: key.to_path_buf(),
+            name: name.map(str::to_owned),
+            current,
+            seen: Mutex::new(seen),
+            trouble: Mutex::new(None),
+        })
+    }
+
+    /// Looks whether the files are others. What was read, or why it could not be; `None` when nothing has changed.
+    pub fn look(&self) -> Option<Result<(), String>> {
+        let now = [stamp(&self.certificate), stamp(&self.key)];
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if *seen == now {
+            return None;
+        }
+        *seen = now;
+        drop(seen);
+        let found = read(&self.certificate, &self.key).map(|current| self.current.store(Arc::new(current)));
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = found.as_ref().err().cloned();
+        Some(found)
+    }
+
+    /// What there is to say of it as the certificate of this listener, at this time in seconds since 1970.
+    pub fn facts(&self, listener: impl Into<String>, now: i64) -> CertificateFacts {
+        let current = self.current.load();
+        let mut troubles: Vec<String> = self.troubles_of(&current, now).into_iter().collect();
+        if let Some(trouble) = &*self.trouble.lock().unwrap_or_else(PoisonError::into_inner) {
+            troubles.push(format!("{trouble}; the certificate before stays in use"));
+        }
+        CertificateFacts { listener: listener.into(), file: self.certificate.clone(), expires: current.until, troubles }
+    }
+
+    fn troubles_of(&self, current: &Current, now: i64) -> Vec<String> {
+        let mut troubles = Vec::new();
+        let file = self.certificate.display();
+        if now > current.until {
+            troubles.push(format!("{file}: the certificate expired {} ago; clients that verify refuse it", span(now - current.until)));
+        } else if now < current.since {
+            troubles
+                .push(format!("{file}: the certificate is not valid before {} from now; clients that verify refuse it", span(current.since - now)));
+        } else if current.until - now < SOON_S {
+            troubles.push(format!("{file}: the certificate expires in {}", span(current.until - now)));
+        }
+        if let Some(name) = &self.name
+            && !current.key.cert.first().is_some_and(|certificate| is_for(certificate, name))
+        {
+            troubles.push(format!("{file}: the certificate is not for the name {name:?}; clients that verify refuse it"));
+        }
+        troubles
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load().key.clone())
+    }
+}
+
+fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
+    let (Ok(parsed), Ok(name)) = (ParsedCertificate::try_from(certificate), ServerName::try_from(name)) else { return false };
+    verify_server_name(&parsed, &name).is_ok()
+}
+
+/// What the file is like now; nothing when it cannot be seen.
+pub fn stamp(path: &Path) -> Stamp {
+    std::fs::metadata(path).and_then(|metadata| Ok((metadata.len(), metadata.modified()?))).ok()
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<Current, String> {
+    let chain = certificates(certificate)?;
+    let private = private_key(key)?;
+    let (since, until) =
+        chain.first().and_then(|first| times(first)).ok_or_else(|| format!("{}: found no X.509 certificate", certificate.display()))?;
+    let certified = CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => format!("{}: the key is not that of the certificate {}", key.display(), certificate.display()),
+        _ => format!("{}: {error}; expected a key of RSA (2048 bits or more), ECDSA (P-256, P-384) or Ed25519", key.display()),
+    })?;
+    Ok(Current { key: Arc::new(certified), since, until })
+}
+
+/// The first private key in a PEM file.
+pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let is_encrypted = |text: &[u8]| {
+        let text = String::from_utf8_lossy(text);
+        text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED")
+    };
+    PrivateKeyDer::from_pem_file(path).map_err(|error| match std::fs::read(path) {
+        Ok(text) if is_encrypted(&text) => {
+            format!("{}: the private key is encrypted; write it without a passphrase: openssl pkey -in FILE -out FILE", path.display())
+        }
+        _ => format!("{}: no private key in PEM: {error}", path.display()),
+    })
+}
+
+/// Verifies servers as the roots say. A certificate that was named itself needs no authority: one that `openssl req -x509` makes calls itself an
+/// authority, which no server may be for rustls.
+#[derive(Debug)]
+pub struct Trusting {
+    roots: Arc<WebPkiServerVerifier>,
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl Trusting {
+    /// These roots, and the certificates among them that were named one by one. `None` without any root.
+    pub fn new(roots: RootCertStore, named: Vec<CertificateDer<'static>>) -> Option<Trusting> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let roots = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()?;
+        Some(Trusting { roots, named })
+    }
+}
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let judged = self.roots.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let is_unfit = matches!(judged, Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))));
+        let Some((since, until)) = times(end_entity).filter(|_| is_unfit && self.named.contains(end_entity)) else { return judged };
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if now < since {
+            return Err(CertificateError::NotValidYet.into());
+        }
+        if now > until {
+            return Err(CertificateError::Expired.into());
+        }
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.roots.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.roots.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.roots.supported_verify_schemes()
+    }
+}
+
+/// The first and the last second of a certificate's time, since 1970.
+pub(crate) fn times(certificate: &[u8]) -> Option<(i64, i64)> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let validity = parsed.validity();
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
+}
+
+/// The certificates in a PEM file; at least one.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let named = |error: rustls::pki_types::pem::Error| format!("{}: no certificate in PEM: {error}", path.display());
+    let found: Vec<_> = CertificateDer::pem_file_iter(path).map_err(named)?.collect::<Result<_, _>>().map_err(named)?;
+    if found.is_empty() { Err(format!("{}: found no certificate, expected PEM", path.display())) } else { Ok(found) }
+}
+
+/// A time as people say it.
+fn span(seconds: i64) -> String {
+    let (days, hours) = (seconds / 86_400, seconds / 3600);
+    match (days, hours) {
+        (2.., _) => format!("{days} days"),
+        (_, 2..) => format!("{hours} hours"),
+        (_, 1) => "1 hour".into(),
+        _ => match seconds / 60 {
+            ..=1 => "1 minute".into(),
+            minutes => format!("{minutes} minutes"),
+        },
+    }
+}

@@ -1,0 +1,148 @@
+//! `health` and `check-now`: what the checks of an endpoint say, said, and would say now.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use super::FAILED;
+use super::args::{ConfigArg, Connect};
+use super::client::{Call, CallError, Client};
+use super::commands::finish;
+use super::list::{look, segment, text, texts, word};
+use super::list_args::Look;
+use super::show::{ago, until};
+use super::table::{Table, clean};
+use crate::control::unix_now;
+
+/// Where the health of an endpoint is; `command` wants to know it.
+fn path(command: &str, endpoint: &str) -> Result<String, CallError> {
+    let parts: Vec<&str> = endpoint.splitn(3, '/').collect();
+    match parts[..] {
+        [zone, pool, address] => Ok(format!("/v1/health/{}/{}/{}", segment(zone), segment(pool), segment(address))),
+        _ => Err(CallError::Usage(format!("{command}: found {endpoint:?}, expected zone/pool/address"))),
+    }
+}
+
+/// `meridian health`: an endpoint with all that its checks say and said.
+pub(super) async fn health(config: &ConfigArg, endpoint: &str, look_at: Look) -> ExitCode {
+    let path = match path("health", endpoint) {
+        Ok(path) => path,
+        Err(error) => return finish(look_at.connect.json, Err(error), |_| Ok(String::new())),
+    };
+    let fetch = async |client: &Client| client.call(Call::new(Method::GET, &path)).await;
+    look(config, &look_at.connect, look_at.watch, fetch, |reply, colours| Ok(health_text(reply, unix_now(), colours))).await
+}
+
+fn health_text(reply: &Value, now: u64, colours: bool) -> String {
+    let (endpoint, mut shown) = (&reply["endpoint"], String::new());
+    let state = match (text(endpoint, "state"), text(endpoint, "forced")) {
+        (state, forced) if forced.is_empty() => state,
+        (state, forced) => format!("{state}, forced {forced}"),
+    };
+    let at = |name: &str, words: fn(u64, u64) -> String| endpoint[name].as_u64().map_or(String::new(), |at| words(at, now));
+    let took = endpoint["last_ms"].as_u64().map_or(String::new(), |ms| format!(", took {ms} ms"));
+    let suppressed = endpoint["suppressed_until"].as_u64().map_or(String::new(), |_| format!(": it fell often (penalty {})", endpoint["penalty"]));
+    for (name, value) in [
+        ("endpoint", text(endpoint, "id")),
+        ("state", if endpoint["stale"] == true { format!("{state} ({})", stale_words(reply)) } else { state }),
+        ("usable", if endpoint["usable"] == true { "yes".into() } else { "no".into() }),
+        ("since", at("since", ago)),
+        ("checked", at("last_check", ago) + &took),
+        ("next", at("next_check", until)),
+        ("last error", text(endpoint, "last_error")),
+        ("calculated", text(endpoint, "calculated")),
+        ("advice", texts(&endpoint["advice"])),
+        ("concerns", texts(&endpoint["concerns"])),
+        ("usual", endpoint["usual_ms"].as_u64().map_or(String::new(), |ms| format!("{ms} ms"))),
+        ("certificate", at("certificate_ends", ends)),
+        ("kept down", at("suppressed_until", until) + &suppressed),
+        ("kept in", text(endpoint, "kept_in")),
+        ("checks", texts(&reply["checks"])),
+        ("reported", reported(&endpoint["reported"], now)),
+        ("of pool", reported(&reply["pool_reported"], now)),
+    ] {
+        if !value.is_empty() {
+            let _ = writeln!(shown, "{name:<11} {}", clean(&value));
+        }
+    }
+    let history = reply["history"].as_array().map_or(&[][..], Vec::as_slice);
+    let recent = reply["recent"].as_array().map_or(&[][..], Vec::as_slice);
+    if !recent.is_empty() {
+        let mut table = Table::new(&["CHECKED", "STATE", ">TOOK", "RESULT", "CHECK"]);
+        for tried in recent {
+            let time = super::access::utc(tried["at"].as_u64().unwrap_or(0));
+            let result = match (tried["passed"] == true, text(tried, "concern")) {
+                (true, concern) if concern.is_empty() => "passed".into(),
+                (true, concern) => format!("passed; {concern}"),
+                (false, _) => text(tried, "error"),
+            };
+            table.row([time.into(), word(tried, "state"), format!("{} ms", tried["ms"]).into(), result.into(), text(tried, "check").into()]);
+        }
+        shown = shown + "\n" + &table.render(colours);
+    }
+    if history.is_empty() {
+        shown.push_str("\nno check has come to another verdict\n");
+        return shown;
+    }
+    let mut table = Table::new(&["TIME", "FROM", "TO", "WHY", "CHECK"]);
+    for step in history {
+        let time = super::access::utc(step["at"].as_u64().unwrap_or(0));
+        table.row([time.into(), word(step, "from"), word(step, "to"), text(step, "why").into(), text(step, "check").into()]);
+    }
+    shown + "\n" + &table.render(colours)
+}
+
+/// Why a state is none of now.
+fn stale_words(reply: &Value) -> &'static str {
+    let is_reported =
+        reply["checks"].as_array().is_some_and(|checks| checks.iter().any(|check| check.as_str().is_some_and(|check| check.starts_with("push of "))));
+    if is_reported { "nothing was reported of late" } else { "kept from the last run" }
+}
+
+/// What is reported of a thing, on one line, with its age.
+fn reported(of: &Value, now: u64) -> String {
+    serde_json::from_value(of.clone()).map_or_else(|_| String::new(), |of| super::show::reported(&of, now))
+}
+
+/// `meridian check-now`: one run of every check of an endpoint, with the time of each part; ends with 1 when one failed.
+pub(super) async fn check_now(config: &ConfigArg, endpoint: &str, connect: &Connect) -> ExitCode {
+    let reply = async {
+        let path = path("check-now", endpoint)? + "/check";
+        Client::new(config, connect)?.call(Call::new(Method::POST, &path)).await
+    };
+    let reply = reply.await;
+    let failed =
+        reply.as_ref().is_ok_and(|reply| reply["checks"].as_array().is_some_and(|checks| checks.iter().any(|check| check["passed"] != true)));
+    let code = finish(connect.json, reply, |reply| Ok(checked_now(reply)));
+    if failed { FAILED.into() } else { code }
+}
+
+/// When a certificate ends, in words.
+fn ends(at: u64, now: u64) -> String {
+    if at < now { format!("expired {}", ago(at, now)) } else { format!("expires {}", until(at, now)) }
+}
+
+fn checked_now(reply: &Value) -> String {
+    let mut shown = String::new();
+    let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    for check in array(&reply["checks"]) {
+        let _ = writeln!(shown, "{}", clean(&text(&check, "check")));
+        for part in array(&check["phases"]) {
+            let _ = writeln!(shown, "  {:<11}{:>10.3} ms", clean(&text(&part, "phase")), part["ms"].as_f64().unwrap_or(0.0));
+        }
+        let _ = writeln!(shown, "  {:<11}{:>10.3} ms", "total", check["total_ms"].as_f64().unwrap_or(0.0));
+        if let Some(at) = check["certificate_ends"].as_u64() {
+            let _ = writeln!(shown, "  certificate {}", ends(at, unix_now()));
+        }
+        let _ = match check["passed"] == true {
+            true => writeln!(shown, "  passed"),
+            false => writeln!(shown, "  failed: {}", clean(&text(&check, "error"))),
+        };
+    }
+    if shown.is_empty() {
+        shown.push_str("nothing checks this endpoint\n");
+    }
+    shown
+}

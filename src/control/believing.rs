@@ -1,0 +1,240 @@
+//! What results of checks do, and whether failures are believed: the references that are checked beside everything else, and what a freeze and its end mean.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::api::{CheckSpec, CheckTarget, HealthStatus, Observation, ReferenceStatus, Who};
+use super::audit::{Entry, Kind};
+use super::checks::{self, Group};
+use super::status;
+use super::writer::Writer;
+use crate::config::HealthOptions;
+use crate::health::doubt::{Doubt, Turn, Why};
+use crate::health::{Failure, Outcome, State, Thresholds, Watch};
+use crate::policy::model::{Monitor, MonitorKind, TcpCheck};
+
+/// Between checks of a reference: shorter than any check takes from its first failure to its fall by default (4 s), so that one that works never delays
+/// a true alarm.
+const INTERVAL: Duration = Duration::from_secs(3);
+/// While it fails.
+const FAST: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between two looks around while results come in; a tick looks, too.
+const LOOK_GAP: Duration = Duration::from_millis(100);
+
+/// Tells the check of a reference from one of an endpoint at the same place.
+const NAME: &str = "reference";
+
+/// The references.
+#[derive(Debug, Default)]
+pub(super) struct References {
+    all: Vec<Reference>,
+    looked: Duration,
+}
+
+#[derive(Debug)]
+struct Reference {
+    address: SocketAddr,
+    spec: CheckSpec,
+    last_error: Option<String>,
+}
+
+impl References {
+    /// Takes what the file says.
+    pub(super) fn set(&mut self, options: &HealthOptions, doubt: &mut Doubt) {
+        let from: Vec<_> = options.references.iter().map(|wanted| self.all.iter().position(|known| known.address == *wanted)).collect();
+        doubt.set(options.freeze, &from);
+        let mut before: Vec<_> = std::mem::take(&mut self.all).into_iter().map(Some).collect();
+        let kept = |at: Option<usize>| at.and_then(|at| before.get_mut(at)?.take());
+        self.all =
+            from.into_iter().map(kept).zip(&options.references).map(|(kept, address)| kept.unwrap_or_else(|| Reference::of(*address))).collect();
+    }
+
+    /// What the prober is to check for them.
+    pub(super) fn specs(&self) -> impl Iterator<Item = CheckSpec> {
+        self.all.iter().map(|reference| reference.spec.clone())
+    }
+
+    /// Takes the result of a reference; until its next check, or `None` when it is of none.
+    pub(super) fn observe(&mut self, observation: &Observation, doubt: &mut Doubt, now: Duration) -> Option<Duration> {
+        if observation.spec.monitor.name != NAME {
+            return None;
+        }
+        let at = self.all.iter().position(|reference| reference.spec == observation.spec)?;
+        let reference = &mut self.all[at];
+        reference.last_error = observation.outcome.as_ref().err().map(ToString::to_string);
+        // That there is no way to it tells of this machine's network: just what a reference is for. A lack of descriptors is no lack of network.
+        let is_result = !matches!(observation.outcome, Err(Failure::Internal(_)));
+        if is_result {
+            doubt.observe(at, observation.outcome.is_ok(), now);
+        }
+        Some(if observation.outcome.is_ok() { INTERVAL } else { FAST })
+    }
+
+    /// What is shown.
+    pub(super) fn seen(&self, doubt: &Doubt, now: Duration, now_unix: u64) -> HealthStatus {
+        let unix = |at: Duration| now_unix.saturating_sub(now.saturating_sub(at).as_secs());
+        let references = self.all.iter().enumerate().map(|(at, reference)| {
+            let (passed, failed) = doubt.reference(at);
+            ReferenceStatus {
+                address: reference.address.to_string(),
+                answers: passed.is_some() && failed.is_none(),
+                last_answer: passed.map(unix),
+                last_error: reference.last_error.clone(),
+            }
+        });
+        let frozen = doubt.frozen();
+        HealthStatus {
+            frozen_since: frozen.map(|(since, _)| unix(since)),
+            frozen_why: frozen.map(|(_, why)| said(Group::Asked, why)),
+            references: references.collect(),
+        }
+    }
+
+    /// Those that have not answered in this run, though there was time.
+    fn silent(&self, doubt: &Doubt) -> Vec<String> {
+        let silent = self.all.iter().enumerate().filter(|(at, _)| matches!(doubt.reference(*at), (None, Some(_))));
+        silent.map(|(_, reference)| reference.address.to_string()).collect()
+    }
+}
+
+impl Reference {
+    fn of(address: SocketAddr) -> Reference {
+        let thresholds = Thresholds { interval: INTERVAL, fast: FAST, fall: 1, rise: 1 };
+        let monitor = Monitor {
+            name: NAME.into(),
+            kind: MonitorKind::Tcp(TcpCheck::default()),
+            port: address.port(),
+            thresholds,
+            timeout: TIMEOUT,
+            source: Vec::new(),
+            watch: Watch { slow: None, ..Watch::default() },
+        };
+        Reference { address, spec: CheckSpec { target: CheckTarget::Address(address.ip()), monitor }, last_error: None }
+    }
+}
+
+/// Why, in words.
+fn said(group: Group, why: Why) -> String {
+    match why {
+        Why::Mass(census) if group != Group::Asked => {
+            format!(
+                "{} of {} endpoints are reported to fail at once, in several places: whoever reports may be wrong",
+                census.failing, census.checked
+            )
+        }
+        Why::References => "no reference answers: this server's own network may be gone".into(),
+        Why::Mass(census) => {
+            format!("{} of {} checks fail at once, in several places: this server's own network may be gone", census.failing, census.checked)
+        }
+    }
+}
+
+impl Writer {
+    pub(super) fn observe(&mut self, observation: &Observation, reply: oneshot::Sender<Duration>) {
+        let (now, now_unix) = (self.clock.now(), self.clock.unix());
+        let needed = observation.outcome.is_ok() && self.checks.held_back(&observation.spec, now).is_some_and(|users| self.is_needed(users));
+        // Without a reply the prober knows that nobody wants this check any more.
+        let Some(observed) = self.checks.observe(observation, needed, now, now_unix) else { return };
+        let _ = reply.send(observed.delay);
+        self.tell_observed(observation, &observed);
+    }
+
+    /// Takes the result of a check that the prober knows nothing of.
+    pub(super) fn observe_reported(&mut self, spec: &CheckSpec, outcome: Outcome, poor: Option<u8>) {
+        let (now, now_unix) = (self.clock.now(), self.clock.unix());
+        let observation = Observation { spec: spec.clone(), outcome, took: Duration::ZERO, certificate: None, poor };
+        let needed = observation.outcome.is_ok() && self.checks.held_back(spec, now).is_some_and(|users| self.is_needed(users));
+        if let Some(observed) = self.checks.observe(&observation, needed, now, now_unix) {
+            self.tell_observed(&observation, &observed);
+        }
+    }
+
+    fn tell_observed(&mut self, observation: &Observation, observed: &checks::Observed) {
+        if let Some((from, to)) = observed.transition {
+            self.tell_transition(&observation.spec, from, to, &observed.why);
+        } else if observed.turned {
+            self.look_again_at_users(&observation.spec);
+        }
+        if observation.outcome.is_err() {
+            self.look_around(false);
+        }
+    }
+
+    /// A check changed its state: says so, and marks what it decides on.
+    pub(super) fn tell_transition(&mut self, spec: &CheckSpec, from: State, to: State, why: &str) {
+        tracing::info!(target: "meridian::health", check = %status::describe(spec), from = from.word(), to = to.word(), why, "state changed");
+        let entry = Entry {
+            kind: Kind::Health,
+            before: from.word().into(),
+            after: to.word().into(),
+            detail: (!why.is_empty()).then(|| why.to_owned()),
+            ..self.entry(&Who::itself(), "health", &status::describe(spec))
+        };
+        self.keep_entry(entry);
+        self.look_again_at_users(spec);
+    }
+
+    /// Marks what a check decides on.
+    fn look_again_at_users(&mut self, spec: &CheckSpec) {
+        for (apex, pool) in self.checks.users(spec) {
+            self.dirty.entry(apex.clone()).or_default().pools.insert(*pool);
+        }
+    }
+
+    /// Some name that reaches these pools has nothing better.
+    fn is_needed(&self, users: &[checks::User]) -> bool {
+        users.iter().any(|(apex, pool)| self.zones.get(apex).is_some_and(|zone| zone.has_nothing_beside(*pool)))
+    }
+
+    /// Looks whether failures are to be believed. While results come in not at every one of them: `soon` for the one that has to be looked at now.
+    pub(super) fn look_around(&mut self, soon: bool) {
+        let (now, now_unix) = (self.clock.now(), self.clock.unix());
+        if !soon && now < self.checks.references.looked + LOOK_GAP {
+            return;
+        }
+        self.checks.references.looked = now;
+        Group::ALL.into_iter().for_each(|group| self.look_at(group, now, now_unix));
+    }
+
+    fn look_at(&mut self, group: Group, now: Duration, now_unix: u64) {
+        let census = self.checks.census(group, now);
+        let mut doubt = std::mem::take(&mut self.checks.doubts[group as usize]);
+        let turn = doubt.look(census, || self.checks.failing_places(group), now);
+        self.checks.doubts[group as usize] = doubt;
+        let Some(turn) = turn else { return };
+        let (action, text) = match turn {
+            Turn::Frozen(why) => ("health.freeze", format!("{}; nothing is withdrawn until that is known better", said(group, why))),
+            Turn::Thawed => ("health.thaw", "what failed at once is back: failures count again".into()),
+            Turn::Believed => ("health.thaw", "it has lasted too long to be a mistake: failures count again".into()),
+        };
+        let entry = Entry { kind: Kind::Health, detail: Some(text.clone()), ..self.entry(&Who::itself(), action, "health") };
+        self.keep_entry(entry);
+        match turn {
+            Turn::Frozen(_) => tracing::error!(target: "meridian::health", "frozen: {text}"),
+            _ => tracing::warn!(target: "meridian::health", "thawed: {text}"),
+        }
+        if let Turn::Frozen(Why::Mass(_)) = turn {
+            for spec in self.checks.reprieve(group, now, now_unix) {
+                self.tell_transition(&spec, State::Down, State::Suspect, "it fell with everything else, which is doubted now");
+            }
+        }
+    }
+
+    /// What is wrong with the references.
+    pub(super) fn health_trouble(&self) -> Vec<String> {
+        let doubts = &self.checks.doubts;
+        let silent = self.checks.references.silent(&doubts[Group::Asked as usize]);
+        let frozen = Group::ALL.into_iter().filter_map(|group| {
+            let (_, why) = doubts[group as usize].frozen()?;
+            let what = if group == Group::Asked { "health is frozen" } else { "reports take nothing down" };
+            Some(format!("{what}: {}", said(group, why)))
+        });
+        let silent =
+            silent.into_iter().map(|address| format!("reference {address} has not answered since the start, so it is no evidence of anything"));
+        frozen.chain(silent).collect()
+    }
+}

@@ -1,0 +1,134 @@
+//! The single writer without its loop, its disk and the machine's clock: whoever simulates moves the time, brings the results of checks and sees
+//! what is answered. Everything in between is what the program does.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use super::api::{Applied, CheckSpec, NewOverlay, Observation, Refusal, Status};
+use super::clock::{Clock, SIMULATED_START_UNIX};
+use super::compile::GeoSources;
+use super::explain::{Explanation, Wanted, explain};
+use super::handle::{Event, channel};
+use super::load::{self, Previous};
+use super::who::Who;
+use super::writer::{Start, Writer};
+use crate::config::MemoryFiles;
+use crate::health::State;
+use crate::store::{Saved, Store};
+use crate::telemetry::Registry;
+use crate::world::{Published, World};
+
+pub(crate) struct Driven {
+    writer: Writer,
+    world: Arc<Published>,
+    nanos: Arc<AtomicU64>,
+    /// What the writer would do in the background is not awaited.
+    runtime: Runtime,
+}
+
+impl Driven {
+    /// Over these files, at time 0.
+    pub(crate) fn start(files: &[(&str, &str)]) -> Driven {
+        let build = load::build(&MemoryFiles::from_texts(files.iter().copied()), Path::new("meridian.toml"), &Previous::default());
+        assert!(!build.has_errors() && build.bad.is_empty(), "{:?}", build.problems.first());
+        let world = Arc::new(Published::new(World::default()));
+        let (_, ends) = channel(world.clone());
+        let (clock, nanos) = Clock::moved();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let here = runtime.enter();
+        let (config_path, store, saved) = ("meridian.toml".into(), Store::none("a simulation"), Saved::default());
+        let writer = Writer::start(Start { ends, config_path, build, store, saved, registry: Registry::new(), degraded: Vec::new(), clock });
+        drop(here);
+        Driven { writer, world, nanos, runtime }
+    }
+
+    /// Moves the time.
+    pub(crate) fn set(&self, now: Duration) {
+        self.nanos.store(u64::try_from(now.as_nanos()).expect("a few centuries at most"), Ordering::Relaxed);
+    }
+
+    /// What the prober is to check.
+    pub(crate) fn specs(&self) -> Arc<Vec<CheckSpec>> {
+        self.writer.ends.checks.borrow().clone()
+    }
+
+    /// Takes a result; the time until the next check.
+    pub(crate) fn observe(&mut self, observation: &Observation) -> Option<Duration> {
+        let _here = self.runtime.enter();
+        let (reply, mut delay) = oneshot::channel();
+        self.writer.observe(observation, reply);
+        delay.try_recv().ok()
+    }
+
+    /// Takes reports.
+    pub(crate) fn report(&mut self, reports: &[super::api::Report]) {
+        let _here = self.runtime.enter();
+        let taken = self.writer.take_reports(reports, &Who::itself()).expect("taken");
+        assert_eq!((taken.taken, taken.ignored.len()), (reports.len(), 0), "{:?}", taken.ignored);
+    }
+
+    /// The share of its traffic that a pool keeps, and what loads make of the weight of the first child of a zone's policies.
+    pub(crate) fn moved(&self, pool: &str) -> (f32, f32) {
+        let factors = self.writer.zones.keys().flat_map(|zone| self.writer.loads.factors(zone).into_values());
+        (self.writer.loads.kept(pool), factors.fold(1.0, f32::min))
+    }
+
+    /// What the writer does once a second.
+    pub(crate) fn tick(&mut self) {
+        let _here = self.runtime.enter();
+        self.writer.tick();
+    }
+
+    /// Publishes what has changed; true when there was something.
+    pub(crate) fn publish(&mut self) -> bool {
+        let _here = self.runtime.enter();
+        let before = self.writer.generation;
+        self.writer.publish();
+        self.writer.generation != before
+    }
+
+    pub(crate) fn state(&self, spec: &CheckSpec) -> State {
+        self.writer.checks.standing(std::slice::from_ref(spec), None, self.writer.clock.now()).state
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.writer.checks.doubts[0].frozen().is_some()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.writer.seen().status()
+    }
+
+    /// Lays an overlay; the reply, once it is published.
+    pub(crate) fn lay(&mut self, new: NewOverlay) -> Result<Applied, Refusal> {
+        let here = self.runtime.enter();
+        let (reply, mut answer) = oneshot::channel();
+        self.writer.take(Event::Overlay(new, Who::itself(), reply));
+        drop(here);
+        loop {
+            // What waits for the disk.
+            self.runtime.block_on(tokio::task::yield_now());
+            let _here = self.runtime.enter();
+            self.writer.take_all_done();
+            self.writer.publish();
+            self.writer.reply();
+            match answer.try_recv() {
+                Ok(answer) => return answer,
+                Err(oneshot::error::TryRecvError::Empty) => {}
+                Err(error) => panic!("no reply: {error}"),
+            }
+        }
+    }
+
+    /// What the engine answers now.
+    pub(crate) fn ask(&self, name: &str) -> Explanation {
+        let wanted = Wanted::parse(name, "A", "").expect("a question");
+        let unix = SIMULATED_START_UNIX + self.nanos.load(Ordering::Relaxed) / 1_000_000_000;
+        self.world.with_world(|world| explain(world, &GeoSources::empty(), &wanted, unix, 1))
+    }
+}

@@ -1,0 +1,352 @@
+//! What agents, load balancers and callers report of endpoints, pools and regions. Kept in memory alone, one entry for each thing that there is; the
+//! single writer adds to it, whoever shows it reads it. Not on the way of any query.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::api::Refusal;
+use super::loads::Place;
+use super::text::check_target;
+use super::writer::unix_now;
+use crate::health::passive::{Said, Share, Shared, Smooth, WINDOW};
+use crate::policy::model::ShareCheck;
+
+/// Reports in one call: what fits a request body with names of the usual length.
+pub const MAX_REPORTS: usize = 500;
+/// Things of which reports are kept; each takes a few hundred octets.
+pub const MAX_REPORTED: usize = 100_000;
+/// Calls that one report may tell of: beyond it somebody reports a total, not what is new.
+pub const MAX_COUNT: u64 = 1_000_000_000;
+/// The longest response time, ten minutes: what takes longer is no response.
+pub const MAX_LATENCY_MS: f64 = 600_000.0;
+/// The largest load or capacity, in whatever unit.
+pub const MAX_LOAD: f64 = 1e12;
+
+/// Load and response time are means over so much time: as long as it takes to be sure, short beside the TTL of an answer (algorithms §4.2).
+pub const SMOOTH: Duration = Duration::from_secs(15);
+/// Loads that are older say nothing of now: nothing is moved by them.
+pub const STALE: Duration = Duration::from_secs(30);
+/// Loads that are older are as if there were none.
+pub const GONE: Duration = Duration::from_secs(300);
+
+/// What somebody reports of one thing. At least one member beside `target` is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// `zone/pool/address`, `zone/pool` or `region:NAME`.
+    pub target: String,
+    /// What it says of itself: for monitors with `push = true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Said>,
+    /// Calls that succeeded since the report before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successes: Option<u64>,
+    /// Calls that failed since the report before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u64>,
+    /// Response time of late, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
+    /// What it carries now, in the unit of its capacity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<f64>,
+    /// What it can carry; where it is left out, `capacity` of the pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<f64>,
+}
+
+impl Report {
+    /// What is wrong with it; it is number `at` of its call.
+    pub fn check(&self, at: usize) -> Result<(), Refusal> {
+        let invalid = |member: &str, detail: String| Err(Refusal::Invalid { field: format!("reports[{at}].{member}"), detail });
+        let field = format!("reports[{at}].target");
+        check_target(&field, &self.target)?;
+        let counts = [("successes", self.successes), ("failures", self.failures)];
+        if let Some((member, Some(count))) = counts.into_iter().find(|(_, count)| count.is_some_and(|count| count > MAX_COUNT)) {
+            return invalid(member, format!("found {count}, expected at most {MAX_COUNT}: what is new since the report before, not a total"));
+        }
+        for (member, value, least, most) in
+            [("latency_ms", self.latency_ms, 0.0, MAX_LATENCY_MS), ("load", self.load, 0.0, MAX_LOAD), ("capacity", self.capacity, 0.0, MAX_LOAD)]
+        {
+            let Some(value) = value else { continue };
+            if !(least..=most).contains(&value) || member == "capacity" && value == 0.0 {
+                let above = if member == "capacity" { "more than 0, and" } else { "0 or more, and" };
+                return invalid(member, format!("found {value}, expected {above} at most {most}"));
+            }
+        }
+        let says = self.state.is_some() || self.successes.is_some() || self.failures.is_some() || self.latency_ms.is_some() || self.load.is_some();
+        if !says {
+            return invalid("state", "found nothing that is reported, expected one of state, successes, failures, latency_ms, load".into());
+        }
+        Ok(())
+    }
+}
+
+/// A report that led to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Ignored {
+    /// As it was given.
+    pub target: String,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+/// What became of the reports of a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Taken {
+    /// Those that were taken.
+    pub taken: usize,
+    /// Those that name nothing that there is: the rest of the call is taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<Ignored>,
+}
+
+/// What is reported of one thing, as it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Reported {
+    /// Unix seconds of the last report.
+    pub at: u64,
+    /// It is older than 30 s: it says nothing of now.
+    pub stale: bool,
+    /// What was said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Said>,
+    /// Successes among all calls, 0 to 1, those of long ago weighing little.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success_share: Option<f64>,
+    /// How many calls that is made of, by what they weigh now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<f64>,
+    /// Mean over the last seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
+    /// Mean over the last seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<f64>,
+    /// What it can carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<f64>,
+}
+
+/// What is known of one thing.
+#[derive(Clone, Copy, Debug)]
+struct Track {
+    at_unix: u64,
+    said: Option<Said>,
+    share: Share,
+    window: Duration,
+    latency: Smooth,
+    load: Smooth,
+    capacity: Option<f64>,
+    /// When a load or response time came last, and what lies between two of them.
+    measured: Option<Duration>,
+    gap: Smooth,
+}
+
+/// What is measured of a pool.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Measured {
+    /// Just now.
+    Now {
+        /// Load in proportion to capacity, where both are known.
+        loaded: Option<f64>,
+        load: Option<f64>,
+        capacity: Option<f64>,
+        /// Milliseconds.
+        latency: Option<f64>,
+        /// Between two reports.
+        gap: Duration,
+    },
+    /// A while ago ([`STALE`]): it says nothing of now.
+    Old,
+    /// Never, or long ago ([`GONE`]).
+    Gone,
+}
+
+/// Everything that is reported.
+#[derive(Debug, Default)]
+pub struct Reports(Mutex<HashMap<Arc<str>, Track>>);
+
+impl Reports {
+    fn all(&self) -> MutexGuard<'_, HashMap<Arc<str>, Track>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a report of the thing of this id; `window` is how long counts of it weigh. False when there are too many things.
+    pub(super) fn take(&self, id: &Arc<str>, report: &Report, window: Duration, now: Duration, now_unix: u64) -> bool {
+        let mut all = self.all();
+        if all.len() >= MAX_REPORTED && !all.contains_key(id) {
+            return false;
+        }
+        let fresh = || Track {
+            at_unix: now_unix,
+            said: None,
+            share: Share::default(),
+            window: WINDOW,
+            latency: Smooth::default(),
+            load: Smooth::default(),
+            capacity: None,
+            measured: None,
+            gap: Smooth::default(),
+        };
+        let track = all.entry(id.clone()).or_insert_with(fresh);
+        track.at_unix = now_unix;
+        track.said = report.state.or(track.said);
+        track.window = window;
+        if report.successes.is_some() || report.failures.is_some() {
+            track.share.add(report.successes.unwrap_or(0), report.failures.unwrap_or(0), window, now);
+        }
+        if report.load.is_some() || report.latency_ms.is_some() {
+            let gap = track.measured.map(|before| now.saturating_sub(before));
+            if gap.is_some_and(|gap| gap > GONE) {
+                // What was before is as if it had not been.
+                (track.latency, track.load, track.gap) = Default::default();
+            } else if let Some(gap) = gap.filter(|gap| !gap.is_zero()) {
+                track.gap.add(gap.as_secs_f64(), STALE, now);
+            }
+            track.measured = Some(now);
+        }
+        report.load.into_iter().for_each(|load| track.load.add(load, SMOOTH, now));
+        report.latency_ms.into_iter().for_each(|latency| track.latency.add(latency, SMOOTH, now));
+        track.capacity = report.capacity.or(track.capacity);
+        true
+    }
+
+    /// Keeps only what is reported of what there is.
+    pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.all().retain(|id, _| is_there(id));
+    }
+
+    /// Nothing is reported.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all().is_empty()
+    }
+
+    /// The share of successes of the nearest thing that has enough samples.
+    pub(super) fn share(&self, check: &ShareCheck, now: Duration) -> Option<Shared> {
+        let all = self.all();
+        let seen = check.of.iter().filter_map(|id| all.get(id)?.share.now(check.rule.window, now));
+        seen.into_iter().find(|seen| seen.samples >= f64::from(check.rule.samples))
+    }
+
+    /// What is measured of a pool: what is reported of it as a whole, else of its endpoints together, else of its region.
+    pub(super) fn measured(&self, place: &Place, now: Duration) -> Measured {
+        let all = self.all();
+        let measured = |id: &Arc<str>| all.get(id).filter(|track| track.measured.is_some_and(|at| at + GONE > now));
+        if let Some(track) = measured(&place.id) {
+            return track.measured(place.capacity, now);
+        }
+        let endpoints: Vec<&Track> = place.endpoints.iter().filter_map(measured).collect();
+        if endpoints.is_empty() {
+            return place.region.as_ref().and_then(measured).map_or(Measured::Gone, |track| track.measured(None, now));
+        }
+        let fresh: Vec<&Track> = endpoints.into_iter().filter(|track| track.measured.is_some_and(|at| at + STALE > now)).collect();
+        let Some(longest) = fresh.iter().map(|track| track.gap()).max() else { return Measured::Old };
+        let count = fresh.len() as f64;
+        let sum = |of: fn(&Track) -> Option<f64>| fresh.iter().try_fold(0.0, |sum, track| of(track).map(|one| sum + one));
+        let (load, latency) = (sum(|track| track.load.value()), sum(|track| track.latency.value()).map(|sum| sum / count));
+        // Of a pool's own capacity, those that report have their part.
+        let part = place.capacity.map(|capacity| capacity * count / place.endpoints.len() as f64);
+        let capacity = sum(|track| track.capacity).or(part);
+        Measured::Now { loaded: in_proportion(load, capacity), load, capacity, latency, gap: longest }
+    }
+
+    /// What is reported of one thing, to be shown.
+    pub fn of(&self, id: &str) -> Option<Reported> {
+        let track = *self.all().get(id)?;
+        let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
+        // What is shown weighs what it weighed when it came.
+        let share = track.share.now(track.window, Duration::ZERO);
+        Some(Reported {
+            at: track.at_unix,
+            stale: track.at_unix + STALE.as_secs() < unix_now(),
+            state: track.said,
+            success_share: share.map(|share| rounded(share.good)),
+            samples: share.map(|share| share.samples.round()),
+            latency_ms: track.latency.value().map(rounded),
+            load: track.load.value().map(rounded),
+            capacity: track.capacity,
+        })
+    }
+}
+
+impl Track {
+    /// Between two reports of load or response time; ten seconds until that is known.
+    fn gap(&self) -> Duration {
+        self.gap.value().map_or(Duration::from_secs(10), Duration::from_secs_f64)
+    }
+
+    fn measured(&self, capacity: Option<f64>, now: Duration) -> Measured {
+        if self.measured.is_none_or(|at| at + STALE <= now) {
+            return Measured::Old;
+        }
+        let (load, capacity) = (self.load.value(), self.capacity.or(capacity));
+        Measured::Now { loaded: in_proportion(load, capacity), load, capacity, latency: self.latency.value(), gap: self.gap() }
+    }
+}
+
+fn in_proportion(load: Option<f64>, capacity: Option<f64>) -> Option<f64> {
+    load.zip(capacity).filter(|(_, capacity)| *capacity > 0.0).map(|(load, capacity)| load / capacity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(text: &str) -> Report {
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn what_a_report_says_is_in_range() {
+        for good in [
+            r#""state": "up""#,
+            r#""successes": 0"#,
+            r#""failures": 1000000000"#,
+            r#""load": 0, "capacity": 0.5"#,
+            r#""latency_ms": 600000"#,
+            r#""successes": 3, "failures": 1, "latency_ms": 12.5, "load": 812, "capacity": 1000, "state": "draining""#,
+        ] {
+            assert_eq!(report(&format!(r#"{{"target": "a/b", {good}}}"#)).check(0), Ok(()), "{good}");
+        }
+        for (bad, field) in [
+            (r#""target": "a/b""#, "reports[7].state"),
+            (r#""target": "a/b", "capacity": 5"#, "reports[7].state"),
+            (r#""target": "", "state": "up""#, "reports[7].target"),
+            (r#""target": "a/b", "successes": 1000000001"#, "reports[7].successes"),
+            (r#""target": "a/b", "latency_ms": 600000.1"#, "reports[7].latency_ms"),
+            (r#""target": "a/b", "load": -0.1"#, "reports[7].load"),
+            (r#""target": "a/b", "load": 1e13"#, "reports[7].load"),
+            (r#""target": "a/b", "load": 1, "capacity": 0"#, "reports[7].capacity"),
+        ] {
+            let found = report(&format!("{{{bad}}}")).check(7);
+            assert!(matches!(&found, Err(Refusal::Invalid { field: found, .. }) if found == field), "{bad}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_thing_with_enough_samples_speaks() {
+        let reports = Reports::default();
+        let rule = crate::policy::model::ShareRule { down: Some(50), degraded: Some(90), samples: 50, window: WINDOW };
+        let ids: Vec<Arc<str>> = ["z/p/1", "z/p", "region:r"].map(Arc::from).to_vec();
+        let check = ShareCheck { of: ids.clone(), rule };
+        let now = Duration::from_secs(10);
+        let add = |id: usize, successes, failures| {
+            let report = Report { successes: Some(successes), failures: Some(failures), ..report(r#"{"target": "t"}"#) };
+            assert!(reports.take(&ids[id], &report, WINDOW, now, 10));
+        };
+        assert_eq!(reports.share(&check, now), None);
+        for (at, successes, failures, good) in [(2, 100, 0, 1.0), (1, 30, 10, 1.0), (1, 0, 20, 0.5), (0, 10, 39, 0.5), (0, 10, 1, 1.0 / 3.0)] {
+            add(at, successes, failures);
+            assert_eq!(reports.share(&check, now).map(|seen| (seen.good * 60.0).round()), Some((good * 60.0_f64).round()), "{at} {successes}");
+        }
+        // Three minutes on, 60 samples weigh less than 50.
+        assert_eq!(reports.share(&check, now + Duration::from_secs(180)).map(|seen| seen.good), Some(1.0));
+        assert_eq!(reports.share(&check, now + Duration::from_secs(600)), None);
+        reports.retain(|id| id == "z/p");
+        assert!(reports.of("z/p/1").is_none() && reports.of("z/p").is_some());
+    }
+}

@@ -1,0 +1,156 @@
+//! What reports do: they are results of checks that nobody has to ask for, and go the same way as those. Whatever doubts and limits bind checks binds
+//! them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::api::{CheckSpec, Ignored, Refusal, Report, Taken, Who};
+use super::audit::plain_target;
+use super::who::Role;
+use super::writer::Writer;
+use crate::health::passive::{Said, Shared, WINDOW};
+use crate::health::{Failure, Outcome, State};
+use crate::policy::model::{MonitorKind, ShareCheck};
+
+/// Ticks between looks at what time does to reports.
+const LOOK_TICKS: u64 = 5;
+
+/// What a report is about.
+struct About {
+    id: Arc<str>,
+    /// How long counts weigh.
+    window: Duration,
+    /// The checks of its endpoints that wait for reports.
+    specs: Vec<CheckSpec>,
+}
+
+impl Writer {
+    /// Takes the reports of a call: all of them, but for those that name nothing that there is.
+    pub(super) fn take_reports(&mut self, reports: &[Report], who: &Who) -> Result<Taken, Refusal> {
+        who.needs(Role::Operate)?;
+        reports.iter().try_for_each(|report| who.may_change(&report.target))?;
+        let mut taken = Taken::default();
+        for report in reports {
+            let why = match self.about(&report.target) {
+                None => "there is no such endpoint, pool or region",
+                Some(about) if self.take_report(&about, report, who) => {
+                    taken.taken += 1;
+                    continue;
+                }
+                Some(_) => "too many things are reported already",
+            };
+            taken.ignored.push(Ignored { target: report.target.clone(), why: why.into() });
+        }
+        if !self.checks.reported().is_empty() {
+            // What fell with everything else is back before it is published.
+            self.look_around(true);
+        }
+        self.registry.operations().reported(taken.taken, taken.ignored.len());
+        Ok(taken)
+    }
+
+    fn about(&self, target: &str) -> Option<About> {
+        let target = plain_target(target);
+        let mut about: Option<About> = None;
+        for zone in self.loaded().around(&target) {
+            for at in zone.ids.pools_of(&zone.model, &target) {
+                let pool = &zone.model.pools[at];
+                let one = pool.endpoints.iter().position(|endpoint| *endpoint.id == *target);
+                let id = match one {
+                    Some(one) => pool.endpoints[one].id.clone(),
+                    None if *pool.id == *target => pool.id.clone(),
+                    None => target.as_str().into(),
+                };
+                let window = pool.signals.filter(|_| *id != *target || !target.starts_with("region:")).map_or(WINDOW, |rule| rule.window);
+                let about = about.get_or_insert_with(|| About { id, window, specs: Vec::new() });
+                let checks = zone.checks[at].iter().enumerate().filter(|(index, _)| one.is_none_or(|one| one == *index)).flat_map(|(_, specs)| specs);
+                for spec in checks.filter(|spec| spec.monitor.kind.is_reported()) {
+                    // What a library defines is the same in every zone.
+                    if !target.starts_with("library/") || !about.specs.contains(spec) {
+                        about.specs.push(spec.clone());
+                    }
+                }
+            }
+        }
+        about
+    }
+
+    /// False when it is one thing too many.
+    fn take_report(&mut self, about: &About, report: &Report, who: &Who) -> bool {
+        let now = self.clock.now();
+        if !self.ends.reports.take(&about.id, report, about.window, now, self.clock.unix()) {
+            return false;
+        }
+        for spec in &about.specs {
+            match &spec.monitor.kind {
+                MonitorKind::Push(_) => {
+                    let Some(said) = report.state else { continue };
+                    let outcome = match said {
+                        Said::Up => Ok(()),
+                        Said::Draining => Err(Failure::Draining),
+                        Said::Down => Err(Failure::Reported(format!("down, by {}", who.name))),
+                    };
+                    self.observe_reported(spec, outcome, None);
+                }
+                MonitorKind::Share(check) if report.successes.is_some() || report.failures.is_some() => {
+                    let Some(share) = self.ends.reports.share(check, now) else { continue };
+                    let (outcome, poor) = verdict(check, share);
+                    // What is well and was well is nothing to tell.
+                    if outcome.is_err() || poor.is_some() || self.checks.stands(spec).is_some_and(|(state, _)| state != State::Up) {
+                        self.observe_reported(spec, outcome, poor);
+                    }
+                }
+                _ => {}
+            }
+        }
+        true
+    }
+
+    /// Reports grow old: what was down for its failures is tried again when too few calls are left to tell of them, and what is to be forgotten is.
+    pub(super) fn look_at_reports(&mut self, ticks: u64) {
+        self.steer_by_load(ticks);
+        if !ticks.is_multiple_of(LOOK_TICKS) || self.checks.reported().is_empty() {
+            return;
+        }
+        let (now, now_unix) = (self.clock.now(), self.clock.unix());
+        for spec in self.checks.reported().to_vec() {
+            let Some((state, last)) = self.checks.stands(&spec) else { continue };
+            match &spec.monitor.kind {
+                MonitorKind::Share(check) if matches!(state, State::Down | State::Suspect | State::Degraded) => {
+                    let (outcome, poor) = self.ends.reports.share(check, now).map_or((Ok(()), None), |share| verdict(check, share));
+                    if outcome.is_ok() {
+                        self.observe_reported(&spec, outcome, poor);
+                    }
+                }
+                MonitorKind::Push(push) if push.forget && state != State::Unknown => {
+                    let is_old = last.is_none_or(|at| at + push.stale.as_secs() < now_unix);
+                    if is_old && let Some(from) = self.checks.forget(&spec, now, now_unix) {
+                        self.tell_transition(&spec, from, State::Unknown, "nothing was reported for too long");
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Forgets what was reported of things that are no more, and takes what there is now that loads move.
+    pub(super) fn follow_reported(&mut self) {
+        self.set_loads();
+        if !self.ends.reports.is_empty() {
+            self.ends.reports.retain(|id| self.about(id).is_some());
+        }
+    }
+}
+
+/// What a share of successes says of an endpoint: whether it passes, and the share in percent if that is poor.
+fn verdict(check: &ShareCheck, share: Shared) -> (Outcome, Option<u8>) {
+    let percent = share.good * 100.0;
+    let is_below = |least: Option<u8>| least.filter(|least| percent < f64::from(*least));
+    match is_below(check.rule.down) {
+        Some(least) => {
+            let why = format!("{percent:.1} % of {:.0} calls succeed, expected {least} % at least", share.samples);
+            (Err(Failure::Reported(why)), None)
+        }
+        None => (Ok(()), is_below(check.rule.degraded).map(|_| percent as u8)),
+    }
+}

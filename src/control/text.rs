@@ -1,0 +1,125 @@
+//! What people write and other people read: reasons, targets, names. Such text ends up on terminals, in logs and in tables, where some characters
+//! move the cursor, break the line or turn the order of what is read around.
+
+use super::api::{MAX_REASON_CHARS, Refusal};
+use crate::config;
+
+/// Characters of a target: zone and name, escaped, are 1,004 at most (RFC 1035 §2.3.4, §5.1); what stands in front of and behind them is a word or two.
+pub const MAX_TARGET_CHARS: usize = 1200;
+
+/// The longest expiry other than `never`: ten years.
+const MAX_EXPIRY_DAYS: u64 = 3660;
+
+/// When something ends: a duration from `from` (unix seconds), `never`, or `default_s` after it when nothing is said.
+pub fn check_expiry(expires: Option<&str>, from: u64, default_s: u64) -> Result<Option<u64>, Refusal> {
+    const MAX: u64 = MAX_EXPIRY_DAYS * 24 * 3600;
+    match expires {
+        None => Ok(Some(from + default_s)),
+        Some("never") => Ok(None),
+        Some(text) => match config::parse_duration(text).map(|duration| duration.as_secs()) {
+            Some(seconds @ 1..=MAX) => Ok(Some(from + seconds)),
+            _ => {
+                let detail =
+                    format!("found {text:?}, expected a duration from \"1s\" to \"{MAX_EXPIRY_DAYS}d\" (\"90s\", \"2h\", \"30d\"), or \"never\"");
+                Err(Refusal::Invalid { field: "expires".into(), detail })
+            }
+        },
+    }
+}
+
+/// Seconds in one unit that tells enough: `90 s`, `15 min`, `30 h`, `4 days`.
+pub(super) fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// True for what is not shown as itself: control characters (C0, DEL, C1), separators of lines and paragraphs, and those that change the direction
+/// of the text around them (Unicode, UAX #9: Bidi_Control), with which a text can read as another ("Trojan Source", CVE-2021-42574).
+pub fn misleads(char: char) -> bool {
+    char.is_control() || matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The text with U+FFFD in place of everything that [`misleads`].
+pub fn plain(text: &str) -> String {
+    text.chars().map(|char| if misleads(char) { char::REPLACEMENT_CHARACTER } else { char }).collect()
+}
+
+/// Why something is done: without the blanks around it. [`Refusal::Invalid`] when it is empty, too long, or would not be read as it is written.
+pub fn check_reason(reason: &str) -> Result<&str, Refusal> {
+    let reason = reason.trim();
+    check_length("reason", reason, MAX_REASON_CHARS)?;
+    check_plain("reason", reason).map(|()| reason)
+}
+
+/// The same where it may be left out.
+pub fn check_optional_reason(reason: Option<&str>) -> Result<Option<String>, Refusal> {
+    reason.filter(|reason| !reason.trim().is_empty()).map(|reason| check_reason(reason).map(str::to_owned)).transpose()
+}
+
+/// What a request is about, as it was written. Nothing has a name that misleads: such a one is found nowhere.
+pub fn check_target<'t>(field: &str, target: &'t str) -> Result<&'t str, Refusal> {
+    check_length(field, target, MAX_TARGET_CHARS).map(|()| target)
+}
+
+fn check_length(field: &str, text: &str, limit: usize) -> Result<(), Refusal> {
+    let found = text.chars().count();
+    if (1..=limit).contains(&found) {
+        return Ok(());
+    }
+    Err(Refusal::Invalid { field: field.into(), detail: format!("found {found} characters, expected 1 to {limit}") })
+}
+
+fn check_plain(field: &str, text: &str) -> Result<(), Refusal> {
+    let invalid = |detail: String| Err(Refusal::Invalid { field: field.into(), detail });
+    match text.chars().position(misleads) {
+        None => Ok(()),
+        Some(at) => {
+            let code = text.chars().nth(at).map_or(0, u32::from);
+            invalid(format!("found U+{code:04X} at character {}, expected text on one line without characters that control how it is shown", at + 1))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_read_as_they_are_written() {
+        for good in ["kernel update", " ticket 4711 ", "Größe: 2 → 3", "日本語", "سبب", "👩\u{200d}🔧 on it", &"x".repeat(500)] {
+            assert_eq!(check_reason(good).expect(good), good.trim());
+        }
+        for (bad, words) in [
+            ("", "found 0 characters"),
+            (" \n ", "found 0 characters"),
+            (&*"x".repeat(501), "found 501 characters, expected 1 to 500"),
+            ("a\nb", "U+000A at character 2"),
+            ("a\0", "U+0000 at character 2"),
+            ("\u{1b}[2Jx", "U+001B at character 1"),
+            ("a\u{7f}", "U+007F"),
+            ("a\u{85}b", "U+0085"),
+            ("a\u{9b}2J", "U+009B"),
+            ("a\u{2028}b", "U+2028"),
+            ("a\u{2029}b", "U+2029"),
+            ("drain \u{202e}arf", "U+202E at character 7"),
+            ("a\u{2066}b", "U+2066"),
+            ("a\u{200f}b", "U+200F"),
+        ] {
+            let Err(Refusal::Invalid { field, detail }) = check_reason(bad) else { panic!("{bad:?} is taken") };
+            assert!(field == "reason" && detail.contains(words), "{bad:?}: {detail}");
+            assert!(!plain(bad).contains(misleads));
+        }
+        assert_eq!(check_optional_reason(Some("  ")), Ok(None));
+        assert!(check_expiry(Some("3661d"), 0, 1).is_err_and(|why| format!("{why:?}").contains("3660d")));
+        assert_eq!(
+            (check_expiry(None, 5, 2), check_expiry(Some("never"), 5, 2), check_expiry(Some("3660d"), 5, 2)),
+            (Ok(Some(7)), Ok(None), Ok(Some(316_224_005)))
+        );
+        assert_eq!([0, 119, 120, 7200, 172_800].map(span), ["0 s", "119 s", "2 min", "2 h", "2 days"]);
+        assert!(check_target("target", &"x".repeat(1201)).is_err() && check_target("target", "").is_err());
+    }
+}

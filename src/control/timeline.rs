@@ -1,0 +1,247 @@
+//! The last checks of an endpoint, and one that runs because somebody asks.
+//!
+//! ```text
+//!   asked ─▶ writer: which checks are these, how did they go? ─▶ reply
+//!                                  └─▶ prober: run this one now, and time its parts ─▶ reply
+//! ```
+//! What somebody asked for changes no state: it tells of this moment, not of the endpoint's past, and nobody may talk a state up by asking often.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use super::api::{CheckSpec, Observation, Refusal};
+use super::handle::{Event, Handle};
+use super::status;
+use super::writer::Writer;
+use crate::health::concern::Validity;
+use crate::health::{Outcome, State};
+
+/// The last checks that are remembered of each: three minutes at the default pace, forty seconds of trouble, 640 octets.
+pub const TIMELINE_LEN: usize = 20;
+/// Asked checks that wait for the prober; whoever brings more waits.
+pub const TRIALS_QUEUE_LEN: usize = 16;
+
+/// A check that has run.
+#[derive(Clone, Debug)]
+pub(super) struct Tried {
+    at_unix: u64,
+    ms: u32,
+    /// Why it failed, or what is wrong although it passed.
+    why: Option<Arc<str>>,
+    passed: bool,
+    state: State,
+}
+
+/// The last checks of one, newest last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Timeline(VecDeque<Tried>);
+
+impl Timeline {
+    /// Takes one, the state that it led to, and what is wrong although it passed.
+    pub(super) fn push(&mut self, observation: &Observation, state: State, concerns: Option<&str>, now_unix: u64) {
+        match self.0.len() {
+            0 => self.0.reserve_exact(TIMELINE_LEN),
+            TIMELINE_LEN => drop(self.0.pop_front()),
+            _ => {}
+        }
+        let passed = observation.outcome.is_ok();
+        let why = match &observation.outcome {
+            Ok(()) => concerns.map(str::to_owned),
+            Err(failure) => Some(failure.to_string()),
+        };
+        // What fails, fails for the same reason again and again.
+        let last = self.0.back().and_then(|last| last.why.clone());
+        let why = why.map(|why| last.filter(|last| **last == *why).unwrap_or_else(|| why.into()));
+        let ms = u32::try_from(observation.took.as_millis()).unwrap_or(u32::MAX);
+        self.0.push_back(Tried { at_unix: now_unix, ms, why, passed, state });
+    }
+
+    /// Newest first, under the name of the check.
+    fn shown(&self, check: &str) -> impl Iterator<Item = Checked> {
+        self.0.iter().rev().map(move |tried| Checked {
+            at: tried.at_unix,
+            check: check.to_owned(),
+            passed: tried.passed,
+            ms: tried.ms,
+            error: tried.why.as_deref().filter(|_| !tried.passed).map(str::to_owned),
+            concern: tried.why.as_deref().filter(|_| tried.passed).map(str::to_owned),
+            state: tried.state.word(),
+        })
+    }
+}
+
+/// One check that has run.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Checked {
+    /// Unix seconds of its end.
+    pub at: u64,
+    /// Which, in words.
+    pub check: String,
+    /// How it went.
+    pub passed: bool,
+    /// Milliseconds that it took.
+    pub ms: u32,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What is wrong although it passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concern: Option<String>,
+    /// The state of the check after it: `unknown`, `up`, `degraded`, `suspect`, `down`, `ramp`.
+    pub state: &'static str,
+}
+
+/// The checks of an endpoint, each with its description, and the last of them that ran, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointChecks {
+    /// Each with its description.
+    pub specs: Vec<(CheckSpec, String)>,
+    /// Newest first.
+    pub recent: Vec<Checked>,
+}
+
+/// A check that the prober is to run now, beside its own.
+#[derive(Debug)]
+pub struct Trial {
+    /// Which.
+    pub spec: CheckSpec,
+    /// How it went.
+    pub reply: oneshot::Sender<Timed>,
+}
+
+/// How an asked check went.
+#[derive(Debug)]
+pub struct Timed {
+    /// The verdict.
+    pub outcome: Outcome,
+    /// What each part took that it came to, in milliseconds, in order.
+    pub phases: Vec<PhaseTime>,
+    /// All of it, in milliseconds.
+    pub total_ms: f64,
+    /// The time of the certificate that the peer showed.
+    pub certificate: Option<Validity>,
+}
+
+/// A part of a check.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct PhaseTime {
+    /// `resolve`, `connect`, `tls`, `first byte`, `body`.
+    pub phase: &'static str,
+    /// What it took, in milliseconds.
+    pub ms: f64,
+}
+
+/// How one check went that somebody asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct CheckedNow {
+    /// Which, in words.
+    pub check: String,
+    /// How it went.
+    pub passed: bool,
+    /// Why it failed: in the phase that is the last of `phases`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What each part took that it came to, in order.
+    pub phases: Vec<PhaseTime>,
+    /// All of it, in milliseconds.
+    pub total_ms: f64,
+    /// Unix seconds of the end of the certificate that it shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_ends: Option<u64>,
+}
+
+/// The two ends of the queue of asked checks.
+pub(super) type Trials = Arc<std::sync::Mutex<Option<mpsc::Receiver<Trial>>>>;
+
+impl Handle {
+    /// The checks of an endpoint (`zone/pool/address`), and how the last of them went; nothing when there is no such endpoint.
+    pub async fn endpoint_checks(&self, id: String) -> Result<Option<EndpointChecks>, Refusal> {
+        self.ask(|reply| Event::EndpointChecks(id, reply)).await
+    }
+
+    /// Has the prober run every check of an endpoint once, now; nothing when there is no such endpoint.
+    pub async fn check_now(&self, id: String) -> Result<Option<Vec<CheckedNow>>, Refusal> {
+        let Some(checks) = self.endpoint_checks(id).await? else { return Ok(None) };
+        let mut running = Vec::new();
+        // There is nothing to ask where reports are waited for.
+        for (spec, check) in checks.specs.into_iter().filter(|(spec, _)| !spec.monitor.kind.is_reported()) {
+            let (reply, answer) = oneshot::channel();
+            self.trials.send(Trial { spec, reply }).await.map_err(|_| Refusal::Stopping)?;
+            running.push((check, answer));
+        }
+        let mut all = Vec::new();
+        for (check, answer) in running {
+            let Timed { outcome, phases, total_ms, certificate } = answer.await.map_err(|_| Refusal::Stopping)?;
+            let error = outcome.err().map(|error| error.to_string());
+            let certificate_ends = certificate.map(|validity| validity.until);
+            all.push(CheckedNow { check, passed: error.is_none(), error, phases, total_ms, certificate_ends });
+        }
+        Ok(Some(all))
+    }
+
+    /// The end of the queue of asked checks that the prober takes; `None` if somebody has it already.
+    pub fn take_trials(&self) -> Option<mpsc::Receiver<Trial>> {
+        self.trials_end.lock().ok()?.take()
+    }
+}
+
+impl Writer {
+    /// What is known of the checks of an endpoint.
+    pub(super) fn endpoint_checks(&self, id: &str) -> Option<EndpointChecks> {
+        let specs = self.loaded().around(id).find_map(|zone| {
+            let at = zone.ids.pools_of(&zone.model, id).first().copied()?;
+            let endpoint = zone.model.pools[at].endpoints.iter().position(|endpoint| *endpoint.id == *id)?;
+            zone.checks[at].get(endpoint).cloned()
+        })?;
+        let specs: Vec<(CheckSpec, String)> =
+            specs.into_iter().map(|spec| (status::describe(&spec), spec)).map(|(words, spec)| (spec, words)).collect();
+        let timelines = specs.iter().filter_map(|(spec, words)| Some((self.checks.timeline(spec)?, words)));
+        let mut recent: Vec<Checked> = timelines.flat_map(|(timeline, words)| timeline.shown(words)).collect();
+        recent.sort_by_key(|checked| std::cmp::Reverse(checked.at));
+        Some(EndpointChecks { specs, recent })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::control::api::CheckTarget;
+    use crate::health::{Failure, Thresholds, Watch};
+    use crate::policy::model::{Monitor, MonitorKind, TcpCheck};
+
+    #[test]
+    fn a_timeline_is_bounded_and_newest_first() {
+        let second = Duration::from_secs(1);
+        let thresholds = Thresholds { interval: second, fast: second, fall: 1, rise: 1 };
+        let monitor = Monitor {
+            name: String::new(),
+            kind: MonitorKind::Tcp(TcpCheck::default()),
+            port: 1,
+            thresholds,
+            timeout: second,
+            source: Vec::new(),
+            watch: Watch::default(),
+        };
+        let spec = CheckSpec { target: CheckTarget::Host("localhost".into()), monitor };
+        let mut timeline = Timeline::default();
+        for at in 0..100 {
+            let outcome = if at % 3 == 0 { Ok(()) } else { Err(Failure::Status(500)) };
+            timeline.push(
+                &Observation { spec: spec.clone(), outcome, took: Duration::from_millis(at), certificate: None, poor: None },
+                State::Suspect,
+                Some("slow"),
+                1_000 + at,
+            );
+        }
+        let shown: Vec<Checked> = timeline.shown("a check").collect();
+        assert_eq!((shown.len(), shown[0].at, shown[TIMELINE_LEN - 1].at), (TIMELINE_LEN, 1_099, 1_080));
+        assert_eq!((shown[0].passed, shown[1].passed, shown[1].ms), (true, false, 98));
+        assert_eq!((shown[1].error.as_deref(), shown[1].state), (Some("HTTP status 500"), "suspect"));
+        assert_eq!((shown[0].concern.as_deref(), shown[1].concern.as_deref()), (Some("slow"), None));
+    }
+}

@@ -1,0 +1,331 @@
+//! Whether failures are believed. When much fails at once, in places that have nothing in common but this server, it is this server that has lost its
+//! network: then nothing is withdrawn (freeze) until that is known better.
+//!
+//! ```text
+//! references                                          census                            a failure
+//! one has answered since the check began to fail      –                                 counts
+//! none has, but one had answered within `hold`        –                                 does not count
+//! none has answered within `hold`, or none is given   calm                              counts
+//!                                                     more than half fails at once,     does not count, for `hold` at most
+//!                                                     in two places at least
+//! ```
+//! What began before such a freeze was over and fails after it does not count either: a timeout tells of the time before.
+//!
+//! References are places of the operator's choice that answer when this server's network works. With them nothing is guessed: one of them answers, so
+//! what fails fails by itself, be it ever so much. One that has been silent for `hold` is no evidence of anything, so that a reference which has moved
+//! away never keeps dead endpoints in service.
+
+use std::time::Duration;
+
+/// Fewer checks than this are no crowd.
+pub const LEAST_CHECKED: usize = 4;
+/// Fewer places than this are one outage.
+pub const LEAST_PLACES: usize = 2;
+
+/// What fails at a moment, among the checks that were good before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// All of them: up, suspect, ramping, or down since a moment ago.
+    pub checked: usize,
+    /// Suspect, or down since a moment ago.
+    pub failing: usize,
+}
+
+impl Census {
+    /// More than half of them fail.
+    pub fn is_mass(&self) -> bool {
+        self.checked >= LEAST_CHECKED && self.failing * 2 > self.checked
+    }
+
+    /// A quarter at most: far enough from half not to swing.
+    fn is_calm(&self) -> bool {
+        self.failing * 4 <= self.checked
+    }
+}
+
+/// Why failures are not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The last results of all references are failures.
+    References,
+    /// More than half of everything fails at once.
+    Mass(Census),
+}
+
+/// A change of mind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Failures count no longer.
+    Frozen(Why),
+    /// They count again, because what failed is back.
+    Thawed,
+    /// They count again, because it has lasted too long to be a mistake.
+    Believed,
+}
+
+/// One reference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Reference {
+    passed: Option<Duration>,
+    /// Its last result is a failure, since then.
+    failed: Option<Duration>,
+}
+
+/// The judge.
+#[derive(Clone, Debug, Default)]
+pub struct Doubt {
+    /// How long a freeze may last, and how long a reference counts after its last answer; zero: everything is believed.
+    hold: Duration,
+    references: Vec<Reference>,
+    frozen: Option<(Duration, Why)>,
+    /// A freeze for the census has run out; there is none again before it is calm.
+    believed: bool,
+    /// When the last freeze ended because what failed was back.
+    thawed: Option<Duration>,
+}
+
+impl Doubt {
+    /// Sets how long a freeze may last (zero for never a freeze) and makes the references `count`; those that `from` gives an index for keep what is
+    /// known of them.
+    pub fn set(&mut self, hold: Duration, from: &[Option<usize>]) {
+        self.references = from.iter().map(|from| from.and_then(|at| self.references.get(at).copied()).unwrap_or_default()).collect();
+        self.hold = hold;
+        if hold.is_zero() {
+            self.frozen = None;
+            self.thawed = None;
+        }
+    }
+
+    /// Since when failures do not count, and why.
+    pub fn frozen(&self) -> Option<(Duration, Why)> {
+        self.frozen
+    }
+
+    /// When a reference answered last, and since when it fails.
+    pub fn reference(&self, at: usize) -> (Option<Duration>, Option<Duration>) {
+        self.references.get(at).map_or((None, None), |reference| (reference.passed, reference.failed))
+    }
+
+    /// Takes the result of a reference.
+    pub fn observe(&mut self, at: usize, passed: bool, now: Duration) {
+        let Some(reference) = self.references.get_mut(at) else { return };
+        if passed {
+            *reference = Reference { passed: Some(now), failed: None };
+        } else {
+            reference.failed.get_or_insert(now);
+        }
+    }
+
+    /// Some reference is evidence.
+    fn has_evidence(&self, now: Duration) -> bool {
+        self.references.iter().any(|reference| reference.passed.is_some_and(|passed| passed + self.hold > now))
+    }
+
+    /// Whether a failure of a check that has been failing since then must not take it down. `is_known`: it has passed before; of one that has
+    /// not, only references say anything.
+    pub fn is_doubtful(&self, failing_since: Duration, is_known: bool, now: Duration) -> bool {
+        match self.frozen {
+            // Until the next look ends it: a reference that answers at this moment says nothing of a check that began before.
+            Some((_, Why::References)) => true,
+            Some((_, Why::Mass(_))) if is_known => true,
+            _ if self.hold.is_zero() || self.references.iter().any(|one| one.passed.is_some_and(|passed| passed >= failing_since)) => false,
+            _ => self.has_evidence(now),
+        }
+    }
+
+    /// Whether a check that began then began before the last thaw: its failure may be what was doubted, heard of late.
+    pub fn is_from_before_thaw(&self, began: Duration) -> bool {
+        self.thawed.is_some_and(|thawed| began < thawed)
+    }
+
+    /// Looks around. `census` is asked only when it matters; `places` counts where it fails, only when much does.
+    pub fn look(&mut self, census: Census, places: impl FnOnce() -> usize, now: Duration) -> Option<Turn> {
+        if self.hold.is_zero() {
+            return None;
+        }
+        self.believed &= !census.is_calm();
+        let evidence = self.has_evidence(now);
+        let unreachable = evidence && self.references.iter().all(|reference| reference.failed.is_some() || reference.passed.is_none());
+        match self.frozen {
+            Some((_, Why::References)) if unreachable => None,
+            // Silent for so long that they say nothing any more.
+            Some((_, Why::References)) if !evidence => {
+                self.frozen = None;
+                let turn = self.look_at_crowd(census, places, now);
+                turn.or(Some(Turn::Believed))
+            }
+            Some((_, Why::References)) => self.thaw(now),
+            Some((_, Why::Mass(_))) if evidence && !unreachable => self.thaw(now),
+            Some((_, Why::Mass(_))) if census.is_calm() => self.thaw(now),
+            Some((since, Why::Mass(_))) if now >= since + self.hold => {
+                self.frozen = None;
+                self.believed = true;
+                Some(Turn::Believed)
+            }
+            Some(_) => None,
+            None if unreachable => self.freeze(Why::References, now),
+            None if evidence => None,
+            None => self.look_at_crowd(census, places, now),
+        }
+    }
+
+    fn look_at_crowd(&mut self, census: Census, places: impl FnOnce() -> usize, now: Duration) -> Option<Turn> {
+        let is_mass = !self.believed && census.is_mass() && places() >= LEAST_PLACES;
+        if is_mass { self.freeze(Why::Mass(census), now) } else { None }
+    }
+
+    fn freeze(&mut self, why: Why, now: Duration) -> Option<Turn> {
+        self.frozen = Some((now, why));
+        Some(Turn::Frozen(why))
+    }
+
+    fn thaw(&mut self, now: Duration) -> Option<Turn> {
+        self.frozen = None;
+        self.thawed = Some(now);
+        Some(Turn::Thawed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLD: Duration = secs(120);
+
+    const fn secs(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    fn of(checked: usize, failing: usize) -> Census {
+        Census { checked, failing }
+    }
+
+    fn doubt(references: usize) -> Doubt {
+        let mut doubt = Doubt::default();
+        doubt.set(HOLD, &vec![None; references]);
+        doubt
+    }
+
+    #[test]
+    fn a_crowd_that_fails_at_once_in_several_places_freezes() {
+        for (checked, failing, places, freezes) in
+            [(3, 3, 3, false), (4, 2, 2, false), (4, 3, 2, true), (4, 4, 1, false), (100, 50, 9, false), (100, 51, 9, true), (0, 0, 0, false)]
+        {
+            let census = of(checked, failing);
+            let turn = doubt(0).look(census, || places, secs(5));
+            assert_eq!(turn, freezes.then_some(Turn::Frozen(Why::Mass(census))), "{census:?} in {places}");
+        }
+    }
+
+    #[test]
+    fn a_freeze_ends_when_all_is_calm_or_when_it_lasts_too_long() {
+        let mut doubt = doubt(0);
+        assert!(!doubt.is_doubtful(secs(1), true, secs(5)));
+        assert!(doubt.look(of(10, 6), || 2, secs(5)).is_some());
+        assert!(doubt.is_doubtful(secs(1), true, secs(5)));
+        assert!(!doubt.is_doubtful(secs(1), false, secs(5)), "the first result of a new check decides");
+        assert_eq!(doubt.look(of(10, 3), || 2, secs(50)), None, "not calm yet");
+        assert_eq!(doubt.look(of(10, 2), || 2, secs(60)), Some(Turn::Thawed));
+        assert!(!doubt.is_doubtful(secs(1), true, secs(60)));
+        assert!(doubt.look(of(10, 10), || 2, secs(100)).is_some());
+        assert_eq!(doubt.look(of(10, 10), || 2, secs(219)), None);
+        assert_eq!(doubt.look(of(10, 10), || 2, secs(220)), Some(Turn::Believed));
+        assert!(!doubt.is_doubtful(secs(100), true, secs(220)));
+        assert_eq!(doubt.look(of(10, 10), || 2, secs(221)), None, "it is not doubted again");
+        assert_eq!(doubt.look(of(10, 0), || 0, secs(300)), None);
+        assert!(doubt.look(of(10, 6), || 2, secs(301)).is_some(), "the next time it is");
+    }
+
+    #[test]
+    fn a_reference_that_answers_makes_every_failure_count() {
+        let mut doubt = doubt(2);
+        doubt.observe(0, true, secs(10));
+        assert!(doubt.is_doubtful(secs(11), true, secs(12)), "it has not answered since");
+        assert_eq!(doubt.look(of(10, 10), || 5, secs(12)), None, "nothing is known of the references yet: no alarm");
+        doubt.observe(1, true, secs(13));
+        assert!(!doubt.is_doubtful(secs(11), true, secs(14)));
+        assert_eq!(doubt.look(of(10, 10), || 5, secs(14)), None, "all of it is down, and that is true");
+    }
+
+    #[test]
+    fn references_that_fail_freeze_until_one_answers() {
+        let mut doubt = doubt(2);
+        for at in [0, 1] {
+            doubt.observe(at, true, secs(10));
+        }
+        doubt.observe(0, false, secs(15));
+        assert_eq!(doubt.look(of(10, 1), || 1, secs(15)), None);
+        doubt.observe(1, false, secs(16));
+        assert_eq!(doubt.look(of(10, 1), || 1, secs(16)), Some(Turn::Frozen(Why::References)));
+        assert!(doubt.is_doubtful(secs(12), true, secs(20)) && doubt.is_doubtful(secs(12), false, secs(20)));
+        doubt.observe(0, true, secs(30));
+        assert_eq!(doubt.look(of(10, 1), || 1, secs(30)), Some(Turn::Thawed));
+        assert!(!doubt.is_doubtful(secs(12), true, secs(30)));
+    }
+
+    #[test]
+    fn references_that_are_silent_for_long_say_nothing() {
+        let mut doubt = doubt(1);
+        // Never answered: as if there were none.
+        doubt.observe(0, false, secs(1));
+        assert!(!doubt.is_doubtful(secs(1), true, secs(5)));
+        doubt.observe(0, true, secs(10));
+        doubt.observe(0, false, secs(15));
+        assert_eq!(doubt.look(of(10, 2), || 1, secs(15)), Some(Turn::Frozen(Why::References)));
+        assert_eq!(doubt.look(of(10, 3), || 1, secs(129)), None);
+        assert_eq!(doubt.look(of(10, 3), || 1, secs(130)), Some(Turn::Believed));
+        assert!(!doubt.is_doubtful(secs(20), true, secs(130)));
+        // And where much fails at once, that is looked at now.
+        doubt.observe(0, true, secs(200));
+        doubt.observe(0, false, secs(205));
+        assert!(doubt.look(of(10, 10), || 3, secs(205)).is_some());
+        assert_eq!(doubt.look(of(10, 10), || 3, secs(320)), Some(Turn::Frozen(Why::Mass(of(10, 10)))));
+        assert_eq!(doubt.look(of(10, 10), || 3, secs(440)), Some(Turn::Believed));
+    }
+
+    #[test]
+    fn what_began_before_a_thaw_tells_of_the_time_before() {
+        let mut doubt = doubt(0);
+        assert!(doubt.look(of(10, 6), || 2, secs(5)).is_some() && !doubt.is_from_before_thaw(secs(1)));
+        assert_eq!(doubt.look(of(10, 1), || 2, secs(60)), Some(Turn::Thawed));
+        assert!(doubt.is_from_before_thaw(secs(59)) && !doubt.is_from_before_thaw(secs(60)));
+        // What is believed is believed at once.
+        assert!(doubt.look(of(10, 6), || 2, secs(100)).is_some());
+        assert_eq!(doubt.look(of(10, 6), || 2, secs(220)), Some(Turn::Believed));
+        assert!(!doubt.is_from_before_thaw(secs(219)));
+    }
+
+    #[test]
+    fn between_old_references_and_the_next_look_nothing_falls() {
+        let mut doubt = doubt(1);
+        doubt.observe(0, true, secs(10));
+        doubt.observe(0, false, secs(15));
+        assert_eq!(doubt.look(of(10, 10), || 3, secs(15)), Some(Turn::Frozen(Why::References)));
+        assert!(doubt.is_doubtful(secs(12), true, secs(131)), "they have just become too old");
+        doubt.observe(0, true, secs(131));
+        assert!(doubt.is_doubtful(secs(12), true, secs(131)), "one has just answered, but what fails now began before");
+        let mut doubt = self::doubt(1);
+        doubt.observe(0, true, secs(10));
+        doubt.observe(0, false, secs(15));
+        assert_eq!(doubt.look(of(10, 10), || 3, secs(15)), Some(Turn::Frozen(Why::References)));
+        assert_eq!(doubt.look(of(10, 10), || 3, secs(131)), Some(Turn::Frozen(Why::Mass(of(10, 10)))));
+    }
+
+    #[test]
+    fn what_is_switched_off_doubts_nothing() {
+        let mut doubt = doubt(1);
+        doubt.observe(0, true, secs(1));
+        assert!(doubt.is_doubtful(secs(2), true, secs(3)));
+        doubt.set(Duration::ZERO, &[Some(0)]);
+        assert!(!doubt.is_doubtful(secs(2), true, secs(3)));
+        assert_eq!(doubt.look(of(10, 10), || 9, secs(3)), None);
+    }
+
+    #[test]
+    fn references_that_stay_keep_what_is_known() {
+        let mut doubt = doubt(2);
+        doubt.observe(1, true, secs(7));
+        doubt.set(HOLD, &[Some(1), None]);
+        assert_eq!([doubt.reference(0), doubt.reference(1)], [(Some(secs(7)), None), (None, None)]);
+    }
+}

@@ -1,0 +1,356 @@
+//! DNS over HTTPS (RFC 8484): HTTP/2, GET and POST.
+//!
+//! ```text
+//! another path                               404
+//! another method than GET, HEAD, POST        405, with Allow
+//! Accept without application/dns-message     406
+//! POST of another type                       415, with Accept
+//! POST of more than 65,535 octets            413; that does not arrive in time: 408
+//! no query: dns= missing, no base64url, QR   400
+//! anything else                              200 with the reply, whatever its response code (RFC 8484 §4.2.1)
+//! ```
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use data_encoding::BASE64URL_NOPAD;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Duration, timeout};
+use tokio_io_timeout::TimeoutWriter;
+use tokio_rustls::server::TlsStream;
+
+use super::{Entered, FAREWELL, Shared};
+use crate::answer::{Reply, Transport};
+use crate::dns::least_ttl;
+
+/// The media type of messages (RFC 8484 §6).
+const MEDIA_TYPE: &str = "application/dns-message";
+/// Octets of a message (RFC 8484 §6).
+const MAX_MESSAGE_LEN: usize = 65_535;
+/// Octets of a body that is read although nobody wants it.
+const MAX_IGNORED_LEN: usize = 256 << 10;
+/// Octets of all header fields of a request; a query in the URI has up to a few thousand.
+const MAX_HEADERS_LEN: u32 = 16 << 10;
+/// What a client may send on one stream, and on all streams of a connection, before it is read: queries in flight, not uploads.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+/// Replies that wait on one stream for the client's window.
+const SEND_BUFFER: usize = 64 << 10;
+/// Streams that a client may begin and reset before they are looked at ("rapid reset", CVE-2023-44487), and streams that we reset for its mistakes.
+const RESETS: usize = 32;
+
+/// What tells an idle connection, and one whose client does not take its replies.
+#[derive(Debug, Default)]
+struct Pulse {
+    under_way: AtomicUsize,
+    last_ns: AtomicU64,
+    waiting: Mutex<Waiting>,
+    /// A first reply waits.
+    begun: Notify,
+}
+
+/// Replies that the client has not taken: since when, in the order in which they were made.
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    since_ns: BTreeMap<u64, u64>,
+}
+
+impl Pulse {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request under way.
+struct Beat<'a>(&'a Pulse, &'a Entered);
+
+impl<'a> Beat<'a> {
+    fn new(pulse: &'a Pulse, entered: &'a Entered) -> Beat<'a> {
+        pulse.under_way.fetch_add(1, Relaxed);
+        Beat(pulse, entered)
+    }
+}
+
+impl Drop for Beat<'_> {
+    fn drop(&mut self) {
+        let Beat(pulse, entered) = self;
+        entered.answered();
+        pulse.last_ns.store(entered.shared.now_ns(), Relaxed);
+        pulse.under_way.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A reply until the client's windows take it: hyper asks for it when they are open, and drops it when all is sent.
+struct Outgoing {
+    octets: Full<Bytes>,
+    pulse: Arc<Pulse>,
+    id: u64,
+}
+
+impl Outgoing {
+    fn new(octets: Full<Bytes>, pulse: &Arc<Pulse>, now_ns: u64) -> Outgoing {
+        let mut waiting = pulse.waiting();
+        let id = waiting.next;
+        waiting.next += 1;
+        waiting.since_ns.insert(id, now_ns);
+        if waiting.since_ns.len() == 1 {
+            pulse.begun.notify_one();
+        }
+        drop(waiting);
+        Outgoing { octets, pulse: pulse.clone(), id }
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.pulse.waiting().since_ns.remove(&self.id);
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.octets).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.octets.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.octets.size_hint()
+    }
+}
+
+/// One connection after its handshake.
+pub(super) async fn converse(stream: TlsStream<TcpStream>, peer: SocketAddr, server: SocketAddr, entered: &Arc<Entered>) {
+    let shared = entered.shared.clone();
+    // Whoever names no protocol is no client of HTTP/2 (RFC 9113 §3.2).
+    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return shared.handshake_failed();
+    }
+    let pulse = Arc::new(Pulse::default());
+    pulse.last_ns.store(shared.now_ns(), Relaxed);
+    let service = {
+        let (pulse, entered) = (pulse.clone(), entered.clone());
+        service_fn(move |request| {
+            let (pulse, entered) = (pulse.clone(), entered.clone());
+            async move {
+                let _beat = Beat::new(&pulse, &entered);
+                let response = respond(request, peer, server, &entered.shared).await;
+                Ok::<_, Infallible>(response.map(|octets| Outgoing::new(octets, &pulse, entered.shared.now_ns())))
+            }
+        })
+    };
+    let limits = shared.limits;
+    let mut stream = TimeoutWriter::new(stream);
+    // Of the connection's own octets; replies that its streams hold back are seen to below.
+    stream.set_timeout(Some(limits.write));
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(MAX_HEADERS_LEN)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(RESETS)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
+    let mut connection = pin!(connection);
+    // True when the client does not take its replies.
+    let over = async {
+        loop {
+            let since = |ns: u64| Duration::from_nanos(shared.now_ns().saturating_sub(ns));
+            let oldest = pulse.waiting().since_ns.first_key_value().map(|(_, since_ns)| *since_ns);
+            let (left, is_stalled) = match oldest {
+                Some(since_ns) => (limits.write.saturating_sub(since(since_ns)), true),
+                None if pulse.under_way.load(Relaxed) > 0 => (limits.idle, false),
+                None => (limits.idle.saturating_sub(since(pulse.last_ns.load(Relaxed))), false),
+            };
+            if left.is_zero() {
+                return is_stalled;
+            }
+            let _ = timeout(left, pulse.begun.notified()).await;
+        }
+    };
+    let is_stalled = tokio::select! {
+        ended = &mut connection => {
+            if ended.is_err_and(|error| is_deadline(&error)) {
+                shared.timed_out();
+            }
+            return;
+        }
+        () = shared.stopped() => None,
+        is_stalled = over => Some(is_stalled),
+    };
+    if is_stalled.is_some() {
+        shared.timed_out();
+    }
+    if is_stalled == Some(true) {
+        return;
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(FAREWELL, connection).await;
+}
+
+/// It ended because a write took too long.
+fn is_deadline(error: &hyper::Error) -> bool {
+    error.source().and_then(|error| error.downcast_ref::<io::Error>()).is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+}
+
+async fn respond(request: Request<Incoming>, peer: SocketAddr, server: SocketAddr, shared: &Shared) -> Response<Full<Bytes>> {
+    let is_head = request.method() == Method::HEAD;
+    let said = match query_of(request, shared).await {
+        Ok(packet) => shared.desks.message(&packet, peer, server, Transport::Https),
+        Err(status) => return refusal(status),
+    };
+    let Some((octets, reply)) = said else { return refusal(StatusCode::BAD_REQUEST) };
+    let (length, caching) = (octets.len(), cache_control(&octets, &reply));
+    let mut response = Response::new(if is_head { Full::default() } else { Full::new(octets.into()) });
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    headers.insert(CONTENT_LENGTH, length.into());
+    if let Ok(caching) = caching.try_into() {
+        headers.insert(CACHE_CONTROL, caching);
+    }
+    response
+}
+
+/// No longer than any of its records lives (RFC 8484 §5.1). What was chosen for one client is not for others, so a proxy must not keep it.
+fn cache_control(octets: &[u8], reply: &Reply) -> String {
+    let age = least_ttl(octets).unwrap_or(0);
+    if reply.pool_slot.is_some() { format!("private, max-age={age}") } else { format!("max-age={age}") }
+}
+
+/// The message of a request, or what is wrong with it.
+async fn query_of(request: Request<Incoming>, shared: &Shared) -> Result<Vec<u8>, StatusCode> {
+    let found = match head_of(&request, shared) {
+        Ok(None) => return body_of(request.into_body(), shared).await,
+        found => found.map(Option::unwrap_or_default),
+    };
+    // A stream that is reset while its request is on the way is an error to some clients, so a short body is read to its end (RFC 9113 §8.1).
+    if !request.body().is_end_stream() {
+        let _ = timeout(shared.limits.message, Limited::new(request.into_body(), MAX_IGNORED_LEN).collect()).await;
+    }
+    found
+}
+
+/// What the request says before its body: the message of a GET, `None` when it is in the body.
+fn head_of(request: &Request<Incoming>, shared: &Shared) -> Result<Option<Vec<u8>>, StatusCode> {
+    if request.uri().path() != shared.path {
+        return Err(StatusCode::NOT_FOUND);
+    }
+    if !accepts(request.headers()) {
+        return Err(StatusCode::NOT_ACCEPTABLE);
+    }
+    match *request.method() {
+        Method::GET | Method::HEAD => {
+            let query = request.uri().query().unwrap_or_default();
+            let value = query.split('&').find_map(|pair| pair.strip_prefix("dns="));
+            // Octets that need no percent-encoding may have one all the same (RFC 3986 §2.3).
+            let packet = value.and_then(|value| BASE64URL_NOPAD.decode(&percent_decode_str(value).collect::<Vec<u8>>()).ok());
+            packet.map(Some).ok_or(StatusCode::BAD_REQUEST)
+        }
+        Method::POST => {
+            let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            if kind.is_none_or(|value| essence(value) != MEDIA_TYPE) {
+                return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            }
+            if request.body().size_hint().lower() > MAX_MESSAGE_LEN as u64 {
+                return Err(StatusCode::PAYLOAD_TOO_LARGE);
+            }
+            Ok(None)
+        }
+        _ => Err(StatusCode::METHOD_NOT_ALLOWED),
+    }
+}
+
+async fn body_of(body: Incoming, shared: &Shared) -> Result<Vec<u8>, StatusCode> {
+    match timeout(shared.limits.message, Limited::new(body, MAX_MESSAGE_LEN).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
+        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
+    }
+}
+
+/// Type and subtype without parameters, in lower case (RFC 9110 §8.3.1).
+fn essence(value: &str) -> String {
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Whether the client takes messages: the range that says the most of them counts; without `Accept` it takes anything (RFC 9110 §12.5.1).
+fn accepts(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(ACCEPT).iter().peekable();
+    if values.peek().is_none() {
+        return true;
+    }
+    let ranges = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let judged = ranges.filter_map(|range| {
+        let says = ["*/*", "application/*", MEDIA_TYPE].iter().position(|known| essence(range) == *known)?;
+        let refused = range.split(';').skip(1).any(|parameter| matches!(parameter.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
+        Some((says, !refused))
+    });
+    judged.max().is_some_and(|(_, takes)| takes)
+}
+
+fn refusal(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    let told = match status {
+        StatusCode::METHOD_NOT_ALLOWED => Some((ALLOW, "GET, HEAD, POST")),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Some((ACCEPT, MEDIA_TYPE)),
+        _ => None,
+    };
+    if let Some((name, value)) = told {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc9110_section_12_5_1_accept() {
+        for (accept, takes) in [
+            (None, true),
+            (Some("application/dns-message"), true),
+            (Some("Application/DNS-Message; q=0.5"), true),
+            (Some("text/html, */*;q=0.1"), true),
+            (Some("application/*"), true),
+            (Some("text/html"), false),
+            (Some("application/dns-json"), false),
+            (Some("application/dns-message;q=0"), false),
+            (Some("application/dns-message;q=0, */*"), false),
+            (Some("*/*;q=0, application/dns-message"), true),
+            (Some(""), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(accept) = accept {
+                headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            }
+            assert_eq!(accepts(&headers), takes, "{accept:?}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! DNS over TLS, HTTPS and QUIC: listeners, limits and certificates around the same engine.
+//!
+//! ```text
+//!   Doors::open ─▶ Doors ─ start ─▶ Running ─ stop ─▶ done
+//!
+//!   one runtime of its own, below UDP in priority
+//!     tls, https   accept ─▶ entered among the connections ─▶ handshake ─▶ conversation        (tls, https)
+//!     quic         one endpoint for each address ─▶ entered ─▶ handshake ─▶ a task per query    (quic)
+//! ```
+//!
+//! Why these are not hickory-server's listeners: [decision 6](../../../docs/adr/0006-encrypted-transports.md).
+
+mod desks;
+mod https;
+mod quic;
+mod tls;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ServerConfig;
+use rustls::server::NoServerSessionStorage;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, watch};
+
+use self::desks::Desks;
+use super::BESIDE_UDP;
+use super::bind::{listen_alone, udp_alone};
+use super::connections::{Close, Connections, Link};
+use crate::answer::Transport;
+use crate::certs::{LOOK_EVERY, Shown};
+use crate::config::{Encrypted, EncryptedLimits, EncryptedListener};
+use crate::telemetry::Registry;
+use crate::world::Published;
+
+/// After a failed accept call: time for files or memory to be freed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// When stopping: how often it is looked whether all have gone.
+const STOP_POLL: Duration = Duration::from_millis(20);
+/// For the last words of a connection: close_notify, GOAWAY.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Listeners that are bound and not yet served.
+#[derive(Debug, Default)]
+pub struct Doors {
+    doors: Vec<Door>,
+}
+
+/// One transport.
+#[derive(Debug)]
+struct Door {
+    transport: Transport,
+    config: EncryptedListener,
+    shown: Arc<Shown>,
+    tcp: Vec<TcpListener>,
+    udp: Vec<UdpSocket>,
+}
+
+/// What the connections of one transport share.
+struct Shared {
+    transport: Transport,
+    limits: EncryptedLimits,
+    /// Of URIs.
+    path: String,
+    desks: Arc<Desks>,
+    connections: Connections<Leave>,
+    registry: Registry,
+    started: Instant,
+    /// True once the service ends.
+    stopping: watch::Receiver<bool>,
+}
+
+/// Tells a connection's task that it has to go.
+#[derive(Debug, Default)]
+struct Leave(Notify);
+
+impl Close for Leave {
+    fn close(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// A connection among the others, until this is dropped.
+struct Entered {
+    shared: Arc<Shared>,
+    link: Arc<Link<Leave>>,
+}
+
+impl Entered {
+    fn new(shared: &Arc<Shared>, peer: SocketAddr) -> Entered {
+        let link = Arc::new(Link::new(Leave::default(), shared.now_ns()));
+        shared.connections.enter(peer.ip(), &link);
+        Entered { shared: shared.clone(), link }
+    }
+
+    /// It has been of use.
+    fn answered(&self) {
+        self.link.answered(self.shared.now_ns());
+    }
+
+    /// Returns when it has to make room for others.
+    async fn pushed_out(&self) {
+        self.link.stream.0.notified().await;
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.shared.connections.leave(&self.link);
+    }
+}
+
+impl Shared {
+    fn now_ns(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
+    }
+
+    fn timed_out(&self) {
+        self.registry.connections(self.transport).timed_out.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn handshake_failed(&self) {
+        self.registry.connections(self.transport).handshake_errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn accept_failed(&self, error: &io::Error) {
+        let counters = self.registry.connections(self.transport);
+        let count = counters.accept_errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        if count.is_power_of_two() {
+            tracing::warn!(%error, count, transport = self.transport.name(), "a connection could not be accepted");
+        }
+        self.connections.make_room();
+    }
+
+    /// Returns once the service ends.
+    async fn stopped(&self) {
+        let _ = self.stopping.clone().wait_for(|stop| *stop).await;
+    }
+}
+
+/// What is wrong with the certificates that these settings name, by transport.
+pub fn certificate_troubles(settings: &Encrypted) -> Vec<(&'static str, String)> {
+    let of = |(transport, config): (Transport, &EncryptedListener)| {
+        let troubles = match load(config) {
+            Ok(shown) => shown.facts("", unix_s()).troubles,
+            Err(error) => vec![error],
+        };
+        troubles.into_iter().map(move |trouble| (transport.name(), trouble)).collect::<Vec<_>>()
+    };
+    configured(settings).flat_map(of).collect()
+}
+
+fn configured(settings: &Encrypted) -> impl Iterator<Item = (Transport, &EncryptedListener)> {
+    let all = [(Transport::Tls, &settings.tls), (Transport::Https, &settings.https), (Transport::Quic, &settings.quic)];
+    all.into_iter().filter_map(|(transport, config)| Some((transport, config.as_ref()?)))
+}
+
+/// Its table in `meridian.toml`.
+fn listener(transport: Transport) -> String {
+    format!("server.{}", transport.name())
+}
+
+fn load(config: &EncryptedListener) -> Result<Shown, String> {
+    Shown::load(&config.certificate, &config.key, config.name.as_deref())
+}
+
+impl Doors {
+    /// Binds what the settings ask for. A transport whose certificate or port cannot be had stays closed; the second value says why.
+    pub fn open(settings: &Encrypted) -> (Doors, Vec<String>) {
+        let (mut doors, mut troubles) = (Vec::new(), Vec::new());
+        for (transport, config) in configured(settings) {
+            match Door::open(transport, config) {
+                Ok((door, lacking)) => {
+                    troubles.extend(lacking.into_iter().map(|error| format!("{}: {error}; it listens on the others", listener(transport))));
+                    let facts = door.shown.facts(listener(transport), unix_s());
+                    troubles.extend(facts.troubles.iter().map(|trouble| format!("{}: {trouble}", facts.listener)));
+                    doors.push(door);
+                }
+                Err(error) => troubles.push(format!("{}: not opened: {error}; DNS serves without it", listener(transport))),
+            }
+        }
+        (Doors { doors }, troubles)
+    }
+
+    /// Where each transport listens.
+    pub fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let of = |door: &Door| {
+            let tcp = door.tcp.iter().filter_map(|socket| socket.local_addr().ok());
+            let udp = door.udp.iter().filter_map(|socket| socket.local_addr().ok());
+            tcp.chain(udp).map(|address| (door.transport.name(), address)).collect::<Vec<_>>()
+        };
+        self.doors.iter().flat_map(of).collect()
+    }
+
+    /// Starts to serve on `threads` threads of a runtime of its own; without listeners there is none.
+    pub fn start(self, published: &Arc<Published>, registry: &Registry, threads: usize) -> io::Result<Running> {
+        let (stop, stopping) = watch::channel(false);
+        // From here on a failure drops `running`, which stops what has been started.
+        let mut running = Running { runtime: None, stop, registry: registry.clone() };
+        if self.doors.is_empty() {
+            return Ok(running);
+        }
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .enable_all()
+            .thread_name("encrypted")
+            .on_thread_start(|| {
+                // Where it is not possible all are equal.
+                let _ = crate::sys::lower_priority(BESIDE_UDP);
+            })
+            .build()?;
+        let runtime = running.runtime.insert(runtime);
+        let desks = Arc::new(Desks::new(published.clone(), registry.clone()));
+        let entered = runtime.enter();
+        let shown: Vec<_> = self.doors.iter().map(|door| (door.transport, door.shown.clone())).collect();
+        runtime.spawn(watch_certificates(shown, registry.clone()));
+        for door in self.doors {
+            let config = door.tls()?;
+            let shared = Arc::new(Shared {
+                transport: door.transport,
+                limits: door.config.limits,
+                path: door.config.path.clone(),
+                desks: desks.clone(),
+                connections: Connections::new(
+                    door.config.limits.total,
+                    door.config.limits.per_client,
+                    super::new_dice(),
+                    registry.clone(),
+                    door.transport,
+                ),
+                registry: registry.clone(),
+                started: Instant::now(),
+                stopping: stopping.clone(),
+            });
+            for socket in door.tcp {
+                let listener = tokio::net::TcpListener::from_std(socket)?;
+                runtime.spawn(tls::accept(listener, config.clone(), shared.clone()));
+            }
+            for socket in door.udp {
+                let endpoint = quic::endpoint(socket, &config, &shared)?;
+                runtime.spawn(quic::accept(endpoint, shared.clone()));
+            }
+        }
+        drop(entered);
+        Ok(running)
+    }
+}
+
+impl Door {
+    /// With the addresses that can be had, and what is wrong with the others; an error when there is none.
+    fn open(transport: Transport, config: &EncryptedListener) -> Result<(Door, Vec<String>), String> {
+        let shown = Arc::new(load(config)?);
+        let (mut tcp, mut udp, mut lacking) = (Vec::new(), Vec::new(), Vec::new());
+        for address in &config.listen {
+            let bound = match transport {
+                Transport::Quic => udp_alone(*address).map(|socket| udp.push(socket)),
+                _ => listen_alone(*address).map(|socket| tcp.push(socket)),
+            };
+            lacking.extend(bound.err().map(|error| error.to_string()));
+        }
+        if tcp.is_empty() && udp.is_empty() {
+            return Err(lacking.join("; "));
+        }
+        Ok((Door { transport, config: config.clone(), shown, tcp, udp }, lacking))
+    }
+
+    /// What handshakes go by. The certificate is looked up for each, tickets are sealed with keys that change by themselves (every six hours),
+    /// and nothing is kept here of a session. No early data: who asks with a ticket waits for one round trip.
+    fn tls(&self) -> io::Result<Arc<ServerConfig>> {
+        let versions: &[_] = match self.transport {
+            Transport::Quic => &[&rustls::version::TLS13],
+            _ if self.config.tls13_only => &[&rustls::version::TLS13],
+            _ => rustls::ALL_VERSIONS,
+        };
+        let protocol: &[u8] = match self.transport {
+            Transport::Https => b"h2",
+            Transport::Quic => b"doq",
+            _ => b"dot",
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).map_err(io::Error::other)?;
+        let mut config = builder.with_no_client_auth().with_cert_resolver(self.shown.clone());
+        config.alpn_protocols = vec![protocol.to_vec()];
+        config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(io::Error::other)?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Arc::new(config))
+    }
+}
+
+fn unix_s() -> i64 {
+    i64::try_from(super::unix_now().as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Looks at the files again and again. What cannot be used is said once, and what was there before stays in use.
+async fn watch_certificates(shown: Vec<(Transport, Arc<Shown>)>, registry: Registry) {
+    loop {
+        let now = unix_s();
+        for (transport, shown) in &shown {
+            registry.certify(shown.facts(listener(*transport), now));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        for (transport, shown) in &shown {
+            let transport = transport.name();
+            match shown.look() {
+                None => {}
+                Some(Ok(())) => tracing::info!(transport, "the certificate was read again"),
+                Some(Err(error)) => tracing::error!(transport, error, "the certificate before stays in use"),
+            }
+        }
+    }
+}
+
+/// The listeners at work.
+#[derive(Debug)]
+pub struct Running {
+    runtime: Option<Runtime>,
+    stop: watch::Sender<bool>,
+    registry: Registry,
+}
+
+impl Running {
+    /// Accepts nothing more, answers what has been received, and returns after at most `patience`, when connections that are still busy are cut off.
+    pub async fn stop(mut self, patience: Duration) {
+        let _ = self.stop.send(true);
+        let Some(runtime) = self.runtime.take() else { return };
+        // Ending the runtime ends its tasks where they are, so they are waited for.
+        let are_open = || self.registry.totals().encrypted().iter().any(|(_, connections)| connections.open > 0);
+        let ended = async {
+            while are_open() {
+                tokio::time::sleep(STOP_POLL).await;
+            }
+            // For the endpoints of QUIC to send what they have.
+            tokio::time::sleep(STOP_POLL).await;
+        };
+        let _ = tokio::time::timeout(patience - STOP_POLL, ended).await;
+        let end = move || runtime.shutdown_timeout(STOP_POLL);
+        let _ = tokio::task::spawn_blocking(end).await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A runtime that is dropped where tasks run panics.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

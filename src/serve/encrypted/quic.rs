@@ -1,0 +1,212 @@
+//! DNS over QUIC (RFC 9250): a stream for each query.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{
+    Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+};
+use rustls::ServerConfig as TlsConfig;
+use tokio::time::timeout;
+
+use super::{Entered, FAREWELL, Shared};
+use crate::answer::Transport;
+use crate::dns::{Keepalive, Parsed, QueryName, request};
+
+/// RFC 9250 §4.3.
+const NO_ERROR: VarInt = VarInt::from_u32(0);
+const PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
+const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(4);
+
+/// A message with its length.
+const MAX_STREAM_LEN: usize = 2 + 65_535;
+/// What a client may send before it is read, on one stream and on all.
+const STREAM_WINDOW: VarInt = VarInt::from_u32(MAX_STREAM_LEN as u32);
+const CONNECTION_WINDOW: VarInt = VarInt::from_u32(256 << 10);
+/// Replies that wait for a client's window and acknowledgements, of one connection.
+const SEND_WINDOW: u64 = 256 << 10;
+/// Half of the places taken: from here on a client proves its address first (RFC 9000 §8.1.2), so that a flood with forged addresses leaves nothing here.
+const VALIDATE_FROM: usize = 2;
+
+/// The endpoint of one socket.
+pub(super) fn endpoint(socket: UdpSocket, tls: &Arc<TlsConfig>, shared: &Shared) -> io::Result<Endpoint> {
+    let limits = shared.limits;
+    let crypto = QuicServerConfig::try_from(tls.clone()).map_err(io::Error::other)?;
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(limits.streams.into())
+        // Nobody has anything to say on them (RFC 9250 §4.2).
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_idle_timeout(IdleTimeout::try_from(limits.idle).ok())
+        .stream_receive_window(STREAM_WINDOW)
+        .receive_window(CONNECTION_WINDOW)
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(None);
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(Arc::new(transport)).max_incoming(limits.total.min(1 << 16));
+    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
+}
+
+/// Accepts until the service ends.
+pub(super) async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
+    let server = endpoint.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
+    loop {
+        let incoming = tokio::select! {
+            incoming = endpoint.accept() => incoming,
+            () = shared.stopped() => break,
+        };
+        let Some(incoming) = incoming else { break };
+        let is_crowded = shared.connections.open() >= shared.limits.total / VALIDATE_FROM;
+        if is_crowded && !incoming.remote_address_validated() {
+            // Fails for those that are validated alone.
+            let _ = incoming.retry();
+            continue;
+        }
+        let entered = Entered::new(&shared, incoming.remote_address());
+        tokio::spawn(serve(incoming, server, entered));
+    }
+    endpoint.set_server_config(None);
+    let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
+}
+
+async fn serve(incoming: Incoming, server: SocketAddr, entered: Entered) {
+    let shared = entered.shared.clone();
+    let connecting = match incoming.accept() {
+        Ok(connecting) => connecting,
+        Err(_) => return shared.handshake_failed(),
+    };
+    let handshake = tokio::select! {
+        handshake = timeout(shared.limits.handshake, connecting) => handshake,
+        () = entered.pushed_out() => return,
+    };
+    let connection = match handshake {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(_)) => return shared.handshake_failed(),
+        Err(_) => return shared.timed_out(),
+    };
+    let entered = Arc::new(entered);
+    tokio::select! {
+        () = streams(&connection, server, &entered) => {}
+        () = entered.pushed_out() => connection.close(EXCESSIVE_LOAD, b""),
+        () = shared.stopped() => {
+            // Queries that have been received are answered meanwhile.
+            tokio::time::sleep(FAREWELL / 4).await;
+            connection.close(NO_ERROR, b"");
+        }
+        () = tokio::time::sleep(shared.limits.lifetime) => {
+            shared.timed_out();
+            connection.close(NO_ERROR, b"");
+        }
+    }
+}
+
+/// Until the connection ends.
+async fn streams(connection: &Connection, server: SocketAddr, entered: &Arc<Entered>) {
+    loop {
+        match connection.accept_bi().await {
+            Ok((send, receive)) => {
+                tokio::spawn(query(connection.clone(), send, receive, server, entered.clone()));
+            }
+            Err(quinn::ConnectionError::TimedOut) => return entered.shared.timed_out(),
+            Err(_) => return,
+        }
+    }
+}
+
+/// One query. What breaks the protocol ends the connection (RFC 9250 §4.3.3).
+async fn query(connection: Connection, mut send: SendStream, mut receive: RecvStream, server: SocketAddr, entered: Arc<Entered>) {
+    let shared = &entered.shared;
+    let mut octets = Vec::new();
+    let octets = match timeout(shared.limits.message, read_to_end(&mut receive, &mut octets)).await {
+        Ok(Ok(())) => octets,
+        Ok(Err(Broken::TooLong)) => return connection.close(PROTOCOL_ERROR, b"more than one message"),
+        // It was reset, or the connection has ended.
+        Ok(Err(Broken::Gone)) => return,
+        // A whole query whose client does not say that it is one.
+        Err(_) if message_of(&octets).is_some() => return connection.close(PROTOCOL_ERROR, b"no FIN"),
+        Err(_) => {
+            let _ = receive.stop(EXCESSIVE_LOAD);
+            let _ = send.reset(EXCESSIVE_LOAD);
+            return;
+        }
+    };
+    let Some(packet) = message_of(&octets) else { return connection.close(PROTOCOL_ERROR, b"no query") };
+    let Some((reply, _)) = shared.desks.message(packet, connection.remote_address(), server, Transport::Quic) else {
+        return connection.close(PROTOCOL_ERROR, b"no query");
+    };
+    let length = u16::try_from(reply.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let write = async {
+        send.write_all(&length).await?;
+        send.write_all(&reply).await
+    };
+    match timeout(shared.limits.write, write).await {
+        Ok(Ok(())) => {
+            let _ = send.finish();
+            entered.answered();
+        }
+        Ok(Err(_)) => {}
+        Err(_) => drop(send.reset(EXCESSIVE_LOAD)),
+    }
+}
+
+/// Why a stream did not come to its end.
+enum Broken {
+    TooLong,
+    Gone,
+}
+
+/// Reads a stream to its end. What has come stands in `octets` at any time.
+async fn read_to_end(receive: &mut RecvStream, octets: &mut Vec<u8>) -> Result<(), Broken> {
+    loop {
+        match receive.read_chunk(MAX_STREAM_LEN, true).await {
+            Ok(Some(chunk)) if octets.len() + chunk.bytes.len() > MAX_STREAM_LEN => return Err(Broken::TooLong),
+            Ok(Some(chunk)) => octets.extend_from_slice(&chunk.bytes),
+            Ok(None) => return Ok(()),
+            Err(_) => return Err(Broken::Gone),
+        }
+    }
+}
+
+/// The message of a stream: its length before it, nothing behind it, ID 0 (RFC 9250 §4.2.1), and no word on keeping the connection (§5.5.2).
+fn message_of(octets: &[u8]) -> Option<&[u8]> {
+    let (length, packet) = octets.split_first_chunk::<2>()?;
+    if usize::from(u16::from_be_bytes(*length)) != packet.len() || !packet.starts_with(&[0, 0]) {
+        return None;
+    }
+    let mut name = QueryName::root();
+    match request::parse(packet, &mut name) {
+        Parsed::Query(request) if request.edns.is_some_and(|edns| edns.keepalive != Keepalive::Absent) => None,
+        _ => Some(packet),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUERY: &[u8] = b"\0\x1d\0\0\0\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01";
+
+    #[test]
+    fn rfc9250_section_4_3_3_protocol_errors() {
+        let with = |at: usize, octet: u8| {
+            let mut octets = QUERY.to_vec();
+            octets[at] = octet;
+            octets
+        };
+        let keepalive = [b"\0\x2c", &QUERY[2..12], b"\0\x01", &QUERY[14..], b"\0\0\x29\x04\xd0\0\0\0\0\0\x04\0\x0b\0\0"].concat();
+        for (what, octets, fits) in [
+            ("a query", QUERY.to_vec(), true),
+            ("nothing", Vec::new(), false),
+            ("half a length", vec![0], false),
+            ("an ID", with(3, 1), false),
+            ("a length too short", with(1, 0x1c), false),
+            ("a length too long", with(1, 0x1e), false),
+            ("two messages", [QUERY, QUERY].concat(), false),
+            ("keepalive", keepalive, false),
+        ] {
+            assert_eq!(message_of(&octets).is_some(), fits, "{what}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The open state file, and whether it is still the one at its path. What is written to a file that was moved away or removed is acknowledged and
+//! gone with the next start, so the path is looked at before anything is written and before anything is acknowledged.
+//!
+//! ```text
+//! at the path        what is done
+//! the open file      nothing
+//! nothing            the whole of it is written there anew, beside it first, and goes on from there
+//! another file       nothing is kept until the one that is open is back, or a restart takes the other
+//! its log is gone    the file is closed, which writes the log back into it, and opened again
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::{StoreError, schema};
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+/// The open file.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// `None` when it could not be opened again.
+    connection: Option<Connection>,
+    path: PathBuf,
+    file: Option<FileId>,
+    log: Option<FileId>,
+    /// What was done to keep what it holds, until it is told.
+    mended: Option<String>,
+}
+
+impl Held {
+    /// A file that was just opened.
+    pub(super) fn new(connection: Connection, path: &Path) -> Held {
+        let mut held = Held { connection: None, path: path.to_owned(), file: None, log: None, mended: None };
+        held.hold(connection);
+        held
+    }
+
+    fn hold(&mut self, connection: Connection) {
+        self.connection = Some(connection);
+        self.file = id_of(&self.path).ok().flatten();
+        self.log = id_of(&self.beside("-wal")).ok().flatten();
+    }
+
+    /// The connection, unless the file is out of reach.
+    pub(super) fn connection(&self) -> Result<&Connection, StoreError> {
+        self.connection.as_ref().ok_or_else(|| StoreError::Replaced { path: self.path.clone() })
+    }
+
+    /// What was done since this was last asked.
+    pub(super) fn take_mended(&mut self) -> Option<String> {
+        self.mended.take()
+    }
+
+    /// Looks whether what is at the path is what is open, and sees to it as far as nothing is lost by that. Must not be called within a transaction.
+    pub(super) fn look(&mut self) -> Result<(), StoreError> {
+        if self.connection.is_none() {
+            return self.open_again();
+        }
+        match id_of(&self.path) {
+            Ok(None) => self.write_anew(),
+            Ok(found) if found != self.file => Err(StoreError::Replaced { path: self.path.clone() }),
+            // A folder that cannot be looked into says nothing.
+            Err(_) => Ok(()),
+            Ok(Some(_)) => match (self.log, id_of(&self.beside("-wal"))) {
+                (Some(log), Ok(found)) if found != Some(log) => {
+                    // Closing writes the log that is open back into the file.
+                    if let Some(connection) = self.connection.take() {
+                        let _ = schema::keep_log(&connection, false);
+                    }
+                    self.mended = Some(format!("the log of {} was gone: what was in it was written into the file", self.path.display()));
+                    self.open_again()
+                }
+                (None, Ok(found)) => {
+                    self.log = found;
+                    Ok(())
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn open_again(&mut self) -> Result<(), StoreError> {
+        if self.file.is_some() && id_of(&self.path).is_ok_and(|found| found != self.file) {
+            return Err(StoreError::Replaced { path: self.path.clone() });
+        }
+        let opened = schema::open(&self.path)?;
+        schema::keep_log(&opened, false).map_err(|error| schema::explain(&self.path, error))?;
+        self.hold(opened);
+        Ok(())
+    }
+
+    /// Nothing is at the path: everything that is held goes there, and on from there.
+    fn write_anew(&mut self) -> Result<(), StoreError> {
+        let aside = self.beside(".anew");
+        let open =
+            |detail: String| StoreError::Open { path: self.path.clone(), detail: format!("it was gone, and cannot be written anew: {detail}") };
+        let failed = |error: io::Error| open(error.to_string());
+        let folder = match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        let _ = fs::remove_file(&aside);
+        // SQLite fills an empty file, and this one is its owner's alone from the start.
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside).map_err(failed)?;
+        let name = aside.to_str().ok_or_else(|| open("its name is no UTF-8".into()))?;
+        let copied = self.connection()?.execute("VACUUM INTO ?1", [name]).map_err(|error| open(error.to_string()));
+        // The copy is on disk before it takes the name; a log of the file that is gone would be taken for its own.
+        let placed =
+            copied.and_then(|_| File::open(&aside).and_then(|copy| copy.sync_all()).and_then(|()| place(&aside, &self.path)).map_err(failed));
+        if let Err(error) = placed {
+            let _ = fs::remove_file(&aside);
+            return Err(error);
+        }
+        let _ = fs::remove_file(self.beside("-wal"));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        let opened = schema::open(&self.path)?;
+        schema::keep_log(&opened, false).map_err(|error| schema::explain(&self.path, error))?;
+        if let Some(before) = &self.connection {
+            // It must not remove the log of the new one, whose name is the same.
+            let _ = schema::keep_log(before, true);
+        }
+        self.hold(opened);
+        self.mended = Some(format!("{} was gone: all that it held was written there anew", self.path.display()));
+        Ok(())
+    }
+
+    fn beside(&self, end: &str) -> PathBuf {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(end);
+        name.into()
+    }
+}
+
+/// Gives a file a name that nothing has.
+fn place(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // Not every file system has links.
+        Err(_) => fs::rename(from, to),
+    }
+}
+
+/// What is at a path; `None` for nothing.
+fn id_of(path: &Path) -> io::Result<Option<FileId>> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some((found.dev(), found.ino()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path) -> Held {
+        let connection = schema::open(path).expect("open");
+        schema::keep_log(&connection, false).expect("set");
+        connection.execute_batch("CREATE TABLE t (x INTEGER)").expect("made");
+        Held::new(connection, path)
+    }
+
+    fn add(held: &mut Held, x: i64) {
+        held.look().expect("it is there");
+        held.connection().expect("open").execute("INSERT INTO t VALUES (?1)", [x]).expect("kept");
+    }
+
+    fn sum(path: &Path) -> i64 {
+        let connection = schema::open(path).expect("open");
+        connection.query_row("SELECT sum(x) FROM t", [], |row| row.get(0)).expect("read")
+    }
+
+    #[test]
+    fn what_is_kept_survives_whatever_is_taken_away() {
+        let log = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
+        type Take = fn(&Path, &Path);
+        let takes: [(&str, Take); 5] = [
+            ("the file", |path, _| fs::remove_file(path).expect("removed")),
+            ("the log", |_, log| fs::remove_file(log).expect("removed")),
+            ("both", |path, log| [path, log].into_iter().for_each(|one| fs::remove_file(one).expect("removed"))),
+            ("the folder", |path, _| fs::remove_dir_all(path.parent().expect("a folder")).expect("removed")),
+            ("the file's name", |path, _| fs::rename(path, path.with_extension("away")).expect("moved")),
+        ];
+        for (what, take) in takes {
+            let folder = tempfile::tempdir().expect("folder");
+            let path = folder.path().join("state/meridian.db");
+            let mut held = open(&path);
+            add(&mut held, 1);
+            take(&path, &log(&path));
+            add(&mut held, 2);
+            assert!(held.take_mended().is_some() && held.take_mended().is_none(), "{what}");
+            // Once more, with what was made meanwhile.
+            take(&path, &log(&path));
+            add(&mut held, 4);
+            drop(held);
+            assert_eq!(sum(&path), 7, "{what}");
+        }
+    }
+
+    #[test]
+    fn another_file_in_its_place_is_left_alone_until_it_is_back() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (path, away) = (folder.path().join("meridian.db"), folder.path().join("away.db"));
+        let mut held = open(&path);
+        add(&mut held, 1);
+        fs::rename(&path, &away).expect("moved");
+        fs::write(&path, "another").expect("written");
+        assert_eq!(held.look(), Err(StoreError::Replaced { path: path.clone() }));
+        assert_eq!(fs::read_to_string(&path).expect("there"), "another");
+        fs::rename(&away, &path).expect("moved back");
+        add(&mut held, 2);
+        assert_eq!(held.take_mended(), None);
+        drop(held);
+        assert_eq!(sum(&path), 3);
+    }
+}

@@ -1,0 +1,53 @@
+//! What happens to connections, by transport. Written a few times per connection, by whoever accepts it.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+/// Of one transport.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// Open now.
+    pub open: AtomicI64,
+    /// Accepted since the start.
+    pub accepted: AtomicU64,
+    /// Closed because a limit on connections was reached and they had been quiet the longest.
+    pub evicted: AtomicU64,
+    /// Closed by a deadline: a handshake that was not finished, idle, a message that took too long to arrive, replies that nobody reads, or its
+    /// lifetime.
+    pub timed_out: AtomicU64,
+    /// Accept calls that failed.
+    pub accept_errors: AtomicU64,
+    /// Handshakes of TLS and QUIC that failed: no common version or protocol, a certificate that the client does not believe, or no TLS at all.
+    pub handshake_errors: AtomicU64,
+}
+
+impl Connections {
+    /// As of about now.
+    pub(super) fn totals(&self) -> ConnectionTotals {
+        let of = |counter: &AtomicU64| counter.load(Relaxed);
+        ConnectionTotals {
+            open: u64::try_from(self.open.load(Relaxed)).unwrap_or(0),
+            accepted: of(&self.accepted),
+            evicted: of(&self.evicted),
+            timed_out: of(&self.timed_out),
+            accept_errors: of(&self.accept_errors),
+            handshake_errors: of(&self.handshake_errors),
+        }
+    }
+}
+
+/// What has happened to the connections of one transport.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionTotals {
+    /// Open now.
+    pub open: u64,
+    /// Accepted.
+    pub accepted: u64,
+    /// Closed to make room.
+    pub evicted: u64,
+    /// Closed by a deadline.
+    pub timed_out: u64,
+    /// Failed accept calls.
+    pub accept_errors: u64,
+    /// Failed handshakes.
+    pub handshake_errors: u64,
+}

@@ -1,0 +1,232 @@
+//! Checks of every kind against real peers: what is sent, what must come back, and the words when it does not.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use hickory_proto::rr::RecordType::A;
+use meridian::control::api::{CheckSpec, CheckTarget};
+use meridian::dns::{Name, Rcode, RecordType};
+use meridian::health::{Failure, Outcome, Thresholds, Watch};
+use meridian::policy::model::{DnsCheck, HttpCheck, HttpMethod, Monitor, MonitorKind, TcpCheck, TlsCheck};
+use meridian::probe::{Means, TlsRoots, check};
+
+use crate::meridian::Meridian;
+use crate::origin::{Authority, Certificate, HOST, Origin, closed_port};
+use crate::rest::Rest;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+fn spec(addr: SocketAddr, kind: MonitorKind) -> CheckSpec {
+    let thresholds = Thresholds { interval: TIMEOUT, fast: TIMEOUT, fall: 3, rise: 3 };
+    CheckSpec {
+        target: CheckTarget::Address(addr.ip()),
+        monitor: Monitor { name: String::new(), kind, port: addr.port(), thresholds, timeout: TIMEOUT, source: Vec::new(), watch: Watch::default() },
+    }
+}
+
+fn run(addr: SocketAddr, kind: MonitorKind) -> String {
+    let spec = spec(addr, kind);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let roots = TlsRoots::load(std::slice::from_ref(&spec), &TlsRoots::default());
+    let outcome: Outcome = runtime.block_on(check::run(&spec, &Means::new(roots.into()))).0;
+    outcome.as_ref().map_or_else(Failure::to_string, |()| "ok".to_owned())
+}
+
+/// Says `reply` to one client after it has said what ends in `until` (at once for nothing), then closes; hands over what the client said.
+fn peer(until: &'static str, reply: &'static str) -> (SocketAddr, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (addr, (said, hears)) = (listener.local_addr().expect("an address"), channel());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut heard = Vec::new();
+        let mut octet = [0];
+        while !heard.ends_with(until.as_bytes()) && stream.read(&mut octet).is_ok_and(|read| read == 1) {
+            heard.push(octet[0]);
+        }
+        let _ = stream.write_all(reply.as_bytes());
+        let _ = said.send(String::from_utf8_lossy(&heard).into_owned());
+    });
+    (addr, hears)
+}
+
+#[test]
+fn checks_come_from_the_source_that_is_set() {
+    let http = HttpCheck { path: "/".into(), host: HOST.into(), status: vec![(200, 299)], ..HttpCheck::default() };
+    for kind in [MonitorKind::Tcp(TcpCheck::default()), MonitorKind::Http(http)] {
+        // All of 127.0.0.0/8 is this machine's. One of the other family is not looked at.
+        for (source, expected) in [(&["127.0.0.9", "::1"][..], Some("127.0.0.9")), (&["::1"], Some("127.0.0.1")), (&["192.0.2.9"], None)] {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let mut spec = spec(listener.local_addr().expect("an address"), kind.clone());
+            spec.monitor.source = source.iter().map(|address| address.parse().expect("an address")).collect();
+            let from = std::thread::spawn(move || {
+                listener.set_nonblocking(expected.is_none()).expect("set");
+                let (mut stream, from) = listener.accept().ok()?;
+                // The request, or the end of a check that has none.
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                Some(from.ip().to_string())
+            });
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let outcome = runtime.block_on(check::run(&spec, &Means::new(TlsRoots::default().into()))).0;
+            match expected {
+                Some(expected) => assert_eq!((from.join().expect("no panic").as_deref(), outcome), (Some(expected), Ok(())), "{source:?}"),
+                // It says nothing of the endpoint.
+                None => assert!(matches!(outcome, Err(Failure::NoNetwork(_))), "{outcome:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_source_is_one_address_of_each_family_at_most() {
+    for (source, expected) in [
+        ("\"192.0.2.53\"", ""),
+        ("[\"192.0.2.53\", \"2001:db8::53\"]", ""),
+        ("[\"192.0.2.53\", \"192.0.2.54\"]", "found 192.0.2.54 beside another address of its family"),
+        ("\"eth0\"", "expected an address of this machine"),
+        ("\"0.0.0.0\"", "expected an address of this machine"),
+        ("\"ff02::1\"", "expected an address of this machine"),
+        ("53", "expected an address of this machine"),
+    ] {
+        let zone = format!(
+            "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n[monitor.m]\ntcp = true\nport = 80\nsource = {source}\n\
+             [pool.p]\nendpoints = [\"192.0.2.1\"]\nmonitor = \"m\"\n[steer.www]\nuse = \"p\"\n"
+        );
+        let files = meridian::config::MemoryFiles::from_texts([("meridian.toml", ""), ("zones/example.com.toml", &zone)]);
+        let loaded = meridian::config::load(&files, Path::new("meridian.toml"));
+        let found: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
+        match expected {
+            "" => assert_eq!(found, Vec::<String>::new(), "{source}"),
+            expected => assert!(found.len() == 1 && found[0].contains(expected), "{source}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn tcp_checks_say_and_hear_what_they_are_told() {
+    // What the check sends and wants, when the peer speaks and what it says, what comes of it.
+    for (send, wanted, until, says, outcome) in [
+        (None, None, "", "", "ok"),
+        (None, Some("220 "), "", "220 mail.example ESMTP\r\n", "ok"),
+        (Some("PING\r\n"), Some("+PONG"), "PING\r\n", "+PONG\r\n", "ok"),
+        (Some("PING\r\n"), None, "PING\r\n", "+PONG\r\n", "ok"),
+        (None, Some("220 "), "", "554 no\r\n", "answer: found \"554 no\\r\\n\", expected \"220 \""),
+        (Some("PING\r\n"), Some("+PONG"), "PING\r\n", "", "answer: the connection was closed without a word"),
+    ] {
+        let (addr, heard) = peer(until, says);
+        let check = TcpCheck { send: send.map(str::to_owned), reply: wanted.map(str::to_owned), tls: None };
+        assert_eq!(run(addr, MonitorKind::Tcp(check)), outcome, "{send:?} {wanted:?}");
+        if wanted.is_some() {
+            assert_eq!(heard.recv().expect("a client"), send.unwrap_or(""));
+        }
+    }
+    let check = TcpCheck { reply: Some("x".into()), ..TcpCheck::default() };
+    assert_eq!(run(closed_port(), MonitorKind::Tcp(check)), "connect: connection refused");
+}
+
+#[test]
+fn http_checks_send_method_and_headers_and_look_into_json() {
+    const JSON: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{\"status\":\"ok\",\"db\":{\"lag\":3,\"ready\":true},\"a/b\":[1,\"x\"]}";
+    let check = |json: &[(&str, &str)]| HttpCheck {
+        path: "/healthz".into(),
+        host: HOST.into(),
+        status: vec![(200, 299)],
+        json: json.iter().map(|(pointer, value)| (String::from(*pointer), String::from(*value))).collect(),
+        ..HttpCheck::default()
+    };
+    for (json, outcome) in [
+        (&[("/status", "\"ok\"")][..], "ok"),
+        (&[("/db/lag", "3"), ("/db/ready", "true"), ("/a~1b/1", "\"x\"")], "ok"),
+        (&[("/status", "\"ready\"")], "answer: found \"ok\" at \"/status\", expected \"ready\""),
+        (&[("/db/lag", "\"3\"")], "answer: found 3 at \"/db/lag\", expected \"3\""),
+        (&[("/nothing", "1")], "answer: found nothing at \"/nothing\", expected 1"),
+    ] {
+        assert_eq!(run(peer("\r\n\r\n", JSON).0, MonitorKind::Http(check(json))), outcome, "{json:?}");
+    }
+    let (addr, _) = peer("\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nready");
+    assert!(run(addr, MonitorKind::Http(check(&[("/status", "1")]))).starts_with("answer: the body is no JSON: "));
+    let (addr, heard) = peer("\r\n\r\n", JSON);
+    let headers = vec![("x-probe".to_owned(), "yes, please".to_owned()), ("user-agent".to_owned(), "ours/1".to_owned())];
+    let check = HttpCheck { method: HttpMethod::Head, headers, body: None, ..check(&[]) };
+    assert_eq!(run(addr, MonitorKind::Http(check)), "ok");
+    let request = heard.recv().expect("a request").to_lowercase();
+    let lines: Vec<&str> = request.lines().collect();
+    assert_eq!(lines[0], "head /healthz http/1.1");
+    for line in ["x-probe: yes, please", "user-agent: ours/1", &format!("host: {HOST}:{}", addr.port()), "connection: close"] {
+        assert_eq!(lines.iter().filter(|found| **found == line).count(), 1, "{line}: {request}");
+    }
+    assert!(!request.contains("meridian/"), "{request}");
+}
+
+#[test]
+fn an_insecure_check_takes_any_certificate_and_no_other_does() {
+    let authority = Authority::new();
+    let origin = Origin::https("127.0.0.1:0", &authority, Certificate::Good);
+    let check = HttpCheck { path: "/".into(), host: HOST.into(), status: vec![(200, 299)], ..HttpCheck::default() };
+    for certificate in [Certificate::Good, Certificate::Expired, Certificate::WrongName, Certificate::UnknownCa] {
+        origin.show(&authority, certificate);
+        let kind = |insecure, ca| MonitorKind::Https { check: check.clone(), tls: TlsCheck { ca, insecure, ..TlsCheck::default() } };
+        assert_eq!(run(origin.addr(), kind(true, None)), "ok", "{certificate:?}");
+        assert_eq!(run(origin.addr(), kind(false, Some(authority.ca_file()))) == "ok", certificate == Certificate::Good, "{certificate:?}");
+    }
+}
+
+const ZONE: &str = "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\nwww.A = [\"192.0.2.1\", \"192.0.2.2\"]\n\
+                    text.TXT = \"hello there\"\n";
+
+#[test]
+fn dns_checks_ask_a_real_server_and_compare() {
+    let server = Meridian::start(&[("zones/example.com.toml", ZONE)]);
+    let ask = |name: &str, rtype: RecordType, rcode: Rcode, answer: Option<&str>| {
+        let name = Name::parse_absolute(name).expect("a name");
+        run(server.dns, MonitorKind::Dns(DnsCheck { name, rtype, rcode, answer: answer.map(str::to_owned) }))
+    };
+    let (a, ok) = (RecordType::A, Rcode::NOERROR);
+    assert_eq!(ask("www.example.com.", a, ok, None), "ok");
+    assert_eq!(ask("www.example.com.", a, ok, Some("192.0.2.2")), "ok");
+    assert_eq!(ask("example.com.", RecordType::NS, ok, Some("NS1.example.com")), "ok");
+    let other = ask("www.example.com.", a, ok, Some("192.0.2.9"));
+    assert!(other.starts_with("answer: found 192.0.2.") && other.ends_with(", expected 192.0.2.9"), "{other}");
+    assert_eq!(ask("text.example.com.", a, ok, Some("192.0.2.9")), "answer: found no A record, expected 192.0.2.9");
+    assert_eq!(ask("none.example.com.", a, ok, None), "answer: found NXDOMAIN, expected NOERROR");
+    assert_eq!(ask("none.example.com.", a, Rcode::NXDOMAIN, None), "ok");
+    assert_eq!(ask("www.example.net.", a, ok, None), "answer: found REFUSED, expected NOERROR");
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let mut spec = spec(
+        silent.local_addr().expect("an address"),
+        MonitorKind::Dns(DnsCheck { name: Name::parse_absolute("www.example.com.").expect("a name"), rtype: a, rcode: ok, answer: None }),
+    );
+    spec.monitor.timeout = Duration::from_millis(200);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let outcome = runtime.block_on(check::run(&spec, &Means::new(TlsRoots::default().into()))).0;
+    assert_eq!(outcome, Err(Failure::Timeout("response")));
+}
+
+/// One server watches another by DNS, as its user would say it.
+#[test]
+fn monitors_of_all_kinds_are_said_in_a_zone() {
+    let watched = Meridian::start(&[("zones/example.com.toml", ZONE)]);
+    let zone = format!(
+        "[zone]\nname = \"example.org\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n\
+         [monitor.dns]\ndns = \"www.example.com A\"\nport = {}\nexpect = {{ answer = \"192.0.2.1\" }}\ninterval = \"1s\"\n\
+         [monitor.wrong]\ndns = \"www.example.com. A\"\nport = {}\nexpect = {{ rcode = \"NXDOMAIN\" }}\ninterval = \"1s\"\n\
+         [pool.good]\nendpoints = [\"127.0.0.1\"]\nmonitor = \"dns\"\n[pool.bad]\nendpoints = [\"127.0.0.1\"]\nmonitor = \"wrong\"\n\
+         [steer.app]\npolicy = \"failover\"\nto = [\"bad\", \"good\"]\n",
+        watched.dns.port(),
+        watched.dns.port()
+    );
+    let server = Meridian::start(&[("zones/example.org.toml", &zone)]);
+    let rest = Rest::new(&server);
+    server.wait_for("app.example.org.", A, |found| !found.is_empty());
+    let began = std::time::Instant::now();
+    while rest.endpoint("example.org/bad/127.0.0.1")["state"] != "down" || rest.endpoint("example.org/good/127.0.0.1")["state"] != "up" {
+        assert!(began.elapsed() < Duration::from_secs(20), "{}", rest.get("/v1/status"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(rest.endpoint("example.org/bad/127.0.0.1")["last_error"], "answer: found NOERROR, expected NXDOMAIN");
+    let metrics = rest.text("/metrics");
+    assert!(metrics.contains("meridian_check_duration_seconds_count{kind=\"dns\",outcome=\"answer\"}"), "{metrics}");
+}

@@ -1,0 +1,240 @@
+//! What encrypted transports withstand: handshakes that never end, connections that say nothing, floods of streams, sessions of other clients.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use crate::encrypted::{Served, ask_quic, framed, query, runtime};
+use crate::meridian::PATIENCE;
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn handshakes_that_never_end_are_ended() {
+    let served = Served::start("handshake = \"300ms\"");
+    let asked = query("www.example.com", 1, &[]);
+    let quiet: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(served.tls).expect("a connection")).collect();
+    // The head of a TLS record, and then nothing; and what is no TLS at all.
+    let mut slow = TcpStream::connect(served.https).expect("a connection");
+    slow.write_all(&[22, 3, 1, 2, 0]).expect("sent");
+    let mut plain = TcpStream::connect(served.https).expect("a connection");
+    plain.write_all(b"GET /dns-query HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+    assert!(!framed(&mut served.connect(served.tls, Some(b"dot")), &asked).is_empty(), "others are served meanwhile");
+    for mut stream in quiet.into_iter().chain([slow, plain]) {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        // An alert, perhaps, and the end.
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+    }
+    let timed_out = |transport: &str| served.metric(&format!("meridian_encrypted_timed_out_total{{transport=\"{transport}\"}}"));
+    until("deadlines", || (timed_out("tls"), timed_out("https")) == (20, 1));
+    assert_eq!(served.metric("meridian_encrypted_handshake_errors_total{transport=\"https\"}"), 1);
+    until("all are gone", || served.metric("meridian_encrypted_connections{transport=\"tls\"}") == 0);
+}
+
+#[test]
+fn a_client_with_too_many_connections_loses_its_quietest() {
+    let served = Served::start("connections = 100\nconnections_per_client = 8");
+    let asked = query("www.example.com", 1, &[]);
+    let mut busy = served.connect(served.tls, Some(b"dot"));
+    let mut others = Vec::new();
+    for _ in 0..30 {
+        let mut stream = served.connect(served.tls, Some(b"dot"));
+        assert!(!framed(&mut stream, &asked).is_empty());
+        others.push(stream);
+        assert!(!framed(&mut busy, &asked).is_empty(), "who asks stays");
+    }
+    assert_eq!(served.metric("meridian_encrypted_connections{transport=\"tls\"}"), 8);
+    assert_eq!(served.metric("meridian_encrypted_evicted_total{transport=\"tls\"}"), 23);
+    runtime().block_on(async {
+        let mut zero = asked.clone();
+        zero[..2].fill(0);
+        let mut connections = Vec::new();
+        for _ in 0..12 {
+            let connection = served.quic().await;
+            assert!(ask_quic(&connection, &zero).await.is_ok());
+            connections.push(connection);
+        }
+        let reason = connections[0].closed().await;
+        let quinn::ConnectionError::ApplicationClosed(closed) = reason else { panic!("{reason}") };
+        assert_eq!(closed.error_code, 4u32.into(), "DOQ_EXCESSIVE_LOAD");
+        assert!(connections[11].close_reason().is_none());
+    });
+}
+
+#[test]
+fn idle_and_unfinished_connections_end() {
+    let served = Served::start("idle = \"400ms\"\nmessage = \"300ms\"");
+    let asked = query("www.example.com", 1, &[]);
+    let mut idle = served.connect(served.tls, Some(b"dot"));
+    assert!(!framed(&mut idle, &asked).is_empty());
+    let mut unfinished = served.connect(served.tls, Some(b"dot"));
+    unfinished.write_all(&[255, 255, 0]).expect("sent");
+    for stream in [&mut idle, &mut unfinished] {
+        let mut rest = Vec::new();
+        // close_notify, so this is no error.
+        assert_eq!(stream.read_to_end(&mut rest).ok(), Some(0));
+    }
+    until("deadlines", || served.metric("meridian_encrypted_timed_out_total{transport=\"tls\"}") == 2);
+    runtime().block_on(async {
+        let connection = served.quic().await;
+        let (mut send, mut receive) = connection.open_bi().await.expect("a stream");
+        send.write_all(&[0, 29, 0]).await.expect("sent");
+        let stopped = receive.read_to_end(100).await;
+        assert!(stopped.is_err(), "{stopped:?}");
+        assert!(matches!(connection.closed().await, quinn::ConnectionError::TimedOut | quinn::ConnectionError::ConnectionClosed(_)));
+    });
+}
+
+/// Datagrams that begin a connection and come from everywhere, as far as anybody can tell; those that begin nothing; and garbage.
+#[test]
+fn half_open_quic_is_bounded() {
+    let served = Served::start("connections = 64\nconnections_per_client = 64\nhandshake = \"1s\"");
+    let mut first = vec![0u8; 1200];
+    // A long header of version 1 with connection IDs of 8 octets: an Initial that cannot be decrypted.
+    first[..6].copy_from_slice(&[0xc3, 0, 0, 0, 1, 8]);
+    let sockets: Vec<UdpSocket> = (0..50).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket")).collect();
+    for round in 0..40u8 {
+        for (at, socket) in sockets.iter().enumerate() {
+            first[6..14].copy_from_slice(&[round, at as u8, 1, 2, 3, 4, 5, 6]);
+            let _ = socket.send_to(&first, served.quic);
+            let _ = socket.send_to(&first[..40], served.quic);
+            let _ = socket.send_to(&[0x40; 64], served.quic);
+        }
+    }
+    let mut asked = query("www.example.com", 1, &[]);
+    asked[..2].fill(0);
+    assert!(!served.over_quic(&asked).is_empty(), "whoever means it is served");
+    assert!(served.metric("meridian_encrypted_connections{transport=\"quic\"}") <= 64);
+    assert!(!served.over_udp(&query("www.example.com", 1, &[])).is_empty());
+}
+
+/// Where half of the places are taken, clients prove their address: what comes from the server first is a Retry (RFC 9000 §17.2.5).
+#[test]
+fn rfc9000_section_8_1_2_addresses_are_proved_where_it_is_crowded() {
+    let served = Served::start("connections = 4\nconnections_per_client = 4");
+    let asked = {
+        let mut asked = query("www.example.com", 1, &[]);
+        asked[..2].fill(0);
+        asked
+    };
+    // The kind of the first packet that the server sends to a new client, by what stands between.
+    let first_answer = || {
+        let relay = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        relay.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
+        let (through, server) = (relay.local_addr().expect("an address"), served.quic);
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let until = stop.clone();
+        let pass = std::thread::spawn(move || {
+            let (mut client, mut first, mut octets) = (None, None, vec![0; 65_536]);
+            while !until.load(std::sync::atomic::Ordering::Relaxed) {
+                let Ok((len, from)) = relay.recv_from(&mut octets) else { continue };
+                if from == server {
+                    first = first.or(Some(octets[0] & 0xf0));
+                    let _ = relay.send_to(&octets[..len], client.expect("a client"));
+                } else {
+                    client = Some(from);
+                    let _ = relay.send_to(&octets[..len], server);
+                }
+            }
+            first.expect("the server answered")
+        });
+        let connection = served.quic_at(through);
+        let reply = runtime().block_on(async { ask_quic(&connection.await, &asked).await });
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let first = pass.join().expect("it passed everything on");
+        assert!(reply.is_ok(), "{reply:?}");
+        first
+    };
+    const RETRY: u8 = 0xf0;
+    assert_ne!(first_answer(), RETRY, "an empty server believes");
+    let crowd = runtime();
+    let kept: Vec<quinn::Connection> = crowd.block_on(async {
+        let mut kept = Vec::new();
+        for _ in 0..2 {
+            kept.push(served.quic().await);
+        }
+        kept
+    });
+    assert_eq!(first_answer(), RETRY);
+    drop(kept);
+}
+
+/// A client that asks and asks on one connection, and reads nothing: it is cut off, and others do not notice.
+#[test]
+fn who_does_not_read_is_cut_off() {
+    let served = Served::start("write = \"300ms\"\nidle = \"2s\"");
+    let asked = query("big.example.com", 16, &[]);
+    let framed_query = [&(asked.len() as u16).to_be_bytes()[..], &asked].concat();
+    let mut deaf = served.connect(served.tls, Some(b"dot"));
+    let many = framed_query.repeat(2000);
+    let began = Instant::now();
+    while deaf.write_all(&many).is_ok() && deaf.flush().is_ok() {
+        assert!(began.elapsed() < PATIENCE, "it takes no end");
+    }
+    until("the deadline", || served.metric("meridian_encrypted_timed_out_total{transport=\"tls\"}") == 1);
+    assert!(!framed(&mut served.connect(served.tls, Some(b"dot")), &asked).is_empty());
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A frame of HTTP/2 (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    [&(payload.len() as u32).to_be_bytes()[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// SETTINGS_INITIAL_WINDOW_SIZE, and a window for the whole connection.
+fn windows(stream: u32, connection: u32) -> Vec<u8> {
+    let settings = frame(4, 0, 0, &[&[0, 4][..], &stream.to_be_bytes()].concat());
+    [PREFACE, &settings, &frame(8, 0, 0, &connection.to_be_bytes())].concat()
+}
+
+/// A request without a body, its fields as literals (RFC 7541 §6.2.2).
+fn request(stream: u32, method: &str, query: &[u8]) -> Vec<u8> {
+    let path = format!("/dns-query?dns={}", data_encoding::BASE64URL_NOPAD.encode(query));
+    let literal = |name: u8, value: &str| [&[name, value.len() as u8], value.as_bytes()].concat();
+    frame(1, 0x05, stream, &[literal(2, method), vec![0x87], literal(4, &path), literal(1, "dns.example.net")].concat())
+}
+
+/// Asks on and on; how long it took until the server closed the connection.
+fn asks_until_cut_off(served: &Served, begin: &[u8], mut next: impl FnMut(u32) -> Vec<u8>) -> Duration {
+    let mut stream = served.connect(served.https, Some(b"h2"));
+    stream.write_all(begin).expect("sent");
+    let began = Instant::now();
+    for number in (1..).step_by(2) {
+        if stream.write_all(&next(number)).and_then(|()| stream.flush()).is_err() {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "it takes no end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let took = began.elapsed();
+    until("the deadline", || served.metric("meridian_encrypted_timed_out_total{transport=\"https\"}") == 1);
+    took
+}
+
+/// A client whose streams take nothing while the connection lives on: its replies are not kept for ever.
+#[test]
+fn who_keeps_streams_shut_is_cut_off() {
+    let served = Served::start("write = \"500ms\"\nidle = \"1m\"");
+    let asked = query("www.example.com", 1, &[]);
+    let begin = [windows(0, 1 << 20), request(1, "GET", &asked)].concat();
+    // What has no body needs no window, so the connection is never quiet.
+    let took = asks_until_cut_off(&served, &begin, |stream| request(stream + 2, "HEAD", &asked));
+    assert!(took >= Duration::from_millis(400), "{took:?}");
+    assert_eq!(served.curl("/dns-query", &["-H", "Content-Type: application/dns-message"], Some(&asked)).0, 200);
+}
+
+/// A client that takes nothing from its socket, with every window of HTTP/2 wide open.
+#[test]
+fn who_does_not_read_http_is_cut_off() {
+    let served = Served::start("write = \"500ms\"\nidle = \"1m\"");
+    let asked = query("big.example.com", 16, &[]);
+    asks_until_cut_off(&served, &windows((1 << 31) - 1, (1 << 30) - 1), |stream| request(stream, "GET", &asked));
+}
