@@ -332,7 +332,7 @@ fn header(name: &str, description: &str, max_len: usize) -> Value {
 fn tags(name: &str, description: &str) -> Value {
     let mut header = header(name, &format!("{description}; at most {MAX_TAG_LEN} octets"), MAX_TAG_LEN);
     header["schema"] = json!({ "type": "string" });
-    header["schema"]["pattern"] = "^(\\*|(W/)?\"[!#-~]*\"(, (W/)?\"[!#-~]*\")*)$".into();
+    header["schema"]["pattern"] = "^(\\*|(W/)?\"[!#-~]*\"(, (W/)?\"[!#-~]*\")*)?$".into();
     header
 }
 

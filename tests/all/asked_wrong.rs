@@ -72,7 +72,7 @@ fn rfc9110_section_13_1_conditions_are_kept_or_refused() {
         ("PATCH /v1/endpoints/example.com/fra/192.0.2.11", "If-Match", &weak, r#"{"weight":9,"reason":"r"}"#, 412),
         ("PATCH /v1/endpoints/example.com/fra/192.0.2.11", "If-Match", &several, r#"{"weight":9,"reason":"r"}"#, 412),
         ("PATCH /v1/endpoints/example.com/fra/192.0.2.11", "If-Match", "unquoted", r#"{"weight":9,"reason":"r"}"#, 400),
-        ("PATCH /v1/endpoints/example.com/fra/192.0.2.11", "If-Match", "", r#"{"weight":9,"reason":"r"}"#, 400),
+        ("PATCH /v1/endpoints/example.com/fra/192.0.2.11", "If-Match", "", r#"{"weight":9,"reason":"r"}"#, 412),
         ("PATCH /v1/endpoints/example.com/fra/192.0.2.11", "If-Match", &tag, r#"{"weight":9,"reason":"r"}"#, 200),
     ] {
         let (found, head, reply) = raw(&server, line, &[(name, value)], content);
@@ -131,7 +131,7 @@ fn filters_that_can_never_be_met_are_refused() {
         ("/v1/endpoints?forced=off", 422, "forced", "expected up, drain or down"),
         ("/v1/endpoints?usable=perhaps", 422, "usable", "found \"perhaps\", expected true or false"),
         ("/v1/policies?kind=geographic", 422, "kind", "expected failover, weighted, least-loaded"),
-        ("/v1/monitors?kind=ping", 422, "kind", "expected tcp, http, https, dns or push"),
+        ("/v1/monitors?kind=icmp", 422, "kind", "expected tcp, http, https, dns, grpc, exec, ping, push or share"),
         ("/v1/zones/example.com/records?type=AAAAA", 422, "type", "found \"AAAAA\", expected a record type"),
         ("/v1/audit?outcome=ok", 422, "outcome", "expected done, "),
         ("/v1/audit?action=nope", 422, "action", "found \"nope\", expected overlay.lay, "),

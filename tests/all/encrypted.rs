@@ -18,7 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::meridian::{Meridian, PATIENCE, addresses};
+use crate::meridian::{Meridian, PATIENCE, addresses, free_port};
 
 const ZONE: &str = r#"
 [zone]
@@ -585,31 +585,35 @@ fn certificates_that_clients_will_not_believe_are_told_at_load() {
 fn rfc7858_unbound_forwards_over_tls() {
     let served = Served::start("");
     let folder = tempfile::tempdir().expect("a folder");
-    let port = UdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("an address").port();
-    let config = format!(
-        "server:\n interface: 127.0.0.1@{port}\n username: \"\"\n chroot: \"\"\n directory: \"{0}\"\n pidfile: \"\"\n use-syslog: no\n do-daemonize: no\n \
-         do-not-query-localhost: no\n do-ip6: no\n module-config: \"iterator\"\n tls-cert-bundle: \"{1}/tls/ca.crt\"\nremote-control:\n control-enable: no\n\
-         forward-zone:\n name: \"example.com\"\n forward-tls-upstream: yes\n forward-addr: 127.0.0.1@{2}#dns.example.net\n",
-        folder.path().display(),
-        served.server.path().display(),
-        served.tls.port()
-    );
-    let path = folder.path().join("unbound.conf");
-    std::fs::write(&path, config).expect("written");
-    let mut unbound = Command::new("unbound").arg("-c").arg(&path).stderr(Stdio::null()).spawn().expect("unbound");
-    let ask = |name: &str| {
+    let start = || {
+        let port = free_port();
+        let config = format!(
+            "server:\n interface: 127.0.0.1@{port}\n username: \"\"\n chroot: \"\"\n directory: \"{0}\"\n pidfile: \"\"\n use-syslog: no\n do-daemonize: no\n \
+             do-not-query-localhost: no\n do-ip6: no\n module-config: \"iterator\"\n tls-cert-bundle: \"{1}/tls/ca.crt\"\nremote-control:\n control-enable: no\n\
+             forward-zone:\n name: \"example.com\"\n forward-tls-upstream: yes\n forward-addr: 127.0.0.1@{2}#dns.example.net\n",
+            folder.path().display(),
+            served.server.path().display(),
+            served.tls.port()
+        );
+        std::fs::write(folder.path().join("unbound.conf"), config).expect("written");
+        (port, Command::new("unbound").args(["-c", "unbound.conf"]).current_dir(&folder).stderr(Stdio::null()).spawn().expect("unbound"))
+    };
+    let (mut port, mut unbound) = start();
+    let ask = |port: u16, name: &str| {
         let output = Command::new("dig")
             .args(["@127.0.0.1", "-p", &port.to_string(), "+time=2", "+tries=1", "+noall", "+answer", "+comments", name])
             .output()
             .expect("dig");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let began = Instant::now();
-    let mut said = String::new();
+    let (mut said, began) = (String::new(), Instant::now());
     while !said.contains("192.0.2.80") && began.elapsed() < PATIENCE {
-        said = ask("www.example.com");
+        if unbound.try_wait().expect("its state").is_some() {
+            (port, unbound) = start();
+        }
+        said = ask(port, "www.example.com");
     }
-    let (steered, nowhere) = (ask("app.example.com"), ask("nowhere.example.com"));
+    let (steered, nowhere) = (ask(port, "app.example.com"), ask(port, "nowhere.example.com"));
     let _ = unbound.kill();
     let _ = unbound.wait();
     assert!(said.contains("192.0.2.80") && said.contains("192.0.2.81"), "{said}");

@@ -3,7 +3,7 @@
 //! [`Meridian::start`] writes the files, runs `meridian run` and returns when it serves; dropping it ends the process.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -293,3 +293,14 @@ fn write(dir: &Path, path: &str, text: &str) -> PathBuf {
 
 /// Ports that the system chooses.
 pub const CONFIG: &str = "[server]\nlisten = [\"127.0.0.1:0\"]\nthreads = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+
+/// A port that is free for UDP and TCP at the time; who starts another program on it tries again when that program ends at once.
+pub fn free_port() -> u16 {
+    loop {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let addr = tcp.local_addr().expect("its address");
+        if UdpSocket::bind(addr).is_ok() {
+            return addr.port();
+        }
+    }
+}

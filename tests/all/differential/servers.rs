@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,13 +13,13 @@ use meridian::dns::{Name, RecordType};
 
 use super::chains;
 use super::message::{Question, Reply, Way};
-use crate::meridian::Meridian;
+use crate::meridian::{Meridian, free_port};
 
 /// How long a server may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a reply may take before it counts as silence. Loopback on a busy machine.
 const REPLY_WITHIN: Duration = Duration::from_secs(3);
-/// A port may be taken between the look and the start.
+/// See [`free_port`].
 const ATTEMPTS: usize = 5;
 
 /// The references, in the order of their columns.
@@ -119,17 +119,6 @@ impl Drop for Reference {
         }
         signal("-KILL");
         let _ = self.child.wait();
-    }
-}
-
-/// A port that is free for UDP and TCP at the time.
-fn free_port() -> u16 {
-    loop {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let addr = tcp.local_addr().expect("its address");
-        if UdpSocket::bind(addr).is_ok() {
-            return addr.port();
-        }
     }
 }
 
