@@ -156,6 +156,8 @@ fn operations(page: &mut Page, operations: &Operations) {
             }
         }
     }
+    page.family("meridian_check_lateness_seconds", "How much later checks began than they were due.", "histogram")
+        .histogram(&[], &operations.late_checks);
     page.gauge("meridian_config_last_load_successful", "1 if the last load or reload had no errors.")
         .sample(&[], u8::from(operations.loaded.load(Relaxed)));
     page.gauge("meridian_config_last_load_timestamp_seconds", "Unix time of the last load or reload without errors; 0 when there was none.")

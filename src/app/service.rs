@@ -291,7 +291,8 @@ fn start(
     let encrypted = encrypted.start(&published, &registry, threads)?;
     let serving = listeners.start_with(published.clone(), registry.clone(), &tokio::runtime::Handle::current(), limits)?;
     let (stop, stopping) = watch::channel(false);
-    let checks = probe::Options { registry: registry.clone(), ..probe::Options::default() };
+    let places = probe::places(crate::sys::open_file_limit());
+    let checks = probe::Options { registry: registry.clone(), max_concurrent: places, ..probe::Options::default() };
     let mut tasks = vec![tokio::spawn(writer.run()), tokio::spawn(probe::run(handle.clone(), checks, stopped(stopping.clone())))];
     let Doors { admin, metrics } = doors;
     if let Some(server) = metrics {

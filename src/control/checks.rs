@@ -299,8 +299,9 @@ impl Checks {
         // While this server's own eyes are not believed, nobody's are.
         let is_frozen = || is_known && self.doubts[Group::Asked as usize].frozen().is_some();
         let doubted = observation.outcome.is_err() && (is_doubtful(&self.doubts[group as usize]) || group != Group::Asked && is_frozen());
+        let unproven = group == Group::Asked && self.doubts[group as usize].is_unproven() && !self.doubts[group as usize].is_from_before_thaw(began);
         let (state, burdened) = (check.state(), check.seen.concerns.is_burdened());
-        let transition = check.machine.observe(thresholds, &observation.outcome, Around { doubted, needed }, now);
+        let transition = check.machine.observe(thresholds, &observation.outcome, Around { doubted, unproven, needed }, now);
         check.note_concerns(observation, now_unix);
         if counts {
             check.seen.ended[usize::from(observation.outcome.is_err())] += 1;

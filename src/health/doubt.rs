@@ -133,6 +133,11 @@ impl Doubt {
         }
     }
 
+    /// Nothing speaks against a failure that [`is_doubtful`](Doubt::is_doubtful), but that no reference has answered since it began.
+    pub fn is_unproven(&self) -> bool {
+        self.frozen.is_none() && self.references.iter().any(|one| one.passed.is_some() && one.failed.is_none())
+    }
+
     /// Whether a check that began then began before the last thaw: its failure may be what was doubted, heard of late.
     pub fn is_from_before_thaw(&self, began: Duration) -> bool {
         self.thawed.is_some_and(|thawed| began < thawed)

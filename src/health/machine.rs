@@ -48,6 +48,9 @@ pub const MAX_PENALTY: u32 = 12_800;
 pub struct Around {
     /// A failure may be this machine's own, or its network's.
     pub doubted: bool,
+    /// Of that nothing more is known than that no reference has answered since it began to fail; when they were asked last, one did. That is every
+    /// first failure, so it holds up no fall on credit: the five faults before speak as well.
+    pub unproven: bool,
     /// Something that uses the check has too little without it.
     pub needed: bool,
 }
@@ -81,7 +84,7 @@ pub fn next_start(started: Duration, took: Duration, delay: Duration) -> Duratio
 ///      └─ first_fail ─▶ DOWN               └──────────── falter ─────────┘
 ///
 ///   UP, RAMP ─ fall ─▶ DOWN where one failure is enough; DOWN ─ rise ─▶ UP where there is no ramp
-///   Doubted, `fall` is `falter` and `first_fail` leaves it UNKNOWN. Suppressed and not needed, `rise` waits.
+///   Doubted, `fall` is `falter` and `first_fail` leaves it UNKNOWN, but for faults on credit where it is merely unproven. Suppressed and not needed, `rise` waits.
 ///
 ///   state     result  when                                       arrow       to
 ///   UNKNOWN   pass    always                                     first_pass  UP, without a ramp
@@ -257,7 +260,7 @@ impl Machine {
             (State::Up | State::Ramp | State::Degraded, false) => {
                 self.run = 1;
                 self.credit = (self.credit + 1).min(CREDIT_LIMIT);
-                if !around.doubted && (self.run >= thresholds.fall || self.credit >= CREDIT_LIMIT) {
+                if self.is_to_fall(thresholds, around) {
                     self.fall(now);
                 } else {
                     self.falter(now);
@@ -266,7 +269,7 @@ impl Machine {
             (State::Suspect, true) => self.recover(now),
             (State::Suspect, false) => {
                 self.run = self.run.saturating_add(1);
-                if !around.doubted && (self.run >= thresholds.fall || self.credit >= CREDIT_LIMIT) {
+                if self.is_to_fall(thresholds, around) {
                     self.fall(now);
                 }
             }
@@ -279,6 +282,12 @@ impl Machine {
             (State::Down, false) => self.run = 0,
         }
         self.changed(from)
+    }
+
+    /// Whether the failure that was counted last takes it down.
+    fn is_to_fall(&self, thresholds: &Thresholds, around: Around) -> bool {
+        let by_credit = self.credit >= CREDIT_LIMIT && (!around.doubted || around.unproven);
+        by_credit || self.run >= thresholds.fall && !around.doubted
     }
 
     /// It wants no new traffic, though nothing is wrong with it: down at once, and nothing is held against it.

@@ -27,6 +27,7 @@ use tokio::task::{self, AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub use self::check::Means;
+pub use self::schedule::places;
 pub use self::tls::TlsRoots;
 use crate::control::Handle;
 use crate::control::api::CheckSpec;
@@ -48,7 +49,7 @@ const MAX_TRIALS: usize = 8;
 /// How the prober runs.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Checks at a time, at least 1. Default 512: a descriptor each, half of what a process usually may have.
+    /// Checks at a time, at least 1; a descriptor each. Default 512.
     pub max_concurrent: usize,
     /// Part of the delay by which each is lengthened or shortened at random, 0 to 1. Default 0.1.
     pub jitter: f64,
@@ -63,7 +64,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            max_concurrent: 512,
+            max_concurrent: schedule::LEAST_PLACES,
             jitter: 0.1,
             first_within: Duration::from_secs(1),
             seed: RandomState::new().hash_one(0),
@@ -155,6 +156,7 @@ impl Prober {
     /// Begins every check that is due and has a place.
     fn begin_due(&mut self) {
         while let Some((id, spec)) = self.schedule.take(self.now()) {
+            self.registry.operations().check_began(self.schedule.late(id));
             let task = self.running.spawn(run_one(spec, self.means.clone(), self.handle.clone(), self.registry.clone()));
             self.tasks.insert(task.id(), (id, task));
         }

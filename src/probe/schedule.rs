@@ -6,8 +6,8 @@
 //!                 │   ▲ due, but all places are taken: QUEUED       │
 //!                 └───┴───────── replace (gone) ────────────────────┴──▶ forgotten
 //! ```
-//! Checks that hung last time may take only a part of the places ([`SLOW_SHARE`]), so that however many targets are dead, those that answer are
-//! checked on time.
+//! Checks that hung last time may take only a part of the places ([`slow_places`]), so that however many targets are dead, those that answer are
+//! checked on time. They cost a descriptor and no processor, so there may be many of them; of the others no more than [`LEAST_PLACES`].
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -17,6 +17,22 @@ use std::time::Duration;
 use super::Options;
 use crate::control::api::CheckSpec;
 use crate::health::machine::next_start;
+
+/// The fewest checks at a time that there is room for: half of the files that a process usually may have open. And the most of those that are not
+/// known to hang: with more under way than the processor can serve within their timeouts, all would fail for it.
+pub(super) const LEAST_PLACES: usize = 512;
+
+/// The most: nearly enough for ten thousand endpoints that all hang for three seconds of ten; some hundred megabytes if they hang in TLS.
+const MOST_PLACES: usize = 4096;
+
+/// Of the files that a process may have open, checks take one in so many; connections of clients may take half.
+const FILES_SHARE: u64 = 4;
+
+/// How many checks may run at a time where so many files may be open.
+pub fn places(files: Option<u64>) -> usize {
+    let share = files.map_or(LEAST_PLACES, |files| usize::try_from(files / FILES_SHARE).unwrap_or(MOST_PLACES));
+    share.clamp(LEAST_PLACES, MOST_PLACES)
+}
 
 /// The part of all places that checks which hung last time may take.
 const SLOW_SHARE: f64 = 0.75;
@@ -39,6 +55,8 @@ pub(super) struct Finished {
 #[derive(Debug)]
 struct Entry {
     spec: Arc<CheckSpec>,
+    /// When the check that runs or comes next should begin.
+    due: Duration,
     /// Start of the check that runs or ran last.
     began: Duration,
     /// Has not finished once.
@@ -102,7 +120,7 @@ impl Schedule {
         let id = self.last_id;
         let first = now + self.options.first_within.mul_f64(self.chance.unit());
         self.ids.insert(spec.clone(), id);
-        self.entries.insert(id, Entry { spec, began: first, is_new: true, slow: false });
+        self.entries.insert(id, Entry { spec, due: first, began: first, is_new: true, slow: false });
         self.waiting.push(Reverse((first, id)));
     }
 
@@ -111,7 +129,9 @@ impl Schedule {
         self.queue_due(now);
         while self.running.len() < self.options.max_concurrent {
             let slow_has_place = self.running_slow < slow_places(self.options.max_concurrent);
-            let id = self.queued.pop_front().or_else(|| if slow_has_place { self.queued_slow.pop_front() } else { None })?;
+            let has_place = self.running.len() - self.running_slow < LEAST_PLACES;
+            let id = if has_place { self.queued.pop_front() } else { None };
+            let id = id.or_else(|| if slow_has_place { self.queued_slow.pop_front() } else { None })?;
             if let Some(entry) = self.entries.get_mut(&id) {
                 entry.began = now;
                 self.running.insert(id, entry.slow);
@@ -150,13 +170,18 @@ impl Schedule {
         };
         entry.is_new = false;
         entry.slow = finished.slow;
-        let due = next_start(entry.began, now.saturating_sub(entry.began), finished.delay.mul_f64(factor));
-        self.waiting.push(Reverse((due, id)));
+        entry.due = next_start(entry.began, now.saturating_sub(entry.began), finished.delay.mul_f64(factor));
+        self.waiting.push(Reverse((entry.due, id)));
     }
 
     /// The definition of a check that is still wanted.
     pub(super) fn spec(&self, id: Id) -> Option<&CheckSpec> {
         self.entries.get(&id).map(|entry| &*entry.spec)
+    }
+
+    /// How late a check began.
+    pub(super) fn late(&self, id: Id) -> Duration {
+        self.entries.get(&id).map_or(Duration::ZERO, |entry| entry.began.saturating_sub(entry.due))
     }
 
     /// When the next check is due; those that wait for a place are not counted, a place wakes them.
@@ -171,7 +196,7 @@ impl Schedule {
 }
 
 fn slow_places(all: usize) -> usize {
-    ((all as f64 * SLOW_SHARE) as usize).max(1)
+    ((all as f64 * SLOW_SHARE) as usize).max(all.saturating_sub(LEAST_PLACES)).max(1)
 }
 
 /// SplitMix64: enough to spread checks, and the same again for the same seed.
@@ -308,18 +333,42 @@ mod tests {
     }
 
     #[test]
+    fn places_go_by_the_files_that_may_be_open() {
+        for (files, expected) in [(None, 512), (Some(256), 512), (Some(1024), 512), (Some(8192), 2048), (Some(u64::MAX), 4096)] {
+            assert_eq!(places(files), expected, "{files:?}");
+        }
+    }
+
+    #[test]
     fn no_more_run_at_a_time_than_allowed_and_none_is_forgotten() {
         let mut schedule = schedule(8);
         schedule.replace(&specs(0..100), Duration::ZERO);
         for _ in 0..8 {
-            assert!(schedule.take(Duration::from_secs(1)).is_some());
+            let (id, _) = schedule.take(Duration::from_secs(2)).expect("due");
+            assert!((1.0..=2.0).contains(&schedule.late(id).as_secs_f64()), "due within the first second");
         }
-        assert!(schedule.take(Duration::from_secs(1)).is_none());
+        assert!(schedule.take(Duration::from_secs(2)).is_none());
         assert_eq!(schedule.behind(), 92);
         let mut schedule = self::schedule(8);
         schedule.replace(&specs(0..100), Duration::ZERO);
         let starts = simulate(&mut schedule, Duration::ZERO, Duration::from_secs(5), |_| (Duration::from_millis(100), PASSED));
         assert_eq!(starts.iter().map(|&(_, port)| port).collect::<HashSet<_>>().len(), 100);
+    }
+
+    #[test]
+    fn more_places_are_for_checks_that_hung() {
+        let mut schedule = schedule(2048);
+        schedule.replace(&specs(0..4000), Duration::ZERO);
+        let running: Vec<Id> = std::iter::from_fn(|| schedule.take(Duration::from_secs(1)).map(|(id, _)| id)).collect();
+        assert_eq!((running.len(), schedule.behind()), (LEAST_PLACES, 4000 - LEAST_PLACES), "nothing is known of any");
+        // All of them hung, and so do those that take their places, until all have.
+        let (mut running, mut now) = (running, Duration::from_secs(1));
+        for _ in 0..12 {
+            now += Duration::from_secs(3);
+            running.drain(..).for_each(|id| schedule.finished(id, HUNG, now));
+            running.extend(std::iter::from_fn(|| schedule.take(now).map(|(id, _)| id)));
+        }
+        assert_eq!(running.len(), 1536, "three quarters");
     }
 
     #[test]

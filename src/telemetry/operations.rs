@@ -56,6 +56,8 @@ impl Histogram {
 pub struct Operations {
     /// By kind and outcome, in the order of [`CHECK_KINDS`] and [`CHECK_OUTCOMES`].
     pub checks: [[Histogram; CHECK_OUTCOMES.len()]; CHECK_KINDS.len()],
+    /// How much later checks began than they were due.
+    pub late_checks: Histogram,
     /// Making a world and publishing it.
     pub publications: Histogram,
     /// From a request to its reply, in the order of [`REQUEST_KINDS`].
@@ -95,6 +97,11 @@ impl Operations {
     pub fn reported(&self, taken: usize, ignored: usize) {
         self.reports[0].fetch_add(taken as u64, Relaxed);
         self.reports[1].fetch_add(ignored as u64, Relaxed);
+    }
+
+    /// Counts the beginning of a check, so much later than it was due.
+    pub fn check_began(&self, late: Duration) {
+        self.late_checks.observe(late);
     }
 
     /// Counts a check.

@@ -9,20 +9,25 @@ const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// Feeds results one second apart (`+` pass, `*` pass of one that is needed, `-` fail, `~` doubtful fail, `l` leaves, `L` the same in doubt, `!` could not run, `#` no route) and spells the states after each: `?` unknown, `u`p, `s`uspect, `d`own, `r`amp.
+/// Feeds results one second apart (`+` pass, `*` pass of one that is needed, `-` fail, `~` doubtful fail, `?` unproven fail, `l` leaves, `L` the same in doubt, `!` could not run, `#` no route) and spells the states after each: `?` unknown, `u`p, `s`uspect, `d`own, `r`amp.
 fn spell(machine: &mut Machine, thresholds: &Thresholds, results: &str) -> String {
     let start = machine.since();
     let mut spelled = String::new();
     for (second, result) in (1..).zip(results.chars()) {
         let outcome = match result {
             '+' | '*' => Ok(()),
-            '-' | '~' => Err(Failure::Body),
+            '-' | '~' | '?' => Err(Failure::Body),
             'l' | 'L' => Err(Failure::Draining),
             '#' => Err(Failure::NoNetwork("no route".into())),
             _ => Err(Failure::Internal("no file descriptors".into())),
         };
         let (before, now) = (machine.state(), start + secs(second));
-        let transition = machine.observe(thresholds, &outcome, Around { doubted: matches!(result, '~' | 'L'), needed: result == '*' }, now);
+        let transition = machine.observe(
+            thresholds,
+            &outcome,
+            Around { doubted: matches!(result, '~' | 'L' | '?'), unproven: result == '?', needed: result == '*' },
+            now,
+        );
         assert_eq!(transition, machine.changed(before), "a transition is reported exactly when the state changed");
         if transition.is_some() {
             assert_eq!(machine.since(), now);
@@ -114,6 +119,10 @@ fn what_is_doubted_takes_nothing_down() {
     check(State::Down, 3, 1, "+~~~~+", "rssssr");
     check(State::Up, 3, 3, "-+-+-+-+-+~+-", "susususususud");
     check(State::Down, 3, 3, "~~", "dd");
+    // Unproven is doubtful, but not to the sixth fault.
+    check(State::Up, 1, 3, "?-", "sd");
+    check(State::Up, 3, 3, "????-", "ssssd");
+    check(State::Up, 3, 3, "?+?+?+?+?+?", "sususususud");
 }
 
 #[test]
@@ -176,14 +185,14 @@ fn who_is_kept_down_comes_back_with_time_or_when_needed() {
     let back = machine.step(&thresholds, true, Around::default(), until + secs(1));
     assert_eq!(back, Some(Transition { from: State::Down, to: State::Ramp }));
     let mut machine = fallen();
-    assert_eq!(machine.step(&thresholds, true, Around { needed: true, doubted: false }, secs(17)), None, "two successes first");
-    assert!(machine.step(&thresholds, true, Around { needed: true, doubted: false }, secs(27)).is_some());
+    assert_eq!(machine.step(&thresholds, true, Around { needed: true, ..Around::default() }, secs(17)), None, "two successes first");
+    assert!(machine.step(&thresholds, true, Around { needed: true, ..Around::default() }, secs(27)).is_some());
     // A failure meanwhile starts the count again.
     let mut machine = fallen();
     machine.step(&thresholds, true, Around::default(), secs(17));
     machine.step(&thresholds, true, Around::default(), secs(27));
     machine.step(&thresholds, false, Around::default(), secs(37));
-    assert_eq!(machine.step(&thresholds, true, Around { needed: true, doubted: false }, secs(47)), None);
+    assert_eq!(machine.step(&thresholds, true, Around { needed: true, ..Around::default() }, secs(47)), None);
 }
 
 #[test]
