@@ -68,13 +68,13 @@ fn ttl(message: &Message) -> u32 {
 }
 
 /// Asks every name for both families without a pause; an unanswered query ends it with a panic.
-struct Stream {
+pub(crate) struct Stream {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<usize>>,
 }
 
 impl Stream {
-    fn of(meridian: &Meridian, names: &[&str]) -> Stream {
+    pub(crate) fn of(meridian: &Meridian, names: &[&str]) -> Stream {
         let (stop, server) = (Arc::new(AtomicBool::new(false)), meridian.dns);
         let names: Vec<String> = names.iter().map(|name| format!("{name}.example.com.")).collect();
         let stopped = stop.clone();
@@ -103,10 +103,11 @@ impl Stream {
     }
 
     /// Ends it; every query was answered.
-    fn finish(mut self) {
+    pub(crate) fn finish(mut self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         let count = self.thread.take().expect("once").join().expect("every query is answered");
         assert!(count > 0);
+        count
     }
 }
 

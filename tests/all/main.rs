@@ -25,6 +25,7 @@ mod edited_zone;
 mod encrypted;
 mod encrypted_abuse;
 mod failover;
+mod faults;
 mod flood;
 mod fuzz;
 mod geo;

@@ -25,6 +25,11 @@ impl Namespace {
         Namespace { stdin: holder.stdin.take(), holder }
     }
 
+    /// The process that holds it: interfaces are moved to it by this number.
+    pub fn pid(&self) -> u32 {
+        self.holder.id()
+    }
+
     /// A command that runs in it.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");

@@ -123,7 +123,8 @@ impl Authority {
         self.dir.path().join("ca.pem")
     }
 
-    fn server_config(&self, certificate: Certificate) -> Arc<ServerConfig> {
+    /// A certificate and its key.
+    fn issue(&self, certificate: Certificate) -> (rcgen::Certificate, KeyPair) {
         let stranger = Authority::new_if(certificate == Certificate::UnknownCa);
         let issuer = stranger.as_ref().map_or(&self.issuer, |stranger| &stranger.issuer);
         let name = if certificate == Certificate::WrongName { "other.example" } else { HOST };
@@ -139,7 +140,17 @@ impl Authority {
             _ => {}
         }
         let key = KeyPair::generate().expect("a key");
-        let signed = params.signed_by(&key, issuer).expect("a certificate");
+        (params.signed_by(&key, issuer).expect("a certificate"), key)
+    }
+
+    /// The same as PEM, for a server that reads files.
+    pub(crate) fn pem(&self, certificate: Certificate) -> (String, String) {
+        let (signed, key) = self.issue(certificate);
+        (signed.pem(), key.serialize_pem())
+    }
+
+    fn server_config(&self, certificate: Certificate) -> Arc<ServerConfig> {
+        let (signed, key) = self.issue(certificate);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
