@@ -135,6 +135,7 @@ fn read(certificate: &Path, key: &Path) -> Result<Current, String> {
         chain.first().and_then(|first| times(first)).ok_or_else(|| format!("{}: found no X.509 certificate", certificate.display()))?;
     let certified = CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => format!("{}: the key is not that of the certificate {}", key.display(), certificate.display()),
+        rustls::Error::InvalidCertificate(why) => format!("{}: {why}; expected an X.509 certificate of version 3", certificate.display()),
         _ => format!("{}: {error}; expected a key of RSA (2048 bits or more), ECDSA (P-256, P-384) or Ed25519", key.display()),
     })?;
     Ok(Current { key: Arc::new(certified), since, until })

@@ -427,20 +427,18 @@ async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts
     let id = format!("{}/{pool}/{endpoint}", audit::plain_target(&zone));
     let snapshot = shared.handle.snapshot(who.clone());
     let checks = snapshot.checks_of(&id).ok_or_else(|| missing("endpoint", &id, endpoint_ids(&snapshot)))?;
-    let mut history = Vec::new();
-    for check in &checks {
-        let query = audit::Query { target: Some(check.clone()), kind: Some(audit::Kind::Health), limit: HISTORY, ..audit::Query::default() };
-        history.extend(shared.handle.audit(query).await?.entries);
-    }
+    let query = audit::Query { target: Some(id.clone()), kind: Some(audit::Kind::Health), limit: HISTORY, ..audit::Query::default() };
+    let history = shared.handle.audit(query).await?.entries;
     // After its history: what that tells is seen.
     let pools = shared.handle.seen().await.pools(|pool| id.strip_prefix(&*pool.id).is_some_and(|rest| rest.starts_with('/')));
     let pool_reported = pools.first().and_then(|pool| pool.reported.clone());
     let now = pools.into_iter().flat_map(|pool| pool.endpoints).find(|endpoint| endpoint.id == id);
-    history.sort_by_key(|entry| std::cmp::Reverse(entry.sequence));
-    history.truncate(HISTORY);
     let recent = shared.handle.endpoint_checks(id).await?.map(|checks| checks.recent).unwrap_or_default();
-    let step = |entry: audit::Entry| json!({ "at": entry.at, "check": entry.target, "from": entry.before, "to": entry.after, "why": entry.detail });
-    let history: Vec<Value> = history.into_iter().map(step).collect();
+    let step = |entry: audit::Entry| {
+        let check = entry.check?;
+        Some(json!({ "at": entry.at, "check": check, "from": entry.before, "to": entry.after, "why": entry.detail }))
+    };
+    let history: Vec<Value> = history.into_iter().filter_map(step).collect();
     let mut reply = json!({ "endpoint": now, "checks": checks, "recent": recent, "history": history });
     if let Some(reported) = pool_reported {
         reply["pool_reported"] = json!(reported);

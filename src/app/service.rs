@@ -76,7 +76,9 @@ pub fn run(options: &RunOptions) -> ExitCode {
 /// Logs go to stderr, at `info` unless `RUST_LOG` says otherwise. Nothing logs per query. Panics, which are bugs, are logged at the first, second,
 /// fourth, eighth … time, so that one that a packet can cause fills no disk.
 fn start_logging() {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    // Any client can make the HTTP/2 library warn, as often as it likes.
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.trim().is_empty());
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse_lossy(wanted.as_deref().unwrap_or("info,h2=error"));
     let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // A second call in one process finds logging set up already.
     let _ = logging.try_init();

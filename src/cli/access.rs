@@ -119,6 +119,7 @@ fn cells(entry: &Entry) -> [Cell; 8] {
         _ => Tone::Good,
     };
     let why = [
+        entry.check.as_deref(),
         entry.reason.as_deref(),
         // What people do says its reason; the rest of it stands in the columns before, but for the rules that it went past.
         entry.detail.as_deref().filter(|detail| {

@@ -92,8 +92,11 @@ pub struct Entry {
     pub kind: Kind,
     /// What was done or tried: `overlay.lay`, `overlay.revert`, `overlay.expire`, `reload`, `failback`, `token.create`, `token.revoke`, `health`, …
     pub action: String,
-    /// What it was done to: an overlay's target, a zone, `token ID`, a check; empty where there is no one thing.
+    /// What it was done to: an overlay's target, a zone, `token ID`, an endpoint whose check changed its state; empty where there is no one thing.
     pub target: String,
+    /// Of an endpoint's transition: the check that changed its state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
     /// Who: [`Who::name`].
     pub actor: String,
     /// Id of the token; empty where none was needed or none was valid.
@@ -134,6 +137,7 @@ impl Entry {
             kind: Kind::Change,
             action: action.into(),
             target: plain_target(target),
+            check: None,
             actor: who.name.clone(),
             token: who.token.clone(),
             from: who.from,

@@ -1,6 +1,7 @@
 //! What results of checks do, and whether failures are believed: the references that are checked beside everything else, and what a freeze and its end mean.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -27,6 +28,9 @@ const LOOK_GAP: Duration = Duration::from_millis(100);
 
 /// Tells the check of a reference from one of an endpoint at the same place.
 const NAME: &str = "reference";
+
+/// Endpoints of one check whose transition is kept, each in an entry of its own.
+const MAX_TOLD: usize = 64;
 
 /// The references.
 #[derive(Debug, Default)]
@@ -166,16 +170,40 @@ impl Writer {
 
     /// A check changed its state: says so, and marks what it decides on.
     pub(super) fn tell_transition(&mut self, spec: &CheckSpec, from: State, to: State, why: &str) {
-        tracing::info!(target: "meridian::health", check = %status::describe(spec), from = from.word(), to = to.word(), why, "state changed");
-        let entry = Entry {
-            kind: Kind::Health,
-            before: from.word().into(),
-            after: to.word().into(),
-            detail: (!why.is_empty()).then(|| why.to_owned()),
-            ..self.entry(&Who::itself(), "health", &status::describe(spec))
-        };
-        self.keep_entry(entry);
+        let check = status::describe(spec);
+        tracing::info!(target: "meridian::health", check, from = from.word(), to = to.word(), why, "state changed");
+        let mut ids = self.endpoints_of(spec);
+        if ids.is_empty() {
+            ids.push(check.as_str().into());
+        }
+        for (at, id) in ids.iter().take(MAX_TOLD).enumerate() {
+            let more = (at + 1 == MAX_TOLD && ids.len() > MAX_TOLD).then(|| format!("{} more endpoints have this check", ids.len() - MAX_TOLD));
+            let detail: Vec<&str> = [Some(why).filter(|why| !why.is_empty()), more.as_deref()].into_iter().flatten().collect();
+            let entry = Entry {
+                kind: Kind::Health,
+                check: Some(check.clone()),
+                before: from.word().into(),
+                after: to.word().into(),
+                detail: (!detail.is_empty()).then(|| detail.join("; ")),
+                ..self.entry(&Who::itself(), "health", id)
+            };
+            self.keep_entry(entry);
+        }
         self.look_again_at_users(spec);
+    }
+
+    /// Ids of the endpoints that a check decides on.
+    fn endpoints_of(&self, spec: &CheckSpec) -> Vec<Arc<str>> {
+        let mut ids = Vec::new();
+        for (apex, at) in self.checks.users(spec) {
+            let Some(zone) = self.zones.get(apex) else { continue };
+            let (Some(pool), Some(checks)) = (zone.model().pools.get(*at), zone.taken.parts.checks.get(*at)) else { continue };
+            ids.extend(pool.endpoints.iter().zip(checks).filter(|(_, checks)| checks.contains(spec)).map(|(endpoint, _)| endpoint.id.clone()));
+        }
+        // Pools of libraries are those of every zone that uses them.
+        ids.sort_unstable();
+        ids.dedup();
+        ids
     }
 
     /// Marks what a check decides on.

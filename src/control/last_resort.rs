@@ -253,6 +253,6 @@ impl Writer {
     /// What is kept, for whoever asks how the service is.
     pub(super) fn kept_trouble(&self) -> impl Iterator<Item = String> {
         let all = self.zones.values().flat_map(|zone| zone.keeping.all());
-        all.map(|(id, why)| format!("{id} fails its checks, but a safety rule keeps it as a last resort: {why}"))
+        all.map(|(id, why)| format!("{id} is down by its checks, but a safety rule keeps it as a last resort: {why}"))
     }
 }

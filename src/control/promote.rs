@@ -15,6 +15,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::mem::discriminant;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,7 @@ use super::writer::{Done, Writer};
 use crate::config::{Files, LoadedZone, Opened, OsFiles, Severity, Stamp, TextHash};
 use crate::dns::Name;
 use crate::policy::model::Target;
+use crate::store::Write;
 
 pub(super) type PromoteReply = oneshot::Sender<Result<Promoted, Refusal>>;
 
@@ -138,6 +140,9 @@ impl Writer {
             "in effect" => {}
             phase => return refuse(format!("the overlay is {phase}; only what is wholly in effect is promoted")),
         }
+        if let Some(below) = self.below(laid) {
+            return refuse(format!("overlay {below} lies below it and would take over in place of the file: revert that one first"));
+        }
         if self.reloading {
             return refuse("the files are being read; try again in a moment");
         }
@@ -146,6 +151,13 @@ impl Writer {
             return refuse(format!("an older version of the zone is served ({why}); mend its file first"));
         }
         Ok((zone.model().name.clone(), edit_of(laid, zone)?))
+    }
+
+    /// An overlay that sets the same of the same target, and is older.
+    fn below(&self, laid: &Laid) -> Option<u64> {
+        let is_same = |other: &Laid| discriminant(&other.overlay.set) == discriminant(&laid.overlay.set) && other.overlay.inactive.is_none();
+        let mut older = self.book.about(laid.found()?).take_while(|id| *id < laid.overlay.id);
+        older.find(|id| self.book.get(*id).is_some_and(is_same))
     }
 
     fn zone_of(&self, laid: &Laid) -> Option<&ZoneState> {
@@ -175,17 +187,22 @@ impl Writer {
         if job.dry_run {
             return Some((job, Ok(written)));
         }
-        let done = self.done_sender.clone();
-        let work = move || {
-            let shown = written.file.display();
-            let result = write(&text.real, text.text.as_bytes(), text.hash).or_else(|why| refuse(format!("{shown}: {why}; nothing was changed")));
-            let _ = done.send(Done::Promoted(job, result.map(|()| written)));
-        };
-        // Without a thread the reply is dropped, which tells that nothing came of it.
-        if let Err(error) = std::thread::Builder::new().name("promote".into()).spawn(work) {
-            tracing::error!(%error, "no thread can be started for a promotion");
-            self.reloading = false;
-        }
+        // Where the end of the overlay could not be kept the file is left alone. The overlay as it is is written anew: that says whether it could.
+        let trial = self.book.get(job.id).map(|laid| Write::put_overlay(&laid.overlay)).into_iter().collect();
+        let (can_keep, done) = (self.store.change(trial, Vec::new()), self.done_sender.clone());
+        tokio::spawn(async move {
+            if let Err(error) = can_keep.await {
+                let refusal = Refusal::Store { detail: format!("{error}; the file was not written either") };
+                return drop(done.send(Done::Promoted(job, Err(refusal))));
+            }
+            let work = move || {
+                let shown = written.file.display();
+                let result = write(&text.real, text.text.as_bytes(), text.hash).or_else(|why| refuse(format!("{shown}: {why}; nothing was changed")));
+                let _ = done.send(Done::Promoted(job, result.map(|()| written)));
+            };
+            // A task that is not there any more drops the reply, which tells that nothing came of it.
+            drop(tokio::task::spawn_blocking(work));
+        });
         None
     }
 
@@ -227,7 +244,9 @@ impl Writer {
         tokio::spawn(async move {
             match kept.await {
                 Ok(_) => access::log(&entry),
-                Err(error) => drop(done.send(Done::Trouble(error.to_string()))),
+                Err(error) => {
+                    drop(done.send(Done::Trouble(format!("overlay {id} was written to its file, but not that it ended: {error}"))));
+                }
             }
         });
         self.promote_replies.push((reply, promoted));
@@ -324,7 +343,7 @@ fn work(job: &Promotion, edit: &Edit, loaded: &LoadedZone, folder: &Path, config
         let text = Some(NewText { real, text: new, hash: source.hash });
         return Ok(Written { file: source.path.clone(), diff, other_zones, build: Box::new(build), text });
     }
-    refuse("no TOML file of the zone defines it: what a master file says is changed there")
+    refuse("no TOML file of the zone defines it: what a master file or the table [zone] says is changed there")
 }
 
 /// The file behind a path, if it may be replaced.

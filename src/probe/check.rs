@@ -56,33 +56,46 @@ impl Means {
     }
 }
 
-/// Runs one check; ends within the monitor's timeout. Says how it went and how long it took.
+/// Runs one check; ends within the monitor's timeout (a program within that of its place). Says how it went and how long it took.
 pub async fn run(spec: &CheckSpec, means: &Means) -> (Outcome, Duration) {
-    let (outcome, progress) = run_watched(spec, means).await;
-    (outcome, progress.began.elapsed())
+    let (outcome, took, _) = run_watched(spec, means).await;
+    (outcome, took)
 }
 
 /// The same, as it is reported.
 pub(super) async fn observe(spec: &CheckSpec, means: &Means) -> Observation {
-    let (outcome, progress) = run_watched(spec, means).await;
-    Observation { spec: spec.clone(), outcome, took: progress.began.elapsed(), certificate: progress.certificate.get().copied(), poor: None }
+    let (outcome, took, progress) = run_watched(spec, means).await;
+    Observation { spec: spec.clone(), outcome, took, certificate: progress.certificate.get().copied(), poor: None }
 }
 
 /// The same, with what each part took.
 pub async fn run_timed(spec: &CheckSpec, means: &Means) -> Timed {
-    let (outcome, progress) = run_watched(spec, means).await;
+    let (outcome, _, progress) = run_watched(spec, means).await;
     let total = progress.began.elapsed();
     Timed { outcome, phases: progress.times(total), total_ms: milliseconds(total), certificate: progress.certificate.get().copied() }
 }
 
-async fn run_watched(spec: &CheckSpec, means: &Means) -> (Outcome, Arc<Progress>) {
+/// How it went, what the target took of it, and the parts of that.
+async fn run_watched(spec: &CheckSpec, means: &Means) -> (Outcome, Duration, Arc<Progress>) {
     let timeout = spec.monitor.timeout;
     let progress = Arc::new(Progress::default());
+    // Waiting for a place is this machine's doing: it is no part of the time that the program has.
+    let _place = match &spec.monitor.kind {
+        MonitorKind::Exec(_) => {
+            progress.enter(Phase::Place);
+            match tokio::time::timeout(timeout, means.execs.clone().acquire_owned()).await {
+                Ok(place) => place.ok(),
+                Err(_) => return (Err(words::timed_out(progress.began.elapsed(), timeout, Phase::Place)), Duration::ZERO, progress),
+            }
+        }
+        _ => None,
+    };
+    let began = Instant::now();
     let outcome = match tokio::time::timeout(timeout, perform(spec, means, &progress)).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(words::timed_out(progress.began.elapsed(), timeout, progress.phase())),
+        Err(_) => Err(words::timed_out(began.elapsed(), timeout, progress.phase())),
     };
-    (outcome, progress)
+    (outcome, began.elapsed(), progress)
 }
 
 /// Where a check goes, and which address of this machine it comes from, if that is set.
@@ -98,7 +111,7 @@ fn milliseconds(time: Duration) -> f64 {
 
 async fn perform(spec: &CheckSpec, means: &Means, progress: &Arc<Progress>) -> Outcome {
     if let MonitorKind::Exec(check) = &spec.monitor.kind {
-        return exec::exec(check, &spec.target, spec.monitor.timeout, means, progress).await;
+        return exec::exec(check, &spec.target, spec.monitor.timeout, progress).await;
     }
     let ip = match &spec.target {
         CheckTarget::Address(ip) => *ip,

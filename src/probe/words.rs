@@ -42,6 +42,7 @@ impl Phase {
     pub(super) fn part(self) -> &'static str {
         match self {
             Phase::Response => "first byte",
+            Phase::Place => "wait",
             phase => phase.word(),
         }
     }

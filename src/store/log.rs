@@ -161,6 +161,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         kind: Kind::of(&kind),
         action: row.get(4)?,
         target: row.get(5)?,
+        check: None,
         actor: row.get(6)?,
         token: String::new(),
         from: None,

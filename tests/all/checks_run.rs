@@ -86,8 +86,9 @@ fn a_program_that_hangs_is_killed_with_all_that_it_has_started() {
 fn programs_have_places_and_wait_for_one() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let means = Means::new(TlsRoots::default().into());
-    let kind = MonitorKind::Exec(ExecCheck { command: ["/bin/sleep", "0.5"].map(str::to_owned).to_vec(), port: None });
-    let spec = spec(kind, PATIENT);
+    let kind = MonitorKind::Exec(ExecCheck { command: ["/bin/sleep", "2"].map(str::to_owned).to_vec(), port: None });
+    // The last one waits two seconds and runs for two more: waiting is no part of its time.
+    let spec = spec(kind, Duration::from_millis(3_500));
     let began = Instant::now();
     let all = runtime.block_on(async {
         let running: Vec<_> = (0..17)
@@ -102,7 +103,7 @@ fn programs_have_places_and_wait_for_one() {
         }
         passed
     });
-    assert!(all == 17 && began.elapsed() >= Duration::from_millis(1_000), "{all}: sixteen at a time");
+    assert!(all == 17 && began.elapsed() >= Duration::from_millis(4_000), "{all}: sixteen at a time");
 }
 
 #[test]

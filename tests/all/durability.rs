@@ -270,6 +270,9 @@ fn what_can_only_be_read(killed: bool) {
     assert_eq!(rest.endpoint("example.com/p2/10.0.2.1")["weight"], 7);
     let id = laid.keys().next().expect("an overlay");
     assert_eq!(rest.call(Method::DELETE, &format!("/v1/overlays/{id}"), None).0, 503);
+    let (status, problem) = rest.call(Method::POST, &format!("/v1/overlays/{id}/promote"), Some(json!({})));
+    assert_eq!((status, &problem["type"]), (503, &json!("urn:meridian:store")), "{problem}");
+    assert_eq!(std::fs::read_to_string(small.0.path().join("zones/example.com.toml")).expect("the file"), zone(), "it is not written either");
     assert_eq!(overlays(&rest), laid);
     let pager = rest.with_token(token.as_str().expect("a token"));
     assert_eq!(pager.call(Method::GET, "/v1/status", None).0, 200);

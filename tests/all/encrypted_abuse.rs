@@ -39,6 +39,21 @@ fn handshakes_that_never_end_are_ended() {
 }
 
 #[test]
+fn connections_that_have_lived_long_enough_end_in_order() {
+    let served = Served::start("lifetime = \"1s\"\nidle = \"1m\"");
+    let mut quiet = served.connect(served.tls, Some(b"dot"));
+    assert!(!framed(&mut quiet, &query("www.example.com", 1, &[])).is_empty());
+    let mut rest = Vec::new();
+    // Without close_notify that would be an error (RFC 8446 §6.1).
+    assert_eq!(quiet.read_to_end(&mut rest).expect("close_notify"), 0);
+    let mut quiet = served.connect(served.https, Some(b"h2"));
+    quiet.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("sent");
+    quiet.read_to_end(&mut rest).expect("close_notify");
+    // GOAWAY, which says that no error made it (RFC 9113 §6.8).
+    assert!(rest.windows(17).any(|frame| frame[..9] == [0, 0, 8, 7, 0, 0, 0, 0, 0] && frame[13..] == [0; 4]), "{rest:?}");
+}
+
+#[test]
 fn a_client_with_too_many_connections_loses_its_quietest() {
     let served = Served::start("connections = 100\nconnections_per_client = 8");
     let asked = query("www.example.com", 1, &[]);

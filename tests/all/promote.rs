@@ -142,6 +142,9 @@ fn what_cannot_be_written_is_refused_with_the_reason() {
     refused(drain, "have no form in the files");
     let body = json!({ "target": "example.com/policy:split/fra", "set": { "weight": 50 }, "over": "1h", "reason": "r" });
     refused(rest.post("/v1/overlays", body)["id"].as_u64().expect("an id"), "is ramping");
+    let above = rest.lay("example.com/fra/192.0.2.10", json!({ "weight": 8 }));
+    refused(above, &format!("overlay {weight} lies below it"));
+    rest.call(Method::DELETE, &format!("/v1/overlays/{above}"), None);
 
     meridian.write(FILE, &ZONE.replace("# The zone", "# Somebody edits"));
     refused(weight, "has changed since it was loaded");

@@ -406,6 +406,15 @@ fn an_endpoint_tells_what_its_checks_said_before() {
     assert!(step["why"].is_string() && step["at"].is_u64());
     assert_eq!((&health["endpoint"]["state"], &health["checks"]), (&json!("down"), &json!(["http://app.example.com/healthz at 127.0.0.1:80"])));
     assert_eq!(rest.get("/v1/health/example.com/fra/192.0.2.10")["history"], json!([]));
+    // The log finds it by its endpoint, its pool and its zone, and so does whoever sees this zone alone.
+    let token = rest.post("/v1/tokens", json!({ "name": "pager", "role": "read", "zones": ["example.com"] }))["token"].clone();
+    for target in ["example.com/checked/127.0.0.1", "example.com/checked", "example.com"] {
+        for rest in [&rest, &rest.with_token(token.as_str().expect("a token"))] {
+            let found = rest.get(&format!("/v1/audit?kind=health&order=oldest&target={target}"));
+            let entry = &found["entries"][0];
+            assert_eq!((&entry["target"], &entry["check"]), (&json!("example.com/checked/127.0.0.1"), &step["check"]), "{target}: {found}");
+        }
+    }
 }
 
 #[test]

@@ -31,7 +31,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::server::TlsStream;
 
@@ -142,7 +142,7 @@ impl Body for Outgoing {
 }
 
 /// One connection after its handshake.
-pub(super) async fn converse(stream: TlsStream<TcpStream>, peer: SocketAddr, server: SocketAddr, entered: &Arc<Entered>) {
+pub(super) async fn converse(stream: TlsStream<TcpStream>, peer: SocketAddr, server: SocketAddr, entered: &Arc<Entered>, end: Instant) {
     let shared = entered.shared.clone();
     // Whoever names no protocol is no client of HTTP/2 (RFC 9113 §3.2).
     if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
@@ -200,6 +200,7 @@ pub(super) async fn converse(stream: TlsStream<TcpStream>, peer: SocketAddr, ser
             return;
         }
         () = shared.stopped() => None,
+        () = sleep_until(end) => Some(false),
         is_stalled = over => Some(is_stalled),
     };
     if is_stalled.is_some() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -45,6 +45,7 @@ pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, sha
 async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, entered: Arc<Entered>) {
     let Ok(server) = stream.local_addr() else { return };
     let shared = &entered.shared;
+    let end = Instant::now() + shared.limits.lifetime;
     let work = async {
         let stream = match timeout(shared.limits.handshake, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
@@ -52,14 +53,15 @@ async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, enter
             Err(_) => return shared.timed_out(),
         };
         match shared.transport {
-            Transport::Https => https::converse(stream, peer, server, &entered).await,
-            _ => converse(stream, peer, server, &entered).await,
+            Transport::Https => https::converse(stream, peer, server, &entered, end).await,
+            _ => converse(stream, peer, server, &entered, end).await,
         }
     };
     tokio::select! {
         () = work => {}
         () = entered.pushed_out() => {}
-        () = tokio::time::sleep(shared.limits.lifetime) => shared.timed_out(),
+        // It ends by itself, in order; not where it hangs.
+        () = sleep_until(end + shared.limits.write + FAREWELL) => shared.timed_out(),
     }
 }
 
@@ -68,7 +70,7 @@ fn keepalive(idle: Duration) -> u16 {
     u16::try_from(idle.as_millis() / 100).unwrap_or(u16::MAX)
 }
 
-async fn converse(mut stream: TlsStream<TcpStream>, peer: SocketAddr, server: SocketAddr, entered: &Entered) {
+async fn converse(mut stream: TlsStream<TcpStream>, peer: SocketAddr, server: SocketAddr, entered: &Entered, end: Instant) {
     let shared = &entered.shared;
     let keepalive = keepalive(shared.limits.idle);
     let mut input: Vec<u8> = Vec::new();
@@ -80,6 +82,10 @@ async fn converse(mut stream: TlsStream<TcpStream>, peer: SocketAddr, server: So
         let read = tokio::select! {
             read = timeout_at(deadline, stream.read_buf(&mut input)) => read,
             () = shared.stopped() => break,
+            () = sleep_until(end) => {
+                shared.timed_out();
+                break;
+            }
         };
         match read {
             Ok(Ok(1..)) => {}
