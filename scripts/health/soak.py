@@ -218,7 +218,7 @@ class Soak:
                 for entry in self.server.audit(self.seen):
                     self.seen = entry["sequence"]
                     if entry["kind"] == "health" and entry["action"] == "health":
-                        place = entry["target"].rsplit(" at ", 1)[1].split(":")[0]
+                        place = entry["check"].rsplit(" at ", 1)[1].split(":")[0]
                         now = time.monotonic()
                         self.transitions.append((now, place, entry["before"], entry["after"], entry.get("detail", "")))
                         if entry["after"] == "down":

@@ -149,8 +149,8 @@ fn traces(rest: &Rest) -> BTreeMap<String, Vec<Step>> {
     let mut traces: BTreeMap<String, Vec<Step>> = BTreeMap::new();
     for entry in log["entries"].as_array().expect("entries").iter().filter(|entry| entry["action"] == "health") {
         let word = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
-        let target = word("target");
-        let (_, place) = target.rsplit_once(" at ").unwrap_or_else(|| panic!("{entry}"));
+        let check = word("check");
+        let (_, place) = check.rsplit_once(" at ").unwrap_or_else(|| panic!("{entry}"));
         let address = place.split(':').next().unwrap_or_default().to_owned();
         traces.entry(address).or_default().push(Step { from: word("before"), to: word("after"), why: word("detail") });
     }
