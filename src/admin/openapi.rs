@@ -13,8 +13,10 @@ use super::refusal::OUTCOMES;
 use super::{MAX_ACTOR_LEN, Problem};
 use crate::control::api::{MAX_REASON_CHARS, ZoneStatus};
 use crate::control::audit::{self, ACTIONS};
-use crate::control::resources::{EndpointResource, MonitorResource, PolicyResource, PoolResource, RecordSet, RegionResource, SteeredResource};
+use crate::control::monitors::MonitorResource;
+use crate::control::resources::{EndpointResource, PolicyResource, PoolResource, RecordSet, RegionResource, SteeredResource};
 use crate::dns::RecordType;
+use crate::policy::model::MonitorWord;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -343,7 +345,7 @@ const WORDS: [(&str, &str, &[&str]); 10] = [
     ("/v1/pools", "health", &["healthy", "degraded", "critical"]),
     ("/v1/endpoints", "state", &["unknown", "up", "degraded", "suspect", "down", "ramp"]),
     ("/v1/endpoints", "forced", &["up", "drain", "down"]),
-    ("/v1/monitors", "kind", &["tcp", "http", "https", "dns", "grpc", "exec", "ping", "push", "share"]),
+    ("/v1/monitors", "kind", &MonitorWord::WORDS),
     ("/v1/audit", "kind", &["change", "refused", "health"]),
     ("/v1/audit", "outcome", &OUTCOMES),
     ("/v1/audit", "order", &["newest", "oldest"]),

@@ -185,7 +185,7 @@ async fn record_list(By { shared, who, .. }: By, Parts(zone): Parts<String>, Ask
             return Err(Problem::invalid("type", format!("found {found:?}, expected a record type such as A, MX or TYPE65280")));
         }
     };
-    // The first page of a large zone puts its names in order.
+    // Right after a load the names of a large zone may not be in order yet.
     let page = tokio::task::spawn_blocking(move || {
         let zone = snapshot.zone(&zone).ok_or_else(|| missing("zone", &zone, snapshot.names()))?;
         let found = records(zone, query.name.as_deref(), rtype, query.after());

@@ -32,6 +32,9 @@ impl Explainer for Running {
         let mut explanation = self.world.with_world(|world| explain(world, &geo, &wanted, unix_now(), seed()));
         let laid = self.handle.overlays(Laying::About(std::mem::take(&mut explanation.about), who.clone()));
         explanation.overlays = tokio::runtime::Handle::current().block_on(laid)?;
+        if explanation.keeps_any() {
+            explanation.tell_why_kept(&tokio::runtime::Handle::current().block_on(self.handle.seen()));
+        }
         let text = explanation.to_string();
         let mut value = serde_json::to_value(explanation).unwrap_or_default();
         value["text"] = text.into();

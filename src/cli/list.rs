@@ -108,7 +108,7 @@ fn which(command: ListCommand) -> List {
         }
         ListCommand::Regions { look } => of("/v1/regions", "regions", Vec::new(), &["REGION", "LOCATION", "POOLS"], region, look),
         ListCommand::Monitors { zone, kind, look } => {
-            let titles = &["MONITOR", "KIND", ">PORT", "HOST", "PATH", "INTERVAL", "FAST", "TIMEOUT", ">FALL", ">RISE"];
+            let titles = &["MONITOR", "KIND", ">PORT", "HOST", "PATH", "INTERVAL", "FAST", "TIMEOUT", ">FALL", ">RISE", ">USERS", "OF"];
             of("/v1/monitors", "monitors", vec![("zone", zone), ("kind", kind)], titles, monitor, look)
         }
     }
@@ -250,7 +250,12 @@ fn region(item: &Value) -> Vec<Cell> {
 }
 
 fn monitor(item: &Value) -> Vec<Cell> {
-    ["id", "kind", "port", "host", "path", "interval", "fast", "timeout", "fall", "rise"].map(|member| text(item, member).into()).into()
+    let advisory = if item["advisory"] == true { ", advisory" } else { "" };
+    let count = item["count"].as_u64().map_or(String::new(), |count| format!("{count} of "));
+    let mut cells: Vec<Cell> = vec![text(item, "id").into(), format!("{}{advisory}", text(item, "kind")).into()];
+    cells.extend(["port", "host", "path", "interval", "fast", "timeout", "fall", "rise", "used_by_count"].map(|member| text(item, member).into()));
+    cells.push(format!("{count}{}", texts(&item["of"])).into());
+    cells
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::access_args::Kind;
 use super::args::Connect;
+use crate::policy::model::MonitorWord;
 
 /// Once, or again and again.
 #[derive(Debug, Args)]
@@ -115,13 +116,15 @@ Examples:
         look: Look,
     },
     /// Monitors: what checks ask, and how often.
-    #[command(after_help = "Examples:\n  meridian list monitors\n  meridian list monitors --zone example.com --kind https")]
+    #[command(
+        after_help = "Examples:\n  meridian list monitors\n  meridian list monitors --zone example.com --kind https\n  meridian list monitors --kind any"
+    )]
     Monitors {
         /// Only those of this zone.
         #[arg(long, value_name = "ZONE")]
         zone: Option<String>,
         /// Only those of this kind.
-        #[arg(long, value_parser = ["tcp", "http", "https", "dns"])]
+        #[arg(long, value_parser = MonitorWord::WORDS)]
         kind: Option<String>,
         #[command(flatten)]
         look: Look,

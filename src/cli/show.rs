@@ -13,6 +13,11 @@ pub(super) fn status(status: &Status, now: u64, colours: bool) -> String {
     for reason in &status.degraded {
         let _ = writeln!(text, "{} {}", paint("degraded:", Tone::Bad, colours), clean(reason));
     }
+    for pool in &status.pools {
+        for warning in &pool.warnings {
+            let _ = writeln!(text, "{} {}: {}", paint("warning:", Tone::Warning, colours), clean(&pool.id), clean(warning));
+        }
+    }
     for certificate in &status.certificates {
         let left = certificate.expires - i64::try_from(now).unwrap_or(i64::MAX);
         let end = if left < 0 { format!("expired {} ago", span(left.unsigned_abs())) } else { format!("expires in {}", span(left.unsigned_abs())) };
@@ -236,9 +241,10 @@ pub(super) fn reload(report: &ReloadReport, colours: bool) -> String {
     for broke in &report.broke {
         let _ = writeln!(text, "went past {}", clean(broke));
     }
-    let _ = match report.dry_run {
-        true => writeln!(text, "nothing was changed; generation {} serves", report.generation),
-        false => writeln!(text, "generation {} serves", report.generation),
+    let _ = match (report.dry_run, report.changed) {
+        (true, _) => writeln!(text, "nothing was changed; generation {} serves", report.generation),
+        (false, false) => writeln!(text, "nothing has changed; generation {} serves", report.generation),
+        (false, true) => writeln!(text, "generation {} serves", report.generation),
     };
     text
 }

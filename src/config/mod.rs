@@ -30,6 +30,7 @@ mod raw;
 mod read;
 mod read_monitor;
 mod read_pool;
+mod read_query;
 mod read_steer;
 mod reader;
 mod records;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::source::{Located, Spot};
 use crate::dns::{Name, Rcode, RecordType};
 use crate::health::concern::{CertificateWarning, Slow};
-use crate::policy::model::{GeoCode, HttpMethod, HttpVersion, Location, MinHealthy, Prefix, Region, Target, TlsVersion};
+use crate::policy::model::{Bound, GeoCode, HttpMethod, HttpVersion, Location, MinHealthy, MonitorWord, OnEmpty, Prefix, Region, Target, TlsVersion};
 use crate::zone::Ttl;
 
 /// A name that must be looked up.
@@ -48,7 +48,7 @@ pub(super) struct RawFile {
 }
 
 /// `[defaults.monitor]` and `[defaults.steer]`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Defaults {
     pub(super) monitor: MonitorKeys,
     pub(super) steer: SteerKeys,
@@ -70,7 +70,7 @@ impl Defaults {
 }
 
 /// `[safety]` and `[defaults.safety]`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct SafetyKeys {
     pub(super) max_withdrawn: Option<u8>,
     pub(super) max_changes: Option<(u32, Duration)>,
@@ -83,7 +83,7 @@ pub(super) struct SafetyKeys {
 }
 
 /// One entry of `min_in_rotation`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct RawSet {
     pub(super) name: String,
     pub(super) of: Vec<Ref>,
@@ -151,7 +151,7 @@ pub(super) struct RawRrset {
 }
 
 /// `[monitor.NAME]` and `[defaults.monitor]`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct MonitorKeys {
     pub(super) kind: Option<CheckKind>,
     pub(super) port: Option<u16>,
@@ -174,6 +174,7 @@ pub(super) struct MonitorKeys {
     pub(super) reply: Option<String>,
     pub(super) rcode: Option<Rcode>,
     pub(super) answer: Option<String>,
+    pub(super) value: Option<Vec<Bound>>,
     pub(super) interval: Option<Duration>,
     pub(super) timeout: Option<Duration>,
     pub(super) fast: Option<Duration>,
@@ -211,6 +212,7 @@ impl MonitorKeys {
             reply: top.reply.or_else(|| base.reply.clone()),
             rcode: top.rcode.or(base.rcode),
             answer: top.answer.or_else(|| base.answer.clone()),
+            value: top.value.or_else(|| base.value.clone()),
             interval: top.interval.or(base.interval),
             timeout: top.timeout.or(base.timeout),
             fast: top.fast.or(base.fast),
@@ -225,7 +227,7 @@ impl MonitorKeys {
 }
 
 /// How a monitor follows from others.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Calculation {
     All(Vec<Ref>),
     Any(Vec<Ref>),
@@ -234,12 +236,12 @@ pub(super) enum Calculation {
 }
 
 impl Calculation {
-    pub(super) fn word(&self) -> &'static str {
+    pub(super) fn kind(&self) -> MonitorWord {
         match self {
-            Calculation::All(_) => "all",
-            Calculation::Any(_) => "any",
-            Calculation::AtLeast(..) => "at_least",
-            Calculation::Not(_) => "not",
+            Calculation::All(_) => MonitorWord::All,
+            Calculation::Any(_) => MonitorWord::Any,
+            Calculation::AtLeast(..) => MonitorWord::AtLeast,
+            Calculation::Not(_) => MonitorWord::Not,
         }
     }
 
@@ -253,7 +255,7 @@ impl Calculation {
 }
 
 /// What a monitor does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum CheckKind {
     Https(String),
     Http(String),
@@ -263,23 +265,42 @@ pub(super) enum CheckKind {
     Grpc(String),
     Exec(Vec<String>),
     Ping,
+    Prometheus(Box<QueryKeys>),
     Calculated(Calculation),
 }
 
+/// `prometheus = { … }`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct QueryKeys {
+    /// Over TLS.
+    pub(super) secure: bool,
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) prefix: String,
+    pub(super) query: String,
+    pub(super) on_empty: OnEmpty,
+    pub(super) token_file: Option<Located<PathBuf>>,
+}
+
 impl CheckKind {
+    pub(super) fn kind(&self) -> MonitorWord {
+        match self {
+            CheckKind::Https(_) => MonitorWord::Https,
+            CheckKind::Http(_) => MonitorWord::Http,
+            CheckKind::Tcp => MonitorWord::Tcp,
+            CheckKind::Dns(..) => MonitorWord::Dns,
+            CheckKind::Push => MonitorWord::Push,
+            CheckKind::Grpc(_) => MonitorWord::Grpc,
+            CheckKind::Exec(_) => MonitorWord::Exec,
+            CheckKind::Ping => MonitorWord::Ping,
+            CheckKind::Prometheus(_) => MonitorWord::Prometheus,
+            CheckKind::Calculated(calculation) => calculation.kind(),
+        }
+    }
+
     /// The key that says it.
     pub(super) fn word(&self) -> &'static str {
-        match self {
-            CheckKind::Https(_) => "https",
-            CheckKind::Http(_) => "http",
-            CheckKind::Tcp => "tcp",
-            CheckKind::Dns(..) => "dns",
-            CheckKind::Push => "push",
-            CheckKind::Grpc(_) => "grpc",
-            CheckKind::Exec(_) => "exec",
-            CheckKind::Ping => "ping",
-            CheckKind::Calculated(calculation) => calculation.word(),
-        }
+        self.kind().word()
     }
 }
 
@@ -342,7 +363,7 @@ impl Kind {
 }
 
 /// The shapes of `to`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum To {
     One(Ref),
     List(Vec<Ref>),
@@ -350,7 +371,7 @@ pub(super) enum To {
 }
 
 /// `default` of a geo policy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum DefaultKey {
     Nearest,
     Children(Vec<Ref>),
@@ -375,7 +396,7 @@ pub(super) enum ModeKey {
 }
 
 /// One rule of a geo policy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct RawRule {
     pub(super) at: Spot,
     pub(super) geo: Vec<GeoCode>,
@@ -387,7 +408,7 @@ pub(super) struct RawRule {
 }
 
 /// `[policy.NAME]`, `[steer.NAME]` and `[defaults.steer]`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct SteerKeys {
     pub(super) policy: Option<Located<Kind>>,
     pub(super) to: Option<Located<To>>,
@@ -409,7 +430,7 @@ pub(super) struct SteerKeys {
 }
 
 /// `https` of a steered name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct RawHttps {
     pub(super) alpn: Vec<String>,
     pub(super) no_default_alpn: bool,

@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::raw::{Calculation, CheckKind, MonitorKeys, Ref};
 use super::read::path;
 use super::read_pool::MAX_MONITORS_EACH;
+use super::read_query;
 use super::source::{Table, Value, or_list};
 use super::values::span;
 use crate::dns::{Name, Rcode};
 use crate::health::concern::{CertificateWarning, Slow};
-use crate::policy::model::{HttpMethod, HttpVersion, TlsVersion};
+use crate::policy::model::{HttpMethod, HttpVersion, MonitorWord, TlsVersion};
 
 /// Time between checks: less than a second is load, more than an hour is no check.
 pub(super) const INTERVAL: RangeInclusive<Duration> = span(Duration::from_secs(1), Duration::from_secs(3600));
@@ -55,9 +56,6 @@ const MAX_ARGUMENTS: usize = 32;
 /// Of one of them.
 const MAX_ARGUMENT_LEN: usize = 1024;
 
-/// Kinds of checks; exactly one of these keys is given.
-const KINDS: [&str; 12] = ["https", "http", "tcp", "dns", "grpc", "exec", "ping", "push", "all", "any", "at_least", "not"];
-
 /// Headers that are the check's own.
 const OWN_HEADERS: [&str; 6] = ["host", "connection", "content-length", "transfer-encoding", "upgrade", "te"];
 
@@ -89,6 +87,7 @@ pub(super) fn monitor_keys(value: &Value<'_>, defaults: bool) -> MonitorKeys {
         keys.reply = expect.take("reply").and_then(|value| text(&value, "the text that must come", MAX_EXPECTED_BODY));
         keys.rcode = expect.take("rcode").and_then(|value| rcode(&value));
         keys.answer = expect.take("answer").and_then(|value| text(&value, "a record's data such as \"192.0.2.1\"", MAX_EXPECTED_BODY));
+        keys.value = expect.take("value").and_then(|value| read_query::bounds(&value));
         expect.finish();
     }
     keys.interval = table.take("interval").and_then(|value| value.duration(&INTERVAL));
@@ -177,16 +176,21 @@ fn misplaced(table: &Table<'_>, kind: &CheckKind, keys: &MonitorKeys) {
         return calculated_alone(table, kind, keys);
     }
     let web: &[&str] = &["https", "http"];
-    let asking: &[&str] = &["https", "http", "tcp", "dns", "grpc", "exec", "ping"];
+    let asking: &[&str] = &MonitorWord::WORDS[..MonitorWord::ASKING];
+    let requests: &[&str] = &["https", "http", "prometheus"];
+    let told: &[&str] = &["push", "prometheus"];
     let named: &[&str] = &["https", "http", "grpc", "tcp with tls = true"];
-    let tls: &[&str] = &["https", "tcp with tls = true", "grpc with tls = true"];
+    let tls: &[&str] = &["https", "tcp with tls = true", "grpc with tls = true", "prometheus over https"];
+    // What looks at the certificate of the endpoint itself.
+    let shown: &[&str] = &tls[..3];
+    let secure = matches!(kind, CheckKind::Prometheus(query) if query.secure);
     for (given, key, of) in [
         (keys.port.is_some(), "port", &["https", "http", "tcp", "dns", "grpc", "exec"][..]),
-        (keys.source.is_some(), "source", &["https", "http", "tcp", "dns", "grpc", "ping"]),
+        (keys.source.is_some(), "source", &["https", "http", "tcp", "dns", "grpc", "ping", "prometheus"]),
         (keys.slow.is_some(), "slow", &["https", "http", "tcp", "dns", "grpc", "ping", "exec"]),
         (keys.host.is_some(), "host", named),
         (keys.method.is_some(), "method", web),
-        (keys.headers.is_some(), "headers", web),
+        (keys.headers.is_some(), "headers", requests),
         (keys.version.is_some(), "version", web),
         (keys.status.is_some(), "expect.status", web),
         (keys.body.is_some(), "expect.body", web),
@@ -197,18 +201,20 @@ fn misplaced(table: &Table<'_>, kind: &CheckKind, keys: &MonitorKeys) {
         (keys.min_tls.is_some(), "min_tls", tls),
         (keys.client_certificate.is_some(), "client_certificate", tls),
         (keys.client_key.is_some(), "client_key", tls),
-        (keys.certificate_warning.is_some(), "certificate_warning", tls),
+        (keys.certificate_warning.is_some(), "certificate_warning", shown),
         (keys.send.is_some(), "send", &["tcp"]),
         (keys.reply.is_some(), "expect.reply", &["tcp"]),
         (keys.rcode.is_some(), "expect.rcode", &["dns"]),
         (keys.answer.is_some(), "expect.answer", &["dns"]),
-        (keys.stale.is_some(), "stale", &["push"]),
-        (keys.forget.is_some(), "on_stale", &["push"]),
+        (keys.value.is_some(), "expect.value", &["prometheus"]),
+        (keys.stale.is_some(), "stale", told),
+        (keys.forget.is_some(), "on_stale", told),
         (keys.interval.is_some(), "interval", asking),
         (keys.timeout.is_some(), "timeout", asking),
         (keys.fast.is_some(), "fast", asking),
     ] {
-        let with_tls = keys.tls == Some(true) && of.contains(&&*format!("{} with tls = true", kind.word()));
+        let with_tls =
+            keys.tls == Some(true) && of.contains(&&*format!("{} with tls = true", kind.word())) || secure && of.contains(&"prometheus over https");
         if given && !of.contains(&kind.word()) && !with_tls {
             table.error(format!("{key} belongs to {}; this monitor is {}", of.join(" and "), kind.word()));
         }
@@ -235,7 +241,7 @@ fn calculated_alone(table: &Table<'_>, kind: &CheckKind, keys: &MonitorKeys) {
         (keys.send.is_some(), "send"),
         (keys.stale.is_some() || keys.forget.is_some(), "stale"),
         (keys.status.is_some() || keys.body.is_some() || keys.json.is_some() || keys.reply.is_some(), "expect"),
-        (keys.rcode.is_some() || keys.answer.is_some(), "expect"),
+        (keys.rcode.is_some() || keys.answer.is_some() || keys.value.is_some(), "expect"),
     ] {
         if given {
             table.error(format!("{key} belongs to monitors that check; this one follows from others ({})", kind.word()));
@@ -244,24 +250,25 @@ fn calculated_alone(table: &Table<'_>, kind: &CheckKind, keys: &MonitorKeys) {
 }
 
 fn check_kind(table: &Table<'_>) -> Option<CheckKind> {
-    let given: Vec<(&str, Value<'_>)> = KINDS.into_iter().filter_map(|key| Some((key, table.take(key)?))).collect();
+    let given: Vec<(MonitorWord, Value<'_>)> = MonitorWord::EACH.into_iter().filter_map(|key| Some((key, table.take(key.word())?))).collect();
     let (first, value) = given.first()?;
     for (key, value) in &given[1..] {
-        value.error(format!("found {key} beside {first}, expected exactly one of {}", KINDS.join(", ")));
+        value.error(format!("found {} beside {}, expected exactly one of {}", key.word(), first.word(), MonitorWord::WORDS.join(", ")));
     }
-    match *first {
-        "https" => request_path(value).map(CheckKind::Https),
-        "http" => request_path(value).map(CheckKind::Http),
-        "dns" => question(value),
-        "push" => is_true(value).map(|()| CheckKind::Push),
-        "grpc" => grpc_service(value).map(CheckKind::Grpc),
-        "exec" => program(value).map(CheckKind::Exec),
-        "ping" => is_true(value).map(|()| CheckKind::Ping),
-        "all" => others(value).map(|of| CheckKind::Calculated(Calculation::All(of))),
-        "any" => others(value).map(|of| CheckKind::Calculated(Calculation::Any(of))),
-        "at_least" => at_least(value),
-        "not" => other(value).map(|one| CheckKind::Calculated(Calculation::Not(one))),
-        _ => is_true(value).map(|()| CheckKind::Tcp),
+    match first {
+        MonitorWord::Https => request_path(value).map(CheckKind::Https),
+        MonitorWord::Http => request_path(value).map(CheckKind::Http),
+        MonitorWord::Tcp => is_true(value).map(|()| CheckKind::Tcp),
+        MonitorWord::Dns => question(value),
+        MonitorWord::Grpc => grpc_service(value).map(CheckKind::Grpc),
+        MonitorWord::Exec => program(value).map(CheckKind::Exec),
+        MonitorWord::Ping => is_true(value).map(|()| CheckKind::Ping),
+        MonitorWord::Prometheus => read_query::query(value).map(|query| CheckKind::Prometheus(Box::new(query))),
+        MonitorWord::Push => is_true(value).map(|()| CheckKind::Push),
+        MonitorWord::All => others(value).map(|of| CheckKind::Calculated(Calculation::All(of))),
+        MonitorWord::Any => others(value).map(|of| CheckKind::Calculated(Calculation::Any(of))),
+        MonitorWord::AtLeast => at_least(value),
+        MonitorWord::Not => other(value).map(|one| CheckKind::Calculated(Calculation::Not(one))),
     }
 }
 
@@ -429,7 +436,7 @@ fn pointers(value: &Value<'_>) -> Option<Vec<(String, String)>> {
     Some(all)
 }
 
-fn text(value: &Value<'_>, what: &str, most: usize) -> Option<String> {
+pub(super) fn text(value: &Value<'_>, what: &str, most: usize) -> Option<String> {
     let text = value.string(what)?;
     if text.is_empty() || text.len() > most {
         value.error(format!("found a text of {} octets, expected 1 to {most}", text.len()));
@@ -455,14 +462,18 @@ fn request_path(value: &Value<'_>) -> Option<String> {
 
 fn host(value: &Value<'_>) -> Option<String> {
     let what = "a host name such as \"www.example.com\", without scheme or port";
-    let text = value.string(what)?;
+    let found = host_name(value.string(what)?);
+    if found.is_none() {
+        value.expected(what);
+    }
+    found
+}
+
+/// A host name, in lower case and without a final dot.
+pub(super) fn host_name(text: &str) -> Option<String> {
     let bare = text.strip_suffix('.').unwrap_or(text);
     let good_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    if bare.len() > 253 || !bare.split('.').all(good_label) {
-        value.expected(what);
-        return None;
-    }
-    Some(bare.to_ascii_lowercase())
+    (bare.len() <= 253 && bare.split('.').all(good_label)).then(|| bare.to_ascii_lowercase())
 }
 
 fn status_ranges(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {

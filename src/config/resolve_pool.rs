@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::raw::{CheckKind, MonitorKeys, PoolKeys, RawEndpoint, Ref};
+use super::raw::{CheckKind, MonitorKeys, PoolKeys, QueryKeys, RawEndpoint, Ref};
 use super::resolve::{Item, Resolver};
 use super::signals;
 use super::source::{Located, Spot};
@@ -15,9 +15,10 @@ use crate::dns::Rcode;
 use crate::health::concern::{CertificateWarning, Slow};
 use crate::health::{Thresholds, Watch};
 use crate::policy::model::{
-    AllDown, Child, ClientCertificate, DnsCheck, Endpoint, ExecCheck, GrpcCheck, HttpCheck, MinHealthy, Monitor, MonitorIx, MonitorKind, NamedTls,
-    PolicyKind, Pool, PoolIx, Target, TcpCheck, TlsCheck, ZoneModel,
+    AllDown, Child, ClientCertificate, DnsCheck, Endpoint, ExecCheck, GrpcCheck, HttpCheck, MinHealthy, Monitor, MonitorIx, MonitorKind, MonitorWord,
+    NamedTls, PolicyKind, Pool, PoolIx, PrometheusCheck, Target, TcpCheck, TlsCheck, ZoneModel,
 };
+use crate::policy::query::POOL;
 
 /// Time between checks.
 pub(super) const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
@@ -25,6 +26,8 @@ pub(super) const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time between checks while suspect; the interval, if that is shorter.
 pub(super) const DEFAULT_FAST: Duration = Duration::from_secs(2);
+/// How long the last value from a Prometheus counts; three intervals, if those are longer.
+const DEFAULT_PROMETHEUS_STALE: Duration = Duration::from_secs(60);
 /// Failures, or successes, in a row that change a state.
 pub(super) const DEFAULT_IN_A_ROW: u8 = 3;
 /// Accepted status codes.
@@ -261,6 +264,8 @@ pub(super) fn one(
     };
     let host = match (&kind, &keys.host) {
         (CheckKind::Dns(..) | CheckKind::Calculated(_) | CheckKind::Exec(_) | CheckKind::Ping | CheckKind::Push, _) => None,
+        // Who asks for something of the pool asks for another thing in each.
+        (CheckKind::Prometheus(query), _) => query.query.contains(POOL).then(|| pool.def.name.clone()),
         (CheckKind::Tcp, _) if keys.tls != Some(true) => None,
         (_, Some(host)) => Some(host.clone()),
         (_, None) => match hosts.only() {
@@ -322,15 +327,18 @@ fn build(name: &str, kind: &CheckKind, host: Option<String>, keys: &MonitorKeys)
         }
         CheckKind::Exec(command) => (MonitorKind::Exec(ExecCheck { command: command.clone(), port: keys.port }), Some(0)),
         CheckKind::Ping => (MonitorKind::Ping, Some(0)),
+        CheckKind::Prometheus(query) => (MonitorKind::Prometheus(Box::new(prometheus(query, host.as_deref(), keys)?)), Some(query.port)),
         // It makes no check of its own.
         CheckKind::Calculated(_) => return None,
         CheckKind::Https(path) => (MonitorKind::Https { check: http(path)?, tls: tls(keys) }, Some(443)),
     };
-    let times = Times::of(keys);
+    let times = Times::of(keys, kind.word());
     // Who reports has looked more than once.
     let in_a_row = if kind.is_reported() { 1 } else { DEFAULT_IN_A_ROW };
     let (fall, rise) = (keys.fall.unwrap_or(in_a_row), keys.rise.unwrap_or(in_a_row));
     let thresholds = Thresholds { interval: times.interval, fast: times.fast, fall, rise };
+    // Its own time and certificate say nothing of the endpoint.
+    let watch = if matches!(kind, MonitorKind::Prometheus(_)) { Watch { certificate: CertificateWarning::Never, slow: None } } else { watch(keys) };
     Some(Monitor {
         name: name.to_string(),
         kind,
@@ -338,12 +346,32 @@ fn build(name: &str, kind: &CheckKind, host: Option<String>, keys: &MonitorKeys)
         thresholds,
         timeout: times.timeout,
         source: keys.source.clone().unwrap_or_default(),
-        watch: watch(keys),
+        watch,
     })
 }
 
+/// `pool` is what the query calls so.
+fn prometheus(query: &QueryKeys, pool: Option<&str>, keys: &MonitorKeys) -> Option<PrometheusCheck> {
+    let usual = (keys.interval.unwrap_or(DEFAULT_INTERVAL) * 3).max(DEFAULT_PROMETHEUS_STALE);
+    Some(PrometheusCheck {
+        host: query.host.clone(),
+        prefix: query.prefix.clone(),
+        query: pool.map_or_else(|| query.query.clone(), |pool| query.query.replace(POOL, pool)),
+        expected: keys.value.clone()?,
+        on_empty: query.on_empty,
+        headers: keys.headers.clone().unwrap_or_default(),
+        token_file: query.token_file.as_ref().map(absolute),
+        tls: query.secure.then(|| tls(keys)),
+        stale: keys.stale.unwrap_or(usual),
+        forget: keys.forget.unwrap_or(true),
+    })
+}
+
+fn absolute(file: &Located<PathBuf>) -> PathBuf {
+    std::path::absolute(&file.value).unwrap_or_else(|_| file.value.clone())
+}
+
 fn tls(keys: &MonitorKeys) -> TlsCheck {
-    let absolute = |file: &Located<PathBuf>| std::path::absolute(&file.value).unwrap_or_else(|_| file.value.clone());
     let client = keys.client_certificate.as_ref().zip(keys.client_key.as_ref());
     TlsCheck {
         ca: keys.ca.as_ref().map(absolute),
@@ -366,9 +394,11 @@ struct Times {
 }
 
 impl Times {
-    fn of(keys: &MonitorKeys) -> Times {
+    fn of(keys: &MonitorKeys, kind: Option<MonitorWord>) -> Times {
         let interval = keys.interval.unwrap_or(DEFAULT_INTERVAL);
-        Times { interval, timeout: keys.timeout.unwrap_or(DEFAULT_TIMEOUT.min(interval)), fast: keys.fast.unwrap_or(DEFAULT_FAST.min(interval)) }
+        // A Prometheus that is asked again soon finds the sample that it found before.
+        let fast = if kind == Some(MonitorWord::Prometheus) { interval } else { DEFAULT_FAST.min(interval) };
+        Times { interval, timeout: keys.timeout.unwrap_or(DEFAULT_TIMEOUT.min(interval)), fast: keys.fast.unwrap_or(fast) }
     }
 }
 
@@ -387,7 +417,7 @@ pub(super) fn check_monitor(resolver: &Resolver<'_>, monitor: Item<'_, MonitorKe
     match &keys.kind {
         None if monitor.def.sound => {
             let what = "exactly one of https = \"/PATH\", http = \"/PATH\", tcp = true, dns = \"NAME TYPE\", grpc = true, exec = \"/PROGRAM\", ping = true, \
-                        push = true, or all, any, at_least or not of other monitors";
+                        prometheus = { url, query }, push = true, or all, any, at_least or not of other monitors";
             error(at, "", format!("it checks nothing; expected {what}"));
         }
         Some(kind @ (CheckKind::Tcp | CheckKind::Grpc(_))) if keys.port.is_none() && monitor.def.sound => {
@@ -396,11 +426,15 @@ pub(super) fn check_monitor(resolver: &Resolver<'_>, monitor: Item<'_, MonitorKe
         Some(CheckKind::Exec(_)) if !resolver.defaults.exec => {
             error(at, "exec", "programs are not run; [health] exec = true in meridian.toml allows it to all zones and libraries".into());
         }
+        Some(CheckKind::Prometheus(_)) if keys.value.is_none() && monitor.def.sound => {
+            error(at, "expect.value", "it is missing; write expect = { value = \"< 0.05\" }, which the value of the query must be".into());
+        }
         Some(CheckKind::Calculated(_)) => return,
         _ => {}
     }
     let may_speak_tls = matches!(keys.kind, Some(CheckKind::Tcp | CheckKind::Grpc(_)));
-    let speaks_tls = matches!(keys.kind, Some(CheckKind::Https(_))) || keys.tls == Some(true) && may_speak_tls;
+    let must_speak_tls = matches!(&keys.kind, Some(CheckKind::Https(_))) || matches!(&keys.kind, Some(CheckKind::Prometheus(query)) if query.secure);
+    let speaks_tls = must_speak_tls || keys.tls == Some(true) && may_speak_tls;
     for (given, key, other) in [
         (keys.client_certificate.as_ref().filter(|_| keys.client_key.is_none()), "client_certificate", "client_key"),
         (keys.client_key.as_ref().filter(|_| keys.client_certificate.is_none()), "client_key", "client_certificate"),
@@ -412,7 +446,7 @@ pub(super) fn check_monitor(resolver: &Resolver<'_>, monitor: Item<'_, MonitorKe
     if keys.insecure == Some(true) && speaks_tls {
         resolver.sink.warning(at, &subject("insecure"), "the certificate is not looked at: whoever takes the endpoint's place passes");
     }
-    let times = Times::of(&keys);
+    let times = Times::of(&keys, keys.kind.as_ref().map(CheckKind::kind));
     for (key, found) in [("timeout", times.timeout), ("fast", times.fast)] {
         if found > times.interval {
             error(at, key, format!("found {}, expected at most the interval ({})", duration_words(found), duration_words(times.interval)));

@@ -62,7 +62,7 @@ pub struct EcsClip {
 }
 
 /// All of `meridian.toml`. Paths are relative to the working directory or absolute: they can be opened as they are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The file itself.
     pub file: PathBuf,

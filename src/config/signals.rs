@@ -7,7 +7,7 @@ use super::raw::{Kind, MonitorKeys, SteerKeys};
 use super::source::Value;
 use super::values::{percent, span};
 use crate::health::passive::WINDOW;
-use crate::policy::balance::{Law, Measure, Shed};
+use crate::policy::balance::{Law, Measure, NARROW, Shed};
 use crate::policy::model::{MonitorKind, PushCheck, ShareRule};
 
 /// Age of a report that says nothing of now, where nothing is said: three times what agents usually take.
@@ -90,10 +90,7 @@ pub(super) fn shed(value: &Value<'_>) -> Option<Shed> {
     };
     table.finish();
     if law.is_some_and(|law| law.is_narrow(1.0)) {
-        value.warning(
-            "the watermarks are less than 50 points apart: through the caches of resolvers the load will swing between them; \
-             move them apart, or write { target = \"85%\" }",
-        );
+        value.warning(NARROW);
     }
     law
 }

@@ -36,6 +36,13 @@ pub(super) struct Located<T> {
     pub(super) value: T,
 }
 
+/// Where it stands plays no part.
+impl<T: PartialEq> PartialEq for Located<T> {
+    fn eq(&self, other: &Located<T>) -> bool {
+        self.value == other.value
+    }
+}
+
 impl<T: std::fmt::Debug> std::fmt::Debug for Located<T> {
     /// The value alone: the content hash of a zone must not move when a line above does.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::raw::{Calculation, CheckKind, MonitorKeys, PoolKeys, Ref};
 use super::resolve::{Item, Resolver};
-use super::resolve_pool::{Attached, Hosts, one};
-use crate::policy::model::{MonitorIx, Vote};
+use super::resolve_pool::{Attached, Hosts, LIBRARY, one};
+use crate::policy::model::{MonitorDefinition, MonitorIx, Pool, Vote};
 
 /// Calculations within calculations: nobody follows more.
 const MAX_CALCULATION_DEPTH: usize = 8;
@@ -79,7 +80,7 @@ pub(super) fn calculations(resolver: &mut Resolver<'_>) {
     let mut said = BTreeSet::new();
     for item in items {
         let Some(CheckKind::Calculated(calculation)) = &item.def.keys.kind else { continue };
-        let subject = [format!("monitor {:?}", item.def.name), calculation.word().to_owned()];
+        let subject = [format!("monitor {:?}", item.def.name), calculation.kind().word().to_owned()];
         for name in calculation.of() {
             let found = resolver.monitors.get(name.value.as_str()).copied();
             let text = match found {
@@ -144,6 +145,52 @@ fn descend<'a>(resolver: &Resolver<'a>, calculation: &'a Calculation, path: &mut
         }
     }
     Ok(checks)
+}
+
+/// The monitors of the zone, and those of libraries that it uses, with who uses them. `label` is the first word of the zone's ids.
+pub(super) fn definitions(resolver: &Resolver<'_>, pools: &[Pool], used: &BTreeSet<String>, label: &str) -> Vec<MonitorDefinition> {
+    let mut all: BTreeMap<&str, MonitorDefinition> = BTreeMap::new();
+    let listed: Vec<Item<'_, MonitorKeys>> =
+        resolver.monitors.values().filter(|item| !item.in_library || used.contains(&item.def.name)).copied().collect();
+    for item in &listed {
+        let keys = item.def.keys.over(resolver.monitor_defaults(item.in_library));
+        let Some(kind) = keys.kind.as_ref() else { continue };
+        let calculation = if let CheckKind::Calculated(calculation) = kind { Some(calculation) } else { None };
+        let definition = MonitorDefinition {
+            name: item.def.name.clone(),
+            kind: kind.kind(),
+            advisory: keys.advisory == Some(true),
+            in_library: item.in_library,
+            of: calculation.into_iter().flat_map(Calculation::of).map(|name| name.value.clone()).collect(),
+            count: if let Some(Calculation::AtLeast(count, _)) = calculation { Some(*count) } else { None },
+            users: Vec::new(),
+            users_count: 0,
+        };
+        all.insert(&item.def.name, definition);
+    }
+    let mut note = |names: &[Ref], user: &Arc<str>| {
+        for name in names {
+            let Some(definition) = all.get_mut(name.value.as_str()) else { continue };
+            definition.users_count += 1;
+            if definition.users.len() < MonitorDefinition::MAX_USERS {
+                definition.users.push(user.clone());
+            }
+        }
+    };
+    for (item, pool) in resolver.pools.iter().zip(pools) {
+        let endpoints = item.def.keys.endpoints.iter().zip(&pool.endpoints);
+        if item.def.keys.endpoints.iter().any(|endpoint| endpoint.monitors.is_none()) {
+            note(&item.def.keys.monitors, &pool.id);
+        }
+        endpoints.for_each(|(raw, endpoint)| note(raw.monitors.as_deref().unwrap_or_default(), &endpoint.id));
+    }
+    for item in &listed {
+        if let Some(CheckKind::Calculated(calculation)) = &item.def.keys.kind {
+            let owner = if item.in_library { LIBRARY } else { label };
+            note(calculation.of(), &format!("{owner}/monitor:{}", item.def.name).into());
+        }
+    }
+    all.into_values().collect()
 }
 
 /// The library files whose monitors the pools use, those that follow from others included.

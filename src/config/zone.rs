@@ -116,6 +116,7 @@ fn fill<'a>(
     let concerned = resolver.monitors.iter().filter(|(name, item)| zone.is_none() || !item.in_library || attached.used.contains(**name));
     concerned.for_each(|(_, item)| resolve_pool::check_monitor(resolver, *item));
     model.monitors = attached.monitors;
+    model.definitions = votes::definitions(resolver, &model.pools, &attached.used, &label);
     let cnames = {
         let whole = Whole { model, steering: &steering, reach: &reach, sink };
         whole.ignored_keys();

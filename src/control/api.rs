@@ -373,6 +373,8 @@ pub struct ReloadReport {
     pub problems: Vec<String>,
     /// True when anything was refused.
     pub failed: bool,
+    /// False when nothing is as the files did not say before: the generation stays. Of a dry run: whether anything would be another.
+    pub changed: bool,
     /// Nothing was changed: this is what would be.
     #[serde(default, skip_serializing_if = "is_false")]
     pub dry_run: bool,
@@ -514,6 +516,9 @@ pub struct PoolStatus {
     /// The share of its traffic that it keeps, 0 to 1; the rest is left to others, for its load or while it is drained step by step.
     #[serde(default = "whole", skip_serializing_if = "is_whole")]
     pub kept: f64,
+    /// What in its definition will make trouble, as said at load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Counter slot, for metrics; no identity.
     #[serde(skip)]
     pub slot: u32,

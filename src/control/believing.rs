@@ -124,6 +124,9 @@ impl Reference {
 /// Why, in words.
 fn said(group: Group, why: Why) -> String {
     match why {
+        Why::Mass(census) if group == Group::Measured => {
+            format!("{} of {} queries of Prometheus fail at once, in several places: its data may be wrong", census.failing, census.checked)
+        }
         Why::Mass(census) if group != Group::Asked => {
             format!(
                 "{} of {} endpoints are reported to fail at once, in several places: whoever reports may be wrong",
@@ -258,7 +261,11 @@ impl Writer {
         let silent = self.checks.references.silent(&doubts[Group::Asked as usize]);
         let frozen = Group::ALL.into_iter().filter_map(|group| {
             let (_, why) = doubts[group as usize].frozen()?;
-            let what = if group == Group::Asked { "health is frozen" } else { "reports take nothing down" };
+            let what = match group {
+                Group::Asked => "health is frozen",
+                Group::Said | Group::Counted => "reports take nothing down",
+                Group::Measured => "queries of Prometheus take nothing down",
+            };
             Some(format!("{what}: {}", said(group, why)))
         });
         let silent =

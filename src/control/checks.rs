@@ -14,7 +14,7 @@ use crate::health::concern::Concerns;
 use crate::health::doubt::{Census, Doubt};
 use crate::health::machine::{self, Around, Machine};
 use crate::health::{Failure, State};
-use crate::policy::model::{MonitorKind, Vote};
+use crate::policy::model::{MonitorKind, PushCheck, Vote};
 use crate::store::Verdict;
 
 /// Verdicts of an earlier run count while they are younger than this (CONTRACT, Health before and between checks).
@@ -86,14 +86,14 @@ pub(super) struct Checks {
     /// Verdicts of the last run that no check has claimed yet.
     kept: HashMap<String, Verdict>,
     /// What is doubted of each [`Group`].
-    pub(super) doubts: [Doubt; 3],
+    pub(super) doubts: [Doubt; Group::ALL.len()],
     pub(super) references: References,
-    /// Those that wait for reports.
-    reported: Vec<Arc<CheckSpec>>,
+    /// Those whose last word grows old: they wait for others to tell.
+    told: Vec<Arc<CheckSpec>>,
     /// Checks by group and state of their machines, which are never degraded.
-    tally: [[usize; 5]; 3],
+    tally: [[usize; 5]; Group::ALL.len()],
     /// By group: those that fell a moment ago, oldest first; some may be back.
-    fallen: [VecDeque<(Duration, Arc<CheckSpec>)>; 3],
+    fallen: [VecDeque<(Duration, Arc<CheckSpec>)>; Group::ALL.len()],
 }
 
 /// Who says how things are. Whoever errs, errs about everything at once, so each group is doubted by itself.
@@ -105,15 +105,18 @@ pub(super) enum Group {
     Said,
     /// Callers.
     Counted,
+    /// A Prometheus.
+    Measured,
 }
 
 impl Group {
-    pub(super) const ALL: [Group; 3] = [Group::Asked, Group::Said, Group::Counted];
+    pub(super) const ALL: [Group; 4] = [Group::Asked, Group::Said, Group::Counted, Group::Measured];
 
     fn of(spec: &CheckSpec) -> Group {
         match spec.monitor.kind {
             MonitorKind::Push(_) => Group::Said,
             MonitorKind::Share(_) => Group::Counted,
+            MonitorKind::Prometheus(_) => Group::Measured,
             _ => Group::Asked,
         }
     }
@@ -132,6 +135,8 @@ pub(super) struct Check {
     timeline: Timeline,
     /// Unix seconds when its verdict was last kept.
     kept_unix: u64,
+    /// Unix seconds of its last result that says anything.
+    told_unix: Option<u64>,
 }
 
 /// What is shown of one check.
@@ -231,7 +236,7 @@ impl Checks {
             }
         }
         self.count();
-        self.reported = self.known.keys().filter(|spec| spec.monitor.kind.is_reported()).cloned().collect();
+        self.told = self.known.keys().filter(|spec| spec.monitor.kind.grows_old()).cloned().collect();
         self.ramping = self.known.iter().filter(|(_, check)| check.machine.ramp_ends().is_some()).map(|(spec, _)| spec.clone()).collect();
     }
 
@@ -246,20 +251,20 @@ impl Checks {
     }
 
     fn count(&mut self) {
-        self.tally = [[0; 5]; 3];
+        self.tally = Default::default();
         for (spec, check) in &self.known {
             self.tally[Group::of(spec) as usize][check.machine.state() as usize] += 1;
         }
     }
 
-    /// Those that wait for reports.
-    pub(super) fn reported(&self) -> &[Arc<CheckSpec>] {
-        &self.reported
+    /// Those whose last word grows old.
+    pub(super) fn told(&self) -> &[Arc<CheckSpec>] {
+        &self.told
     }
 
-    /// Where a check stands, and unix seconds of its last result.
+    /// Where a check stands, and unix seconds of its last result that says anything.
     pub(super) fn stands(&self, spec: &CheckSpec) -> Option<(State, Option<u64>)> {
-        self.known.get(spec).map(|check| (check.state(), check.seen.last_check_unix))
+        self.known.get(spec).map(|check| (check.state(), check.told_unix))
     }
 
     /// Forgets what was said of a check; the state it was in, if that is another now.
@@ -267,7 +272,9 @@ impl Checks {
         let check = self.known.get_mut(spec)?;
         let transition = check.machine.forget(now)?;
         let (since_unix, ended, last_check_unix) = (Some(now_unix), check.seen.ended, check.seen.last_check_unix);
-        check.seen = CheckSeen { since_unix, ended, last_check_unix, ..CheckSeen::default() };
+        // Why nobody tells is still so; what a report said is not.
+        let last_error = check.seen.last_error.take().filter(|_| !spec.monitor.kind.is_reported());
+        check.seen = CheckSeen { since_unix, ended, last_check_unix, last_error, ..CheckSeen::default() };
         check.changed = true;
         let tally = &mut self.tally[Group::of(spec) as usize];
         tally[transition.from as usize] -= 1;
@@ -290,7 +297,7 @@ impl Checks {
         let spec = spec.clone();
         let check = self.known.get_mut(&observation.spec)?;
         let thresholds = &observation.spec.monitor.thresholds;
-        let counts = !observation.outcome.as_ref().is_err_and(Failure::is_our_own);
+        let counts = !observation.outcome.as_ref().is_err_and(Failure::is_no_verdict);
         let is_known = check.machine.state() != State::Unknown;
         let began = now.saturating_sub(observation.took);
         let group = Group::of(&spec);
@@ -306,12 +313,14 @@ impl Checks {
         if counts {
             check.seen.ended[usize::from(observation.outcome.is_err())] += 1;
             check.seen.stale = false;
+            check.told_unix = Some(now_unix);
         }
         check.seen.last_error = observation.outcome.as_ref().err().map(ToString::to_string);
         check.seen.last_check_unix = Some(now_unix);
         check.seen.last_ms = Some(observation.took.as_millis() as u64);
         // What is reported every second is kept when it says something new, or once a minute.
-        check.changed |= group == Group::Asked || transition.is_some() || check.kept_unix + KEEP_REPORTED_S <= now_unix;
+        let is_asked = !spec.monitor.kind.is_reported();
+        check.changed |= is_asked || transition.is_some() || check.kept_unix + KEEP_REPORTED_S <= now_unix;
         let concerns = check.seen.concerns.words(now_unix);
         check.timeline.push(observation, check.state(), concerns.as_deref(), now_unix);
         check.seen.penalty = check.machine.penalty(now);
@@ -334,7 +343,7 @@ impl Checks {
         }
         let delay = check.machine.next_delay(thresholds);
         // Intervals run from start to start, and this check began `took` ago.
-        check.seen.next_check_unix = (group == Group::Asked).then(|| now_unix + delay.saturating_sub(observation.took).as_secs());
+        check.seen.next_check_unix = is_asked.then(|| now_unix + delay.saturating_sub(observation.took).as_secs());
         Some(Observed {
             delay,
             transition: (shown != state).then_some((state, shown)),
@@ -371,7 +380,7 @@ impl Checks {
         let fallen = &mut self.fallen[group as usize];
         fallen.retain(|(at, spec)| {
             let window = match group {
-                Group::Asked => spec.monitor.thresholds.interval * RECENT_INTERVALS,
+                Group::Asked | Group::Measured => spec.monitor.thresholds.interval * RECENT_INTERVALS,
                 Group::Said | Group::Counted => RECENT_REPORTS,
             };
             *at + window > now && known.get(spec).is_some_and(|check| check.machine.state() == State::Down)
@@ -408,10 +417,8 @@ impl Checks {
     /// What is shown of all of them.
     pub(super) fn seen(&self, now_unix: u64) -> HashMap<Arc<CheckSpec>, CheckSeen> {
         let seen = |spec: &CheckSpec, check: &Check| match &spec.monitor.kind {
-            MonitorKind::Push(push) => {
-                let is_old = check.seen.last_check_unix.is_some_and(|at| at + push.stale.as_secs() < now_unix);
-                CheckSeen { stale: check.seen.stale || is_old, ..check.seen.clone() }
-            }
+            MonitorKind::Push(PushCheck { stale, .. }) => check.seen_old(*stale, now_unix),
+            MonitorKind::Prometheus(asked) => check.seen_old(asked.stale, now_unix),
             _ => check.seen.clone(),
         };
         let whole = |(spec, check): (&Arc<CheckSpec>, &Check)| (spec.clone(), CheckSeen { state: check.state(), ..seen(spec, check) });
@@ -516,7 +523,14 @@ impl Check {
             step: RAMP_STEPS as u8,
             timeline: Timeline::default(),
             kept_unix: 0,
+            told_unix: None,
         }
+    }
+
+    /// What is shown of one whose last word grows old.
+    fn seen_old(&self, stale: Duration, now_unix: u64) -> CheckSeen {
+        let is_old = self.told_unix.is_some_and(|at| at + stale.as_secs() < now_unix);
+        CheckSeen { stale: self.seen.stale || is_old && self.machine.state() != State::Unknown, ..self.seen.clone() }
     }
 
     /// One of which nothing is known. As long as callers report no failures, an endpoint is what its other checks say.
@@ -546,6 +560,7 @@ impl Check {
                 ..CheckSeen::default()
             },
             machine,
+            told_unix: Some(verdict.last_check_unix),
             ..Check::new(now)
         }
     }

@@ -182,15 +182,25 @@ fn all_down_pools(model: &ZoneModel, steer: &Steer) -> Vec<Child> {
         .collect()
 }
 
+/// Where a check of an endpoint goes.
+pub(super) fn target_of(monitor: &Monitor, endpoint: &Endpoint) -> CheckTarget {
+    match &endpoint.target {
+        _ if monitor.kind.is_reported() => CheckTarget::Endpoint(endpoint.id.clone()),
+        // One query that is the same for all endpoints is asked once.
+        _ if let MonitorKind::Prometheus(check) = &monitor.kind
+            && !check.is_of_endpoint() =>
+        {
+            CheckTarget::Host(check.host.clone())
+        }
+        Target::Address(addr) => CheckTarget::Address(*addr),
+        Target::Cname(name) => CheckTarget::Host(name.to_string().trim_end_matches('.').to_string()),
+    }
+}
+
 fn endpoint_checks(model: &ZoneModel, pool: &Pool) -> Vec<Vec<CheckSpec>> {
     let spec = |endpoint: &Endpoint, ix: &MonitorIx| {
         let monitor = &model.monitors[ix.0 as usize];
-        let target = match &endpoint.target {
-            _ if monitor.kind.is_reported() => CheckTarget::Endpoint(endpoint.id.clone()),
-            Target::Address(addr) => CheckTarget::Address(*addr),
-            Target::Cname(name) => CheckTarget::Host(name.to_string().trim_end_matches('.').to_string()),
-        };
-        CheckSpec { target, monitor: Monitor { name: String::new(), ..monitor.clone() } }
+        CheckSpec { target: target_of(monitor, endpoint), monitor: Monitor { name: String::new(), ..monitor.clone() } }
     };
     let all = |endpoint: &Endpoint| {
         let asked = endpoint.monitors.iter().map(|ix| spec(endpoint, ix));

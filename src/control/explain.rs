@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 use super::api::Overlay;
 use super::compile::GeoSources;
 use super::overlays::zone_text;
+use super::shares::{self, Factor, KeptIn};
+use super::status::Seen;
 use crate::answer::{self, Asked, Dice, MAX_REPLY_LEN, Outcome, Transport};
 use crate::dns::{Name, QueryName, Rcode, RecordType};
 use crate::geo::space;
 use crate::geo::table::Facts;
-use crate::policy::model::{Prefix, Steer, ZoneModel};
+use crate::policy::model::{PoolIx, Prefix, Steer, ZoneModel};
 use crate::policy::plan::{self, Choice, Considered, Pass, Plan, UNSETTLED};
 use crate::policy::resolve::{self, Client, Note};
 use crate::world::{Served, Steering, World, ZoneWorld};
@@ -120,6 +122,12 @@ pub struct SteeringTrace {
     pub class_scope: u8,
     /// Every pool that was looked at, in order.
     pub pools: Vec<Considered>,
+    /// Endpoints of these pools that fail and stay as a last resort, because a safety rule forbids to withdraw them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_in: Vec<KeptIn>,
+    /// What gets another share than its weight says: loads, ramps, degraded endpoints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub factors: Vec<Factor>,
     /// Which pass decided: `healthy`, `any up`, `last resort`, `all down`.
     pub pass: String,
     /// What is handed out, in words.
@@ -131,6 +139,22 @@ pub struct SteeringTrace {
     /// What was looked at, as overlays name it.
     #[serde(skip)]
     pub about: Vec<String>,
+}
+
+impl Explanation {
+    fn kept_in(&mut self) -> impl Iterator<Item = &mut KeptIn> {
+        self.steering.iter_mut().chain(&mut self.then).flat_map(|trace| &mut trace.kept_in)
+    }
+
+    /// Something is kept as a last resort: who knows why should be asked.
+    pub fn keeps_any(&mut self) -> bool {
+        self.kept_in().next().is_some()
+    }
+
+    /// Says why.
+    pub fn tell_why_kept(&mut self, seen: &Seen) {
+        self.kept_in().for_each(|kept| kept.ask(seen));
+    }
 }
 
 /// Explains one answer. `geo` is what the zone was compiled from; `unix_s` and `seed` settle time and chance.
@@ -271,12 +295,18 @@ fn trace(zone: &ZoneWorld, at: usize, geo: &GeoSources, wanted: &Wanted, unix_s:
         about.push(pool.id.to_string());
         about.extend(pool.region.as_ref().map(|region| format!("region:{region}")));
     }
+    let looked_at = |ix: &PoolIx| pools.iter().any(|other| *other.pool == *model.pool(*ix).id);
+    let pools_at: Vec<PoolIx> = (0..model.pools.len() as u32).map(PoolIx).filter(looked_at).collect();
+    let mut policies_at = model.policies_below(steer.root).into_iter().collect::<Vec<_>>();
+    policies_at.retain(|ix| policies.iter().any(|note| note.policy == model.policy(*ix).name));
     let (_, scope_sticky) = (hit.scope, steering.sticky.get(usize::from(hit.class)).copied().unwrap_or((0, 0)));
     let sticky_bits = if addr.is_ipv4() { scope_sticky.0 } else { scope_sticky.1 };
     Some(SteeringTrace {
         steer: steer.name.clone(),
         facts: facts_in_words(facts),
         policies,
+        kept_in: shares::kept_in(zone, &pools_at),
+        factors: shares::factors(zone, &policies_at, &pools_at),
         class: hit.class,
         class_scope: hit.scope.max(sticky_bits),
         pools,
@@ -370,6 +400,13 @@ impl fmt::Display for SteeringTrace {
         for pool in &self.pools {
             let why = pool.passed_over.as_deref().unwrap_or("serves");
             writeln!(f, "pool        {}: {}/{} usable, {} needed: {why}", pool.pool, pool.usable, pool.total, pool.needed)?;
+        }
+        for kept in &self.kept_in {
+            let why = kept.why.as_deref().unwrap_or("a safety rule forbids to withdraw it");
+            writeln!(f, "kept        {}: it fails, and stays as a last resort: {why}", kept.endpoint)?;
+        }
+        for one in &self.factors {
+            writeln!(f, "factor      {}: {} of its weight: {}", one.of, one.factor, one.why)?;
         }
         writeln!(f, "decided by  {}", self.pass)?;
         for choice in &self.choice {

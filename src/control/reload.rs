@@ -24,6 +24,7 @@ use super::state::ZoneState;
 use super::writer::Writer;
 use crate::config::{Settings, Severity};
 use crate::dns::Name;
+use crate::zone::tree::ZoneTree;
 
 /// Takes in a build: all zones, or only `only`.
 pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or_nothing: bool) -> ReloadReport {
@@ -44,6 +45,7 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
         }
     };
     let wanted = |name: &Name| only.as_ref().is_none_or(|only| only == name);
+    let (names, options) = (names_of(writer), writer.settings.as_ref().map(|settings| writer.cookies.options(settings)));
     report.problems.extend(needs_restart(writer.settings.as_ref(), &settings));
     let bad = bad_zones(writer, &build);
     let present: BTreeSet<Name> = good_names(&build).chain(bad.iter().map(|(name, _)| name.clone())).collect();
@@ -90,9 +92,18 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
         writer.degraded.retain(|text| !text.contains("cookie secrets"));
         writer.degraded.extend(writer.cookies.take(cookies));
     }
+    // A zone in another version is put in the place of the one before, all by itself.
+    let is_other_whole = names != names_of(writer) || options != Some(writer.cookies.options(&settings));
+    let moved = report.zones.iter().any(|zone| matches!(&*zone.outcome, "taken" | "removed"));
+    report.changed = moved || is_other_whole || writer.settings.as_ref() != Some(&settings);
     writer.settings = Some(settings);
-    writer.index_dirty |= build.alone.is_none();
+    writer.index_dirty |= is_other_whole;
     report
+}
+
+/// The zones that are there, those that serve and those that do not.
+fn names_of(writer: &Writer) -> (Vec<Name>, Vec<Name>) {
+    (writer.zones.keys().cloned().collect(), writer.down.keys().cloned().collect())
 }
 
 /// Why a build changes no zone at all, if it does not.
@@ -175,6 +186,8 @@ pub(super) fn foresee(writer: &Writer, build: &Build, only: Option<&str>, all_or
         report.failed |= why.is_some();
         report.zones.push(entry(&name, outcome, why));
     }
+    let moved = report.zones.iter().any(|zone| matches!(&*zone.outcome, "taken" | "removed"));
+    report.changed = moved || writer.settings != build.settings;
     let only = only.and_then(|only| Name::parse_absolute(only).ok()).map(|only| only.to_lowercase());
     for (name, file) in bad_zones(writer, build).into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name)) {
         report.failed = true;
@@ -253,6 +266,15 @@ pub(super) fn move_serial(writer: &mut Writer, name: &Name) {
     zone.serial = zone.serial.saturating_add(1).max(now_unix as u32);
     zone.serial_content = content;
     writer.keep_serial(name);
+}
+
+/// Lists of records come in an order that answers do not need: makes it for large zones that are new, in the background.
+pub(super) fn put_in_order(writer: &Writer) {
+    let trees = writer.fresh.iter().filter_map(|name| Some(writer.zones.get(name)?.taken.parts.tree.clone()));
+    let large: Vec<Arc<ZoneTree>> = trees.filter(|tree| tree.is_large()).collect();
+    if !large.is_empty() {
+        tokio::task::spawn_blocking(move || large.iter().for_each(|tree| tree.put_in_order()));
+    }
 }
 
 /// The most zones of one entry in the event log, which has a limit of its own.

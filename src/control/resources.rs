@@ -10,15 +10,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::api::{CheckTarget, Forced, Reported, is_whole};
+use super::api::{CheckSpec, Forced, Reported, is_whole};
+use super::compile::target_of;
 use super::overlays::zone_text;
-use super::status::{describe_parts, describe_share, kept_share, place_of};
+use super::status::{describe, describe_share, kept_share};
 use super::{Handle, Who, rules};
 use crate::config::duration_words;
 use crate::dns::{Name, RecordType};
-use crate::policy::model::{
-    Child, Endpoint, Failback, GeoRule, Location, Monitor, MonitorKind, Policy, PolicyIx, PolicyKind, Pool, Target, WeightedMode,
-};
+use crate::policy::model::{Child, Endpoint, Failback, GeoRule, Location, Monitor, Policy, PolicyIx, PolicyKind, Pool, Target, WeightedMode};
 use crate::world::{Published, ZoneWorld};
 use crate::zone::rdata;
 use crate::zone::tree::NodeId;
@@ -210,40 +209,11 @@ pub struct RegionResource {
     pub forced: Option<Forced>,
 }
 
-/// A monitor.
-#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
-pub struct MonitorResource {
-    /// `zone/monitor:NAME`.
-    pub id: String,
-    /// As in `[monitor.NAME]`.
-    pub name: String,
-    /// `tcp`, `http`, `https`, `dns`, `grpc`, `exec`, `ping`.
-    pub kind: &'static str,
-    /// That is connected to.
-    pub port: u16,
-    /// Of HTTP: path and query.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-    /// Of HTTP: the name that is asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// Between checks.
-    pub interval: String,
-    /// Between checks while in doubt.
-    pub fast: String,
-    /// A check that takes longer has failed.
-    pub timeout: String,
-    /// Failures in a row until down.
-    pub fall: u8,
-    /// Successes in a row until up.
-    pub rise: u8,
-}
-
 /// The zones of one generation, as far as a token's scope reaches.
 #[derive(Debug)]
 pub struct Snapshot {
-    zones: Vec<Arc<ZoneWorld>>,
-    who: Who,
+    pub(super) zones: Vec<Arc<ZoneWorld>>,
+    pub(super) who: Who,
 }
 
 impl Handle {
@@ -312,13 +282,7 @@ impl Snapshot {
             let pools = zone.model.pools.iter().filter(|pool| self.who.covers(&pool.id));
             let all = pools.flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
             let (pool, found) = all.into_iter().find(|(_, other)| *other.id == *endpoint)?;
-            let words = |monitor: &Monitor| match &found.target {
-                _ if monitor.kind.is_reported() => describe_parts(monitor, endpoint),
-                Target::Address(addr) => describe_parts(monitor, &place_of(&CheckTarget::Address(*addr), monitor.port)),
-                Target::Cname(name) => {
-                    describe_parts(monitor, &place_of(&CheckTarget::Host(name.to_string().trim_end_matches('.').to_owned()), monitor.port))
-                }
-            };
+            let words = |monitor: &Monitor| describe(&CheckSpec { target: target_of(monitor, found), monitor: monitor.clone() });
             let asked = found.monitors.iter().filter_map(|ix| zone.model.monitors.get(ix.0 as usize)).map(words);
             Some(asked.chain(pool.signals.map(|_| describe_share(endpoint))).collect())
         })
@@ -368,12 +332,6 @@ impl Snapshot {
         let declared = self.zones.iter().flat_map(|zone| zone.model.regions.keys().map(|name| &**name));
         let used = self.zones.iter().flat_map(|zone| zone.model.pools.iter().filter_map(|pool| pool.region.as_deref()));
         declared.chain(used).collect()
-    }
-
-    /// Monitors by id.
-    pub fn monitors(&self) -> BTreeMap<String, MonitorResource> {
-        let all = self.zones.iter().flat_map(|zone| zone.model.monitors.iter().map(move |monitor| monitor_resource(zone, monitor)));
-        all.map(|monitor| (monitor.id.clone(), monitor)).collect()
     }
 }
 
@@ -544,32 +502,5 @@ fn rule_resource(zone: &ZoneWorld, ix: PolicyIx, rule: &GeoRule) -> RuleResource
         conditions_count: rule.geo.len() + rule.asn.len() + rule.net.len(),
         to: rule.to.iter().map(|child| model.child_name(*child).to_owned()).collect(),
         disabled_by: rule.disabled,
-    }
-}
-
-fn monitor_resource(zone: &ZoneWorld, monitor: &Monitor) -> MonitorResource {
-    let (kind, check) = match &monitor.kind {
-        MonitorKind::Tcp(_) => ("tcp", None),
-        MonitorKind::Dns(_) => ("dns", None),
-        MonitorKind::Push(_) => ("push", None),
-        MonitorKind::Share(_) => ("share", None),
-        MonitorKind::Grpc(_) => ("grpc", None),
-        MonitorKind::Exec(_) => ("exec", None),
-        MonitorKind::Ping => ("ping", None),
-        MonitorKind::Http(check) => ("http", Some(check)),
-        MonitorKind::Https { check, .. } => ("https", Some(check)),
-    };
-    MonitorResource {
-        id: format!("{}/monitor:{}", zone_text(&zone.model.name), monitor.name),
-        name: monitor.name.clone(),
-        kind,
-        port: monitor.port,
-        path: check.map(|check| check.path.clone()),
-        host: check.map(|check| check.host.clone()),
-        interval: duration_words(monitor.thresholds.interval),
-        fast: duration_words(monitor.thresholds.fast),
-        timeout: duration_words(monitor.timeout),
-        fall: monitor.thresholds.fall,
-        rise: monitor.thresholds.rise,
     }
 }

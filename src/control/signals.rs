@@ -41,7 +41,7 @@ impl Writer {
             };
             taken.ignored.push(Ignored { target: report.target.clone(), why: why.into() });
         }
-        if !self.checks.reported().is_empty() {
+        if !self.checks.told().is_empty() {
             // What fell with everything else is back before it is published.
             self.look_around(true);
         }
@@ -109,11 +109,11 @@ impl Writer {
     /// Reports grow old: what was down for its failures is tried again when too few calls are left to tell of them, and what is to be forgotten is.
     pub(super) fn look_at_reports(&mut self, ticks: u64) {
         self.steer_by_load(ticks);
-        if !ticks.is_multiple_of(LOOK_TICKS) || self.checks.reported().is_empty() {
+        if !ticks.is_multiple_of(LOOK_TICKS) || self.checks.told().is_empty() {
             return;
         }
-        let (now, now_unix) = (self.clock.now(), self.clock.unix());
-        for spec in self.checks.reported().to_vec() {
+        let now = self.clock.now();
+        for spec in self.checks.told().to_vec() {
             let Some((state, last)) = self.checks.stands(&spec) else { continue };
             match &spec.monitor.kind {
                 MonitorKind::Share(check) if matches!(state, State::Down | State::Suspect | State::Degraded) => {
@@ -122,14 +122,24 @@ impl Writer {
                         self.observe_reported(&spec, outcome, poor);
                     }
                 }
-                MonitorKind::Push(push) if push.forget && state != State::Unknown => {
-                    let is_old = last.is_none_or(|at| at + push.stale.as_secs() < now_unix);
-                    if is_old && let Some(from) = self.checks.forget(&spec, now, now_unix) {
-                        self.tell_transition(&spec, from, State::Unknown, "nothing was reported for too long");
-                    }
+                MonitorKind::Push(push) if push.forget => self.forget_old(&spec, (state, last), push.stale, "nothing was reported for too long"),
+                MonitorKind::Prometheus(asked) if asked.forget => {
+                    self.forget_old(&spec, (state, last), asked.stale, "Prometheus has given no verdict for too long");
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Forgets what was said last of a check, if that is too long ago.
+    fn forget_old(&mut self, spec: &CheckSpec, (state, last): (State, Option<u64>), stale: Duration, why: &str) {
+        let (now, now_unix) = (self.clock.now(), self.clock.unix());
+        let is_old = last.is_none_or(|at| at + stale.as_secs() < now_unix);
+        if is_old
+            && state != State::Unknown
+            && let Some(from) = self.checks.forget(spec, now, now_unix)
+        {
+            self.tell_transition(spec, from, State::Unknown, why);
         }
     }
 

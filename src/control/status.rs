@@ -11,6 +11,7 @@ use super::reports::Reports;
 use super::state::{ZoneState, health_word};
 use crate::dns::Name;
 use crate::health::State;
+use crate::policy::balance::NARROW;
 use crate::policy::model::{Endpoint, Monitor, MonitorKind, Pool, Target, Vote, ZoneModel};
 use crate::policy::plan::{EndpointView, PoolView};
 use crate::world::ZoneWorld;
@@ -98,6 +99,11 @@ impl Seen {
         all
     }
 
+    /// The rule by which an endpoint is kept as a last resort, in a sentence.
+    pub(super) fn why_kept(&self, endpoint: &str) -> Option<&str> {
+        self.zones.iter().find_map(|zone| zone.kept.get(endpoint)).map(String::as_str)
+    }
+
     /// Every pool that `keep` leaves once, in id order.
     pub fn pools(&self, keep: impl Fn(&Pool) -> bool) -> Vec<PoolStatus> {
         let mut pools: BTreeMap<&str, PoolStatus> = BTreeMap::new();
@@ -131,6 +137,7 @@ impl Seen {
                         endpoints,
                         reported: self.reported.of(&pool.id),
                         kept: kept_share(view),
+                        warnings: pool.shed.filter(|law| law.is_narrow(1.0)).map(|_| format!("shed: {NARROW}")).into_iter().collect(),
                         slot: view.slot,
                         queries: 0,
                     },
@@ -226,11 +233,33 @@ impl Seen {
 
 /// A check in words: `https://app.example.com/healthz at 192.0.2.10:443`.
 pub(super) fn describe(spec: &CheckSpec) -> String {
-    describe_parts(&spec.monitor, &place_of(&spec.target, spec.monitor.port))
+    let (monitor, place) = (&spec.monitor, place_of(&spec.target, &spec.monitor));
+    match &monitor.kind {
+        MonitorKind::Tcp(check) => match &check.tls {
+            None => format!("tcp at {place}"),
+            Some(named) => format!("tcp with TLS to {} at {place}", named.host),
+        },
+        MonitorKind::Dns(check) => format!("dns {} {} at {place}", check.name, check.rtype),
+        MonitorKind::Push(_) => format!("push of {place}"),
+        MonitorKind::Share(_) => describe_share(&place),
+        MonitorKind::Grpc(check) => {
+            format!("grpc {} of {} at {place}", if check.service.is_empty() { "health" } else { &check.service }, check.host)
+        }
+        MonitorKind::Exec(check) => format!("exec {} for {place}", check.command.join(" ")),
+        MonitorKind::Ping => format!("ping {place}"),
+        MonitorKind::Prometheus(check) => {
+            let (host, port) = (&check.host, monitor.port);
+            let server = host.parse().map_or_else(|_| format!("{host}:{port}"), |ip| std::net::SocketAddr::new(ip, port).to_string());
+            format!("prometheus {} at {server}", check.query_for(&place))
+        }
+        MonitorKind::Http(check) => format!("http://{}{} at {place}", check.host, check.path),
+        MonitorKind::Https { check, .. } => format!("https://{}{} at {place}", check.host, check.path),
+    }
 }
 
-/// Where a check goes. Some know no ports.
-pub(super) fn place_of(target: &CheckTarget, port: u16) -> String {
+/// Where a check goes. Some know no ports, and one goes elsewhere.
+fn place_of(target: &CheckTarget, monitor: &Monitor) -> String {
+    let port = if matches!(monitor.kind, MonitorKind::Prometheus(_)) { 0 } else { monitor.port };
     match target {
         CheckTarget::Address(addr) if port == 0 => addr.to_string(),
         CheckTarget::Host(host) if port == 0 => host.clone(),
@@ -243,24 +272,4 @@ pub(super) fn place_of(target: &CheckTarget, port: u16) -> String {
 /// The check of what is reported of the successes of an endpoint.
 pub(super) fn describe_share(endpoint: &str) -> String {
     format!("share of successes of {endpoint}")
-}
-
-/// The same from a monitor and where it connects to.
-pub(super) fn describe_parts(monitor: &Monitor, target: &str) -> String {
-    match &monitor.kind {
-        MonitorKind::Tcp(check) => match &check.tls {
-            None => format!("tcp at {target}"),
-            Some(named) => format!("tcp with TLS to {} at {target}", named.host),
-        },
-        MonitorKind::Dns(check) => format!("dns {} {} at {target}", check.name, check.rtype),
-        MonitorKind::Push(_) => format!("push of {target}"),
-        MonitorKind::Share(_) => describe_share(target),
-        MonitorKind::Grpc(check) => {
-            format!("grpc {} of {} at {target}", if check.service.is_empty() { "health" } else { &check.service }, check.host)
-        }
-        MonitorKind::Exec(check) => format!("exec {} for {target}", check.command.join(" ")),
-        MonitorKind::Ping => format!("ping {target}"),
-        MonitorKind::Http(check) => format!("http://{}{} at {target}", check.host, check.path),
-        MonitorKind::Https { check, .. } => format!("https://{}{} at {target}", check.host, check.path),
-    }
 }

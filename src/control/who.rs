@@ -12,7 +12,7 @@ pub const ITSELF: &str = "meridian";
 /// Name of whoever sent SIGHUP.
 pub const SIGNAL: &str = "signal";
 /// In an id, where a zone's name stands: things of files without `[zone]`, which every zone may use.
-const LIBRARY: &str = "library";
+pub(super) const LIBRARY: &str = "library";
 
 /// What one may do; each may do what those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]

@@ -460,6 +460,7 @@ impl Writer {
             dirt.whole |= zone.world.as_ref().is_none_or(|world| world.serial != zone.serial);
             dirt.pools.extend(0..zone.model().pools.len());
         }
+        reload::put_in_order(self);
         for name in std::mem::take(&mut self.fresh) {
             self.keep_serial(&name);
             if let Some(zone) = self.zones.get(&name).filter(|zone| zone.kept_why.is_none()) {

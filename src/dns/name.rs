@@ -126,17 +126,6 @@ impl Name {
         (first > 0).then(|| Name { wire: self.wire[first + 1..].into() })
     }
 
-    /// Where the labels begin, from the left, and how many there are.
-    fn label_starts(&self) -> ([u8; MAX_LABELS], usize) {
-        let (mut starts, mut labels, mut at) = ([0; MAX_LABELS], 0, 0);
-        while let Some(len) = self.wire.get(at).copied().filter(|len| *len > 0) {
-            starts[labels] = at as u8;
-            labels += 1;
-            at += 1 + usize::from(len);
-        }
-        (starts, labels)
-    }
-
     /// True when the first label is a lone asterisk (RFC 4592 §2.1.1).
     pub fn is_wildcard(&self) -> bool {
         self.wire.starts_with(b"\x01*")
@@ -353,28 +342,44 @@ impl PartialOrd for Name {
 }
 
 impl Ord for Name {
-    /// Canonical order (RFC 4034 §6.1): by label from the right, lower case.
+    /// Canonical order (RFC 4034 §6.1).
     fn cmp(&self, other: &Name) -> std::cmp::Ordering {
-        let (own, others) = (self.label_starts(), other.label_starts());
-        let from_right = |name: &'_ Name, (starts, labels): &([u8; MAX_LABELS], usize), depth: usize| -> Option<(usize, usize)> {
-            let start = usize::from(*starts.get(labels.checked_sub(depth)?)?);
-            Some((start + 1, start + 1 + usize::from(name.wire[start])))
-        };
-        for depth in 1.. {
-            let order = match (from_right(self, &own, depth), from_right(other, &others, depth)) {
-                (None, None) => return std::cmp::Ordering::Equal,
-                (Some((a, a_end)), Some((b, b_end))) => {
-                    let lower = |octet: &u8| octet.to_ascii_lowercase();
-                    self.wire[a..a_end].iter().map(lower).cmp(other.wire[b..b_end].iter().map(lower))
-                }
-                (a, b) => a.is_some().cmp(&b.is_some()),
-            };
-            if order.is_ne() {
-                return order;
-            }
-        }
-        std::cmp::Ordering::Equal
+        canonical_order(&self.wire, &other.wire)
     }
+}
+
+/// Canonical order of two names in wire form (RFC 4034 §6.1): by label from the right, lower case.
+pub fn canonical_order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+    let (a_labels, b_labels) = (label_starts(a), label_starts(b));
+    let from_right = |name: &'_ [u8], (starts, labels): &([u8; MAX_LABELS], usize), depth: usize| -> Option<(usize, usize)> {
+        let start = usize::from(*starts.get(labels.checked_sub(depth)?)?);
+        Some((start + 1, start + 1 + usize::from(*name.get(start)?)))
+    };
+    for depth in 1.. {
+        let order = match (from_right(a, &a_labels, depth), from_right(b, &b_labels, depth)) {
+            (None, None) => return std::cmp::Ordering::Equal,
+            (Some((a_at, a_end)), Some((b_at, b_end))) => {
+                let lower = |octet: &u8| octet.to_ascii_lowercase();
+                a[a_at..a_end].iter().map(lower).cmp(b[b_at..b_end].iter().map(lower))
+            }
+            (a, b) => a.is_some().cmp(&b.is_some()),
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+    std::cmp::Ordering::Equal
+}
+
+/// Where the labels of a name in wire form begin, from the left, and how many there are.
+fn label_starts(wire: &[u8]) -> ([u8; MAX_LABELS], usize) {
+    let (mut starts, mut labels, mut at) = ([0; MAX_LABELS], 0, 0);
+    while let Some(len) = wire.get(at).copied().filter(|len| *len > 0) {
+        starts[labels] = at as u8;
+        labels += 1;
+        at += 1 + usize::from(len);
+    }
+    (starts, labels)
 }
 
 #[cfg(test)]

@@ -242,7 +242,7 @@ impl Machine {
     pub fn observe(&mut self, thresholds: &Thresholds, outcome: &Outcome, around: Around, now: Duration) -> Option<Transition> {
         match outcome {
             Ok(()) => self.step(thresholds, true, around, now),
-            Err(failure) if failure.is_our_own() => self.tick(now),
+            Err(failure) if failure.is_no_verdict() => self.tick(now),
             Err(Failure::Draining) => self.leave(around, now),
             Err(_) => self.step(thresholds, false, around, now),
         }

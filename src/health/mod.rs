@@ -86,6 +86,8 @@ pub enum Failure {
     Draining,
     /// Nothing was asked: somebody reports that it fails; how.
     Reported(String),
+    /// Who was asked about the endpoint could not tell: says nothing of the endpoint, so it does not count; why.
+    NoVerdict(String),
     /// The check could not be run at all (no file descriptors, unreadable CA file): says nothing of the endpoint, so it does not count.
     Internal(String),
     /// The same, because this machine has no way to the address: no route, no interface, no address of its own to go from. Tells of this machine's
@@ -94,9 +96,9 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// It is this machine's own fault, so it says nothing of the endpoint.
-    pub fn is_our_own(&self) -> bool {
-        matches!(self, Failure::Internal(_) | Failure::NoNetwork(_))
+    /// It is this machine's own fault, or a third party's, so it says nothing of the endpoint.
+    pub fn is_no_verdict(&self) -> bool {
+        matches!(self, Failure::Internal(_) | Failure::NoNetwork(_) | Failure::NoVerdict(_))
     }
 }
 
@@ -112,6 +114,7 @@ impl std::fmt::Display for Failure {
             Failure::Protocol(why) => write!(f, "protocol: {why}"),
             Failure::Draining => f.write_str("reported: draining"),
             Failure::Reported(why) => write!(f, "reported: {why}"),
+            Failure::NoVerdict(why) => write!(f, "no verdict: {why}"),
             Failure::Internal(why) | Failure::NoNetwork(why) => write!(f, "check could not run: {why}"),
         }
     }

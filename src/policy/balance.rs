@@ -71,6 +71,19 @@ pub enum Shed {
     },
 }
 
+/// What to say of watermarks that are too close.
+pub const NARROW: &str = "the watermarks are less than 50 points apart: through the caches of resolvers the load will swing between them; \
+                          move them apart, or write { target = \"85%\" }";
+
+impl std::fmt::Display for Shed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Shed::Target(target) => write!(f, "target = \"{target}%\""),
+            Shed::Marks { low, high } => write!(f, "low = \"{low}%\", high = \"{high}%\""),
+        }
+    }
+}
+
 impl Shed {
     /// The share to keep when it was `kept` and the load is `loaded` of the capacity.
     pub fn kept(self, kept: f64, loaded: f64, pace: &Pace) -> f64 {

@@ -9,6 +9,7 @@ mod monitor;
 mod pass;
 mod pick;
 pub mod plan;
+pub mod query;
 mod reported;
 pub mod resolve;
 pub mod shape;

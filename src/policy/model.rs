@@ -13,9 +13,10 @@ use std::time::Duration;
 use super::balance::{Law, Shed};
 pub use super::limits::{Safety, SafetyMember, SafetySet};
 pub use super::monitor::{
-    ClientCertificate, DnsCheck, ExecCheck, GrpcCheck, HttpCheck, HttpMethod, HttpVersion, Monitor, MonitorKind, NamedTls, TcpCheck, TlsCheck,
-    TlsVersion, Vote,
+    ClientCertificate, DnsCheck, ExecCheck, GrpcCheck, HttpCheck, HttpMethod, HttpVersion, Monitor, MonitorDefinition, MonitorKind, MonitorWord,
+    NamedTls, TcpCheck, TlsCheck, TlsVersion, Vote,
 };
+pub use super::query::{Bound, Comparison, OnEmpty, PrometheusCheck};
 pub use super::reported::{PushCheck, ShareCheck, ShareRule};
 use crate::dns::{Name, RecordType};
 use crate::zone::Ttl;
@@ -50,8 +51,10 @@ pub struct ZoneModel {
     pub soa_serial: SerialSource,
     /// Regions that pools of this zone refer to.
     pub regions: BTreeMap<String, Region>,
-    /// Indexed by [`MonitorIx`].
+    /// Checks that endpoints want, indexed by [`MonitorIx`]. One of `definitions` may be several of them, with other hosts.
     pub monitors: Vec<Monitor>,
+    /// Every monitor of the zone, and those of libraries that it uses, by name.
+    pub definitions: Vec<MonitorDefinition>,
     /// Indexed by [`PoolIx`]; library pools that the zone uses are among them.
     pub pools: Vec<Pool>,
     /// Indexed by [`PolicyIx`]: named ones, and one per `[steer]` that states a policy of its own.
@@ -434,6 +437,7 @@ impl ZoneModel {
             soa_serial: SerialSource::Derived,
             regions: BTreeMap::new(),
             monitors: Vec::new(),
+            definitions: Vec::new(),
             pools: Vec::new(),
             policies: Vec::new(),
             steers: Vec::new(),

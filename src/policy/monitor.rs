@@ -1,12 +1,104 @@
-//! What a monitor checks, and how the states of several come to one.
+//! What a monitor checks, how the states of several come to one, and which of them there are.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::query::PrometheusCheck;
 use super::reported::{PushCheck, ShareCheck};
 use crate::dns::{Name, Rcode, RecordType};
 use crate::health::{Thresholds, Watch};
+
+/// The kinds of monitors, each by the key of the files that says it. There is no other list of them: the reader of the files, metrics, the interface
+/// and its document take their words from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MonitorWord {
+    /// A request over TLS.
+    Https,
+    /// A request over plain HTTP.
+    Http,
+    /// A connection.
+    Tcp,
+    /// A query over UDP.
+    Dns,
+    /// The health service of gRPC.
+    Grpc,
+    /// A program.
+    Exec,
+    /// An echo request.
+    Ping,
+    /// A query of Prometheus.
+    Prometheus,
+    /// Somebody reports.
+    Push,
+    /// All of others.
+    All,
+    /// Any of others.
+    Any,
+    /// So many of others.
+    AtLeast,
+    /// The reverse of another.
+    Not,
+}
+
+impl MonitorWord {
+    /// All of them; those that ask come first.
+    pub const EACH: [MonitorWord; 13] = [
+        MonitorWord::Https,
+        MonitorWord::Http,
+        MonitorWord::Tcp,
+        MonitorWord::Dns,
+        MonitorWord::Grpc,
+        MonitorWord::Exec,
+        MonitorWord::Ping,
+        MonitorWord::Prometheus,
+        MonitorWord::Push,
+        MonitorWord::All,
+        MonitorWord::Any,
+        MonitorWord::AtLeast,
+        MonitorWord::Not,
+    ];
+
+    /// Their words, in the same order.
+    pub const WORDS: [&'static str; 13] =
+        ["https", "http", "tcp", "dns", "grpc", "exec", "ping", "prometheus", "push", "all", "any", "at_least", "not"];
+
+    /// So many of them ask: each check takes its time.
+    pub const ASKING: usize = MonitorWord::Prometheus as usize + 1;
+
+    /// As in the files.
+    pub fn word(self) -> &'static str {
+        MonitorWord::WORDS[self as usize]
+    }
+}
+
+/// A `[monitor.NAME]` of a zone, or of a library that the zone uses.
+#[derive(Clone, Debug)]
+pub struct MonitorDefinition {
+    /// NAME.
+    pub name: String,
+    /// What it does.
+    pub kind: MonitorWord,
+    /// It explains and has no vote.
+    pub advisory: bool,
+    /// It is a library's.
+    pub in_library: bool,
+    /// Names of the monitors that it follows from, in order of the file.
+    pub of: Vec<String>,
+    /// Of `at_least`: how many of them.
+    pub count: Option<u16>,
+    /// Ids of the pools whose list names it, of the endpoints whose own list does, and of the monitors that follow from it; the first
+    /// [`MAX_USERS`](MonitorDefinition::MAX_USERS).
+    pub users: Vec<Arc<str>>,
+    /// How many they are.
+    pub users_count: usize,
+}
+
+impl MonitorDefinition {
+    /// Users that are listed: some monitors have as many as there are endpoints.
+    pub const MAX_USERS: usize = 100;
+}
 
 /// The definition of a health check.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +148,8 @@ pub enum MonitorKind {
     Exec(ExecCheck),
     /// An echo request (ICMP).
     Ping,
+    /// A query of Prometheus.
+    Prometheus(Box<PrometheusCheck>),
     /// Nothing is asked: somebody reports.
     Push(PushCheck),
     /// Nothing is asked: callers report how many of their calls succeed.
@@ -63,9 +157,30 @@ pub enum MonitorKind {
 }
 
 impl MonitorKind {
+    /// The key of the files that says it; `None` for what a pool asks for.
+    pub fn word(&self) -> Option<MonitorWord> {
+        Some(match self {
+            MonitorKind::Tcp(_) => MonitorWord::Tcp,
+            MonitorKind::Http(_) => MonitorWord::Http,
+            MonitorKind::Https { .. } => MonitorWord::Https,
+            MonitorKind::Dns(_) => MonitorWord::Dns,
+            MonitorKind::Grpc(_) => MonitorWord::Grpc,
+            MonitorKind::Exec(_) => MonitorWord::Exec,
+            MonitorKind::Ping => MonitorWord::Ping,
+            MonitorKind::Prometheus(_) => MonitorWord::Prometheus,
+            MonitorKind::Push(_) => MonitorWord::Push,
+            MonitorKind::Share(_) => return None,
+        })
+    }
+
     /// Nobody asks: what is known comes with reports.
     pub fn is_reported(&self) -> bool {
         matches!(self, MonitorKind::Push(_) | MonitorKind::Share(_))
+    }
+
+    /// What was said last is forgotten, or worth less, with time.
+    pub fn grows_old(&self) -> bool {
+        self.is_reported() || matches!(self, MonitorKind::Prometheus(_))
     }
 
     /// How it speaks TLS, if it does.
@@ -74,6 +189,7 @@ impl MonitorKind {
             MonitorKind::Https { tls, .. } => Some(tls),
             MonitorKind::Tcp(TcpCheck { tls: Some(named), .. }) => Some(&named.tls),
             MonitorKind::Grpc(check) => check.tls.as_ref(),
+            MonitorKind::Prometheus(check) => check.tls.as_ref(),
             _ => None,
         }
     }

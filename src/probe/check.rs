@@ -20,7 +20,7 @@ use tower::{Layer, Service};
 
 use super::tls::TlsRoots;
 use super::words::{self, Phase};
-use super::{exec, grpc, ping, talk};
+use super::{exec, grpc, ping, prometheus, talk};
 use crate::certs;
 use crate::control::api::{CheckSpec, CheckTarget, Observation};
 use crate::control::timeline::{PhaseTime, Timed};
@@ -93,7 +93,10 @@ async fn run_watched(spec: &CheckSpec, means: &Means) -> (Outcome, Duration, Arc
     let began = Instant::now();
     let outcome = match tokio::time::timeout(timeout, perform(spec, means, &progress)).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(words::timed_out(began.elapsed(), timeout, progress.phase())),
+        Err(_) => {
+            let late = words::timed_out(began.elapsed(), timeout, progress.phase());
+            Err(if matches!(spec.monitor.kind, MonitorKind::Prometheus(_)) { prometheus::not_of_the_endpoint(late) } else { late })
+        }
     };
     (outcome, began.elapsed(), progress)
 }
@@ -113,6 +116,9 @@ async fn perform(spec: &CheckSpec, means: &Means, progress: &Arc<Progress>) -> O
     if let MonitorKind::Exec(check) = &spec.monitor.kind {
         return exec::exec(check, &spec.target, spec.monitor.timeout, progress).await;
     }
+    if let MonitorKind::Prometheus(check) = &spec.monitor.kind {
+        return prometheus::prometheus(check, spec, means, progress).await;
+    }
     let ip = match &spec.target {
         CheckTarget::Address(ip) => *ip,
         CheckTarget::Host(host) => lookup(host, means, progress).await?,
@@ -125,8 +131,8 @@ async fn perform(spec: &CheckSpec, means: &Means, progress: &Arc<Progress>) -> O
         MonitorKind::Dns(check) => talk::dns(check, way, progress).await,
         MonitorKind::Push(_) | MonitorKind::Share(_) => Err(nothing_to_ask()),
         MonitorKind::Ping => ping::ping(way, progress).await,
-        // It was run above, without an address.
-        MonitorKind::Exec(_) => Ok(()),
+        // Those were run above: it is not the endpoint that they connect to.
+        MonitorKind::Exec(_) | MonitorKind::Prometheus(_) => Ok(()),
         MonitorKind::Grpc(check) => {
             let tls = check.tls.as_ref().map_or_else(TlsRoots::nobody, |tls| means.tls.config(tls));
             grpc::grpc(check, way, tls, spec.monitor.timeout, progress).await
@@ -142,7 +148,7 @@ fn nothing_to_ask() -> Failure {
 }
 
 /// The first address the system knows for `host`.
-async fn lookup(host: &str, means: &Means, progress: &Progress) -> Result<IpAddr, Failure> {
+pub(super) async fn lookup(host: &str, means: &Means, progress: &Progress) -> Result<IpAddr, Failure> {
     let Ok(permit) = means.lookups.clone().acquire_owned().await else {
         return Err(Failure::Internal("lookups are closed".to_owned()));
     };

@@ -12,6 +12,7 @@ pub mod check;
 mod exec;
 mod grpc;
 mod ping;
+mod prometheus;
 mod schedule;
 mod talk;
 mod tls;

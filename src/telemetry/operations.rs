@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::health::{Failure, Outcome};
-use crate::policy::model::MonitorKind;
+use crate::policy::model::{MonitorKind, MonitorWord};
 
 /// Upper bounds of the buckets in microseconds, beside the one without: from a check on the same switch to one that times out, three or four to a decade.
 pub const BOUNDS_US: [u64; 14] =
     [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000];
 
 /// Kinds of monitors, as labels name them.
-pub const CHECK_KINDS: [&str; 7] = ["tcp", "http", "https", "dns", "grpc", "exec", "ping"];
+pub const CHECK_KINDS: &[&str] = MonitorWord::WORDS.split_at(MonitorWord::ASKING).0;
 
 /// How checks end, as labels name it: passed, or by the kind of [`Failure`].
-pub const CHECK_OUTCOMES: [&str; 9] = ["passed", "connect", "timeout", "tls", "status", "body", "protocol", "internal", "answer"];
+pub const CHECK_OUTCOMES: [&str; 10] = ["passed", "connect", "timeout", "tls", "status", "body", "protocol", "internal", "answer", "no_verdict"];
 
 /// Requests to the admin listener, as labels name them.
 pub const REQUEST_KINDS: [&str; 2] = ["read", "change"];
@@ -55,7 +55,7 @@ impl Histogram {
 #[derive(Debug, Default)]
 pub struct Operations {
     /// By kind and outcome, in the order of [`CHECK_KINDS`] and [`CHECK_OUTCOMES`].
-    pub checks: [[Histogram; CHECK_OUTCOMES.len()]; CHECK_KINDS.len()],
+    pub checks: [[Histogram; CHECK_OUTCOMES.len()]; MonitorWord::ASKING],
     /// How much later checks began than they were due.
     pub late_checks: Histogram,
     /// Making a world and publishing it.
@@ -106,17 +106,8 @@ impl Operations {
 
     /// Counts a check.
     pub fn checked(&self, kind: &MonitorKind, outcome: &Outcome, took: Duration) {
-        let kind = match kind {
-            MonitorKind::Tcp(_) => 0,
-            MonitorKind::Http(_) => 1,
-            MonitorKind::Https { .. } => 2,
-            MonitorKind::Dns(_) => 3,
-            // Nothing is asked, so there is nothing to time.
-            MonitorKind::Push(_) | MonitorKind::Share(_) => return,
-            MonitorKind::Grpc(_) => 4,
-            MonitorKind::Exec(_) => 5,
-            MonitorKind::Ping => 6,
-        };
+        // Where nothing is asked there is nothing to time.
+        let Some(of_kind) = kind.word().and_then(|word| self.checks.get(word as usize)) else { return };
         let outcome = match outcome {
             Ok(()) => 0,
             Err(Failure::Connect(_)) => 1,
@@ -127,15 +118,16 @@ impl Operations {
             Err(Failure::Protocol(_)) => 6,
             Err(Failure::Internal(_) | Failure::NoNetwork(_)) => 7,
             Err(Failure::Answer(_) | Failure::Draining | Failure::Reported(_)) => 8,
+            Err(Failure::NoVerdict(_)) => 9,
         };
-        self.checks[kind][outcome].observe(took);
+        of_kind[outcome].observe(took);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::model::TcpCheck;
+    use crate::policy::model::{PushCheck, TcpCheck};
 
     #[test]
     fn a_bucket_holds_what_took_at_most_its_bound() {
@@ -160,12 +152,16 @@ mod tests {
             Failure::Protocol(String::new()),
             Failure::Internal(String::new()),
             Failure::Answer(String::new()),
+            Failure::NoVerdict(String::new()),
         ];
         operations.checked(&MonitorKind::Tcp(TcpCheck::default()), &Ok(()), Duration::ZERO);
         for failure in failures {
             operations.checked(&MonitorKind::Tcp(TcpCheck::default()), &Err(failure), Duration::ZERO);
         }
-        assert!(operations.checks[0].iter().all(|histogram| histogram.read().0[14] == 1));
-        assert!(operations.checks[1..].iter().flatten().all(|histogram| histogram.read().0[14] == 0));
+        operations.checked(&MonitorKind::Push(PushCheck { stale: Duration::ZERO, forget: false }), &Ok(()), Duration::ZERO);
+        for (kind, of_kind) in CHECK_KINDS.iter().zip(&operations.checks) {
+            let expected = u64::from(*kind == "tcp");
+            assert!(of_kind.iter().all(|histogram| histogram.read().0[14] == expected), "{kind}");
+        }
     }
 }

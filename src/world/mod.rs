@@ -35,7 +35,7 @@ pub struct World {
 }
 
 /// Options that hold for all zones.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerOptions {
     /// Sent to clients that ask for it (RFC 5001), and the text of `id.server` and `hostname.bind` in class CH (RFC 4892); at most 128 octets.
     pub nsid: Option<Box<[u8]>>,

@@ -13,6 +13,7 @@ mod build;
 mod edit;
 mod heap;
 pub(in crate::zone) mod index;
+mod order;
 
 pub use additional::Extra;
 pub use edit::Edited;
@@ -53,7 +54,7 @@ pub struct ZoneTree {
     negative: Negative,
     /// What editing has to know; `None` when the zone is none that is edited.
     ties: Option<Ties>,
-    /// See [`ZoneTree::in_order`]: made when it is first asked for.
+    /// See [`ZoneTree::in_order`].
     order: OnceLock<Box<[NodeId]>>,
 }
 
@@ -382,20 +383,6 @@ impl ZoneTree {
     pub fn names(&self) -> impl Iterator<Item = Name> {
         let owners = self.heap.nodes().filter(|node| self.heap.rrsets(node).next().is_some());
         owners.filter_map(|node| Name::from_wire(self.heap.name(&node)).ok())
-    }
-
-    /// Nodes with records in the canonical order of their names (RFC 4034 §6.1), from `first` on, whether there is such a name or not. For lists:
-    /// the first call sorts all names.
-    pub fn in_order(&self, first: Option<&Name>) -> &[NodeId] {
-        let name = |id: NodeId| Name::from_wire(self.name(id)).unwrap_or_else(|_| Name::root());
-        let order = self.order.get_or_init(|| {
-            let owners = self.heap.nodes_of(0..self.heap.end()).filter(|id| self.rrsets(*id).next().is_some());
-            let mut all: Vec<(Name, NodeId)> = owners.map(|id| (name(id), id)).collect();
-            all.sort_unstable();
-            all.into_iter().map(|(_, id)| id).collect()
-        });
-        let begin = first.map_or(0, |first| order.partition_point(|id| name(*id) < *first));
-        order.get(begin..).unwrap_or(&[])
     }
 
     /// Names, empty non-terminals included.

@@ -131,7 +131,7 @@ fn filters_that_can_never_be_met_are_refused() {
         ("/v1/endpoints?forced=off", 422, "forced", "expected up, drain or down"),
         ("/v1/endpoints?usable=perhaps", 422, "usable", "found \"perhaps\", expected true or false"),
         ("/v1/policies?kind=geographic", 422, "kind", "expected failover, weighted, least-loaded"),
-        ("/v1/monitors?kind=icmp", 422, "kind", "expected tcp, http, https, dns, grpc, exec, ping, push or share"),
+        ("/v1/monitors?kind=icmp", 422, "kind", "expected https, http, tcp, dns, grpc, exec, ping, prometheus, push, all, any, at_least or not"),
         ("/v1/zones/example.com/records?type=AAAAA", 422, "type", "found \"AAAAA\", expected a record type"),
         ("/v1/audit?outcome=ok", 422, "outcome", "expected done, "),
         ("/v1/audit?action=nope", 422, "action", "found \"nope\", expected overlay.lay, "),

@@ -316,7 +316,7 @@ fn keys_of_tls_stand_where_tls_is_spoken() {
         ("https = \"/\"\ntls = true".to_owned(), "tls belongs to tcp and grpc; this monitor is https"),
         (
             "tcp = true\nport = 25\nca = \"x.pem\"".to_owned(),
-            "ca belongs to https and tcp with tls = true and grpc with tls = true; this monitor is tcp",
+            "ca belongs to https and tcp with tls = true and grpc with tls = true and prometheus over https; this monitor is tcp",
         ),
         ("tcp = true\nport = 25\nhost = \"a.example\"".to_owned(), "host belongs to"),
         ("http = \"/\"\nmin_tls = \"1.3\"".to_owned(), "min_tls belongs to https"),

@@ -59,8 +59,8 @@ fn everything_that_is_served_can_be_listed() {
         (
             "list monitors --zone example.com",
             &[
-                "MONITOR KIND PORT HOST PATH INTERVAL FAST TIMEOUT FALL RISE",
-                "example.com/monitor:web http 80 app.example.com /healthz 1 s 1 s 500 ms 1 3",
+                "MONITOR KIND PORT HOST PATH INTERVAL FAST TIMEOUT FALL RISE USERS OF",
+                "example.com/monitor:web http 80 app.example.com /healthz 1 s 1 s 500 ms 1 3 1",
             ],
         ),
     ] {

@@ -280,6 +280,46 @@ fn a_bad_configuration_changes_nothing() {
 }
 
 #[test]
+fn a_reload_that_finds_nothing_new_raises_no_generation() {
+    let server = two_zones();
+    let reload = |args: &[&str]| -> (bool, u64) {
+        let (code, out, err) = server.command(&[&["reload", "--json"], args].concat());
+        assert_eq!(code, 0, "{args:?}: {out}{err}");
+        let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        (report["changed"].as_bool().expect("said"), report["generation"].as_u64().expect("a generation"))
+    };
+    let (_, first) = reload(&["--dry-run"]);
+    for args in [&[][..], &["--all"], &["a.example"], &["--dry-run"]] {
+        assert_eq!(reload(args), (false, first), "{args:?}");
+    }
+    // Another file with the same text.
+    server.write("zones/a.example.toml", &zone("a.example", "192.0.2.1"));
+    assert_eq!((reload(&["--dry-run"]), reload(&[])), ((false, first), (false, first)));
+    let (_, out, _) = server.command(&["reload"]);
+    assert!(out.contains(&format!("nothing has changed; generation {first} serves")), "{out}");
+    // One zone; options of all; a zone more, a zone less.
+    server.write("zones/a.example.toml", &zone("a.example", "192.0.2.11"));
+    assert_eq!((reload(&["--dry-run"]), reload(&[]), reload(&[])), ((true, first), (true, first + 1), (false, first + 1)));
+    server.write("meridian.toml", &CONFIG.replace("threads = 1", "threads = 1\nnsid = \"here\""));
+    assert_eq!((reload(&["--dry-run"]), reload(&[]), reload(&[])), ((true, first + 1), (true, first + 2), (false, first + 2)));
+    let more = server.write("zones/c.example.toml", &zone("c.example", "192.0.2.3"));
+    assert_eq!((reload(&[]), reload(&[])), ((true, first + 3), (false, first + 3)));
+    assert_eq!(www(&server, "c.example"), "192.0.2.3");
+    std::fs::remove_file(more).expect("it was there");
+    assert_eq!((reload(&[]), reload(&[])), ((true, first + 4), (false, first + 4)));
+    assert_eq!((www(&server, "c.example"), www(&server, "a.example")), ("Refused".into(), "192.0.2.11".into()));
+    // A zone that cannot be loaded is told of each time, and is no news.
+    server.write("zones/c.example.toml", &bad_value("c.example"));
+    let failed = || {
+        let (code, out, _) = server.command(&["reload", "--json"]);
+        let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        (code, report["changed"].as_bool(), report["generation"].as_u64())
+    };
+    assert_eq!((failed(), failed()), ((1, Some(true), Some(first + 5)), (1, Some(false), Some(first + 5))));
+    assert_eq!(www(&server, "c.example"), "ServFail");
+}
+
+#[test]
 fn what_needs_a_restart_is_said() {
     let server = two_zones();
     server.write("meridian.toml", &CONFIG.replace("threads = 1", "threads = 2"));

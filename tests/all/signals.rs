@@ -192,6 +192,14 @@ fn limits_of_safety_bind_reports() {
     wait_for(&server, &["198.51.100.10", "198.51.100.11"]);
     let seen = endpoint(&rest, "192.0.2.11")["endpoint"].clone();
     assert!(seen["kept_in"].as_str().is_some_and(|why| why.contains("max_withdrawn")), "{seen}");
+    // Whoever asks why hears of it, too.
+    let (code, out, err) = server.command(&["explain", "app.example.com", "A"]);
+    let line = "kept        example.com/fra/192.0.2.11: it fails, and stays as a last resort: ";
+    let kept = out.lines().find_map(|found| found.strip_prefix(line)).unwrap_or_else(|| panic!("{code} {out}{err}"));
+    assert!(kept.contains("max_withdrawn"), "{out}");
+    let (_, out, _) = server.command(&["explain", "app.example.com", "A", "--json"]);
+    let trace: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(trace["steering"]["kept_in"], json!([{ "endpoint": "example.com/fra/192.0.2.11", "why": kept }]), "{out}");
 }
 
 #[test]
@@ -300,6 +308,18 @@ fn loads_move_shares_in_steps_and_only_where_they_are_wanted() {
     );
     let (_, text, _) = server.command(&["status"]);
     assert!(text.contains("% of its traffic"), "{text}");
+    for (name, of, why) in [
+        ("app", "example.com/fra", "it leaves the rest to others for its load: shed = { low = \"50%\", high = \"100%\" }"),
+        ("even", "example.com/policy:even/fra", "its load beside that of the others: least-loaded"),
+    ] {
+        let (_, out, err) = server.command(&["explain", &format!("{name}.example.com"), "A"]);
+        assert!(out.lines().any(|line| line.starts_with(&format!("factor      {of}: 0.")) && line.ends_with(why)), "{out}{err}");
+        let (_, out, _) = server.command(&["explain", &format!("{name}.example.com"), "A", "--json"]);
+        let trace: Value = serde_json::from_str(&out).expect("JSON");
+        let factors = trace["steering"]["factors"].as_array().expect("factors");
+        let found = factors.iter().any(|one| one["of"] == of && one["why"] == why && one["factor"].as_f64().is_some_and(|factor| factor < 1.0));
+        assert!(found, "{out}");
+    }
     // An operator who drains it still drains all of it.
     rest.lay("example.com/fra", json!({ "state": "drain" }));
     wait_for(&server, &["198.51.100.10"]);
@@ -320,6 +340,14 @@ fn narrow_watermarks_are_warned_of_and_nonsense_is_refused() {
     assert!(code == Some(0) && text.contains("the watermarks are less than 50 points apart"), "{text}");
     let (code, text) = check(LOADS);
     assert!(code == Some(0) && !text.contains("watermarks"), "{text}");
+    // Who missed it at load finds it where the state is.
+    for (low, is_narrow) in [("80%", true), ("50%", false)] {
+        let server = start(&LOADS.replace("low = \"50%\"", &format!("low = \"{low}\"")));
+        let (_, text, _) = server.command(&["status"]);
+        assert_eq!(text.contains("warning: example.com/fra: shed: the watermarks are less than 50 points apart"), is_narrow, "{low}: {text}");
+        let pools = Rest::new(&server).get("/v1/status")["pools"].clone();
+        assert_eq!((pools[0]["warnings"].is_array(), pools[1]["warnings"].is_array()), (is_narrow, false), "{pools}");
+    }
     for (from, to, words) in [
         ("low = \"50%\"", "low = \"100%\"", "expected more than low (100%)"),
         ("low = \"50%\"", "low = \"0%\"", "expected a load from \"1%\" to \"200%\" of the capacity"),

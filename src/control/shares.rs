@@ -1,0 +1,91 @@
+//! What moves the weights of what a name was answered from, and what safety rules keep: the parts of an explanation that files do not say.
+
+use serde::{Deserialize, Serialize};
+
+use super::overlays::zone_text;
+use super::status::Seen;
+use crate::health::State;
+use crate::policy::balance::{Law, Measure};
+use crate::policy::model::{Endpoint, PolicyIx, PolicyKind, Pool, PoolIx};
+use crate::policy::plan::EndpointView;
+use crate::world::ZoneWorld;
+
+/// Something that gets another share than its weight says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Factor {
+    /// Id of an endpoint or a pool, or `zone/policy:NAME/child`.
+    pub of: String,
+    /// Of its weight, or of the traffic of a pool: 0 to 1.2.
+    pub factor: f64,
+    /// Why.
+    pub why: String,
+}
+
+/// An endpoint that fails and is not withdrawn, because a safety rule forbids it: a last resort.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeptIn {
+    /// Its id.
+    pub endpoint: String,
+    /// The rule, in a sentence; `None` where nobody was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl KeptIn {
+    /// Puts the rule in.
+    pub(super) fn ask(&mut self, seen: &Seen) {
+        self.why = seen.why_kept(&self.endpoint).map(str::to_owned);
+    }
+}
+
+/// What moves the shares of these policies' children, of these pools and of their endpoints.
+pub(super) fn factors(zone: &ZoneWorld, policies: &[PolicyIx], pools: &[PoolIx]) -> Vec<Factor> {
+    let (model, view) = (&zone.model, &zone.view);
+    let mut found = Vec::new();
+    for ((policy, child), factor) in view.child_factors.iter().filter(|((policy, _), _)| policies.contains(policy)) {
+        let PolicyKind::Weighted { law, .. } = &model.policy(*policy).kind else { continue };
+        let why = match law {
+            Law::Files => continue,
+            Law::Trim(target) => format!("its load: trim = \"{target}%\""),
+            Law::Balance(Measure::Load) => "its load beside that of the others: least-loaded".to_owned(),
+            Law::Balance(Measure::Latency) => "its response time beside that of the others: least-response-time".to_owned(),
+        };
+        let of = format!("{}/policy:{}/{}", zone_text(&model.name), model.policy(*policy).name, model.child_name(*child));
+        found.extend(moved(of, *factor, why));
+    }
+    for ix in pools {
+        let (pool, Some(seen)) = (model.pool(*ix), view.pools.get(ix.0 as usize)) else { continue };
+        let why = match pool.shed {
+            Some(law) => format!("it leaves the rest to others for its load: shed = {{ {law} }}"),
+            None => "it is drained or brought back step by step".to_owned(),
+        };
+        found.extend(moved(pool.id.to_string(), 1.0 - seen.yields, why));
+        let usable = pool.endpoints.iter().zip(&seen.endpoints).filter(|(_, seen)| seen.is_usable());
+        found.extend(usable.filter_map(|(endpoint, seen)| moved(endpoint.id.to_string(), seen.ramp, why_less(pool, seen))));
+    }
+    found
+}
+
+fn moved(of: String, factor: f32, why: String) -> Option<Factor> {
+    let factor = (f64::from(factor) * 1000.0).round() / 1000.0;
+    (factor != 1.0).then_some(Factor { of, factor, why })
+}
+
+/// Why an endpoint gets less than its weight.
+fn why_less(pool: &Pool, seen: &EndpointView) -> String {
+    match seen.state {
+        State::Ramp => "it ramps up after it was down".to_owned(),
+        State::Degraded if pool.degraded_weight < 100 => format!("it is degraded: degraded_weight = \"{}%\"", pool.degraded_weight),
+        _ => "it is drained or brought back step by step".to_owned(),
+    }
+}
+
+/// Endpoints of these pools that safety rules keep.
+pub(super) fn kept_in(zone: &ZoneWorld, pools: &[PoolIx]) -> Vec<KeptIn> {
+    let of_pool = |ix: &PoolIx| {
+        let seen = zone.view.pools.get(ix.0 as usize).into_iter().flat_map(|pool| &pool.endpoints);
+        let all: Vec<(&Endpoint, &EndpointView)> = zone.model.pool(*ix).endpoints.iter().zip(seen).collect();
+        all.into_iter().filter(|(_, seen)| seen.is_last_resort()).map(|(endpoint, _)| KeptIn { endpoint: endpoint.id.to_string(), why: None })
+    };
+    pools.iter().flat_map(of_pool).collect()
+}
