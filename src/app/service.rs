@@ -77,7 +77,7 @@ pub fn run(options: &RunOptions) -> ExitCode {
 /// fourth, eighth … time, so that one that a packet can cause fills no disk.
 fn start_logging() {
     // Any client can make the HTTP/2 library warn, as often as it likes.
-    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.trim().is_empty());
+    let wanted = std::env::var_os(EnvFilter::DEFAULT_ENV).and_then(|wanted| wanted.into_string().ok()).filter(|wanted| !wanted.trim().is_empty());
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse_lossy(wanted.as_deref().unwrap_or("info,h2=error"));
     let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // A second call in one process finds logging set up already.
