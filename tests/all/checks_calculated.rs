@@ -12,7 +12,7 @@ use crate::origin::closed_port;
 use crate::rest::Rest;
 
 /// A pool for each of these: its name, its monitors in TOML.
-const POOLS: [(&str, &str); 9] = [
+const POOLS: [(&str, &str); 10] = [
     ("any", "\"any\""),
     ("all", "\"all\""),
     ("two", "\"two\""),
@@ -22,6 +22,7 @@ const POOLS: [(&str, &str); 9] = [
     ("advised", "[\"a\", \"hint\"]"),
     ("only-hints", "\"hint\""),
     ("mixed", "[\"a\", \"any\"]"),
+    ("unheard", "\"not-silent\""),
 ];
 
 fn zone(ports: [u16; 3]) -> String {
@@ -34,7 +35,7 @@ fn zone(ports: [u16; 3]) -> String {
     text += &format!("[monitor.hint]\ntcp = true\nport = {}\nadvisory = true\n", ports[1]);
     text += "[monitor.any]\nany = [\"a\", \"b\"]\n[monitor.all]\nall = [\"a\", \"b\"]\n\
              [monitor.two]\nat_least = { count = 2, of = [\"a\", \"b\", \"c\"] }\n\
-             [monitor.not-b]\nnot = \"b\"\n[monitor.not-a]\nnot = \"a\"\n[monitor.nested]\nany = [\"all\", \"not-b\"]\n";
+             [monitor.silent]\npush = true\n[monitor.not-silent]\nnot = \"silent\"\n[monitor.not-b]\nnot = \"b\"\n[monitor.not-a]\nnot = \"a\"\n[monitor.nested]\nany = [\"all\", \"not-b\"]\n";
     for (at, (name, monitor)) in POOLS.iter().enumerate() {
         text += &format!("[pool.p-{name}]\nendpoints = [\"127.0.0.1\"]\nmonitor = {monitor}\n[steer.p{at}]\nuse = \"p-{name}\"\n");
     }
@@ -70,6 +71,8 @@ fn calculated_monitors_follow_from_others() {
         ("advised", "up", json!("a up")),
         ("only-hints", "up", json!("nothing that votes")),
         ("mixed", "up", json!("all of (a up, any of (a up, b down))")),
+        // What nobody knows is not down, whichever way round.
+        ("unheard", "unknown", json!("not silent unknown")),
     ] {
         // The first results come in one after the other.
         wait(&rest, pool, state);
