@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use meridian::geo::build::Input;
 use meridian::geo::{Table, build, continent_of, writer};
@@ -24,10 +27,12 @@ pub(crate) enum Workload {
     Million,
     /// Names that it does not have.
     MillionNxDomain,
+    /// 100,000 zones of nine records.
+    Zones,
 }
 
 /// Workloads by the name that the command line knows them by.
-pub(crate) const WORKLOADS: [(&str, Workload); 7] = [
+pub(crate) const WORKLOADS: [(&str, Workload); 8] = [
     ("static", Workload::Static),
     ("nxdomain", Workload::NxDomain),
     ("geo", Workload::Geo),
@@ -35,12 +40,15 @@ pub(crate) const WORKLOADS: [(&str, Workload); 7] = [
     ("sticky", Workload::Sticky),
     ("million", Workload::Million),
     ("million-nxdomain", Workload::MillionNxDomain),
+    ("zones", Workload::Zones),
 ];
 
 /// What a server must have loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Data {
     Names(u32),
+    /// Each of the names is a zone.
+    Zones(u32),
     Geo,
 }
 
@@ -49,6 +57,7 @@ impl Workload {
         match self {
             Workload::Static | Workload::NxDomain => Data::Names(1000),
             Workload::Million | Workload::MillionNxDomain => Data::Names(1_000_000),
+            Workload::Zones => Data::Zones(100_000),
             Workload::Geo | Workload::Weighted | Workload::Sticky => Data::Geo,
         }
     }
@@ -83,10 +92,40 @@ fn scattered(n: u32) -> u32 {
 pub(crate) fn names_zone(names: u32) -> String {
     let mut text = zone_head();
     for n in 0..names {
-        let [_, b, c, d] = n.to_be_bytes();
-        writeln!(text, "n{:08x} A 10.{b}.{c}.{d}\nn{0:08x} AAAA 2001:db8::0a{b:02x}:{c:02x}{d:02x}", scattered(n)).expect("a string");
+        let (v4, v6) = addresses_of(n);
+        writeln!(text, "{0} A {v4}\n{0} AAAA {v6}", label(n)).expect("a string");
     }
     text
+}
+
+/// The first label of a name, in no order.
+fn label(n: u32) -> String {
+    format!("n{:08x}", scattered(n))
+}
+
+/// IPv4 and IPv6 address of a name; their last four octets are equal.
+fn addresses_of(n: u32) -> (String, String) {
+    let [_, b, c, d] = n.to_be_bytes();
+    (format!("10.{b}.{c}.{d}"), format!("2001:db8::0a{b:02x}:{c:02x}{d:02x}"))
+}
+
+/// Names of so many zones.
+pub(crate) fn zone_names(zones: u32) -> impl Iterator<Item = String> {
+    (0..zones).map(|n| format!("{}.{ZONE}", label(n)))
+}
+
+/// Writes as many zones, nine records each: `NAME.zone`.
+pub(crate) fn write_zones(dir: &Path, zones: u32) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    for (name, n) in zone_names(zones).zip(0..) {
+        let (v4, v6) = addresses_of(n);
+        let text = format!(
+            "$ORIGIN {name}.\n$TTL 300\n@ SOA ns1 hostmaster 1 3600 900 1209600 60\n@ NS ns1\n@ MX 10 mail\n@ A {v4}\n@ AAAA {v6}\n\
+             ns1 A 192.0.2.53\nmail A {v4}\nwww A {v4}\nwww AAAA {v6}\n"
+        );
+        fs::write(dir.join(format!("{name}.zone")), text)?;
+    }
+    Ok(())
 }
 
 /// What every master file begins with.
@@ -110,7 +149,7 @@ pub(crate) struct Geo {
 impl Geo {
     /// From Debian's tor-geoipdb.
     pub(crate) fn load() -> Geo {
-        let file = |name: &str| std::fs::read_to_string(name).unwrap_or_else(|error| panic!("{name}: {error}; apt-get install tor-geoipdb"));
+        let file = |name: &str| fs::read_to_string(name).unwrap_or_else(|error| panic!("{name}: {error}; apt-get install tor-geoipdb"));
         let (v4, v6) = (file("/usr/share/tor/geoip"), file("/usr/share/tor/geoip6"));
         let mut text = String::from("start,end,country\n");
         let mut regions = BTreeMap::new();
@@ -211,10 +250,10 @@ impl Questions {
             let from_client = |expected| (Some(client), expected);
             let (label, (client, expected)) = match (workload, workload.data()) {
                 (Workload::NxDomain | Workload::MillionNxDomain, _) => (format!("x{:08x}", scattered(n)), (None, Expected::NxDomain)),
-                (_, Data::Names(names)) => {
+                (_, Data::Names(names) | Data::Zones(names)) => {
                     let n = ((u64::from(at) * u64::from(names)) >> 32) as u32;
                     let [_, b, c, d] = n.to_be_bytes();
-                    (format!("n{:08x}", scattered(n)), (None, Expected::Address([10, b, c, d])))
+                    (label(n), (None, Expected::Address([10, b, c, d])))
                 }
                 (Workload::Weighted, _) => (format!("wgt{:02}", at % GEO_NAMES), from_client(Expected::AnyAddress)),
                 (Workload::Sticky, _) => (format!("stk{:02}", at % GEO_NAMES), from_client(Expected::AnyAddress)),

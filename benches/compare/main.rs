@@ -15,14 +15,14 @@ use std::time::Duration;
 use clap::Parser;
 use meridian::sys::{Batch, Wait};
 
-use data::{Data, Geo, Questions, WORKLOADS, Workload, names_zone};
+use data::{Data, Geo, Questions, WORKLOADS, Workload, names_zone, write_zones};
 use load::{Outcome, Target};
-use servers::{Kind, SERVERS, Server};
+use servers::{Kind, SERVERS, Served, Server};
 
 /// Compares Meridian with other servers on loopback.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Workloads, separated by commas: static, nxdomain, geo, weighted, sticky, million, million-nxdomain.
+    /// Workloads, separated by commas: static, nxdomain, geo, weighted, sticky, million, million-nxdomain, zones.
     #[arg(long, value_delimiter = ',', default_value = "static,nxdomain,geo,weighted,sticky")]
     workloads: Vec<String>,
     /// Servers, separated by commas: echo, meridian, gdnsd, knot, nsd, bind. Those that are not installed are left out.
@@ -114,10 +114,17 @@ fn run(options: &Options) -> ExitCode {
         let work = dir.join(name);
         fs::create_dir_all(&work).expect("a folder for the servers");
         let zone = work.join("names.zone");
-        if let Data::Names(names) = workload.data() {
-            fs::write(&zone, names_zone(names)).expect("room for a zone");
-        }
-        let geo = geo.as_ref().filter(|_| workload.data() == Data::Geo);
+        let served = match (workload.data(), &geo) {
+            (Data::Names(names), _) => {
+                fs::write(&zone, names_zone(names)).expect("room for a zone");
+                Served::Zone(&zone)
+            }
+            (Data::Zones(zones), _) => {
+                write_zones(&zone, zones).expect("room for the zones");
+                Served::Zones(&zone, zones)
+            }
+            (Data::Geo, geo) => Served::Geo(geo.as_ref().expect("loaded above")),
+        };
         let mut competitors = Vec::new();
         for (server, kind) in &chosen {
             let is_ours = matches!(kind, Kind::Echo | Kind::Meridian);
@@ -126,7 +133,7 @@ fn run(options: &Options) -> ExitCode {
             }
             port += 1;
             eprintln!("{name}: starting {server}");
-            match enter(server, *kind, &work.join(server), port, &zone, geo, &questions) {
+            match enter(server, *kind, &work.join(server), port, served, &questions) {
                 Ok(competitor) => competitors.push(competitor),
                 Err(error) => eprintln!("{name}: {server} is left out: {error}"),
             }
@@ -155,16 +162,8 @@ fn is_installed(name: &str, program: &str) -> bool {
     found
 }
 
-fn enter(
-    name: &'static str,
-    kind: Kind,
-    dir: &Path,
-    port: u16,
-    zone: &Path,
-    geo: Option<&Geo>,
-    questions: &Questions,
-) -> std::io::Result<Competitor> {
-    let mut server = Server::start(kind, dir, port, zone, geo)?;
+fn enter(name: &'static str, kind: Kind, dir: &Path, port: u16, served: Served<'_>, questions: &Questions) -> std::io::Result<Competitor> {
+    let mut server = Server::start(kind, dir, port, served)?;
     let is_up = |server| load::is_up(Target { server, questions, is_echo: kind == Kind::Echo });
     let start_s = server.wait(is_up).map_err(|error| {
         let log = fs::read_to_string(dir.join("log")).unwrap_or_default();

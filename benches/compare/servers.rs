@@ -1,4 +1,4 @@
-//! The servers, their configurations, and what they cost. All serve one zone on a loopback port from one core and one worker.
+//! The servers, their configurations, and what they cost. All serve the same zones on a loopback port from one core and one worker.
 
 use std::fmt::Write;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::data::{Data, GEO_NAMES, Geo, REGIONS, ZONE, addresses, text_of, zone_head};
+use crate::data::{Data, GEO_NAMES, Geo, REGIONS, ZONE, addresses, text_of, zone_head, zone_names};
 
 /// Who is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,11 +39,33 @@ impl Kind {
     }
 }
 
+/// What a server is given.
+#[derive(Clone, Copy)]
+pub(crate) enum Served<'d> {
+    /// One master file.
+    Zone(&'d Path),
+    /// A folder of them, `NAME.zone`, and how many.
+    Zones(&'d Path, u32),
+    /// Names by country.
+    Geo(&'d Geo),
+}
+
+impl Served<'_> {
+    /// Names and files of zones without geography.
+    fn zones(self) -> Vec<(String, PathBuf)> {
+        match self {
+            Served::Zone(file) => vec![(ZONE.to_owned(), file.to_path_buf())],
+            Served::Zones(dir, zones) => zone_names(zones).map(|name| (name.clone(), dir.join(format!("{name}.zone")))).collect(),
+            Served::Geo(_) => Vec::new(),
+        }
+    }
+}
+
 /// The core that servers run on.
 const SERVER_CORE: &str = "0";
 
 /// What a server may take to load.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(300);
 
 /// A server that runs; ends with this value.
 pub(crate) struct Server {
@@ -64,17 +86,17 @@ pub(crate) struct Cpu {
 
 impl Server {
     /// Starts a server in `dir`, which is its own.
-    pub(crate) fn start(kind: Kind, dir: &Path, port: u16, zone: &Path, geo: Option<&Geo>) -> io::Result<Server> {
+    pub(crate) fn start(kind: Kind, dir: &Path, port: u16, served: Served<'_>) -> io::Result<Server> {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         fs::create_dir_all(dir)?;
         let dir = dir.canonicalize()?;
         let command = match kind {
             Kind::Echo => vec![std::env::current_exe()?.display().to_string(), "echo".into(), port.to_string()],
-            Kind::Meridian => meridian(&dir, port, zone, geo)?,
-            Kind::Gdnsd => gdnsd(&dir, port, zone, geo)?,
-            Kind::Knot => knot(&dir, port, zone, geo)?,
-            Kind::Nsd => nsd(&dir, port, zone)?,
-            Kind::Bind => bind(&dir, port, zone)?,
+            Kind::Meridian => meridian(&dir, port, served)?,
+            Kind::Gdnsd => gdnsd(&dir, port, served)?,
+            Kind::Knot => knot(&dir, port, served)?,
+            Kind::Nsd => nsd(&dir, port, served)?,
+            Kind::Bind => bind(&dir, port, served)?,
         };
         let log = fs::File::create(dir.join("log"))?;
         let child = Command::new("taskset")
@@ -176,37 +198,41 @@ fn geo_file(dir: &Path, geo: &Geo) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn meridian(dir: &Path, port: u16, zone: &Path, geo: Option<&Geo>) -> io::Result<Vec<String>> {
-    let zones = dir.join("zones");
+fn meridian(dir: &Path, port: u16, served: Served<'_>) -> io::Result<Vec<String>> {
+    let zones = if let Served::Zones(zones, _) = served { zones.to_path_buf() } else { dir.join("zones") };
     fs::create_dir_all(&zones)?;
-    let mut config = format!("[server]\nlisten = [\"127.0.0.1:{port}\"]\nthreads = 1\n[zones]\ndir = \"zones\"\n");
+    let mut config = format!("[server]\nlisten = [\"127.0.0.1:{port}\"]\nthreads = 1\n[zones]\ndir = \"{}\"\n", zones.display());
     write!(config, "[admin]\nlisten = \"127.0.0.1:{}\"\n[state]\npath = \"state.db\"\n", port + 20_000).expect("a string");
-    match geo {
-        Some(geo) => {
+    match served {
+        Served::Geo(geo) => {
             geo_file(dir, geo)?;
             config.push_str("[geo]\ndatabases = [\"geo.mmdb\"]\n");
             fs::write(zones.join(format!("{ZONE}.toml")), geo.meridian_zone())?;
         }
-        None => drop(fs::copy(zone, zones.join(format!("{ZONE}.zone")))?),
+        Served::Zone(file) => drop(fs::copy(file, zones.join(format!("{ZONE}.zone")))?),
+        Served::Zones(..) => {}
     }
     fs::write(dir.join("meridian.toml"), config)?;
     Ok(vec![env!("CARGO_BIN_EXE_meridian").into(), "run".into(), "--config".into(), dir.join("meridian.toml").display().to_string()])
 }
 
-fn gdnsd(dir: &Path, port: u16, zone: &Path, geo: Option<&Geo>) -> io::Result<Vec<String>> {
+fn gdnsd(dir: &Path, port: u16, served: Served<'_>) -> io::Result<Vec<String>> {
     let etc = dir.join("etc");
     fs::create_dir_all(etc.join("zones"))?;
     fs::create_dir_all(dir.join("run"))?;
     fs::create_dir_all(dir.join("state"))?;
     let mut config = format!("options => {{ listen => [ 127.0.0.1:{port} ], udp_threads = 1, tcp_threads = 1, zones_strict_data = false\n");
     writeln!(config, "  run_dir = {0}/run, state_dir = {0}/state }}", dir.display()).expect("a string");
-    let served = etc.join("zones").join(ZONE);
-    match geo {
-        None => drop(fs::copy(zone, served)?),
-        Some(geo) => {
+    // There a file is named as its zone is.
+    for (name, file) in served.zones() {
+        fs::hard_link(file, etc.join("zones").join(name))?;
+    }
+    match served {
+        Served::Zone(_) | Served::Zones(..) => {}
+        Served::Geo(geo) => {
             let mut text = zone_head();
             (0..GEO_NAMES).for_each(|n| writeln!(text, "app{n:02} 60 DYNA geoip!app").expect("a string"));
-            fs::write(served, text)?;
+            fs::write(etc.join("zones").join(ZONE), text)?;
             let regions: Vec<String> = (0..REGIONS).map(|region| format!("r{region}")).collect();
             writeln!(
                 config,
@@ -235,15 +261,14 @@ fn gdnsd(dir: &Path, port: u16, zone: &Path, geo: Option<&Geo>) -> io::Result<Ve
     Ok(words(format!("gdnsd -c {} start", etc.display())))
 }
 
-fn knot(dir: &Path, port: u16, zone: &Path, geo: Option<&Geo>) -> io::Result<Vec<String>> {
+fn knot(dir: &Path, port: u16, served: Served<'_>) -> io::Result<Vec<String>> {
     let mut config = format!(
         "server:\n  rundir: {0}\n  listen: 127.0.0.1@{port}\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n  edns-client-subnet: on\n\
          database:\n  storage: {0}\nlog:\n  - target: stderr\n    any: warning\n",
         dir.display()
     );
-    let mut module = "";
-    let mut served = zone.to_path_buf();
-    if let Some(geo) = geo {
+    let (mut module, mut zones) = ("", served.zones());
+    if let Served::Geo(geo) = served {
         writeln!(
             config,
             "mod-geoip:\n  - id: g\n    config-file: {}/geo.conf\n    ttl: 60\n    mode: geodb\n    geodb-file: {}\n    geodb-key: country/iso_code",
@@ -263,40 +288,42 @@ fn knot(dir: &Path, port: u16, zone: &Path, geo: Option<&Geo>) -> io::Result<Vec
             }
         }
         fs::write(dir.join("geo.conf"), views)?;
-        served = dir.join("zone");
-        fs::write(&served, text)?;
+        zones.push((ZONE.to_owned(), dir.join("zone")));
+        fs::write(dir.join("zone"), text)?;
         module = "    module: mod-geoip/g\n";
     }
-    write!(
-        config,
-        "template:\n  - id: default\n    zonefile-sync: -1\n    zonefile-load: whole\n    journal-content: none\nzone:\n  - domain: {ZONE}\n    file: {}\n{module}",
-        served.display()
-    )
-    .expect("a string");
+    config.push_str("template:\n  - id: default\n    zonefile-sync: -1\n    zonefile-load: whole\n    journal-content: none\nzone:\n");
+    for (name, file) in zones {
+        write!(config, "  - domain: {name}\n    file: {}\n{module}", file.display()).expect("a string");
+    }
     fs::write(dir.join("knot.conf"), config)?;
     Ok(words(format!("knotd -c {}/knot.conf", dir.display())))
 }
 
-fn nsd(dir: &Path, port: u16, zone: &Path) -> io::Result<Vec<String>> {
-    let config = format!(
+fn nsd(dir: &Path, port: u16, served: Served<'_>) -> io::Result<Vec<String>> {
+    let mut config = format!(
         "server:\n  ip-address: 127.0.0.1@{port}\n  port: {port}\n  server-count: 1\n  username: \"\"\n  chroot: \"\"\n  zonesdir: \"{0}\"\n  database: \"\"\n  \
          pidfile: \"{0}/nsd.pid\"\n  xfrdfile: \"{0}/xfrd.state\"\n  zonelistfile: \"{0}/zone.list\"\n  xfrdir: \"{0}\"\n  logfile: \"{0}/nsd.log\"\n  \
-         minimal-responses: yes\n  rrl-ratelimit: 0\nremote-control:\n  control-enable: no\nzone:\n  name: {ZONE}\n  zonefile: {1}\n",
-        dir.display(),
-        zone.display()
+         minimal-responses: yes\n  rrl-ratelimit: 0\nremote-control:\n  control-enable: no\n",
+        dir.display()
     );
+    for (name, file) in served.zones() {
+        write!(config, "zone:\n  name: {name}\n  zonefile: {}\n", file.display()).expect("a string");
+    }
     fs::write(dir.join("nsd.conf"), config)?;
     Ok(words(format!("nsd -d -c {}/nsd.conf", dir.display())))
 }
 
-fn bind(dir: &Path, port: u16, zone: &Path) -> io::Result<Vec<String>> {
-    let config = format!(
+fn bind(dir: &Path, port: u16, served: Served<'_>) -> io::Result<Vec<String>> {
+    let mut config = format!(
         "options {{ directory \"{0}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion no; minimal-responses yes;\n  \
          pid-file \"{0}/named.pid\"; session-keyfile \"{0}/session.key\"; dnssec-validation no; empty-zones-enable no; querylog no; notify no; }};\n\
-         controls {{ }};\nzone \"{ZONE}\" {{ type primary; file \"{1}\"; }};\n",
-        dir.display(),
-        zone.display()
+         controls {{ }};\n",
+        dir.display()
     );
+    for (name, file) in served.zones() {
+        writeln!(config, "zone \"{name}\" {{ type primary; file \"{}\"; }};", file.display()).expect("a string");
+    }
     fs::write(dir.join("named.conf"), config)?;
     Ok(words(format!("named -4 -n 1 -f -c {}/named.conf", dir.display())))
 }

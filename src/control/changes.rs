@@ -9,7 +9,6 @@ use super::audit::Entry;
 use super::before;
 use super::load::{self, Previous};
 use super::overlays::{Change, Found};
-use super::state::ZoneState;
 use super::text::span;
 use super::writer::{Done, Writer};
 use crate::config::{self, OsFiles};
@@ -195,7 +194,7 @@ impl Writer {
         let (zone, rest) = name.split_once('/').unwrap_or((name, ""));
         let apex = Name::parse_absolute(zone).map_or_else(|_| Name::root(), |apex| apex.to_lowercase());
         let Some(released) = self.zones.get_mut(&apex).and_then(|zone| zone.fail_back(rest)) else {
-            let candidates: Vec<String> = self.zones.values().flat_map(ZoneState::failback_names).collect();
+            let candidates: Vec<String> = self.zones.values().flat_map(|zone| zone.failback_names()).collect();
             let near = config::nearest(name, candidates.iter().map(String::as_str)).map(str::to_string).into_iter().collect();
             let _ = reply.send(Err(Refusal::NotFound { what: name.into(), near }));
             return;

@@ -359,7 +359,7 @@ impl Writer {
             let last = plans.map(|plans| runs_out(plans, now_unix)).max()?;
             Some(last.saturating_sub(now_unix) + zone.model().safety.drain_guard.as_secs())
         };
-        own.into_iter().chain(others).filter_map(of).max().unwrap_or(0)
+        own.into_iter().chain(others).filter_map(|zone| of(zone)).max().unwrap_or(0)
     }
 
     /// Overlays as they are shown: where they stand, and when what they withdrew may be stopped.

@@ -1,7 +1,6 @@
 //! What the writer keeps for the next start, in the background: verdicts of checks, what failback holds, serials. Nobody waits for it; what goes
 //! wrong comes back as [`Done::Trouble`].
 
-use super::state::ZoneState;
 use super::writer::{Done, Writer};
 use crate::dns::Name;
 use crate::store::Serial;
@@ -27,7 +26,7 @@ impl Writer {
             return;
         }
         self.holds_moved = false;
-        let holds: Vec<String> = self.zones.values().flat_map(ZoneState::holds).collect();
+        let holds: Vec<String> = self.zones.values().flat_map(|zone| zone.holds()).collect();
         if holds == self.saved_holds {
             return;
         }
@@ -45,14 +44,8 @@ impl Writer {
         let (Some(zone), None) = (self.zones.get(name), self.store.absent()) else { return };
         let serial = Serial { serial: zone.serial, content: zone.serial_content.clone() };
         let name = name.to_string();
-        if self.serials.insert(name.clone(), serial.clone()).as_ref() == Some(&serial) {
-            return;
+        if self.serials.insert(name.clone(), serial.clone()).as_ref() != Some(&serial) {
+            self.keeper.keep_serial(name, serial);
         }
-        let (store, done) = (self.store.clone(), self.done_sender.clone());
-        tokio::spawn(async move {
-            if let Err(error) = store.put_serial(&name, serial).await {
-                let _ = done.send(Done::Trouble(error.to_string()));
-            }
-        });
     }
 }

@@ -93,7 +93,7 @@ impl Writer {
         // One that was never published is not seen yet.
         looks.retain(|name, _| self.zones.get(name).is_some_and(|zone| zone.world.is_some()));
         let around = Surroundings { checks: &self.checks, effects: &self.accepted, loads: &self.loads, now, now_unix, slot: &|_| 0 };
-        let zones: Vec<(&ZoneState, &Look)> = looks.iter().filter_map(|(name, look)| Some((self.zones.get(name)?, look))).collect();
+        let zones: Vec<(&ZoneState, &Look)> = looks.iter().filter_map(|(name, look)| Some((&**self.zones.get(name)?, look))).collect();
         let views: Vec<View> = zones.iter().map(|(zone, look)| zone.seen_under(look, &around)).collect();
         // The changes are put in, looked at, and taken out again.
         let sums: Vec<(Sum, Found)> =

@@ -1,10 +1,10 @@
 //! The zones as they are loaded, for finding by name and by id what requests are about, in steps that do not grow with what is loaded.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::compile::ZoneParts;
-use super::state::ZoneState;
+use super::state::Zones;
 use crate::dns::Name;
 use crate::policy::model::{Endpoint, PolicyKind, Pool, Steer, ZoneModel};
 
@@ -75,7 +75,7 @@ impl Ids {
 
 /// The zones in service, by name.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Loaded<'a>(pub(super) &'a BTreeMap<Name, ZoneState>);
+pub(super) struct Loaded<'a>(pub(super) &'a Zones);
 
 impl<'a> Loaded<'a> {
     /// By its name, lower case.

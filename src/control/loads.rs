@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::loaded::Loaded;
 use super::reports::{Measured, Reports, SMOOTH};
-use super::state::ZoneState;
+use super::state::Zones;
 use super::writer::Writer;
 use crate::dns::Name;
 use crate::policy::balance::{self, Balanced, LEAST_BALANCED, LEAST_KEPT, Law, MOST_TRIM, Measure, Pace, STEP, Shed};
@@ -136,7 +136,7 @@ impl Loads {
     }
 
     /// Moves everything a step; the pools that keep another share now, and the zones of policies with other weights.
-    fn step(&mut self, reports: &Reports, zones: &BTreeMap<Name, ZoneState>, now: Duration) -> (Vec<Arc<str>>, Vec<Name>) {
+    fn step(&mut self, reports: &Reports, zones: &Zones, now: Duration) -> (Vec<Arc<str>>, Vec<Name>) {
         let mut pools = Vec::new();
         for (id, shedding) in &mut self.sheds {
             let (law, share) = (shedding.law, &mut shedding.share);

@@ -220,8 +220,8 @@ impl Writer {
         let leaves = laid.overlay.back.is_none() && matches!(laid.overlay.set, Setting::State(Forced::Drain));
         let (mut sick, mut fallen) = (BTreeSet::new(), None);
         let around: Vec<&ZoneState> = match &found {
-            Found::Thing(id) => self.loaded().around(id).filter_map(|zone| self.zones.get(&zone.model.name)).collect(),
-            found => found.zone().and_then(|zone| self.zones.get(zone)).into_iter().collect(),
+            Found::Thing(id) => self.loaded().around(id).filter_map(|zone| Some(&**self.zones.get(&zone.model.name)?)).collect(),
+            found => found.zone().and_then(|zone| self.zones.get(zone)).map(|zone| &**zone).into_iter().collect(),
         };
         for zone in around {
             let targets = targets(&found, &zone.taken.parts);

@@ -164,9 +164,9 @@ impl Writer {
         match laid.found()? {
             Found::Thing(id) => {
                 let mut zones = self.loaded().around(id).filter(|zone| !zone.ids.pools_of(&zone.model, id).is_empty());
-                self.zones.get(&zones.next()?.model.name)
+                self.zones.get(&zones.next()?.model.name).map(|zone| &**zone)
             }
-            found => self.zones.get(found.zone()?),
+            found => self.zones.get(found.zone()?).map(|zone| &**zone),
         }
     }
 

@@ -144,7 +144,7 @@ fn bad_zones(writer: &Writer, build: &Build) -> Vec<(Name, PathBuf)> {
 /// True when a zone is served as it was taken.
 fn is_served(writer: &Writer, name: &Name, taken: &TakenZone) -> bool {
     let same = |zone: &ZoneState| zone.taken.loaded.content == taken.loaded.content && Arc::ptr_eq(&zone.taken.parts, &taken.parts);
-    writer.zones.get(name).is_some_and(same)
+    writer.zones.get(name).is_some_and(|zone| same(zone))
 }
 
 /// The zones that a build would put in another version, or take away.
@@ -231,7 +231,7 @@ fn take_zone(writer: &mut Writer, name: Name, taken: TakenZone) -> ZoneReload {
         None => writer.departed.give_back(&name, &mut state),
     }
     let why = state.kept_why.clone();
-    writer.zones.insert(name.clone(), state);
+    writer.zones.insert(name.clone(), Box::new(state));
     writer.fresh.push(name);
     ZoneReload { zone, outcome: if why.is_some() { "kept" } else { "taken" }.into(), why }
 }

@@ -6,6 +6,7 @@
 //! the same, break_glass      judged, taken; what was broken is in the report, the event log and a counter
 //! SIGHUP                     as with break_glass: nobody waits for an answer, and a restart would do the same
 //! start                      not judged: nothing is in rotation yet
+//! databases alone            not judged: nobody has edited anything, and an outage must not keep old databases in force
 //! ```
 //!
 //! The rules in force judge, not those that the files bring: else one edit could take away a rule and what it protects. Things are the same when
@@ -264,6 +265,10 @@ impl Writer {
         for (name, taken) in reload::changed(self, build, only, all_or_nothing) {
             // One that was never published has nothing in rotation.
             let Some(zone) = self.zones.get(&name).filter(|zone| zone.world.is_some()) else { continue };
+            // The same files over other databases or another latency table: clients move, nothing is withdrawn.
+            if taken.is_some_and(|taken| taken.loaded.content == zone.taken.loaded.content) {
+                continue;
+            }
             let before = Version::of(&zone.taken.parts, zone.seen_whole(&around));
             let then = taken.map(|taken| (taken, ZoneState::new(taken.clone(), 0, String::new()).seen_whole(&around)));
             let mut after = then.map(|(taken, view)| Version::of(&taken.parts, view));

@@ -409,7 +409,7 @@ impl Writer {
         }
         let wanted = self.disabled_rules(changes);
         let zones = self.zones.iter().filter(|(name, zone)| wanted.contains_key(*name) || !zone.taken.disabled.is_empty());
-        let versions = zones.map(|(name, zone)| (zone, wanted.get(name).map(|wanted| disabled_in(zone.model(), wanted)).unwrap_or_default()));
+        let versions = zones.map(|(name, zone)| (&**zone, wanted.get(name).map(|wanted| disabled_in(zone.model(), wanted)).unwrap_or_default()));
         versions.filter(|(zone, disabled)| *disabled != zone.taken.disabled).collect()
     }
 
@@ -487,7 +487,7 @@ impl Writer {
         let mut state = ZoneState::new(before.taken.serving(ready), before.serial, before.serial_content.clone());
         state.inherit(&before);
         self.reaper.other(before);
-        self.zones.insert(name.clone(), state);
+        self.zones.insert(name.clone(), Box::new(state));
         self.mark_whole(name.clone());
     }
 

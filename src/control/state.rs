@@ -92,6 +92,9 @@ impl Consulted {
     }
 }
 
+/// All zones that are served, by name. Boxed, for a map of a hundred thousand moves them about and has room for as many again.
+pub(super) type Zones = BTreeMap<Name, Box<ZoneState>>;
+
 /// One zone in service.
 #[derive(Debug)]
 pub(super) struct ZoneState {

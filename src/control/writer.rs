@@ -30,7 +30,7 @@ use super::reaper::{Reaper, Tidy};
 use super::reload;
 use super::rules::{Compiled, Rules};
 use super::server::Jar;
-use super::state::{Dirt, Surroundings, ZoneState};
+use super::state::{Dirt, Surroundings, ZoneState, Zones};
 use super::status::{Seen, ZoneSeen};
 use super::takeover::StateFile;
 use super::who::Who;
@@ -108,7 +108,7 @@ pub struct Writer {
     pub(super) config_path: PathBuf,
     pub(super) settings: Option<Settings>,
     pub(super) cookies: Jar,
-    pub(super) zones: BTreeMap<Name, ZoneState>,
+    pub(super) zones: Zones,
     pub(super) down: BTreeMap<Name, String>,
     /// Taken, but not yet kept for the next start.
     pub(super) fresh: Vec<Name>,
@@ -428,7 +428,7 @@ impl Writer {
         let texts = std::mem::take(&mut build.texts);
         let alone = build.alone.clone();
         let wants = |zone: Option<&ZoneState>| checks::wanted_by(zone.into_iter().map(|zone| &*zone.taken.parts));
-        let wanted_before = alone.as_ref().map(|name| wants(self.zones.get(name)));
+        let wanted_before = alone.as_ref().map(|name| wants(self.zones.get(name).map(|zone| &**zone)));
         let report = reload::take(self, build, zone.as_deref(), all_or_nothing);
         self.registry.operations().loaded(!report.failed, self.clock.unix());
         if first {
@@ -436,7 +436,7 @@ impl Writer {
                 zone.restore_holds(&self.saved_holds);
             }
         }
-        let wanted_now = alone.as_ref().map(|name| wants(self.zones.get(name)));
+        let wanted_now = alone.as_ref().map(|name| wants(self.zones.get(name).map(|zone| &**zone)));
         if wanted_now.is_none() || wanted_now != wanted_before {
             let (wanted, uses) = checks::wanted_by(self.zones.values().map(|zone| &*zone.taken.parts));
             self.checks.set_wanted(&wanted, uses, self.clock.now(), self.clock.unix());
@@ -571,7 +571,7 @@ impl Writer {
         let down = self.down.iter().map(|(name, why)| (name.clone(), why.clone())).collect();
         let now_unix = self.clock.unix();
         let (checks, reported) = (self.checks.seen(now_unix), self.ends.reports.clone());
-        Seen { rest, now_unix, zones: self.zones.values().map(ZoneSeen::of).collect(), down, checks, reported }
+        Seen { rest, now_unix, zones: self.zones.values().map(|zone| ZoneSeen::of(zone)).collect(), down, checks, reported }
     }
 
     /// Answers those whose change is published now.
@@ -604,7 +604,7 @@ impl Writer {
         let verdicts = self.checks.take_changed(self.clock.now(), self.clock.unix());
         let _ = self.store.put_verdicts(verdicts).await;
         let _ = self.store.change(self.token_writes(), Vec::new()).await;
-        let holds: Vec<String> = self.zones.values().flat_map(ZoneState::holds).collect();
+        let holds: Vec<String> = self.zones.values().flat_map(|zone| zone.holds()).collect();
         if holds != self.saved_holds {
             let _ = self.store.put_holds(&holds).await;
         }

@@ -399,10 +399,9 @@ impl Store {
         self.run(|reply| Job::PutVerdicts(verdicts, reply)).await
     }
 
-    /// Keeps the serial of a zone.
-    pub async fn put_serial(&self, zone: &str, serial: Serial) -> Result<(), StoreError> {
-        let zone = zone.to_owned();
-        self.run(|reply| Job::PutSerial(zone, serial, reply)).await
+    /// Keeps serials by zone; those of other zones stay.
+    pub async fn put_serials(&self, serials: BTreeMap<String, Serial>) -> Result<(), StoreError> {
+        self.run(|reply| Job::PutSerials(serials, reply)).await
     }
 
     /// Keeps the texts of a zone as its last good version, in place of the one before.

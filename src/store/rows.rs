@@ -82,8 +82,11 @@ pub(super) fn put_verdicts(connection: &Connection, verdicts: &[Verdict]) -> rus
     Ok(())
 }
 
-pub(super) fn put_serial(connection: &Connection, zone: &str, serial: &Serial) -> rusqlite::Result<()> {
-    connection.prepare_cached("INSERT OR REPLACE INTO serials VALUES (?1, ?2, ?3)")?.execute(params![zone, serial.serial, serial.content])?;
+pub(super) fn put_serials(connection: &Connection, serials: &BTreeMap<String, Serial>) -> rusqlite::Result<()> {
+    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO serials VALUES (?1, ?2, ?3)")?;
+    for (zone, serial) in serials {
+        put.execute(params![zone, serial.serial, serial.content])?;
+    }
     Ok(())
 }
 

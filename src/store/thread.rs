@@ -27,7 +27,7 @@ pub(super) enum Job {
     GetAll(String, Reply<Snapshot>),
     Watch { prefix: String, after: Revision, reply: Reply<Watch> },
     PutVerdicts(Vec<Verdict>, Reply<()>),
-    PutSerial(String, Serial, Reply<()>),
+    PutSerials(BTreeMap<String, Serial>, Reply<()>),
     PutZoneVersion { zone: String, content: String, sources: BTreeMap<PathBuf, Text>, reply: Reply<()> },
     ZoneVersion(String, Reply<Option<BTreeMap<PathBuf, Text>>>),
     PutHolds(Vec<String>, Reply<()>),
@@ -237,7 +237,7 @@ fn run_job(connection: &Connection, folder: &Path, heads: &mut Heads, job: Job, 
         }
         Job::Watch { prefix, after: revision, reply } => after.watches.push((prefix, revision, reply)),
         Job::PutVerdicts(verdicts, reply) => hold(pending, reply, step(connection, || rows::put_verdicts(connection, &verdicts))),
-        Job::PutSerial(zone, serial, reply) => hold(pending, reply, step(connection, || rows::put_serial(connection, &zone, &serial))),
+        Job::PutSerials(serials, reply) => hold(pending, reply, step(connection, || rows::put_serials(connection, &serials))),
         Job::PutZoneVersion { zone, content, sources, reply } => {
             let settled = texts::settle(folder, &sources).map_err(|error| StoreError::Failed { detail: error.to_string() });
             let put = || step(connection, || rows::put_zone_version(connection, &zone, &content, &sources));
@@ -288,7 +288,7 @@ fn refuse(job: Job, error: &StoreError) {
         let _ = reply.send(Err(error.clone()));
     }
     match job {
-        Job::PutVerdicts(_, reply) | Job::PutSerial(_, _, reply) | Job::PutZoneVersion { reply, .. } | Job::PutHolds(_, reply) => send(reply, error),
+        Job::PutVerdicts(_, reply) | Job::PutSerials(_, reply) | Job::PutZoneVersion { reply, .. } | Job::PutHolds(_, reply) => send(reply, error),
         Job::ZoneVersion(_, reply) => send(reply, error),
         Job::Change(_, reply) => send(reply, error),
         Job::GetAll(_, reply) => send(reply, error),
@@ -349,7 +349,7 @@ mod tests {
         let serial = Serial { serial: 7, content: "c".into() };
         let batch = vec![
             Job::Change(Transaction { guards: vec![("a".into(), Expect::Present)], ..a_transaction("a") }, first),
-            Job::PutSerial("example.com.".into(), serial.clone(), second),
+            Job::PutSerials(BTreeMap::from([("example.com.".into(), serial.clone())]), second),
         ];
         run_batch(&mut held, folder.path(), &mut Desk::at(0, 1 << 20), batch);
         let conflict = StoreError::Conflict { key: "a".into(), expected: Expect::Present, found: None };

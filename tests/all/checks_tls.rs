@@ -276,7 +276,9 @@ fn http_2_is_spoken_where_it_is_asked_for() {
     assert_eq!(run(plain, plainly(HttpVersion::Http2)), "ok");
     // Each with the other's version.
     let old = crate::origin::Origin::http("127.0.0.1:0");
-    assert_eq!(run(old.addr(), plainly(HttpVersion::Http2)), "protocol: the peer does not speak HTTP/2 on this port");
+    // It says so in HTTP/1.1 and hangs up on what it did not read, which may overtake its words.
+    let said = run(old.addr(), plainly(HttpVersion::Http2));
+    assert!(["protocol: the peer does not speak HTTP/2 on this port", "connect: connection closed before a response"].contains(&&*said), "{said}");
     assert!(run(plain, plainly(HttpVersion::Http11)).starts_with("protocol: "));
 }
 

@@ -1,9 +1,11 @@
 //! Safety rules and edited files: what a reload would withdraw is said before, refused when a rule forbids it, and recorded when it goes past one.
 
+use std::process::Command;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::meridian::{Meridian, PATIENCE};
+use crate::meridian::{CONFIG, Meridian, PATIENCE};
 use crate::rest::Rest;
 
 const HEAD: &str = "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n";
@@ -138,4 +140,25 @@ fn what_was_drained_before_may_be_removed_and_a_zone_may_not_vanish() {
     let (status, report) = reload(&rest, json!({ "break_glass": true, "reason": "moved away" }));
     assert_eq!((status, &report["zones"][0]["outcome"]), (200, &json!("removed")), "{report}");
     assert_eq!(report["broke"].as_array().map(Vec::len), Some(2), "{report}");
+}
+
+/// Clients that another database puts where everything is out of rotation just now come to `all_down`, as their neighbours there have: no edit did it.
+#[test]
+fn another_database_is_taken_in_an_outage() {
+    let ranges = |country: &str| format!("network,country\n192.0.2.0/24,DE\n198.51.100.0/24,{country}\n");
+    let steer = "[steer.www]\npolicy = \"geo\"\ndefault = [\"iad\"]\nrules = [{ geo = [\"EU\"], to = [\"fra\"] }]\n[steer.app]\nuse = \"iad\"\n";
+    let text = zone(POOLS, steer, "[region]\neu = {}\n");
+    let server = Meridian::start(&[("meridian.toml", &format!("{CONFIG}[geo]\ndatabases = [\"own.mmdb\"]\n")), (FILE, &text)]);
+    let rest = Rest::new(&server);
+    let build = |country: &str| {
+        server.write("own.csv", &ranges(country));
+        let path = |name: &str| server.path().join(name).to_string_lossy().into_owned();
+        let built = Command::new(env!("CARGO_BIN_EXE_meridian")).args(["geo", "build", &path("own.csv"), &path("own.mmdb")]).output();
+        assert!(built.is_ok_and(|output| output.status.success()));
+        let (status, report) = reload(&rest, json!({}));
+        assert_eq!((status, &report["zones"][0]["outcome"]), (200, &json!("taken")), "{report}");
+    };
+    build("US");
+    rest.force("example.com/fra", json!({ "state": "drain" }));
+    build("FR");
 }

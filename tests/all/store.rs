@@ -62,7 +62,7 @@ async fn everything_survives_a_restart() {
     store.put_overlay(&Overlay { inactive: Some("its pool is gone".into()), ..overlay(1) }).await.expect("put");
     store.put_verdicts(vec![verdict("a", State::Up, 1000), verdict("b", State::Suspect, 1000)]).await.expect("put");
     store.put_verdicts(vec![verdict("a", State::Down, 1010)]).await.expect("put");
-    store.put_serial("example.com.", Serial { serial: u32::MAX, content: "c1".into() }).await.expect("put");
+    store.put_serials([("example.com.".to_owned(), Serial { serial: u32::MAX, content: "c1".into() })].into()).await.expect("put");
     store.put_holds(&["example.com/www".into(), "example.com/app".into()]).await.expect("put");
     let (_store, saved) = reopened(store, &path).await;
     assert_eq!(saved.overlays, [overlay(1)]);

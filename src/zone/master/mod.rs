@@ -36,6 +36,8 @@ pub const MAX_WORDS: usize = 70_000;
 
 /// How much of a long file is in memory at a time; an entry that is longer makes it grow.
 const WINDOW_LEN: usize = 1 << 18;
+/// How much is read first: most files are shorter, and there may be a hundred thousand of them.
+const FIRST_WINDOW_LEN: usize = 1 << 13;
 
 /// A master file to read.
 #[derive(Clone, Debug)]
@@ -165,11 +167,11 @@ struct Parser<'a> {
 impl Parser<'_> {
     /// Reads a file in windows.
     fn stream(&mut self, text: &[u8], more: &mut More<'_>, open: &mut Open) {
-        let mut window = text.to_vec();
+        let (mut window, mut len) = (text.to_vec(), FIRST_WINDOW_LEN);
         loop {
             let held = window.len();
             // Twice what an unfinished entry has: however long it is, its octets are scanned twice at most.
-            window.resize((2 * held).max(WINDOW_LEN), 0);
+            window.resize((2 * held).max(std::mem::replace(&mut len, WINDOW_LEN)), 0);
             let (read, trouble) = read_full(more, &mut window[held..]);
             let is_last = held + read < window.len();
             window.truncate(held + read);
