@@ -29,6 +29,9 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// From here on it is said at each load that a certificate is about to end: those of ACME are renewed 30 days before.
 const SOON_S: i64 = 14 * 86_400;
 
+/// Names of a certificate that are told where another one was expected.
+const MAX_NAMES_SHOWN: usize = 3;
+
 /// What of a file tells that it is another one: size and time.
 pub type Stamp = Option<(u64, SystemTime)>;
 
@@ -95,18 +98,11 @@ impl Shown {
     fn troubles_of(&self, current: &Current, now: i64) -> Vec<String> {
         let mut troubles = Vec::new();
         let file = self.certificate.display();
-        if now > current.until {
-            troubles.push(format!("{file}: the certificate expired {} ago; clients that verify refuse it", span(now - current.until)));
-        } else if now < current.since {
-            troubles
-                .push(format!("{file}: the certificate is not valid before {} from now; clients that verify refuse it", span(current.since - now)));
-        } else if current.until - now < SOON_S {
-            troubles.push(format!("{file}: the certificate expires in {}", span(current.until - now)));
-        }
-        if let Some(name) = &self.name
-            && !current.key.cert.first().is_some_and(|certificate| is_for(certificate, name))
+        troubles.extend(trouble_of_time(current.since, current.until, now).map(|trouble| format!("{file}: the certificate {trouble}")));
+        if let (Some(name), Some(certificate)) = (&self.name, current.key.cert.first())
+            && let Some(named) = named_instead(certificate, name)
         {
-            troubles.push(format!("{file}: the certificate is not for the name {name:?}; clients that verify refuse it"));
+            troubles.push(format!("{file}: the certificate is not for the name {name:?} ({named}); clients that verify it refuse us"));
         }
         troubles
     }
@@ -118,9 +114,35 @@ impl ResolvesServerCert for Shown {
     }
 }
 
-fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
-    let (Ok(parsed), Ok(name)) = (ParsedCertificate::try_from(certificate), ServerName::try_from(name)) else { return false };
-    verify_server_name(&parsed, &name).is_ok()
+/// What is wrong with a certificate of this time, at this time.
+fn trouble_of_time(since: i64, until: i64, now: i64) -> Option<String> {
+    if now > until {
+        Some(format!("expired {} ago; clients that verify it refuse us", span(now - until)))
+    } else if now < since {
+        Some(format!("is not valid yet, only in {}; clients that verify it refuse us", span(since - now)))
+    } else if until - now < SOON_S {
+        Some(format!("expires in {}", span(until - now)))
+    } else {
+        None
+    }
+}
+
+/// What a certificate names that is not for this name; `None` for one that is.
+fn named_instead(certificate: &CertificateDer<'_>, name: &str) -> Option<String> {
+    let judged = match (ParsedCertificate::try_from(certificate), ServerName::try_from(name)) {
+        (Ok(parsed), Ok(name)) => verify_server_name(&parsed, &name),
+        _ => return Some("it cannot be compared".into()),
+    };
+    match judged {
+        Ok(()) => None,
+        Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. })) if !presented.is_empty() => {
+            // Each comes as `DnsName("…")` or the like; the quoted part is the name.
+            let shown: Vec<&str> = presented.iter().take(MAX_NAMES_SHOWN).map(|name| name.split('"').nth(1).unwrap_or(name)).collect();
+            let more = if presented.len() > shown.len() { format!(" and {} more", presented.len() - shown.len()) } else { String::new() };
+            Some(format!("it names {}{more}", shown.join(", ")))
+        }
+        Err(_) => Some("it names no host".into()),
+    }
 }
 
 /// What the file is like now; nothing when it cannot be seen.
@@ -234,14 +256,40 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String>
 
 /// A time as people say it.
 fn span(seconds: i64) -> String {
-    let (days, hours) = (seconds / 86_400, seconds / 3600);
-    match (days, hours) {
-        (2.., _) => format!("{days} days"),
-        (_, 2..) => format!("{hours} hours"),
-        (_, 1) => "1 hour".into(),
-        _ => match seconds / 60 {
-            ..=1 => "1 minute".into(),
-            minutes => format!("{minutes} minutes"),
-        },
+    match (seconds / 86_400, seconds / 3600, seconds / 60) {
+        (days @ 2.., _, _) => format!("{days} days"),
+        (_, hours @ 2.., _) => format!("{hours} hours"),
+        (_, 1, _) => "1 hour".into(),
+        (_, _, minutes @ 2..) => format!("{minutes} minutes"),
+        (_, _, 1) => "1 minute".into(),
+        _ => "less than a minute".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_as_people_say_them() {
+        const DAY: i64 = 86_400;
+        let (since, until) = (100 * DAY, 190 * DAY);
+        for (now, told) in [
+            (since, None),
+            (until - SOON_S, None),
+            (until - SOON_S + 1, Some("expires in 13 days")),
+            (until - 2 * DAY, Some("expires in 2 days")),
+            (until - DAY, Some("expires in 24 hours")),
+            (until - 7199, Some("expires in 1 hour")),
+            (until - 3599, Some("expires in 59 minutes")),
+            (until - 119, Some("expires in 1 minute")),
+            (until, Some("expires in less than a minute")),
+            (until + 1, Some("expired less than a minute ago; clients that verify it refuse us")),
+            (until + 3600, Some("expired 1 hour ago; clients that verify it refuse us")),
+            (until + 3 * DAY, Some("expired 3 days ago; clients that verify it refuse us")),
+            (since - 60, Some("is not valid yet, only in 1 minute; clients that verify it refuse us")),
+        ] {
+            assert_eq!(trouble_of_time(since, until, now).as_deref(), told, "{now}");
+        }
     }
 }

@@ -9,7 +9,7 @@
 //! (`cargo bench --bench instructions`); `control::allocations` and the fuzz target `answer` hold the two against each other, octet for octet.
 
 use super::steer::{self, Client, Picked};
-use super::{Asked, CookieState, Dice, Kind, MAX_UDP_PAYLOAD, PLAIN_UDP_PAYLOAD, Reply, Transport, walk};
+use super::{Asked, Audience, CookieState, Dice, Kind, MAX_UDP_PAYLOAD, PLAIN_UDP_PAYLOAD, Reply, Transport, walk};
 use crate::dns::request::HEADER_LEN;
 use crate::dns::{Class, ClientSubnet, Edns, Rcode, RecordType, Request};
 use crate::policy::plan::{AddressSet, AnswerSet};
@@ -143,13 +143,13 @@ pub(super) fn reply(
     let (room, _) = reply.split_at_mut_checked(limit)?;
     room.get_mut(..question.end)?.copy_from_slice(asking);
     let mut message = Message { room: room.get_mut(..limit - opt.len())?, at: question.end, answers: 0, authority: 0 };
-    let (mut scope, mut pool_slot) = (0, None);
+    let (mut scope, mut pool_slot, mut audience) = (0, None, Audience::Everybody);
     match source {
         Source::Static(rrset) => message.put(zone.tree.block(&rrset), rrset.count)?,
         Source::Steered => {
             let client = Client { resolver: asked.source, ecs: subnet };
             let (reaches, set) = steered(zone, node.steer, question.rtype, &client, dice, &mut message)?;
-            (scope, pool_slot) = (reaches, set.slot);
+            (scope, pool_slot, audience) = (reaches, set.slot, Audience::Client);
         }
         Source::Nothing => message.put_negative(zone, question.name.as_wire())?,
     }
@@ -185,6 +185,7 @@ pub(super) fn reply(
         zone_slot: Some(zone.slot),
         pool_slot,
         cookie: CookieState::None,
+        audience,
     })
 }
 

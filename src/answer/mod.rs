@@ -142,6 +142,18 @@ pub enum Kind {
     Error,
 }
 
+/// Whom a reply is good for, besides the client that asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Audience {
+    /// Whoever asks the same gets the same; chance and time apart.
+    #[default]
+    Everybody,
+    /// It was chosen by who asked, or holds a cookie that is bound to the address (RFC 9018 §4).
+    Client,
+    /// `_why.` was asked: some may know, others are told something else.
+    Operators,
+}
+
 /// A reply, and what to count it under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -166,6 +178,8 @@ pub struct Reply {
     pub pool_slot: Option<u32>,
     /// What the query's cookie says of its sender.
     pub cookie: CookieState,
+    /// Whom else it is good for.
+    pub audience: Audience,
 }
 
 /// The largest UDP payload we send, whatever the client says it takes (DNS Flag Day 2020; RFC 9715 §3).
@@ -256,6 +270,7 @@ fn reply_to_fault(world: &World, asked: &Asked<'_>, fault: &Fault, unix_s: u64, 
         zone_slot: None,
         pool_slot: None,
         cookie,
+        audience: if both.is_some() { Audience::Client } else { Audience::Everybody },
     })
 }
 
@@ -313,6 +328,7 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, start: Opti
         zone_slot: end.zone_slot,
         pool_slot: end.pool_slot,
         cookie,
+        audience: if both.is_some() { end.audience.max(Audience::Client) } else { end.audience },
     })
 }
 

@@ -374,3 +374,18 @@ fn replies_that_say_the_same_share_a_kind_and_a_subject() {
         assert_eq!(one_sort == other_sort, same, "{one}, {other}");
     }
 }
+
+#[test]
+fn what_some_alone_may_know_is_for_nobody_else() {
+    for (question, audience) in [
+        ("web.example.com. A", Audience::Everybody),
+        ("nowhere.example.com. TXT", Audience::Everybody),
+        ("_why.example.com. A", Audience::Everybody),
+        // Nobody here may ask, and there is nothing to tell: others could be told something else.
+        ("_why.web.example.com. TXT", Audience::Operators),
+        ("_WHY.nowhere.example.com. TXT", Audience::Operators),
+    ] {
+        let (name, rtype) = question.split_once(' ').expect("name and type");
+        assert_eq!(ask_octets(&query(name, rtype), Transport::Https).1.audience, audience, "{question}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::opt::Extended;
 use super::steer::{self, Client, Picked};
-use super::{Asked, Dice, why};
+use super::{Asked, Audience, Dice, why};
 use crate::dns::request::HEADER_LEN;
 use crate::dns::{Class, Full, QueryName, Rcode, RecordType, Request, Section, Writer};
 use crate::policy::plan::{AddressSet, AnswerSet};
@@ -36,12 +36,24 @@ pub(super) struct End {
     pub(super) subject: u64,
     /// It is a referral.
     pub(super) referred: bool,
+    /// Whom it is good for.
+    pub(super) audience: Audience,
 }
 
 impl End {
     /// REFUSED, nothing else.
     pub(super) fn refused() -> End {
-        End { rcode: Rcode::REFUSED, truncated: false, scope: None, extended: None, zone_slot: None, pool_slot: None, subject: 0, referred: false }
+        End {
+            rcode: Rcode::REFUSED,
+            truncated: false,
+            scope: None,
+            extended: None,
+            zone_slot: None,
+            pool_slot: None,
+            subject: 0,
+            referred: false,
+            audience: Audience::Everybody,
+        }
     }
 }
 
@@ -159,8 +171,11 @@ impl<'w> Walk<'_, 'w, '_> {
             };
             self.end.subject = subject(zone, from);
         }
-        if first && matches!(found, Found::Nothing | Found::Wildcard(_)) && self.asks_why(name) && self.why(zone, name)? {
-            return Ok(());
+        if first && matches!(found, Found::Nothing | Found::Wildcard(_)) && self.asks_why(name) {
+            self.end.audience = Audience::Operators;
+            if self.world.server.may_ask_why(self.client.resolver) && self.why(zone, name)? {
+                return Ok(());
+            }
         }
         match found {
             Found::Node(node) | Found::Wildcard(node) => self.at_node(zone, node, owner),
@@ -174,10 +189,7 @@ impl<'w> Walk<'_, 'w, '_> {
     }
 
     fn asks_why(&self, name: &QueryName) -> bool {
-        self.request.question.rtype == RecordType::TXT
-            && name.label_count() > 0
-            && name.label_from_right(name.label_count()) == why::LABEL
-            && self.world.server.may_ask_why(self.client.resolver)
+        self.request.question.rtype == RecordType::TXT && name.label_count() > 0 && name.label_from_right(name.label_count()) == why::LABEL
     }
 
     /// `_why.NAME`: false when NAME is no steered name of this zone.
@@ -455,6 +467,7 @@ impl<'w> Walk<'_, 'w, '_> {
         }
         let Some(steering) = zone.steerings.get(name.steering as usize) else { return self.negative(zone, owner) };
         let (class, scope) = steer::class_of(steering, &self.client);
+        self.end.audience = self.end.audience.max(Audience::Client);
         self.end.scope = self.end.scope.map(|longest| longest.max(scope));
         let Some(plan) = steering.plans.get(usize::from(class)) else { return self.negative(zone, owner) };
         match steer::pick(plan, &self.client, self.dice) {

@@ -7,27 +7,41 @@ use crate::config::{Problem, Settings, Severity};
 use crate::control::load::Build;
 use crate::policy::model::{GeoDefault, PolicyKind, ZoneModel};
 
-/// A listener of the configuration: its table or key, its address, whether it takes UDP and TCP.
+/// A listener of the configuration: its table or key, its address and the line of that, whether it takes UDP and TCP.
 struct Listener {
     key: &'static str,
     addr: SocketAddr,
+    line: u32,
     udp: bool,
     tcp: bool,
 }
 
 impl Listener {
-    /// True when both cannot be had: the same port of the same address, or of every address of the family.
+    /// True when both cannot be had: the same port of the same address, or of every address of the family. Those of `server.listen` share ports
+    /// (`SO_REUSEPORT`), so an address and all addresses go together there.
     fn collides(&self, other: &Listener) -> bool {
         let (one, two) = (self.addr.ip(), other.addr.ip());
         let meet = one == two || one.is_ipv4() == two.is_ipv4() && (one.is_unspecified() || two.is_unspecified());
         let same_kind = self.udp && other.udp || self.tcp && other.tcp;
-        self.key != other.key && same_kind && meet && self.addr.port() == other.addr.port() && self.addr.port() != 0
+        let share = self.key == other.key && self.udp && self.tcp;
+        !share && same_kind && meet && self.addr.port() == other.addr.port() && self.addr.port() != 0
+    }
+
+    /// Its address, and where that is from.
+    fn place(&self) -> String {
+        match self.line {
+            0 => format!("{}, the default", self.addr),
+            line => format!("{}, line {line}", self.addr),
+        }
     }
 }
 
-/// Keys that want the same port: the second of the two, and a sentence about both.
-pub(super) fn collisions(settings: &Settings) -> Vec<(&'static str, String)> {
-    let of = |key, addrs: &[SocketAddr], udp, tcp| addrs.iter().map(|addr| Listener { key, addr: *addr, udp, tcp }).collect::<Vec<_>>();
+/// Addresses that want the same port, as errors of `meridian.toml`.
+pub(super) fn collisions(settings: &Settings) -> Vec<Problem> {
+    let of = |key, addrs: &[SocketAddr], udp, tcp| {
+        let listener = |addr: &SocketAddr| Listener { key, addr: *addr, line: settings.lines.of(key, *addr), udp, tcp };
+        addrs.iter().map(listener).collect::<Vec<_>>()
+    };
     let mut all = of("server.listen", &settings.listen, true, true);
     let encrypted = &settings.encrypted;
     for (key, listener, udp) in
@@ -41,23 +55,14 @@ pub(super) fn collisions(settings: &Settings) -> Vec<(&'static str, String)> {
     all.extend(of("metrics.listen", settings.admin.metrics_listen.as_slice(), false, true));
     let mut found = Vec::new();
     for (at, two) in all.iter().enumerate() {
-        if let Some(one) = all[..at].iter().find(|one| one.collides(two)) {
-            let kind = if two.udp && one.udp { "UDP" } else { "TCP" };
-            found.push((
-                two.key,
-                format!("{} ({}) and {} ({}) want the same {kind} port: give one of them another", two.key, two.addr, one.key, one.addr),
-            ));
-        }
+        let Some(one) = all[..at].iter().find(|one| one.collides(two)) else { continue };
+        let kind = if two.udp && one.udp { "UDP" } else { "TCP" };
+        let remedy = if one.key == two.key { "leave one of them out" } else { "give one of them another" };
+        let text = format!("{} ({}) and {} ({}) want the same {kind} port: {remedy}", two.key, two.place(), one.key, one.place());
+        let subject = two.key.split('.').map(str::to_owned).collect();
+        found.push(Problem { severity: Severity::Error, file: settings.file.clone(), line: two.line, subject, text });
     }
     found
-}
-
-/// The same as errors of `meridian.toml`.
-pub(super) fn collision_problems(settings: &Settings) -> impl Iterator<Item = Problem> {
-    collisions(settings).into_iter().map(|(key, text)| {
-        let subject = key.split('.').map(str::to_owned).collect();
-        Problem { severity: Severity::Error, file: settings.file.clone(), line: 0, subject, text }
-    })
 }
 
 /// Policies that place clients by what the configuration does not have.
@@ -100,24 +105,45 @@ mod tests {
         let of = |text: String| {
             let files = MemoryFiles([("meridian.toml".into(), text.into_bytes().into())].into());
             let found = collisions(&load_settings_alone(&files, std::path::Path::new("meridian.toml")).0);
-            found.iter().map(|(_, text)| text.split(" want").next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+            found.iter().map(|problem| format!("{}: {}", problem.line, problem.text.split(" want").next().unwrap_or_default())).collect::<Vec<_>>()
         };
         let base = "[server]\nlisten = [\"127.0.0.1:5300\"]\n";
         let admin = |addr: &str, metrics: &str| format!("{base}[admin]\nlisten = \"{addr}\"\n[metrics]\nlisten = \"{metrics}\"\n");
         for (text, wanted) in [
             (admin("127.0.0.1:1", "127.0.0.1:2"), &[][..]),
             (admin("127.0.0.1:0", "127.0.0.1:0"), &[]),
-            (admin("127.0.0.1:1", "127.0.0.1:1"), &["metrics.listen (127.0.0.1:1) and admin.listen (127.0.0.1:1)"]),
-            (admin("127.0.0.1:1", "0.0.0.0:1"), &["metrics.listen (0.0.0.0:1) and admin.listen (127.0.0.1:1)"]),
+            (admin("127.0.0.1:1", "127.0.0.1:1"), &["6: metrics.listen (127.0.0.1:1, line 6) and admin.listen (127.0.0.1:1, line 4)"]),
+            (admin("127.0.0.1:1", "0.0.0.0:1"), &["6: metrics.listen (0.0.0.0:1, line 6) and admin.listen (127.0.0.1:1, line 4)"]),
             (admin("127.0.0.1:1", "127.0.0.2:1"), &[]),
-            (admin("127.0.0.1:5300", "[::1]:5300"), &["admin.listen (127.0.0.1:5300) and server.listen (127.0.0.1:5300)"]),
-            (format!("{base}{}", tls("tls", "127.0.0.1:5300")), &["server.tls (127.0.0.1:5300) and server.listen (127.0.0.1:5300)"]),
-            (format!("{base}{}", tls("quic", "127.0.0.1:5300")), &["server.quic (127.0.0.1:5300) and server.listen (127.0.0.1:5300)"]),
+            (admin("127.0.0.1:5300", "[::1]:5300"), &["4: admin.listen (127.0.0.1:5300, line 4) and server.listen (127.0.0.1:5300, line 2)"]),
+            (
+                format!("{base}{}", tls("tls", "127.0.0.1:5300")),
+                &["4: server.tls (127.0.0.1:5300, line 4) and server.listen (127.0.0.1:5300, line 2)"],
+            ),
+            (
+                format!("{base}{}", tls("quic", "127.0.0.1:5300")),
+                &["4: server.quic (127.0.0.1:5300, line 4) and server.listen (127.0.0.1:5300, line 2)"],
+            ),
+            (
+                format!("{base}{}", tls("tls", "127.0.0.1:8053")),
+                &["0: admin.listen (127.0.0.1:8053, the default) and server.tls (127.0.0.1:8053, line 4)"],
+            ),
+            // Within one table. What server.listen lists shares its ports.
+            (
+                format!("{base}{}", tls("tls", "0.0.0.0:853\",\n\"127.0.0.1:853")),
+                &["5: server.tls (127.0.0.1:853, line 5) and server.tls (0.0.0.0:853, line 4)"],
+            ),
+            (
+                format!("{base}{}", tls("quic", "[::1]:853\",\n\"127.0.0.1:853\",\n\"[::]:853")),
+                &["6: server.quic ([::]:853, line 6) and server.quic ([::1]:853, line 4)"],
+            ),
+            (format!("{base}{}", tls("https", "127.0.0.1:0\", \"127.0.0.1:0\", \"127.0.0.2:443\", \"127.0.0.3:443")), &[]),
+            ("[server]\nlisten = [\"0.0.0.0:53\", \"127.0.0.1:53\"]\n".into(), &[]),
             // One of TCP, one of UDP: as it should be.
             (format!("{base}{}{}", tls("https", "127.0.0.1:443"), tls("quic", "127.0.0.1:443")), &[]),
             (
                 format!("{base}{}{}", tls("tls", "127.0.0.1:443"), tls("https", "127.0.0.1:443")),
-                &["server.https (127.0.0.1:443) and server.tls (127.0.0.1:443)"],
+                &["8: server.https (127.0.0.1:443, line 8) and server.tls (127.0.0.1:443, line 4)"],
             ),
         ] {
             assert_eq!(of(text.clone()), wanted, "{text}");

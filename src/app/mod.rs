@@ -47,13 +47,9 @@ pub fn check(options: &CheckOptions) -> ExitCode {
                 let subject = vec!["admin".to_owned(), "listen".to_owned()];
                 build.problems.push(Problem { severity: Severity::Warning, file: options.config.clone(), line: 0, subject, text });
             }
-            build.problems.extend(build.settings.iter().flat_map(advice::collision_problems).collect::<Vec<_>>());
+            build.problems.extend(build.settings.iter().flat_map(advice::collisions).collect::<Vec<_>>());
             build.problems.extend(advice::unplaced(&build));
-            let certificates = build.settings.as_ref().map(troubles_of_certificates).unwrap_or_default();
-            build.problems.extend(certificates.into_iter().map(|(table, listener, text)| {
-                let subject = vec![table.to_owned(), listener.to_owned()];
-                Problem { severity: Severity::Warning, file: options.config.clone(), line: 0, subject, text }
-            }));
+            build.problems.extend(build.settings.iter().flat_map(problems_of_certificates).collect::<Vec<_>>());
             let summary = summary(&options.config, &build);
             (build.problems, summary)
         }
@@ -78,14 +74,20 @@ pub fn check(options: &CheckOptions) -> ExitCode {
     }
 }
 
-/// Of all listeners: table, key, and what is wrong.
-fn troubles_of_certificates(settings: &Settings) -> Vec<(&'static str, &'static str, String)> {
-    let of_dns = certificate_troubles(&settings.encrypted).into_iter().map(|(listener, text)| ("server", listener, text));
-    let of_admin = settings.admin.tls.as_ref().map_or_else(Vec::new, |files| match admin::Tls::load(files) {
-        Ok(tls) => tls.troubles(),
-        Err(error) => vec![error],
+/// Of all listeners. What keeps a listener closed when the program runs is an error; what clients will not believe is a warning, for it is shown to
+/// them all the same.
+fn problems_of_certificates(settings: &Settings) -> Vec<Problem> {
+    let of_dns = certificate_troubles(&settings.encrypted).into_iter().map(|(listener, found)| ("server", listener, found));
+    let of_admin = settings.admin.tls.as_ref().map(|files| ("admin", "tls", admin::Tls::load(files).map(|tls| tls.troubles())));
+    let problems = of_dns.chain(of_admin).flat_map(|(table, listener, found)| {
+        let (severity, texts) = match found {
+            Ok(troubles) => (Severity::Warning, troubles),
+            Err(error) => (Severity::Error, vec![format!("{error}; it would stay closed")]),
+        };
+        let subject = vec![table.to_owned(), listener.to_owned()];
+        texts.into_iter().map(move |text| Problem { severity, file: settings.file.clone(), line: 0, subject: subject.clone(), text })
     });
-    of_dns.chain(of_admin.into_iter().map(|text| ("admin", "tls", text))).collect()
+    problems.collect()
 }
 
 fn summary(config: &Path, build: &Build) -> String {

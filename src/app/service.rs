@@ -19,7 +19,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::advice;
 use super::explainer::Running;
 use crate::admin;
-use crate::config::{OsFiles, Settings, Threads};
+use crate::config::{OsFiles, Problem, Settings, Severity, Threads};
 use crate::control::Who;
 use crate::control::api::ReloadBody;
 use crate::control::clock::Clock;
@@ -124,14 +124,18 @@ async fn serve(options: &RunOptions) -> ExitCode {
     load::lay_rules(&mut build, &saved.overlays);
     let mut degraded = build.degraded.clone();
     degraded.extend(lost);
-    for (_, text) in advice::collisions(&settings) {
-        eprintln!("meridian: warning: {text}");
-        degraded.push(text);
+    for problem in advice::collisions(&settings) {
+        eprintln!("meridian: {}", Problem { severity: Severity::Warning, ..problem.clone() });
+        degraded.push(problem.text);
     }
     let doors = open_doors(&settings, &mut degraded).await;
     let (encrypted, troubles) = EncryptedDoors::open(&settings.encrypted);
-    troubles.iter().for_each(|trouble| eprintln!("meridian: warning: {trouble}"));
-    degraded.extend(troubles.into_iter().filter(|trouble| trouble.contains("not opened")));
+    troubles.iter().for_each(|trouble| eprintln!("meridian: warning: {}", trouble.text));
+    if options.strict && troubles.iter().any(|trouble| trouble.is_closed) {
+        eprintln!("meridian: not started: a transport cannot be opened and --strict was given");
+        return ExitCode::FAILURE;
+    }
+    degraded.extend(troubles.into_iter().filter(|trouble| trouble.is_closed).map(|trouble| trouble.text));
     match start(options, build, store, saved, degraded, Sockets { listeners, encrypted, threads }, doors) {
         Ok(service) => service.until_stopped().await,
         Err(error) => {

@@ -211,7 +211,7 @@ fn found_lines(table: &Table, address: IpAddr) -> String {
 }
 
 /// The day in UTC, `2026-01-01` (Hinnant, "chrono-compatible low-level date algorithms": days from civil, inverted; years start in March).
-fn date(unix_s: u64) -> String {
+pub(super) fn date(unix_s: u64) -> String {
     let days = unix_s / 86_400 + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

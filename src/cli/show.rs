@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::geo::date;
 use super::table::{Cell, Table, Tone, clean, paint};
 use crate::control::api::{Applied, Consequences, Difference, EndpointStatus, Overlay, PoolStatus, Promoted, ReloadReport, Reported, Status};
 
@@ -20,7 +21,8 @@ pub(super) fn status(status: &Status, now: u64, colours: bool) -> String {
     }
     for certificate in &status.certificates {
         let left = certificate.expires - i64::try_from(now).unwrap_or(i64::MAX);
-        let end = if left < 0 { format!("expired {} ago", span(left.unsigned_abs())) } else { format!("expires in {}", span(left.unsigned_abs())) };
+        let (day, span) = (date(u64::try_from(certificate.expires).unwrap_or(0)), span(left.unsigned_abs()));
+        let end = if left < 0 { format!("expired {span} ago, on {day}") } else { format!("expires in {span}, on {day}") };
         let tone = if left < 0 { Tone::Bad } else { Tone::Plain };
         let _ = writeln!(text, "certificate: {} {}: {}", clean(&certificate.listener), clean(&certificate.file), paint(&end, tone, colours));
     }

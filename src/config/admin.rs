@@ -44,7 +44,7 @@ pub struct AdminTls {
 }
 
 pub(super) fn admin(table: &Table<'_>, settings: &mut Settings) {
-    if let Some(listen) = table.take("listen").and_then(|value| socket_address(&value)) {
+    if let Some(listen) = address(table, "admin.listen", settings) {
         settings.admin_listen = listen;
     }
     if let Some(enabled) = table.take("enabled").and_then(|value| value.boolean()) {
@@ -71,5 +71,12 @@ fn tls(value: &Value<'_>) -> Option<AdminTls> {
 }
 
 pub(super) fn metrics(table: &Table<'_>, settings: &mut Settings) {
-    settings.admin.metrics_listen = table.take("listen").and_then(|value| socket_address(&value));
+    settings.admin.metrics_listen = address(table, "metrics.listen", settings);
+}
+
+fn address(table: &Table<'_>, key: &'static str, settings: &mut Settings) -> Option<SocketAddr> {
+    let value = table.take("listen")?;
+    let address = socket_address(&value)?;
+    settings.lines.note(key, address, value.line);
+    Some(address)
 }

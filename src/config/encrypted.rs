@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::limits::{CONNECTIONS, LIFETIME, WAIT};
 use super::read;
-use super::settings::addresses;
+use super::settings::{Lines, addresses};
 use super::source::{Table, Value};
 
 /// Queries under way on one connection; each may hold 128 KiB for a moment.
@@ -84,14 +84,14 @@ pub struct Encrypted {
     pub quic: Option<EncryptedListener>,
 }
 
-pub(super) fn encrypted(server: &Table<'_>) -> Encrypted {
-    let of = |key: &'static str| server.take(key).and_then(|value| listener(&value, key));
-    Encrypted { tls: of("tls"), https: of("https"), quic: of("quic") }
+pub(super) fn encrypted(server: &Table<'_>, lines: &mut Lines) -> Encrypted {
+    let mut of = |key: &'static str, whole| server.take(key).and_then(|value| listener(&value, key, whole, lines));
+    Encrypted { tls: of("tls", "server.tls"), https: of("https", "server.https"), quic: of("quic", "server.quic") }
 }
 
-fn listener(value: &Value<'_>, key: &'static str) -> Option<EncryptedListener> {
-    let table = value.table(&format!(" such as [server.{key}]"))?;
-    let listen = table.take("listen").map(|value| addresses(&value));
+fn listener(value: &Value<'_>, key: &'static str, whole: &'static str, lines: &mut Lines) -> Option<EncryptedListener> {
+    let table = value.table(&format!(" such as [{whole}]"))?;
+    let listen = table.take("listen").map(|value| addresses(&value, whole, lines));
     let path = |key| table.take(key).and_then(|value| read::path(&value)).map(|path| path.value);
     let (certificate, private) = (path("certificate"), path("key"));
     for (given, key, example) in [

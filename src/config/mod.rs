@@ -56,6 +56,6 @@ pub use load::{Loaded, LoadedZone, ZoneSource, load, load_again, load_master_alo
 pub use named::load_named;
 pub use problem::{Problem, Severity};
 pub use reader::Texts;
-pub use settings::{EcsClip, MasterFile, Settings, Threads};
+pub use settings::{EcsClip, Lines, MasterFile, Settings, Threads};
 pub use suggest::{did_you_mean, nearest};
 pub use values::{duration_words, parse_duration};

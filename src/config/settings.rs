@@ -52,6 +52,27 @@ pub struct MasterFile {
     pub line: u32,
 }
 
+/// The lines of addresses to listen on. Files that say the same on other lines are equal.
+#[derive(Clone, Debug, Default)]
+pub struct Lines(Vec<(&'static str, SocketAddr, u32)>);
+
+impl PartialEq for Lines {
+    fn eq(&self, _: &Lines) -> bool {
+        true
+    }
+}
+
+impl Lines {
+    pub(super) fn note(&mut self, key: &'static str, address: SocketAddr, line: u32) {
+        self.0.push((key, address, line));
+    }
+
+    /// Where this key, such as `server.tls`, lists the address: one-based, 0 when no line does.
+    pub fn of(&self, key: &str, address: SocketAddr) -> u32 {
+        self.0.iter().find(|(other, listed, _)| *other == key && *listed == address).map_or(0, |(_, _, line)| *line)
+    }
+}
+
 /// Coarsest client-subnet prefixes that the class map is cut to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EcsClip {
@@ -68,6 +89,8 @@ pub struct Settings {
     pub file: PathBuf,
     /// `server.listen`: UDP and TCP on each.
     pub listen: Vec<SocketAddr>,
+    /// Where it, and the addresses of other listeners, stand.
+    pub lines: Lines,
     /// `server.threads`.
     pub threads: Threads,
     /// `server.nsid`, at most [`MAX_NSID_LEN`] octets.
@@ -124,6 +147,7 @@ impl Settings {
         Settings {
             file: path.to_path_buf(),
             listen: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, DNS_PORT)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, DNS_PORT))],
+            lines: Lines::default(),
             threads: Threads::Auto,
             nsid: None,
             version: None,
@@ -218,7 +242,7 @@ pub(super) fn read(shown: &Path, path: &Path, text: &str, sink: &Sink) -> Settin
 
 fn server(table: &Table<'_>, settings: &mut Settings) {
     if let Some(value) = table.take("listen") {
-        settings.listen = addresses(&value);
+        settings.listen = addresses(&value, "server.listen", &mut settings.lines);
     }
     if let Some(value) = table.take("threads") {
         match (value.as_str(), value.as_integer()) {
@@ -234,7 +258,7 @@ fn server(table: &Table<'_>, settings: &mut Settings) {
     if let Some(value) = table.take("tcp") {
         settings.tcp = limits::tcp(&value);
     }
-    settings.encrypted = encrypted::encrypted(table);
+    settings.encrypted = encrypted::encrypted(table, &mut settings.lines);
     settings.nsid = table.take("nsid").and_then(|value| short_text(&value, MAX_NSID_LEN));
     settings.version = table.take("version").and_then(|value| short_text(&value, MAX_VERSION_LEN));
     if let Some(rotate) = table.take("rotate").and_then(|value| value.boolean()) {
@@ -309,7 +333,7 @@ fn limited<'d>(value: &Value<'d>, what: &str) -> Vec<Value<'d>> {
 }
 
 /// One address to listen on or several, each once.
-pub(super) fn addresses(value: &Value<'_>) -> Vec<SocketAddr> {
+pub(super) fn addresses(value: &Value<'_>, key: &'static str, lines: &mut Lines) -> Vec<SocketAddr> {
     let items = value.one_or_many();
     if items.is_empty() || items.len() > MAX_LISTEN {
         value.error(format!("found {} addresses, expected 1 to {MAX_LISTEN}", items.len()));
@@ -318,9 +342,13 @@ pub(super) fn addresses(value: &Value<'_>) -> Vec<SocketAddr> {
     for item in items.into_iter().take(MAX_LISTEN) {
         let Some(address) = socket_address(&item) else { continue };
         if address.port() != 0 && found.contains(&address) {
-            item.error(format!("{address} is listed twice"));
+            item.error(match lines.of(key, address) {
+                line if line == item.line => format!("{address} is listed twice"),
+                line => format!("{address} is listed twice, on line {line} as well"),
+            });
             continue;
         }
+        lines.note(key, address, item.line);
         found.push(address);
     }
     found

@@ -123,6 +123,7 @@ impl std::fmt::Display for Concern {
 pub fn rough_span(seconds: u64) -> String {
     match seconds / 3600 {
         hours if hours >= 48 => format!("{} days", hours / 24),
+        0 => "less than an hour".to_owned(),
         1 => "1 hour".to_owned(),
         hours => format!("{hours} hours"),
     }

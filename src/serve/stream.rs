@@ -128,8 +128,8 @@ impl Answerer {
         step
     }
 
-    /// Answers one message that came by itself into `room` ([`MAX_REPLY_LEN`]). A panic counts as silence.
-    pub(super) fn message(&mut self, packet: &[u8], room: &mut [u8], client: Client) -> Outcome {
+    /// Answers one message that came by itself into `room` ([`MAX_REPLY_LEN`]). `None` when the engine panicked, which is logged.
+    pub(super) fn message(&mut self, packet: &[u8], room: &mut [u8], client: Client) -> Option<Outcome> {
         let Answerer { published, counters, dice, now, tap } = self;
         let asked = Asked { packet, source: client.source.ip(), transport: client.transport, keepalive: client.keepalive };
         let guarded = catch_unwind(AssertUnwindSafe(|| {
@@ -148,11 +148,11 @@ impl Answerer {
         match guarded {
             Ok(outcome) => {
                 counters.answered(client.transport, &outcome);
-                outcome
+                Some(outcome)
             }
             Err(_) => {
                 super::log_panic(counters.panicked(client.transport), client.transport.name());
-                Outcome::Silence
+                None
             }
         }
     }

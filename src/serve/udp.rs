@@ -327,6 +327,7 @@ mod tests {
                     zone_slot: None,
                     pool_slot: None,
                     cookie: crate::answer::CookieState::None,
+                    audience: crate::answer::Audience::Everybody,
                 })
             });
             batch.send(&server);

@@ -531,6 +531,7 @@ mod tests {
             zone_slot,
             pool_slot,
             cookie: CookieState::None,
+            audience: crate::answer::Audience::Everybody,
         })
     }
 

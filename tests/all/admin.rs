@@ -359,6 +359,7 @@ async fn status_and_metrics_show_the_counters() {
             zone_slot: Some(zone_slot),
             pool_slot: Some(pool_slot),
             cookie: meridian::answer::CookieState::None,
+            audience: meridian::answer::Audience::Everybody,
         };
         counters.answered(Transport::Udp, &Outcome::Reply(reply));
     }

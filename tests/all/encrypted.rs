@@ -33,7 +33,7 @@ sub.NS = "ns.sub"
 big.TXT = { ttl = 60, data = [BIG] }
 
 [pool.eu]
-endpoints = ["198.51.100.1"]
+endpoints = ["198.51.100.1", "2001:db8::1"]
 
 [pool.us]
 endpoints = ["198.51.100.2"]
@@ -81,14 +81,14 @@ pub struct Served {
     pub quic: SocketAddr,
 }
 
-fn config(more: &str) -> String {
+pub fn config(more: &str) -> String {
     let of = |key: &str| {
         format!("[server.{key}]\nlisten = \"127.0.0.1:0\"\ncertificate = \"tls/a.crt\"\nkey = \"tls/a.key\"\nname = \"dns.example.net\"\n{more}\n")
     };
     format!("[server]\nlisten = \"127.0.0.1:0\"\nthreads = 1\n{}{}{}[admin]\nlisten = \"127.0.0.1:0\"\n", of("tls"), of("https"), of("quic"))
 }
 
-fn zone() -> String {
+pub fn zone() -> String {
     let texts: Vec<String> = (0..40).map(|at| format!("\"text {at} {}\"", "x".repeat(60))).collect();
     ZONE.replace("BIG", &texts.join(", "))
 }
@@ -102,10 +102,15 @@ fn address_of(server: &Meridian, transport: &str) -> SocketAddr {
 
 impl Served {
     pub fn start(more: &str) -> Served {
+        Served::with(&config(more), &["dns.example.net", "127.0.0.1"])
+    }
+
+    /// With this configuration, and a certificate for these names.
+    pub fn with(config: &str, names: &[&str]) -> Served {
         let authority = Authority::new();
-        let (certificate, key) = authority.sign(&["dns.example.net", "127.0.0.1"], 2099);
+        let (certificate, key) = authority.sign(names, 2099);
         let files = [
-            ("meridian.toml", config(more)),
+            ("meridian.toml", config.to_owned()),
             ("zones/example.com.toml", zone()),
             ("tls/a.crt", certificate),
             ("tls/a.key", key),
@@ -415,57 +420,6 @@ fn rfc8484_kdig_and_curl_ask_over_https() {
 }
 
 #[test]
-fn rfc8484_what_is_no_query_is_told() {
-    let served = Served::start("message = \"500ms\"");
-    let asked = query("www.example.com", 1, &[]);
-    let encoded = BASE64URL_NOPAD.encode(&asked);
-    let mut response = asked.clone();
-    response[2] |= 0x80;
-    let message = "Content-Type: application/dns-message";
-    let long = vec![0; 70_000];
-    for (what, path, args, body, status) in [
-        ("another path", "/", &[][..], None, 404),
-        ("another path with a query", &*format!("/dns?dns={encoded}"), &[], None, 404),
-        ("no query", "/dns-query", &[], None, 400),
-        ("an empty query", "/dns-query?dns=", &[], None, 400),
-        ("no base64url", "/dns-query?dns=***", &[], None, 400),
-        ("padding", &format!("/dns-query?dns={encoded}="), &[], None, 400),
-        ("a response", &format!("/dns-query?dns={}", BASE64URL_NOPAD.encode(&response)), &[], None, 400),
-        ("percent-encoding", &format!("/dns-query?dns=%41{}", &encoded[1..]), &[], None, 200),
-        ("other keys", &format!("/dns-query?ct=x&dns={encoded}"), &[], None, 200),
-        ("another method", "/dns-query", &["-X", "DELETE"], None, 405),
-        ("another type", "/dns-query", &["-H", "Content-Type: text/plain"], Some(&asked[..]), 415),
-        ("no type", "/dns-query", &["-H", "Content-Type:"], Some(&asked), 415),
-        ("a parameter of the type", "/dns-query", &["-H", "Content-Type: application/dns-message; charset=x"], Some(&asked), 200),
-        ("nothing accepted", "/dns-query", &["-H", message, "-H", "Accept: application/dns-json"], Some(&asked), 406),
-        ("too long", "/dns-query", &["-H", message], Some(&long), 413),
-        ("too short", "/dns-query", &["-H", message], Some(&asked[..5]), 400),
-        ("malformed, but with a question", "/dns-query", &["-H", message], Some(&asked[..asked.len() - 1]), 200),
-    ] {
-        assert_eq!(served.curl(path, args, body).0, status, "{what}");
-    }
-    // curl would complain of a body.
-    let (status, headers, _) = served.curl(&format!("/dns-query?dns={encoded}"), &["--head"], None);
-    assert!(status == 200 && headers.contains(&format!("content-length: {}\r\n", served.over_get(&asked).len())), "{headers}");
-    assert!(served.curl("/dns-query", &["-X", "DELETE"], None).1.contains("allow: get, head, post"));
-}
-
-#[test]
-fn rfc8484_section_5_1_freshness_is_the_least_ttl() {
-    let served = Served::start("");
-    for (name, rtype, caching) in [
-        ("www.example.com", 1, "cache-control: max-age=300"),
-        ("app.example.com", 1, "cache-control: private, max-age=20"),
-        ("nowhere.example.com", 1, "cache-control: max-age=60"),
-        ("example.org", 1, "cache-control: max-age=0"),
-    ] {
-        let encoded = BASE64URL_NOPAD.encode(&query(name, rtype, &[]));
-        let (_, headers, _) = served.curl(&format!("/dns-query?dns={encoded}"), &[], None);
-        assert!(headers.contains(&format!("{caching}\r\n")), "{name}: {headers}");
-    }
-}
-
-#[test]
 fn strict_protocol_names() {
     let served = Served::start("");
     let asked = query("www.example.com", 1, &[]);
@@ -477,106 +431,6 @@ fn strict_protocol_names() {
         let mut reply = Vec::new();
         let _ = stream.read_to_end(&mut reply);
         assert!(reply.is_empty(), "{protocol:?}: {reply:?}");
-    }
-}
-
-#[test]
-fn rfc9250_section_4_3_3_protocol_errors_end_the_connection() {
-    let served = Served::start("");
-    let asked = {
-        let mut asked = query("www.example.com", 1, &[]);
-        asked[..2].fill(0);
-        asked
-    };
-    let with_id = query("www.example.com", 1, &[]);
-    let mut keepalive = query("www.example.com", 1, b"\0\x0b\0\0");
-    keepalive[..2].fill(0);
-    runtime().block_on(async {
-        for (what, bad) in [("an ID", &with_id), ("keepalive", &keepalive)] {
-            let connection = served.quic().await;
-            assert!(ask_quic(&connection, &asked).await.is_ok());
-            assert!(ask_quic(&connection, bad).await.is_err(), "{what}");
-            let closed = connection.closed().await;
-            let quinn::ConnectionError::ApplicationClosed(closed) = closed else { panic!("{what}: {closed}") };
-            assert_eq!(closed.error_code, 2u32.into(), "{what}: DOQ_PROTOCOL_ERROR");
-        }
-        // Many at once on one connection; one that is never finished holds up none of them.
-        let connection = served.quic().await;
-        let (mut open, _) = connection.open_bi().await.expect("a stream");
-        open.write_all(&asked[..5]).await.expect("sent");
-        let mut all = tokio::task::JoinSet::new();
-        for _ in 0..50 {
-            let (connection, asked) = (connection.clone(), asked.clone());
-            all.spawn(async move { ask_quic(&connection, &asked).await });
-        }
-        for reply in all.join_all().await {
-            assert!(reply.is_ok(), "{reply:?}");
-        }
-    });
-}
-
-#[test]
-fn a_certificate_is_swapped_under_load_without_a_loss() {
-    let served = Served::start("");
-    let asked = query("www.example.com", 1, &[]);
-    let mut kept = served.connect(served.tls, Some(b"dot"));
-    assert!(!framed(&mut kept, &asked).is_empty());
-    let (certificate, key) = served.authority.sign(&["dns.example.net", "127.0.0.1"], 2098);
-    // Not a pair for a moment, as when two files are written one after the other.
-    served.server.write("tls/a.key", &key);
-    let began = Instant::now();
-    let mut is_new = false;
-    while !is_new {
-        assert!(began.elapsed() < PATIENCE, "{:#?}", served.server.log());
-        assert!(!framed(&mut kept, &asked).is_empty(), "the connection from before goes on");
-        let mut fresh = served.connect(served.tls, Some(b"dot"));
-        assert!(!framed(&mut fresh, &asked).is_empty(), "a new one is served");
-        if began.elapsed() > Duration::from_millis(2500) {
-            served.server.write("tls/a.crt", &certificate);
-        }
-        let shown = fresh.conn.peer_certificates().expect("a certificate")[0].clone();
-        is_new = shown == CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM");
-    }
-    assert!(!framed(&mut kept, &asked).is_empty());
-    assert_eq!(served.metric("meridian_encrypted_handshake_errors_total{transport=\"tls\"}"), 0);
-}
-
-#[test]
-fn certificates_that_clients_will_not_believe_are_told_at_load() {
-    let authority = Authority::new();
-    let (expired, other) = (authority.sign(&["dns.example.net"], 2021), authority.sign(&["other.example.net"], 2099));
-    let listener = |key: &str, file: &str| {
-        format!("[server.{key}]\nlisten = \"127.0.0.1:0\"\ncertificate = \"{file}.crt\"\nkey = \"{file}.key\"\nname = \"dns.example.net\"\n")
-    };
-    let config = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\n{}{}{}[admin]\nlisten = \"127.0.0.1:0\"\n",
-        listener("tls", "expired"),
-        listener("https", "other"),
-        listener("quic", "nothing")
-    );
-    let server = Meridian::start(&[
-        ("meridian.toml", &config),
-        ("zones/example.com.toml", &zone()),
-        ("expired.crt", &expired.0),
-        ("expired.key", &expired.1),
-        ("other.crt", &other.0),
-        ("other.key", &other.1),
-    ]);
-    let (_, status, _) = server.command(&["status"]);
-    for wanted in [
-        "expired.crt: the certificate expired",
-        "other.crt: the certificate is not for the name \"dns.example.net\"",
-        "nothing.crt: no certificate in PEM",
-        "expired.crt: expired",
-        "other.crt: expires in",
-    ] {
-        assert!(status.contains(wanted), "{wanted}: {status}");
-    }
-    server.says(&["the certificate expired"]);
-    let check = Command::new(env!("CARGO_BIN_EXE_meridian")).arg("check").current_dir(server.path()).output().expect("the program runs");
-    let checked = String::from_utf8_lossy(&check.stdout).into_owned();
-    for wanted in ["the certificate expired", "not for the name", "no certificate in PEM", "0 errors, 5 warnings"] {
-        assert!(check.status.success() && checked.contains(wanted), "{wanted}: {checked}");
     }
 }
 
@@ -647,4 +501,35 @@ fn a_stop_ends_connections_properly() {
     assert_eq!(tls.read_to_end(&mut rest).ok(), Some(0));
     let (took, code) = served.server.terminate();
     assert!(code == Some(0) && took < Duration::from_secs(3), "{took:?} {code:?}");
+}
+
+/// Whoever comes back with a ticket is spared the certificate, over TLS 1.2 and 1.3 alike; `min_version` is kept to.
+#[test]
+fn rfc8446_section_2_2_sessions_are_resumed_and_versions_kept_to() {
+    let (served, newest) =
+        (Served::start(""), Served::with(&config("").replacen("name =", "min_version = \"1.3\"\nname =", 1), &["dns.example.net"]));
+    let asked = query("www.example.com", 1, &[]);
+    let handshake = |served: &Served, client: &Arc<ClientConfig>| {
+        let stream = TcpStream::connect(served.tls).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let connection = ClientConnection::new(client.clone(), ServerName::try_from("dns.example.net").expect("a name")).expect("a session");
+        let mut stream = StreamOwned::new(connection, stream);
+        stream.conn.complete_io(&mut stream.sock).ok()?;
+        // Tickets come with the first reply.
+        assert!(!framed(&mut stream, &asked).is_empty());
+        stream.conn.handshake_kind()
+    };
+    for (version, is_new) in [(&rustls::version::TLS12, false), (&rustls::version::TLS13, true)] {
+        let client = |served: &Served| {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).expect("a version");
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(served.authority.pem().as_bytes()).expect("PEM")).expect("an authority");
+            Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+        };
+        let (ours, others) = (client(&served), client(&newest));
+        assert_eq!(handshake(&served, &ours), Some(rustls::HandshakeKind::Full), "{version:?}");
+        assert_eq!(handshake(&served, &ours), Some(rustls::HandshakeKind::Resumed), "{version:?}");
+        assert_eq!(handshake(&newest, &others), is_new.then_some(rustls::HandshakeKind::Full), "{version:?}");
+    }
 }

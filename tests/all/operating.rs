@@ -377,7 +377,10 @@ fn what_cannot_work_is_said_before_it_is_tried() {
     assert_eq!(run(&server).0, Some(0), "{clean:?}");
     server.write("meridian.toml", config);
     let (code, out) = run(&server);
-    assert!(code == Some(1) && out.contains("metrics.listen (127.0.0.1:8053) and admin.listen (127.0.0.1:8053) want the same TCP port"), "{out}");
+    assert!(
+        code == Some(1) && out.contains("metrics.listen (127.0.0.1:8053, line 6) and admin.listen (127.0.0.1:8053, line 4) want the same TCP port"),
+        "{out}"
+    );
     let geo = ZONE
         .replace("policy = \"failover\"\nto = [\"fra\", \"iad\"]", "policy = \"geo\"\nrules = [{ geo = [\"EU\"], to = \"fra\" }]\ndefault = \"iad\"");
     server.write("meridian.toml", CONFIG);

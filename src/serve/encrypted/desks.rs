@@ -8,8 +8,15 @@ use crate::answer::{Outcome, Reply, Transport};
 use crate::telemetry::Registry;
 use crate::world::Published;
 
-/// Octets of a reply, and what it says.
-pub(super) type Said = (Vec<u8>, Reply);
+/// What became of one message.
+pub(super) enum Answered {
+    /// Octets of the reply, and what it says.
+    Reply(Vec<u8>, Reply),
+    /// It is no query.
+    Silence,
+    /// The engine failed on it, which has been told.
+    Failure,
+}
 
 #[derive(Debug)]
 struct Desk {
@@ -52,13 +59,17 @@ impl Desks {
         })
     }
 
-    /// Answers one message; `None` when there is nothing to say.
-    pub(super) fn message(&self, packet: &[u8], source: SocketAddr, server: SocketAddr, transport: Transport) -> Option<Said> {
+    /// Answers one message.
+    pub(super) fn message(&self, packet: &[u8], source: SocketAddr, server: SocketAddr, transport: Transport) -> Answered {
         self.with(|desk| {
             let client = Client { source, server: Some(server), transport, keepalive: 0 };
             match desk.answerer.message(packet, &mut desk.room, client) {
-                Outcome::Reply(reply) => Some((desk.room.get(..reply.len)?.to_vec(), reply)),
-                Outcome::Silence => None,
+                Some(Outcome::Reply(reply)) => match desk.room.get(..reply.len) {
+                    Some(octets) => Answered::Reply(octets.to_vec(), reply),
+                    None => Answered::Failure,
+                },
+                Some(Outcome::Silence) => Answered::Silence,
+                None => Answered::Failure,
             }
         })
     }

@@ -4,11 +4,15 @@
 //! another path                               404
 //! another method than GET, HEAD, POST        405, with Allow
 //! Accept without application/dns-message     406
-//! POST of another type                       415, with Accept
+//! POST of another type                       415, with Accept; in another coding: with Accept-Encoding
 //! POST of more than 65,535 octets            413; that does not arrive in time: 408
 //! no query: dns= missing, no base64url, QR   400
+//! a query that the engine fails on           500
 //! anything else                              200 with the reply, whatever its response code (RFC 8484 §4.2.1)
 //! ```
+//!
+//! What the header fields say is answered by them, before the body has come. The rest of a body that nobody wants is read behind the answer as long as it
+//! is short, else the client is told to stop: RST_STREAM with NO_ERROR (RFC 9113 §8.1).
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -23,7 +27,10 @@ use std::task::{Context, Poll};
 use data_encoding::BASE64URL_NOPAD;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+};
+use hyper::http::request::Parts;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -35,16 +42,17 @@ use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::server::TlsStream;
 
+use super::desks::Answered;
 use super::{Entered, FAREWELL, Shared};
-use crate::answer::{Reply, Transport};
+use crate::answer::{Audience, Reply, Transport};
 use crate::dns::least_ttl;
 
 /// The media type of messages (RFC 8484 §6).
 const MEDIA_TYPE: &str = "application/dns-message";
 /// Octets of a message (RFC 8484 §6).
 const MAX_MESSAGE_LEN: usize = 65_535;
-/// Octets of a body that is read although nobody wants it.
-const MAX_IGNORED_LEN: usize = 256 << 10;
+/// Octets of a body that are read although nobody wants them: to some clients it is an error when a stream is reset while they send.
+const MAX_IGNORED_LEN: usize = 128 << 10;
 /// Octets of all header fields of a request; a query in the URI has up to a few thousand.
 const MAX_HEADERS_LEN: u32 = 16 << 10;
 /// What a client may send on one stream, and on all streams of a connection, before it is read: queries in flight, not uploads.
@@ -219,14 +227,21 @@ fn is_deadline(error: &hyper::Error) -> bool {
 }
 
 async fn respond(request: Request<Incoming>, peer: SocketAddr, server: SocketAddr, shared: &Shared) -> Response<Full<Bytes>> {
-    let is_head = request.method() == Method::HEAD;
-    let said = match query_of(request, shared).await {
-        Ok(packet) => shared.desks.message(&packet, peer, server, Transport::Https),
-        Err(status) => return refusal(status),
+    let (head, mut body) = request.into_parts();
+    let found = match head_of(&head, &body, shared) {
+        Ok(None) => body_of(&mut body, shared).await,
+        found => found.map(Option::unwrap_or_default),
     };
-    let Some((octets, reply)) = said else { return refusal(StatusCode::BAD_REQUEST) };
+    ignore(body, shared.limits.message);
+    let said = found.map(|packet| shared.desks.message(&packet, peer, server, Transport::Https));
+    let (octets, reply) = match said {
+        Ok(Answered::Reply(octets, reply)) => (octets, reply),
+        Ok(Answered::Silence) => return Refused::from(StatusCode::BAD_REQUEST).response(),
+        Ok(Answered::Failure) => return Refused::from(StatusCode::INTERNAL_SERVER_ERROR).response(),
+        Err(refused) => return refused.response(),
+    };
     let (length, caching) = (octets.len(), cache_control(&octets, &reply));
-    let mut response = Response::new(if is_head { Full::default() } else { Full::new(octets.into()) });
+    let mut response = Response::new(if head.method == Method::HEAD { Full::default() } else { Full::new(octets.into()) });
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     headers.insert(CONTENT_LENGTH, length.into());
@@ -236,62 +251,113 @@ async fn respond(request: Request<Incoming>, peer: SocketAddr, server: SocketAdd
     response
 }
 
-/// No longer than any of its records lives (RFC 8484 §5.1). What was chosen for one client is not for others, so a proxy must not keep it.
+/// No longer than any of its records lives (RFC 8484 §5.1). What was chosen for one client is not for others, so a proxy must not keep it; what
+/// operators alone are told nobody keeps (RFC 9111 §5.2.2).
 fn cache_control(octets: &[u8], reply: &Reply) -> String {
     let age = least_ttl(octets).unwrap_or(0);
-    if reply.pool_slot.is_some() { format!("private, max-age={age}") } else { format!("max-age={age}") }
+    match reply.audience {
+        Audience::Everybody => format!("max-age={age}"),
+        Audience::Client => format!("private, max-age={age}"),
+        Audience::Operators => "no-store".into(),
+    }
 }
 
-/// The message of a request, or what is wrong with it.
-async fn query_of(request: Request<Incoming>, shared: &Shared) -> Result<Vec<u8>, StatusCode> {
-    let found = match head_of(&request, shared) {
-        Ok(None) => return body_of(request.into_body(), shared).await,
-        found => found.map(Option::unwrap_or_default),
-    };
-    // A stream that is reset while its request is on the way is an error to some clients, so a short body is read to its end (RFC 9113 §8.1).
-    if !request.body().is_end_stream() {
-        let _ = timeout(shared.limits.message, Limited::new(request.into_body(), MAX_IGNORED_LEN).collect()).await;
+/// Sees to the rest of a body that nobody wants, after the answer. Whoever announces much, or sends it slowly, is told to stop: by dropping it.
+fn ignore(body: Incoming, patience: Duration) {
+    if !body.is_end_stream() && body.size_hint().lower() <= MAX_IGNORED_LEN as u64 {
+        tokio::spawn(async move {
+            let _ = timeout(patience, drain(body)).await;
+        });
     }
-    found
+}
+
+async fn drain(mut body: Incoming) {
+    let mut left = MAX_IGNORED_LEN;
+    while let Some(Ok(frame)) = body.frame().await {
+        let len = frame.data_ref().map_or(0, Bytes::len);
+        if len > left {
+            return;
+        }
+        left -= len;
+    }
+}
+
+/// What a request gets that is no query.
+#[derive(Debug, PartialEq)]
+struct Refused {
+    status: StatusCode,
+    /// What would have been taken.
+    takes: Option<(HeaderName, &'static str)>,
+}
+
+impl From<StatusCode> for Refused {
+    fn from(status: StatusCode) -> Refused {
+        Refused { status, takes: None }
+    }
+}
+
+impl Refused {
+    fn but_takes(status: StatusCode, name: HeaderName, value: &'static str) -> Refused {
+        Refused { status, takes: Some((name, value)) }
+    }
+
+    fn response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = self.status;
+        if let Some((name, value)) = self.takes {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
 }
 
 /// What the request says before its body: the message of a GET, `None` when it is in the body.
-fn head_of(request: &Request<Incoming>, shared: &Shared) -> Result<Option<Vec<u8>>, StatusCode> {
-    if request.uri().path() != shared.path {
-        return Err(StatusCode::NOT_FOUND);
+fn head_of(head: &Parts, body: &Incoming, shared: &Shared) -> Result<Option<Vec<u8>>, Refused> {
+    if head.uri.path() != shared.path {
+        return Err(StatusCode::NOT_FOUND.into());
     }
-    if !accepts(request.headers()) {
-        return Err(StatusCode::NOT_ACCEPTABLE);
+    if !accepts(&head.headers) {
+        return Err(StatusCode::NOT_ACCEPTABLE.into());
     }
-    match *request.method() {
+    match head.method {
         Method::GET | Method::HEAD => {
-            let query = request.uri().query().unwrap_or_default();
+            let query = head.uri.query().unwrap_or_default();
             let value = query.split('&').find_map(|pair| pair.strip_prefix("dns="));
             // Octets that need no percent-encoding may have one all the same (RFC 3986 §2.3).
             let packet = value.and_then(|value| BASE64URL_NOPAD.decode(&percent_decode_str(value).collect::<Vec<u8>>()).ok());
-            packet.map(Some).ok_or(StatusCode::BAD_REQUEST)
+            packet.map(Some).ok_or(StatusCode::BAD_REQUEST.into())
         }
         Method::POST => {
-            let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
             if kind.is_none_or(|value| essence(value) != MEDIA_TYPE) {
-                return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+                return Err(Refused::but_takes(StatusCode::UNSUPPORTED_MEDIA_TYPE, ACCEPT, MEDIA_TYPE));
             }
-            if request.body().size_hint().lower() > MAX_MESSAGE_LEN as u64 {
-                return Err(StatusCode::PAYLOAD_TOO_LARGE);
+            if is_coded(&head.headers) {
+                // With this field instead of the other the client knows which of them it was (RFC 9110 §12.5.3).
+                return Err(Refused::but_takes(StatusCode::UNSUPPORTED_MEDIA_TYPE, ACCEPT_ENCODING, "identity"));
+            }
+            if body.size_hint().lower() > MAX_MESSAGE_LEN as u64 {
+                return Err(StatusCode::PAYLOAD_TOO_LARGE.into());
             }
             Ok(None)
         }
-        _ => Err(StatusCode::METHOD_NOT_ALLOWED),
+        _ => Err(Refused::but_takes(StatusCode::METHOD_NOT_ALLOWED, ALLOW, "GET, HEAD, POST")),
     }
 }
 
-async fn body_of(body: Incoming, shared: &Shared) -> Result<Vec<u8>, StatusCode> {
+async fn body_of(body: &mut Incoming, shared: &Shared) -> Result<Vec<u8>, Refused> {
     match timeout(shared.limits.message, Limited::new(body, MAX_MESSAGE_LEN).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
-        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST),
-        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE.into()),
+        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST.into()),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT.into()),
     }
+}
+
+/// Whether the body is compressed or the like: `identity` says that it is not (RFC 9110 §8.4, §12.5.3).
+fn is_coded(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| value.as_bytes().split(|octet| *octet == b','));
+    codings.map(<[u8]>::trim_ascii).any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// Type and subtype without parameters, in lower case (RFC 9110 §8.3.1).
@@ -312,20 +378,6 @@ fn accepts(headers: &HeaderMap) -> bool {
         Some((says, !refused))
     });
     judged.max().is_some_and(|(_, takes)| takes)
-}
-
-fn refusal(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = status;
-    let told = match status {
-        StatusCode::METHOD_NOT_ALLOWED => Some((ALLOW, "GET, HEAD, POST")),
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => Some((ACCEPT, MEDIA_TYPE)),
-        _ => None,
-    };
-    if let Some((name, value)) = told {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    response
 }
 
 #[cfg(test)]
@@ -352,6 +404,21 @@ mod tests {
                 headers.insert(ACCEPT, HeaderValue::from_static(accept));
             }
             assert_eq!(accepts(&headers), takes, "{accept:?}");
+        }
+    }
+    #[test]
+    fn rfc9110_section_8_4_content_codings() {
+        for (codings, is_one) in [
+            (&[][..], false),
+            (&["identity"], false),
+            (&["Identity, identity"], false),
+            (&[""], false),
+            (&["gzip"], true),
+            (&["identity, br"], true),
+            (&["identity", "x-gzip"], true),
+        ] {
+            let headers = codings.iter().map(|coding| (CONTENT_ENCODING, HeaderValue::from_static(coding))).collect();
+            assert_eq!(is_coded(&headers), is_one, "{codings:?}");
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //!   one runtime of its own, below UDP in priority
 //!     tls, https   accept ─▶ entered among the connections ─▶ handshake ─▶ conversation        (tls, https)
-//!     quic         one endpoint for each address ─▶ entered ─▶ handshake ─▶ a task per query    (quic)
+//!     quic         one endpoint for each address ─▶ entered ─▶ handshake ─▶ a task per query    (quic; unproved: what may be sent before)
 //! ```
 //!
 //! Why these are not hickory-server's listeners: [decision 6](../../../docs/adr/0006-encrypted-transports.md).
@@ -14,6 +14,7 @@ mod desks;
 mod https;
 mod quic;
 mod tls;
+mod unproved;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -140,16 +141,18 @@ impl Shared {
     }
 }
 
-/// What is wrong with the certificates that these settings name, by transport.
-pub fn certificate_troubles(settings: &Encrypted) -> Vec<(&'static str, String)> {
-    let of = |(transport, config): (Transport, &EncryptedListener)| {
-        let troubles = match load(config) {
-            Ok(shown) => shown.facts("", unix_s()).troubles,
-            Err(error) => vec![error],
-        };
-        troubles.into_iter().map(move |trouble| (transport.name(), trouble)).collect::<Vec<_>>()
-    };
-    configured(settings).flat_map(of).collect()
+/// What is wrong with the certificates that these settings name, by transport; the error is what would keep it closed.
+pub fn certificate_troubles(settings: &Encrypted) -> Vec<(&'static str, Result<Vec<String>, String>)> {
+    configured(settings).map(|(transport, config)| (transport.name(), load(config).map(|shown| shown.facts("", unix_s()).troubles))).collect()
+}
+
+/// What was found when doors were opened.
+#[derive(Debug)]
+pub struct Trouble {
+    /// Which one, and what is wrong.
+    pub text: String,
+    /// It stays closed; otherwise it serves all the same.
+    pub is_closed: bool,
 }
 
 fn configured(settings: &Encrypted) -> impl Iterator<Item = (Transport, &EncryptedListener)> {
@@ -168,17 +171,21 @@ fn load(config: &EncryptedListener) -> Result<Shown, String> {
 
 impl Doors {
     /// Binds what the settings ask for. A transport whose certificate or port cannot be had stays closed; the second value says why.
-    pub fn open(settings: &Encrypted) -> (Doors, Vec<String>) {
+    pub fn open(settings: &Encrypted) -> (Doors, Vec<Trouble>) {
         let (mut doors, mut troubles) = (Vec::new(), Vec::new());
+        let serves = |text| Trouble { text, is_closed: false };
         for (transport, config) in configured(settings) {
             match Door::open(transport, config) {
                 Ok((door, lacking)) => {
-                    troubles.extend(lacking.into_iter().map(|error| format!("{}: {error}; it listens on the others", listener(transport))));
+                    troubles.extend(lacking.into_iter().map(|error| serves(format!("{}: {error}; it listens on the others", listener(transport)))));
                     let facts = door.shown.facts(listener(transport), unix_s());
-                    troubles.extend(facts.troubles.iter().map(|trouble| format!("{}: {trouble}", facts.listener)));
+                    troubles.extend(facts.troubles.iter().map(|trouble| serves(format!("{}: {trouble}", facts.listener))));
                     doors.push(door);
                 }
-                Err(error) => troubles.push(format!("{}: not opened: {error}; DNS serves without it", listener(transport))),
+                Err(error) => {
+                    let text = format!("{}: not opened: {error}; DNS serves without it", listener(transport));
+                    troubles.push(Trouble { text, is_closed: true });
+                }
             }
         }
         (Doors { doors }, troubles)
@@ -239,8 +246,7 @@ impl Doors {
                 runtime.spawn(tls::accept(listener, config.clone(), shared.clone()));
             }
             for socket in door.udp {
-                let endpoint = quic::endpoint(socket, &config, &shared)?;
-                runtime.spawn(quic::accept(endpoint, shared.clone()));
+                runtime.spawn(quic::accept(quic::endpoint(socket, &config, &shared)?, shared.clone()));
             }
         }
         drop(entered);

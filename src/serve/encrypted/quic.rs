@@ -1,4 +1,14 @@
 //! DNS over QUIC (RFC 9250): a stream for each query.
+//!
+//! ```text
+//! what the client does                                     what it gets (RFC 9250 §4.3)
+//! a query with its length, ID 0, and FIN                   the reply and FIN
+//! no query, more than one, an ID, keepalive, no FIN        the connection ends with DOQ_PROTOCOL_ERROR
+//! STOP_SENDING before the reply                            RESET_STREAM with its code (RFC 9000 §3.5)
+//! RESET_STREAM before FIN                                  RESET_STREAM with DOQ_REQUEST_CANCELLED
+//! half a query until `message`, no window until `write`    RESET_STREAM with DOQ_EXCESSIVE_LOAD
+//! a query that the engine fails on                         RESET_STREAM with DOQ_INTERNAL_ERROR
+//! ```
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -6,18 +16,23 @@ use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
-    Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ReadError, RecvStream, Runtime, SendStream, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt, WriteError,
 };
 use rustls::ServerConfig as TlsConfig;
 use tokio::time::timeout;
 
+use super::desks::Answered;
+use super::unproved::{Accounts, Held, Ids, Thrifty};
 use super::{Entered, FAREWELL, Shared};
 use crate::answer::Transport;
 use crate::dns::{Keepalive, Parsed, QueryName, request};
 
 /// RFC 9250 §4.3.
 const NO_ERROR: VarInt = VarInt::from_u32(0);
+const INTERNAL_ERROR: VarInt = VarInt::from_u32(1);
 const PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
+const REQUEST_CANCELLED: VarInt = VarInt::from_u32(3);
 const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(4);
 
 /// A message with its length.
@@ -30,8 +45,8 @@ const SEND_WINDOW: u64 = 256 << 10;
 /// Half of the places taken: from here on a client proves its address first (RFC 9000 §8.1.2), so that a flood with forged addresses leaves nothing here.
 const VALIDATE_FROM: usize = 2;
 
-/// The endpoint of one socket.
-pub(super) fn endpoint(socket: UdpSocket, tls: &Arc<TlsConfig>, shared: &Shared) -> io::Result<Endpoint> {
+/// The endpoint of one socket, and what it has with addresses that are not proved.
+pub(super) fn endpoint(socket: UdpSocket, tls: &Arc<TlsConfig>, shared: &Shared) -> io::Result<(Endpoint, Arc<Accounts>)> {
     let limits = shared.limits;
     let crypto = QuicServerConfig::try_from(tls.clone()).map_err(io::Error::other)?;
     let mut transport = TransportConfig::default();
@@ -46,11 +61,17 @@ pub(super) fn endpoint(socket: UdpSocket, tls: &Arc<TlsConfig>, shared: &Shared)
         .datagram_receive_buffer_size(None);
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport)).max_incoming(limits.total.min(1 << 16));
-    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
+    // A connection stays where it is (RFC 9000 §9 leaves it to us): to an address that a client names later nothing is sent at all.
+    config.migration(false);
+    let mut endpoint = EndpointConfig::default();
+    endpoint.cid_generator(|| Box::new(Ids::default()));
+    let (accounts, runtime) = (Arc::new(Accounts::default()), Arc::new(TokioRuntime));
+    let socket = Thrifty { socket: runtime.wrap_udp_socket(socket)?, accounts: accounts.clone() };
+    Ok((Endpoint::new_with_abstract_socket(endpoint, Some(config), Arc::new(socket), runtime)?, accounts))
 }
 
 /// Accepts until the service ends.
-pub(super) async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
+pub(super) async fn accept((endpoint, accounts): (Endpoint, Arc<Accounts>), shared: Arc<Shared>) {
     let server = endpoint.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
     loop {
         let incoming = tokio::select! {
@@ -58,20 +79,21 @@ pub(super) async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
             () = shared.stopped() => break,
         };
         let Some(incoming) = incoming else { break };
-        let is_crowded = shared.connections.open() >= shared.limits.total / VALIDATE_FROM;
-        if is_crowded && !incoming.remote_address_validated() {
+        let (peer, is_proved) = (incoming.remote_address(), incoming.remote_address_validated());
+        let is_crowded = shared.connections.open().max(accounts.unproved()) >= shared.limits.total / VALIDATE_FROM;
+        if is_crowded && !is_proved {
             // Fails for those that are validated alone.
             let _ = incoming.retry();
             continue;
         }
-        let entered = Entered::new(&shared, incoming.remote_address());
-        tokio::spawn(serve(incoming, server, entered));
+        let (entered, held) = (Entered::new(&shared, peer), accounts.enter(peer, is_proved));
+        tokio::spawn(serve(incoming, server, entered, held));
     }
     endpoint.set_server_config(None);
     let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
 }
 
-async fn serve(incoming: Incoming, server: SocketAddr, entered: Entered) {
+async fn serve(incoming: Incoming, server: SocketAddr, entered: Entered, _held: Held) {
     let shared = entered.shared.clone();
     let connecting = match incoming.accept() {
         Ok(connecting) => connecting,
@@ -115,26 +137,39 @@ async fn streams(connection: &Connection, server: SocketAddr, entered: &Arc<Ente
     }
 }
 
-/// One query. What breaks the protocol ends the connection (RFC 9250 §4.3.3).
+/// One query. What breaks the protocol ends the connection (RFC 9250 §4.3.3); whom nobody waits for any more is given up (§4.3.1).
 async fn query(connection: Connection, mut send: SendStream, mut receive: RecvStream, server: SocketAddr, entered: Arc<Entered>) {
     let shared = &entered.shared;
     let mut octets = Vec::new();
-    let octets = match timeout(shared.limits.message, read_to_end(&mut receive, &mut octets)).await {
-        Ok(Ok(())) => octets,
-        Ok(Err(Broken::TooLong)) => return connection.close(PROTOCOL_ERROR, b"more than one message"),
-        // It was reset, or the connection has ended.
-        Ok(Err(Broken::Gone)) => return,
-        // A whole query whose client does not say that it is one.
-        Err(_) if message_of(&octets).is_some() => return connection.close(PROTOCOL_ERROR, b"no FIN"),
-        Err(_) => {
-            let _ = receive.stop(EXCESSIVE_LOAD);
-            let _ = send.reset(EXCESSIVE_LOAD);
-            return;
+    let stopped = send.stopped();
+    let read = async {
+        tokio::select! {
+            read = read_to_end(&mut receive, &mut octets) => read,
+            stopped = stopped => Err(stopped.ok().flatten().map_or(Broken::Gone, Broken::Cancelled)),
         }
     };
+    let broken = match timeout(shared.limits.message, read).await {
+        Ok(Ok(())) => None,
+        Ok(Err(broken)) => Some(broken),
+        // A whole query whose client does not say that it is one.
+        Err(_) if message_of(&octets).is_some() => return connection.close(PROTOCOL_ERROR, b"no FIN"),
+        Err(_) => Some(Broken::Cancelled(EXCESSIVE_LOAD)),
+    };
+    match broken {
+        None => {}
+        Some(Broken::TooLong) => return connection.close(PROTOCOL_ERROR, b"more than one message"),
+        Some(Broken::Cancelled(code)) => {
+            let _ = receive.stop(code);
+            let _ = send.reset(code);
+            return;
+        }
+        Some(Broken::Gone) => return,
+    }
     let Some(packet) = message_of(&octets) else { return connection.close(PROTOCOL_ERROR, b"no query") };
-    let Some((reply, _)) = shared.desks.message(packet, connection.remote_address(), server, Transport::Quic) else {
-        return connection.close(PROTOCOL_ERROR, b"no query");
+    let reply = match shared.desks.message(packet, connection.remote_address(), server, Transport::Quic) {
+        Answered::Reply(reply, _) => reply,
+        Answered::Silence => return connection.close(PROTOCOL_ERROR, b"no query"),
+        Answered::Failure => return drop(send.reset(INTERNAL_ERROR)),
     };
     let length = u16::try_from(reply.len()).unwrap_or(u16::MAX).to_be_bytes();
     let write = async {
@@ -146,6 +181,7 @@ async fn query(connection: Connection, mut send: SendStream, mut receive: RecvSt
             let _ = send.finish();
             entered.answered();
         }
+        Ok(Err(WriteError::Stopped(code))) => drop(send.reset(code)),
         Ok(Err(_)) => {}
         Err(_) => drop(send.reset(EXCESSIVE_LOAD)),
     }
@@ -154,6 +190,9 @@ async fn query(connection: Connection, mut send: SendStream, mut receive: RecvSt
 /// Why a stream did not come to its end.
 enum Broken {
     TooLong,
+    /// Nobody waits for a reply; the code is what the client is told.
+    Cancelled(VarInt),
+    /// The connection has ended.
     Gone,
 }
 
@@ -164,6 +203,7 @@ async fn read_to_end(receive: &mut RecvStream, octets: &mut Vec<u8>) -> Result<(
             Ok(Some(chunk)) if octets.len() + chunk.bytes.len() > MAX_STREAM_LEN => return Err(Broken::TooLong),
             Ok(Some(chunk)) => octets.extend_from_slice(&chunk.bytes),
             Ok(None) => return Ok(()),
+            Err(ReadError::Reset(_)) => return Err(Broken::Cancelled(REQUEST_CANCELLED)),
             Err(_) => return Err(Broken::Gone),
         }
     }

@@ -49,6 +49,7 @@ fn reply(registry: &Registry, len: usize) -> Reply {
         zone_slot: Some(registry.assign("zone example.com.")),
         pool_slot: Some(registry.assign("pool example.com/fra")),
         cookie: CookieState::None,
+        audience: crate::answer::Audience::Everybody,
     }
 }
 

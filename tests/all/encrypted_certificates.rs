@@ -1,0 +1,183 @@
+//! Certificates of encrypted transports: swapped while clients ask, told of where clients will not believe them, refused where they are none.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::encrypted::{Authority, Served, ask_quic, framed, query, runtime, zone};
+use crate::meridian::{Meridian, PATIENCE};
+
+/// Asks on connections of all three transports that stay and on new ones, while the files change one after the other: no query is lost, no connection ends.
+#[test]
+fn a_certificate_is_swapped_under_load_without_a_loss() {
+    let served = Served::start("connections_per_client = 4096");
+    let asked = query("www.example.com", 1, &[]);
+    let mut zero = asked.clone();
+    zero[..2].fill(0);
+    let (certificate, key) = served.authority.sign(&["dns.example.net", "127.0.0.1"], 2098);
+    let new = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM");
+    let (stop, kept_replies) = (AtomicBool::new(false), AtomicU64::new(0));
+    // Whoever panics stops the others, and the test.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                let _stop = Stop(&stop);
+                let mut kept = served.connect(served.tls, Some(b"dot"));
+                while !stop.load(Relaxed) {
+                    assert!(!framed(&mut kept, &asked).is_empty(), "TLS: the connection from before goes on");
+                    kept_replies.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        threads.spawn(|| {
+            let _stop = Stop(&stop);
+            runtime().block_on(async {
+                let mut kept = crate::encrypted_http::http2(&served).await;
+                while !stop.load(Relaxed) {
+                    assert_eq!(crate::encrypted_http::get(&mut kept, &asked).await, 200, "HTTPS: the connection from before goes on");
+                    kept_replies.fetch_add(1, Relaxed);
+                }
+            });
+        });
+        threads.spawn(|| {
+            let _stop = Stop(&stop);
+            runtime().block_on(async {
+                let kept = served.quic().await;
+                while !stop.load(Relaxed) {
+                    ask_quic(&kept, &zero).await.expect("QUIC: the connection from before goes on");
+                    kept_replies.fetch_add(1, Relaxed);
+                }
+            });
+        });
+        let _stop = Stop(&stop);
+        while kept_replies.load(Relaxed) < 100 && !stop.load(Relaxed) {
+            std::thread::yield_now();
+        }
+        // Not a pair for a while, as when two files are written one after the other.
+        served.server.write("tls/a.key", &key);
+        served.server.says(&["the certificate before stays in use"]);
+        let began = Instant::now();
+        let mut are_new = [false; 3];
+        served.server.write("tls/a.crt", &certificate);
+        while are_new != [true; 3] && !stop.load(Relaxed) {
+            assert!(began.elapsed() < PATIENCE, "{are_new:?}: {:#?}", served.server.log());
+            for (at, (to, protocol)) in [(served.tls, &b"dot"[..]), (served.https, b"h2")].into_iter().enumerate() {
+                let mut fresh = served.connect(to, Some(protocol));
+                fresh.conn.complete_io(&mut fresh.sock).expect("a handshake");
+                are_new[at] = fresh.conn.peer_certificates().expect("a certificate")[0] == new;
+                if at == 0 {
+                    assert!(!framed(&mut fresh, &asked).is_empty(), "a new one is served");
+                }
+            }
+            are_new[2] = runtime().block_on(async {
+                let fresh = served.quic().await;
+                ask_quic(&fresh, &zero).await.expect("a new one is served");
+                let shown = fresh.peer_identity().expect("certificates").downcast::<Vec<CertificateDer<'static>>>().expect("of rustls");
+                shown[0] == new
+            });
+        }
+        let before = kept_replies.load(Relaxed);
+        while kept_replies.load(Relaxed) < before + 100 && !stop.load(Relaxed) {
+            std::thread::yield_now();
+        }
+    });
+    for transport in ["tls", "https", "quic"] {
+        for what in ["handshake_errors", "timed_out", "evicted"] {
+            assert_eq!(served.metric(&format!("meridian_encrypted_{what}_total{{transport=\"{transport}\"}}")), 0, "{transport}: {what}");
+        }
+    }
+}
+
+#[test]
+fn certificates_that_clients_will_not_believe_are_told_at_load() {
+    let authority = Authority::new();
+    let (expired, other) = (authority.sign(&["dns.example.net"], 2021), authority.sign(&["other.example.net"], 2099));
+    let listener = |key: &str, file: &str| {
+        format!("[server.{key}]\nlisten = \"127.0.0.1:0\"\ncertificate = \"{file}.crt\"\nkey = \"{file}.key\"\nname = \"dns.example.net\"\n")
+    };
+    let config = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n{}{}{}[admin]\nlisten = \"127.0.0.1:0\"\n",
+        listener("tls", "expired"),
+        listener("https", "other"),
+        listener("quic", "nothing")
+    );
+    let server = Meridian::start(&[
+        ("meridian.toml", &config),
+        ("zones/example.com.toml", &zone()),
+        ("expired.crt", &expired.0),
+        ("expired.key", &expired.1),
+        ("other.crt", &other.0),
+        ("other.key", &other.1),
+    ]);
+    let (_, status, _) = server.command(&["status"]);
+    for wanted in [
+        "expired.crt: the certificate expired",
+        "other.crt: the certificate is not for the name \"dns.example.net\"",
+        "nothing.crt: no certificate in PEM",
+        "expired.crt: expired",
+        "other.crt: expires in",
+    ] {
+        assert!(status.contains(wanted), "{wanted}: {status}");
+    }
+    server.says(&["the certificate expired"]);
+    let check = Command::new(env!("CARGO_BIN_EXE_meridian")).arg("check").current_dir(server.path()).output().expect("the program runs");
+    let checked = String::from_utf8_lossy(&check.stdout).into_owned();
+    // What `run` would leave closed is an error; what it shows to clients all the same is a warning.
+    for wanted in [
+        "warning: server: tls: expired.crt: the certificate expired",
+        "(it names other.example.net); clients that verify it refuse us",
+        "meridian.toml: server: quic: nothing.crt: no certificate in PEM",
+        "it would stay closed",
+        "1 errors, 5 warnings",
+    ] {
+        assert!(checked.contains(wanted), "{wanted}: {checked}");
+    }
+    assert_eq!(check.status.code(), Some(1), "{checked}");
+}
+
+/// What `check` says is what `run` does: every way in which a certificate or its key cannot be used.
+#[test]
+fn certificates_that_cannot_be_used_fail_the_check() {
+    let authority = Authority::new();
+    let (good, other) = (authority.sign(&["dns.example.net"], 2099), authority.sign(&["dns.example.net"], 2099));
+    let passphrase = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let config = "[server]\nlisten = \"127.0.0.1:0\"\n[server.quic]\nlisten = \"127.0.0.1:0\"\ncertificate = \"a.crt\"\nkey = \"a.key\"\n\
+                  [admin]\nlisten = \"127.0.0.1:0\"\n";
+    for (what, certificate, key, wanted) in [
+        ("a pair", Some(&*good.0), Some(&*good.1), None),
+        ("no certificate", None, Some(&good.1), Some("a.crt: no certificate in PEM")),
+        ("no key", Some(&good.0), None, Some("a.key: no private key in PEM")),
+        ("the key of another", Some(&good.0), Some(&other.1), Some("a.key: the key is not that of the certificate a.crt")),
+        ("a passphrase", Some(&good.0), Some(passphrase), Some("a.key: the private key is encrypted")),
+        ("key and certificate the other way round", Some(&good.1), Some(&good.0), Some("a.crt: found no certificate, expected PEM")),
+        ("an empty file", Some(""), Some(&good.1), Some("a.crt: found no certificate, expected PEM")),
+    ] {
+        let mut files = vec![("meridian.toml", config), ("zones/.keep", "")];
+        files.extend(certificate.map(|text| ("a.crt", text)));
+        files.extend(key.map(|text| ("a.key", text)));
+        let server = Meridian::start(&files);
+        let (_, status, _) = server.command(&["status"]);
+        assert_eq!(status.contains("server.quic: not opened"), wanted.is_some(), "{what}: {status}");
+        let program = |word: &str, more: &[&str]| {
+            Command::new(env!("CARGO_BIN_EXE_meridian")).arg(word).args(more).current_dir(server.path()).output().expect("the program runs")
+        };
+        let check = program("check", &[]);
+        let checked = String::from_utf8_lossy(&check.stdout).into_owned();
+        assert_eq!(check.status.code(), Some(i32::from(wanted.is_some())), "{what}: {checked}");
+        if let Some(wanted) = wanted {
+            assert!(checked.contains(&format!("meridian.toml: server: quic: {wanted}")), "{what}: {checked}");
+            let strict = program("run", &["--strict"]);
+            let said = String::from_utf8_lossy(&strict.stderr).into_owned();
+            assert!(strict.status.code() == Some(1) && said.contains("a transport cannot be opened and --strict was given"), "{what}: {said}");
+        }
+    }
+}
