@@ -1,18 +1,23 @@
 #!/bin/sh
-# DNS over TLS and HTTPS beside NSD and BIND on this machine, and UDP while others knock (docs/performance.md): scripts/compare-encrypted.sh [SECONDS]
-# Installs what is missing (nsd, bind9, dnsperf, nghttp2-client, openssl, python3). Core 0 serves with one worker, core 1 asks; everything stays on loopback and
-# ends by itself. SECONDS is how long each measurement takes (5). Knot DNS of Debian 12 (3.2) speaks neither; nobody there answers over QUIC.
+# DNS over TLS and HTTPS beside NSD and BIND on this machine, and over QUIC beside Knot (docs/performance.md): scripts/compare-encrypted.sh [SECONDS]
+# Installs what is missing (nsd, bind9, knot, dnsperf, nghttp2-client, openssl, python3). Core 0 serves with one worker, core 1 asks; everything stays on
+# loopback and in two namespaces of its own, and ends by itself. SECONDS is how long each measurement takes (5). Knot DNS of Debian 12 (3.2) speaks QUIC in its
+# XDP workers alone (`xdp: quic`), which need an interface and root, and TLS not at all. UDP beside floods: scripts/flood-encrypted.sh.
 set -eu
 cd "$(dirname "$0")/.."
-scripts/install.sh nsd bind9 dnsperf nghttp2-client openssl python3 util-linux procps >/dev/null
+scripts/install.sh nsd bind9 knot iproute2 dnsperf nghttp2-client openssl python3 util-linux procps >/dev/null
 seconds="${1:-5}"
 cargo build --locked --release
+tool=$(cargo bench --locked --bench encrypted --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')
 meridian="${CARGO_TARGET_DIR:-target}/release/meridian"
 meridian=$(realpath "$meridian")
 work=$(mktemp -d)
 started=""
+servers="meridian-servers-$$"
+clients="meridian-clients-$$"
 finish() {
     for pid in $started; do kill "$pid" 2>/dev/null || true; done
+    for space in "$servers" "$clients"; do ip netns del "$space" 2>/dev/null || true; done
     rm -rf "$work"
 }
 trap finish EXIT INT TERM
@@ -37,9 +42,6 @@ threads = 1
 listen = "127.0.0.1:5302"
 certificate = "tls/dns.crt"
 key = "tls/dns.key"
-connections = 20000
-connections_per_client = 20000
-idle = "5m"
 [server.https]
 listen = "127.0.0.1:5303"
 certificate = "tls/dns.crt"
@@ -138,39 +140,69 @@ for round in 1 2 3; do
     echo "| TLS 1.3 handshakes/s, one after another ($round) | $(handshakes 5302) | $(handshakes 5312) | $(handshakes 5322) |"
 done
 
-# UDP beside it: the same quiet load all the while.
-latency() {
-    taskset -c 1 dnsperf -s 127.0.0.1 -p 5301 -d "$work/queries" -Q 5000 -l "$seconds" >"$work/dnsperf.out" 2>&1 || true
-    awk '/Queries completed/ { done = $3 } /Queries lost/ { lost = $3 } /Average Latency/ { average = $4 * 1e6 }
-        END { printf "%d answered, %d lost, %d µs mean", done, lost, average }' "$work/dnsperf.out"
+# QUIC: a pair of virtual interfaces for each server, so that Knot's XDP program is on its own alone.
+if ! ip netns add "$servers" 2>/dev/null || ! ip netns add "$clients" 2>/dev/null; then
+    echo "no namespaces: nothing beside our QUIC" >&2
+    exit 0
+fi
+pair() { # NAME NETWORK
+    ip -n "$servers" link add "$1" type veth peer name "$1" netns "$clients"
+    ip -n "$servers" address add "$2.1/24" dev "$1"
+    ip -n "$clients" address add "$2.2/24" dev "$1"
+    ip -n "$servers" link set "$1" up
+    ip -n "$clients" link set "$1" up
 }
-memory() { awk '/^Pss:/ { print $2 }' "/proc/$1/smaps_rollup"; }
-pid=$(pgrep -f "^$meridian run" | head -n 1)
-echo
-echo "Meridian over UDP, 5,000 queries per second:"
-echo "quiet:                       $(latency)"
-before=$(memory "$pid")
-cat >"$work/idle.py" <<'END'
-import socket, ssl, sys, time
-context = ssl.create_default_context()
-context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-context.set_alpn_protocols(["dot"])
-kept = []
-for _ in range(int(sys.argv[1])):
-    kept.append(context.wrap_socket(socket.create_connection(("127.0.0.1", 5302))))
-print("open", flush=True)
-time.sleep(float(sys.argv[2]))
+pair ours 10.99.1
+pair knot 10.99.2
+mkdir -p "$work/quic/zones" "$work/knot"
+cp "$work/names.test.zone" "$work/quic/zones/"
+cat >"$work/quic/meridian.toml" <<END
+[server]
+listen = ["10.99.1.1:5301"]
+threads = 1
+[server.quic]
+listen = "10.99.1.1:853"
+certificate = "../tls/dns.crt"
+key = "../tls/dns.key"
+[admin]
+enabled = false
 END
-taskset -c 1 python3 "$work/idle.py" 10000 $((seconds + 30)) >"$work/idle.out" 2>&1 &
-started="$started $!"
+cat >"$work/knot.conf" <<END
+server:
+    rundir: "$work/knot"
+    listen: 10.99.2.1@5301
+    udp-workers: 1
+    tcp-workers: 1
+    background-workers: 1
+    cert-file: "$work/tls/dns.crt"
+    key-file: "$work/tls/dns.key"
+xdp:
+    listen: knot@5301
+    quic: on
+    quic-port: 853
+database:
+    storage: "$work/knot"
+zone:
+  - domain: names.test
+    file: "$work/names.test.zone"
+END
+start quic ip netns exec "$servers" "$meridian" run --config quic/meridian.toml
+start knot ip netns exec "$servers" knotd -c knot.conf
+quic() { # WHAT ADDRESS
+    ip netns exec "$clients" taskset -c 1 "$tool" --bench --seconds "$seconds" "$1" "$2:853" 2>>"$work/tool.log"
+}
 tries=0
-until grep -q open "$work/idle.out" || [ "$tries" -gt 1200 ]; do
+until [ "$(quic doq-handshakes 10.99.1.1)" -gt 0 ] && [ "$(quic doq-handshakes 10.99.2.1)" -gt 0 ]; do
     tries=$((tries + 1))
-    sleep 0.1
+    if [ "$tries" -gt 3 ]; then
+        tail -n 5 "$work/knot.log" "$work/quic.log" "$work/tool.log" >&2
+        exit 1
+    fi
 done
-[ -s "$work/idle.out" ] && tail -n 1 "$work/idle.out"
-echo "10,000 idle TLS connections: $(latency); $((($(memory "$pid") - before) * 1024 / 10000)) octets each"
-taskset -c 1 openssl s_time -connect 127.0.0.1:5302 -new -time $((seconds + 2)) >/dev/null 2>&1 &
-started="$started $!"
-sleep 1
-echo "and handshakes one after another: $(latency)"
+echo
+echo "| | Meridian | Knot $(knotd --version | sed 's/.*version //'), XDP |"
+echo "|---|---|---|"
+for round in 1 2 3; do
+    echo "| QUIC, answers/s, 10 connections, 100 in flight ($round) | $(quic doq 10.99.1.1) | $(quic doq 10.99.2.1) |"
+    echo "| QUIC handshakes/s, one after another ($round) | $(quic doq-handshakes 10.99.1.1) | $(quic doq-handshakes 10.99.2.1) |"
+done
