@@ -337,7 +337,7 @@ fn what_is_planned_says_when_it_begins() {
     );
     let (status, later) = amend("5h");
     let lasts = later["overlay"]["expires"].as_u64().zip(later["overlay"]["starts"].as_u64()).map(|(expires, starts)| expires - starts);
-    assert!(status == 200 && lasts.is_some_and(|lasts| (7100..=7200).contains(&lasts)), "{later}");
+    assert!(status == 200 && lasts.is_some_and(|lasts| (7200..=7300).contains(&lasts)), "{later}");
     let (status, gone) = rest.call(Method::DELETE, "/v1/overlays/1", None);
     assert_eq!((status, &gone["overlay"]["phase"]), (200, &json!("ended")), "{gone}");
 }
