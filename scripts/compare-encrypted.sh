@@ -188,9 +188,13 @@ zone:
 END
 start quic ip netns exec "$servers" "$meridian" run --config quic/meridian.toml
 start knot ip netns exec "$servers" knotd -c knot.conf
-quic() { # WHAT ADDRESS
-    ip netns exec "$clients" taskset -c 1 "$tool" --bench --seconds "$seconds" "$1" "$2:853" 2>>"$work/tool.log"
+quic() { # WHAT ADDRESS [OPTION...]
+    what="$1:$2"
+    shift 2
+    ip netns exec "$clients" taskset -c 1 "$tool" --bench --seconds "$seconds" "$@" "${what%%:*}" "${what#*:}:853" 2>>"$work/tool.log"
 }
+# Knot 3.2 answers some 97 queries of a connection, and loses some of those that come together.
+modest="--connections 10 --in-flight 1 --per-connection 50"
 tries=0
 until [ "$(quic doq-handshakes 10.99.1.1)" -gt 0 ] && [ "$(quic doq-handshakes 10.99.2.1)" -gt 0 ]; do
     tries=$((tries + 1))
@@ -203,6 +207,8 @@ echo
 echo "| | Meridian | Knot $(knotd --version | sed 's/.*version //'), XDP |"
 echo "|---|---|---|"
 for round in 1 2 3; do
-    echo "| QUIC, answers/s, 10 connections, 100 in flight ($round) | $(quic doq 10.99.1.1) | $(quic doq 10.99.2.1) |"
+    echo "| QUIC, answers/s, 10 connections, 100 in flight ($round) | $(quic doq 10.99.1.1) | – |"
+    # shellcheck disable=SC2086 # a list of words on purpose
+    echo "| the same, 10 in flight, a new connection after 50 queries ($round) | $(quic doq 10.99.1.1 $modest) | $(quic doq 10.99.2.1 $modest) |"
     echo "| QUIC handshakes/s, one after another ($round) | $(quic doq-handshakes 10.99.1.1) | $(quic doq-handshakes 10.99.2.1) |"
 done

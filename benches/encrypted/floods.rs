@@ -171,7 +171,7 @@ pub(super) fn resets(target: Target) {
 
 /// Bodies that are too long, of another type, compressed, and no queries, fifty at a time.
 pub(super) fn bodies(target: Target) {
-    let sent = AtomicU64::new(0);
+    let sent = Arc::new(AtomicU64::new(0));
     let work = async {
         let began = Instant::now();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(client(b"h2")));
@@ -182,8 +182,8 @@ pub(super) fn bodies(target: Target) {
             let Ok((sender, connection)) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await else { continue };
             let connection = tokio::spawn(connection);
             let kinds = [("application/dns-message", 200_000), ("application/dns-message", 60_000), ("text/plain", 100_000), ("gzip", 1000)];
-            let all = (0..50).map(|at| {
-                let (mut sender, (kind, len), sent) = (sender.clone(), kinds[at % kinds.len()], &sent);
+            let senders = (0..50).map(|at| {
+                let (mut sender, (kind, len), sent) = (sender.clone(), kinds[at % kinds.len()], sent.clone());
                 async move {
                     while began.elapsed() < target.time && sender.ready().await.is_ok() {
                         let request = Request::post("https://dns.example.net/dns-query");
@@ -198,22 +198,12 @@ pub(super) fn bodies(target: Target) {
                     }
                 }
             });
-            futures_all(all).await;
+            senders.collect::<tokio::task::JoinSet<()>>().join_all().await;
             connection.abort();
         }
     };
     runtime().block_on(async { tokio::time::timeout(target.time + PATIENCE, work).await.ok() });
     eprintln!("{} bodies", sent.load(Relaxed));
-}
-
-/// Runs all of them to their end.
-async fn futures_all<F: Future<Output = ()>>(all: impl Iterator<Item = F>) {
-    let mut all: Vec<_> = all.map(Box::pin).collect();
-    std::future::poll_fn(|context| {
-        all.retain_mut(|one| one.as_mut().poll(context).is_pending());
-        if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
 }
 
 /// Messages over TLS that are no queries: noise of every length, and lengths that do not fit. Whoever is thrown out comes back.

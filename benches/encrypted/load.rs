@@ -2,10 +2,11 @@
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use quinn::{ClientConfig, Connection, Endpoint};
+use tokio::task::JoinSet;
 
 use super::{Target, client, framed, query, runtime};
 
@@ -77,35 +78,64 @@ pub(super) async fn ask(connection: &Connection, octets: &[u8]) -> bool {
     matches!(tokio::time::timeout(PATIENCE, work).await, Ok(Some(_)))
 }
 
-/// Connections with so many queries under way on each; prints answers per second and what was not answered.
-pub(super) fn doq(target: Target, in_flight: usize) {
-    let (answered, lost) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let took = runtime().block_on(async {
-        let (endpoint, mut all) = (endpoint(), tokio::task::JoinSet::new());
-        let mut connections = Vec::new();
-        for _ in 0..target.connections {
-            connections.push(endpoint.connect(target.to, "dns.example.net").expect("started").await.expect("a connection"));
+/// What `doq` has done so far.
+#[derive(Debug)]
+struct Asking {
+    target: Target,
+    in_flight: usize,
+    per_connection: u64,
+    began: Instant,
+    answered: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl Asking {
+    fn is_over(&self) -> bool {
+        self.began.elapsed() >= self.target.time
+    }
+
+    /// One connection after another, each from a port of its own.
+    async fn connections(self: Arc<Asking>, at: usize) {
+        let number = Arc::new(AtomicUsize::new(at));
+        while !self.is_over() {
+            let endpoint = endpoint();
+            let connecting = endpoint.connect(self.target.to, "dns.example.net").expect("started");
+            let Ok(Ok(connection)) = tokio::time::timeout(PATIENCE, connecting).await else {
+                self.lost.fetch_add(1, Relaxed);
+                continue;
+            };
+            let (left, mut all) = (Arc::new(AtomicU64::new(self.per_connection)), JoinSet::new());
+            for _ in 0..self.in_flight {
+                all.spawn(self.clone().queries(connection.clone(), number.clone(), left.clone()));
+            }
+            all.join_all().await;
+            connection.close(0u32.into(), b"");
         }
-        let began = Instant::now();
-        for at in 0..target.connections * in_flight {
-            let connection = connections[at % target.connections].clone();
-            let (answered, lost) = (answered.clone(), lost.clone());
-            all.spawn(async move {
-                let mut number = at;
-                while began.elapsed() < target.time {
-                    // ID 0 (RFC 9250 §4.2.1).
-                    let counter = if ask(&connection, &framed(&query(0, number))).await { &answered } else { &lost };
-                    counter.fetch_add(1, Relaxed);
-                    number += 7;
-                }
-            });
+    }
+
+    /// One query after another.
+    async fn queries(self: Arc<Asking>, connection: Connection, number: Arc<AtomicUsize>, left: Arc<AtomicU64>) {
+        while !self.is_over() && left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            // ID 0 (RFC 9250 §4.2.1).
+            let is_answered = ask(&connection, &framed(&query(0, number.fetch_add(7, Relaxed)))).await;
+            if is_answered { &self.answered } else { &self.lost }.fetch_add(1, Relaxed);
+            if !is_answered {
+                return;
+            }
         }
-        all.join_all().await;
-        began.elapsed()
+    }
+}
+
+/// Connections with so many queries under way on each, and a new one after `per_connection` queries; prints answers per second and what was not
+/// answered.
+pub(super) fn doq(target: Target, in_flight: usize, per_connection: u64) {
+    let (began, answered, lost) = (Instant::now(), AtomicU64::new(0), AtomicU64::new(0));
+    let asking = Arc::new(Asking { target, in_flight, per_connection, began, answered, lost });
+    runtime().block_on(async {
+        (0..target.connections).map(|at| asking.clone().connections(at)).collect::<JoinSet<()>>().join_all().await;
     });
-    let lost = lost.load(Relaxed);
-    let note = if lost > 0 { format!(" ({lost} lost)") } else { String::new() };
-    println!("{:.0}{note}", answered.load(Relaxed) as f64 / took.as_secs_f64());
+    let (lost, rate) = (asking.lost.load(Relaxed), asking.answered.load(Relaxed) as f64 / began.elapsed().as_secs_f64());
+    println!("{rate:.0}{}", if lost > 0 { format!(" ({lost} lost)") } else { String::new() });
 }
 
 /// New connections one after another, without a query; prints how many per second.

@@ -29,6 +29,9 @@ struct Options {
     /// Queries under way on each connection of `doq`.
     #[arg(long, default_value_t = 10)]
     in_flight: usize,
+    /// Queries of a connection of `doq`, before it makes a new one.
+    #[arg(long, default_value_t = u64::MAX)]
+    per_connection: u64,
     /// Queries per second of `udp`.
     #[arg(long, default_value_t = 5000)]
     rate: u64,
@@ -57,7 +60,7 @@ fn main() -> ExitCode {
     let target = Target { to: to.parse().expect("address:port"), time: Duration::from_secs_f64(options.seconds), connections: options.connections };
     match *what {
         "udp" => load::udp(target, options.rate),
-        "doq" => load::doq(target, options.in_flight),
+        "doq" => load::doq(target, options.in_flight, options.per_connection),
         "doq-handshakes" => load::doq_handshakes(target),
         "slow" => floods::slow(target),
         "idle" => floods::idle(target),
