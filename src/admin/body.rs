@@ -10,6 +10,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use super::{MAX_BODY_LEN, Problem, Shared, asked};
+use crate::config::duration_words;
 
 /// Characters of a value that a problem repeats.
 const MAX_SHOWN: usize = 60;
@@ -57,7 +58,7 @@ pub(super) async fn body(shared: &Shared, request: Request) -> Result<(HeaderMap
         Ok(Ok(bytes)) => Ok((headers, bytes)),
         Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::too_large(MAX_BODY_LEN)),
         Ok(Err(rejection)) => Err(Problem::bad_request("bad-body", rejection.body_text())),
-        Err(_) => Err(Problem::too_slow(&format!("expected the whole body within {:?}", shared.limits.body))),
+        Err(_) => Err(Problem::too_slow(&format!("expected the whole body within {}", duration_words(shared.limits.body)))),
     }
 }
 
@@ -176,6 +177,7 @@ fn words(text: &str) -> String {
         // TTLs alone are of this type (RFC 2181 §8).
         "u32" => "an integer from 1 to 2147483647".to_owned(),
         "u64" | "usize" => "an integer, 0 or more".to_owned(),
+        "f64" => "a number".to_owned(),
         other if other.starts_with("struct ") => "an object".to_owned(),
         other => other.replace('`', ""),
     });
@@ -219,6 +221,10 @@ mod tests {
             assert!(!found.2.contains("enum") && !found.2.contains("struct"), "{text}: {found:?}");
         }
         assert_eq!(problem::<NewToken>(r#"{"name": "a", "role": 7}"#).1, "role");
+        for (member, found) in [(r#""load": "5""#, "found string \"5\""), (r#""latency_ms": true"#, "found boolean true")] {
+            let (status, field, detail) = problem::<crate::control::api::Report>(&format!(r#"{{"target": "a/b", {member}}}"#));
+            assert!(status == 422 && detail.starts_with(&format!("{found}, expected a number (")), "{field}: {detail}");
+        }
         assert_eq!(
             problem::<ReloadBody>(r#"{"all": "yes"}"#),
             (422, "all".into(), r#"found string "yes", expected a boolean (line 1 column 13)"#.into())

@@ -22,7 +22,7 @@ use crate::control::resources::{
     EndpointResource, PolicyResource, PoolResource, RecordSet, RegionResource, Snapshot, SteeredResource, records, steered,
 };
 use crate::control::things::{MAX_COMPARED, Thing, endpoint_ids, missing, tag_of};
-use crate::control::timeline::CheckedNow;
+use crate::control::timeline::AllCheckedNow;
 use crate::dns::RecordType;
 
 /// Items of a page when nothing is said.
@@ -446,13 +446,6 @@ async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts
     Ok(with_etag(&reply))
 }
 
-/// What a check came to that somebody asked for.
-#[derive(Serialize, utoipa::ToSchema)]
-struct CheckedNowReply {
-    /// One for each check of the endpoint.
-    checks: Vec<CheckedNow>,
-}
-
 /// Runs every check of an endpoint once, now, beside those that are due, and says what each part of it took. Changes no state.
 #[utoipa::path(
     post,
@@ -463,13 +456,13 @@ struct CheckedNowReply {
         ("pool" = String, Path, description = "its name"),
         ("endpoint" = String, Path, description = "its address or CNAME target"),
     ),
-    responses((status = 200, description = "done", body = CheckedNowReply))
+    responses((status = 200, description = "done", body = AllCheckedNow))
 )]
 async fn check_now(
     By { shared, who, .. }: By,
     Parts((zone, pool, endpoint)): Parts<(String, String, String)>,
     request: Request,
-) -> Result<axum::Json<CheckedNowReply>, Problem> {
+) -> Result<axum::Json<AllCheckedNow>, Problem> {
     let id = format!("{}/{pool}/{endpoint}", audit::plain_target(&zone));
     let Nothing {} = json_or_empty(&shared, request).await?;
     who.needs(Role::Operate)?;
@@ -477,8 +470,7 @@ async fn check_now(
     if snapshot.checks_of(&id).is_none() {
         return Err(missing("endpoint", &id, endpoint_ids(&snapshot)).into());
     }
-    let checks = shared.handle.check_now(id).await?.unwrap_or_default();
-    Ok(axum::Json(CheckedNowReply { checks }))
+    Ok(axum::Json(shared.handle.check_now(id).await?.unwrap_or_default()))
 }
 
 /// Pools among which the one that was meant may be.

@@ -98,7 +98,12 @@ fn health_text(reply: &Value, now: u64, colours: bool) -> String {
 fn stale_words(reply: &Value) -> &'static str {
     let is_reported =
         reply["checks"].as_array().is_some_and(|checks| checks.iter().any(|check| check.as_str().is_some_and(|check| check.starts_with("push of "))));
-    if is_reported { "nothing was reported of late" } else { "kept from the last run" }
+    let counted = reply["recent"].as_array().is_some_and(|recent| !recent.is_empty());
+    match (is_reported, counted) {
+        (true, _) => "nothing was reported of late",
+        (false, true) => "no check has told of late",
+        (false, false) => "kept from the last run",
+    }
 }
 
 /// What is reported of a thing, on one line, with its age.
@@ -140,6 +145,9 @@ fn checked_now(reply: &Value) -> String {
             true => writeln!(shown, "  passed"),
             false => writeln!(shown, "  failed: {}", clean(&text(&check, "error"))),
         };
+    }
+    for check in array(&reply["waiting"]).iter().filter_map(Value::as_str) {
+        let _ = writeln!(shown, "{}\n  not asked: it waits for reports; `meridian health` shows the last", clean(check));
     }
     if shown.is_empty() {
         shown.push_str("nothing checks this endpoint\n");

@@ -120,10 +120,15 @@ pub(super) fn reported(of: &Reported, now: u64) -> String {
         _ => None,
     };
     let share = of.success_share.map(|share| format!("{:.1} % of {:.0} calls succeed", share * 100.0, of.samples.unwrap_or(0.0)));
-    let parts = [of.state.map(|said| said.word().to_owned()), share, of.latency_ms.map(|ms| format!("{ms:.0} ms")), load];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    let stale = if of.stale { " (stale)" } else { "" };
-    format!("reported {}{stale}: {}", ago(of.at, now), parts.join(", "))
+    let said = of.state.map(|said| match (of.state_at.filter(|at| *at < of.at), of.state_stale) {
+        (Some(at), stale) => format!("{} ({}{})", said.word(), ago(at, now), if stale { ", stale" } else { "" }),
+        (None, true) => format!("{} (stale)", said.word()),
+        (None, false) => said.word().to_owned(),
+    });
+    let figures: Vec<String> = [share, of.latency_ms.map(|ms| format!("{ms:.0} ms")), load].into_iter().flatten().collect();
+    let figures = (!figures.is_empty()).then(|| figures.join(", ") + if of.stale { " (stale)" } else { "" });
+    let parts: Vec<String> = said.into_iter().chain(figures).collect();
+    format!("reported {}: {}", ago(of.at, now), parts.join(", "))
 }
 
 /// The list of overlays.

@@ -536,7 +536,8 @@ pub struct EndpointStatus {
     pub target: String,
     /// As checks see it: `unknown`, `up`, `degraded`, `suspect`, `down`, `ramp`; `up` when nothing checks it.
     pub state: String,
-    /// The verdict was kept from an earlier run and no check has confirmed it yet.
+    /// The verdict says nothing of now: it was kept from an earlier run and no check has confirmed it yet, or nothing has told for longer than it counts:
+    /// three intervals and a timeout, or the `stale` of its monitor.
     pub stale: bool,
     /// What operators force, the strongest of endpoint, pool and region.
     pub forced: Option<Forced>,

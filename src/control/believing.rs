@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::api::{CheckSpec, CheckTarget, HealthStatus, Observation, ReferenceStatus, Who};
 use super::audit::{Entry, Kind};
 use super::checks::{self, Group};
+use super::state::ZoneState;
 use super::status;
 use super::writer::Writer;
 use crate::config::HealthOptions;
@@ -173,18 +174,20 @@ impl Writer {
 
     /// A check changed its state: says so, and marks what it decides on.
     pub(super) fn tell_transition(&mut self, spec: &CheckSpec, from: State, to: State, why: &str) {
-        let check = status::describe(spec);
-        tracing::info!(target: "meridian::health", check, from = from.word(), to = to.word(), why, "state changed");
         let mut ids = self.endpoints_of(spec);
         if ids.is_empty() {
-            ids.push(check.as_str().into());
+            ids.push(status::describe(spec).into());
         }
         for (at, id) in ids.iter().take(MAX_TOLD).enumerate() {
+            let check = self.loaded().check_label(id, spec).unwrap_or_else(|| status::describe(spec));
+            if at == 0 {
+                tracing::info!(target: "meridian::health", check, from = from.word(), to = to.word(), why, "state changed");
+            }
             let more = (at + 1 == MAX_TOLD && ids.len() > MAX_TOLD).then(|| format!("{} more endpoints have this check", ids.len() - MAX_TOLD));
             let detail: Vec<&str> = [Some(why).filter(|why| !why.is_empty()), more.as_deref()].into_iter().flatten().collect();
             let entry = Entry {
                 kind: Kind::Health,
-                check: Some(check.clone()),
+                check: Some(check),
                 before: from.word().into(),
                 after: to.word().into(),
                 detail: (!detail.is_empty()).then(|| detail.join("; ")),
@@ -216,9 +219,10 @@ impl Writer {
         }
     }
 
-    /// Some name that reaches these pools has nothing better.
+    /// Some name that reaches these pools has nothing better, or a safety rule keeps what fails: what passes is better than that.
     fn is_needed(&self, users: &[checks::User]) -> bool {
-        users.iter().any(|(apex, pool)| self.zones.get(apex).is_some_and(|zone| zone.has_nothing_beside(*pool)))
+        let needs = |zone: &ZoneState, pool: usize| zone.keeping.is_any() || zone.has_nothing_beside(pool);
+        users.iter().any(|(apex, pool)| self.zones.get(apex).is_some_and(|zone| needs(zone, *pool)))
     }
 
     /// Looks whether failures are to be believed. While results come in not at every one of them: `soon` for the one that has to be looked at now.

@@ -14,7 +14,7 @@ use crate::health::concern::Concerns;
 use crate::health::doubt::{Census, Doubt};
 use crate::health::machine::{self, Around, Machine};
 use crate::health::{Failure, State};
-use crate::policy::model::{MonitorKind, PushCheck, Vote};
+use crate::policy::model::{MonitorKind, Vote};
 use crate::store::Verdict;
 
 /// Verdicts of an earlier run count while they are younger than this (CONTRACT, Health before and between checks).
@@ -30,8 +30,11 @@ const RECENT_INTERVALS: u32 = 2;
 /// What is reported to have fallen within this time fell at once with what is reported to fail now.
 const RECENT_REPORTS: Duration = Duration::from_secs(30);
 
-/// Seconds between two writes of a verdict that is reported again and again.
+/// Seconds between two writes of a verdict that is reported again and again, unless it grows old sooner.
 const KEEP_REPORTED_S: u64 = 60;
+
+/// A check whose last verdict is older than so many of its intervals, and a timeout, says nothing of now (algorithms §3.4).
+const STALE_INTERVALS: u32 = 3;
 
 /// Steps of a ramp's share: small enough not to be noticed, and each of them is a new world.
 const RAMP_STEPS: f64 = 32.0;
@@ -90,6 +93,8 @@ pub(super) struct Checks {
     pub(super) references: References,
     /// Those whose last word grows old: they wait for others to tell.
     told: Vec<Arc<CheckSpec>>,
+    /// When the first of them may be old enough to be forgotten.
+    forget_at: Option<Duration>,
     /// Checks by group and state of their machines, which are never degraded.
     tally: [[usize; 5]; Group::ALL.len()],
     /// By group: those that fell a moment ago, oldest first; some may be back.
@@ -135,8 +140,22 @@ pub(super) struct Check {
     timeline: Timeline,
     /// Unix seconds when its verdict was last kept.
     kept_unix: u64,
-    /// Unix seconds of its last result that says anything.
-    told_unix: Option<u64>,
+    /// Its last result that says anything.
+    told: Option<Told>,
+}
+
+/// How old something is, whatever anybody does to the machine's clock.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    at: Duration,
+    /// So old it was then.
+    age: Duration,
+}
+
+impl Told {
+    fn age(self, now: Duration) -> Duration {
+        self.age + now.saturating_sub(self.at)
+    }
 }
 
 /// What is shown of one check.
@@ -152,7 +171,7 @@ pub(super) struct CheckSeen {
     pub(super) last_error: Option<String>,
     /// Passed and failed in this run; those that could not be carried out are neither.
     pub(super) ended: [u64; 2],
-    /// Restored from the last run, not confirmed yet.
+    /// Restored from the last run and not confirmed yet, or too old to say anything of now.
     pub(super) stale: bool,
     /// What its falls come to, as of the last check.
     pub(super) penalty: u32,
@@ -237,6 +256,8 @@ impl Checks {
         }
         self.count();
         self.told = self.known.keys().filter(|spec| spec.monitor.kind.grows_old()).cloned().collect();
+        // Whatever comes of the last run may be too old already.
+        self.forget_at = Some(now);
         self.ramping = self.known.iter().filter(|(_, check)| check.machine.ramp_ends().is_some()).map(|(spec, _)| spec.clone()).collect();
     }
 
@@ -262,9 +283,19 @@ impl Checks {
         &self.told
     }
 
-    /// Where a check stands, and unix seconds of its last result that says anything.
-    pub(super) fn stands(&self, spec: &CheckSpec) -> Option<(State, Option<u64>)> {
-        self.known.get(spec).map(|check| (check.state(), check.told_unix))
+    /// Something may be old enough to be forgotten; whoever looks says when it will be next.
+    pub(super) fn is_time_to_forget(&self, now: Duration) -> bool {
+        self.forget_at.is_some_and(|at| at <= now)
+    }
+
+    /// When the first of what is known is to be forgotten, as far as is known now.
+    pub(super) fn forget_next(&mut self, at: Option<Duration>) {
+        self.forget_at = at;
+    }
+
+    /// Where a check stands, and how old its last result is that says anything.
+    pub(super) fn stands(&self, spec: &CheckSpec, now: Duration) -> Option<(State, Option<Duration>)> {
+        self.known.get(spec).map(|check| (check.state(), check.told.map(|told| told.age(now))))
     }
 
     /// Forgets what was said of a check; the state it was in, if that is another now.
@@ -313,14 +344,18 @@ impl Checks {
         if counts {
             check.seen.ended[usize::from(observation.outcome.is_err())] += 1;
             check.seen.stale = false;
-            check.told_unix = Some(now_unix);
+            check.told = Some(Told { at: now, age: Duration::ZERO });
+            if let Some(after) = spec.monitor.kind.forgotten_after() {
+                self.forget_at = Some(self.forget_at.map_or(now + after, |at| at.min(now + after)));
+            }
         }
         check.seen.last_error = observation.outcome.as_ref().err().map(ToString::to_string);
         check.seen.last_check_unix = Some(now_unix);
         check.seen.last_ms = Some(observation.took.as_millis() as u64);
         // What is reported every second is kept when it says something new, or once a minute.
         let is_asked = !spec.monitor.kind.is_reported();
-        check.changed |= is_asked || transition.is_some() || check.kept_unix + KEEP_REPORTED_S <= now_unix;
+        let keep_after = stale_after(&spec).map_or(KEEP_REPORTED_S, |stale| KEEP_REPORTED_S.min(stale.as_secs() / 2));
+        check.changed |= is_asked || transition.is_some() || check.kept_unix + keep_after <= now_unix;
         let concerns = check.seen.concerns.words(now_unix);
         check.timeline.push(observation, check.state(), concerns.as_deref(), now_unix);
         check.seen.penalty = check.machine.penalty(now);
@@ -415,13 +450,8 @@ impl Checks {
     }
 
     /// What is shown of all of them.
-    pub(super) fn seen(&self, now_unix: u64) -> HashMap<Arc<CheckSpec>, CheckSeen> {
-        let seen = |spec: &CheckSpec, check: &Check| match &spec.monitor.kind {
-            MonitorKind::Push(PushCheck { stale, .. }) => check.seen_old(*stale, now_unix),
-            MonitorKind::Prometheus(asked) => check.seen_old(asked.stale, now_unix),
-            _ => check.seen.clone(),
-        };
-        let whole = |(spec, check): (&Arc<CheckSpec>, &Check)| (spec.clone(), CheckSeen { state: check.state(), ..seen(spec, check) });
+    pub(super) fn seen(&self, now: Duration) -> HashMap<Arc<CheckSpec>, CheckSeen> {
+        let whole = |(spec, check): (&Arc<CheckSpec>, &Check)| (spec.clone(), check.seen_at(stale_after(spec), now));
         self.known.iter().map(whole).collect()
     }
 
@@ -475,11 +505,17 @@ impl Checks {
         }
     }
 
+    /// Has these kept at the next call of [`take_changed`](Checks::take_changed), be they as they were or not.
+    pub(super) fn mark_changed(&mut self, which: impl Fn(&CheckSpec) -> bool) {
+        self.known.iter_mut().filter(|(spec, _)| which(spec)).for_each(|(_, check)| check.changed = true);
+    }
+
     /// What changed since the last call, to be kept for the next run.
     pub(super) fn take_changed(&mut self, now: Duration, now_unix: u64) -> Vec<Verdict> {
         let verdict = |(spec, check): (&Arc<CheckSpec>, &mut Check)| {
             let changed = std::mem::take(&mut check.changed);
-            let last_check_unix = check.seen.last_check_unix.filter(|_| changed)?;
+            // What could not run, or tell, makes no verdict younger.
+            let last_check_unix = check.told.filter(|_| changed).map(|told| now_unix.saturating_sub(told.age(now).as_secs()))?;
             check.kept_unix = now_unix;
             let (penalty, penalised) = check.machine.last_fall().unwrap_or((0, now));
             Some(Verdict {
@@ -523,14 +559,14 @@ impl Check {
             step: RAMP_STEPS as u8,
             timeline: Timeline::default(),
             kept_unix: 0,
-            told_unix: None,
+            told: None,
         }
     }
 
-    /// What is shown of one whose last word grows old.
-    fn seen_old(&self, stale: Duration, now_unix: u64) -> CheckSeen {
-        let is_old = self.told_unix.is_some_and(|at| at + stale.as_secs() < now_unix);
-        CheckSeen { stale: self.seen.stale || is_old && self.machine.state() != State::Unknown, ..self.seen.clone() }
+    /// What is shown of it, where its last verdict says nothing of now after so long.
+    fn seen_at(&self, stale: Option<Duration>, now: Duration) -> CheckSeen {
+        let is_old = self.told.zip(stale).is_some_and(|(told, stale)| told.age(now) >= stale);
+        CheckSeen { state: self.state(), stale: self.seen.stale || is_old && self.machine.state() != State::Unknown, ..self.seen.clone() }
     }
 
     /// One of which nothing is known. As long as callers report no failures, an endpoint is what its other checks say.
@@ -560,9 +596,20 @@ impl Check {
                 ..CheckSeen::default()
             },
             machine,
-            told_unix: Some(verdict.last_check_unix),
+            told: Some(Told { at: now, age: Duration::from_secs(now_unix.saturating_sub(verdict.last_check_unix)) }),
             ..Check::new(now)
         }
+    }
+}
+
+/// How long a verdict says something of now; `None` where it loses its weight by itself.
+fn stale_after(spec: &CheckSpec) -> Option<Duration> {
+    let monitor = &spec.monitor;
+    match &monitor.kind {
+        MonitorKind::Push(push) => Some(push.stale),
+        MonitorKind::Prometheus(asked) => Some(asked.stale),
+        MonitorKind::Share(_) => None,
+        _ => Some(monitor.thresholds.interval * STALE_INTERVALS + monitor.timeout),
     }
 }
 

@@ -183,7 +183,7 @@ fn all_down_pools(model: &ZoneModel, steer: &Steer) -> Vec<Child> {
 }
 
 /// Where a check of an endpoint goes.
-pub(super) fn target_of(monitor: &Monitor, endpoint: &Endpoint) -> CheckTarget {
+fn target_of(monitor: &Monitor, endpoint: &Endpoint) -> CheckTarget {
     match &endpoint.target {
         _ if monitor.kind.is_reported() => CheckTarget::Endpoint(endpoint.id.clone()),
         // One query that is the same for all endpoints is asked once.
@@ -198,15 +198,17 @@ pub(super) fn target_of(monitor: &Monitor, endpoint: &Endpoint) -> CheckTarget {
 }
 
 fn endpoint_checks(model: &ZoneModel, pool: &Pool) -> Vec<Vec<CheckSpec>> {
-    let spec = |endpoint: &Endpoint, ix: &MonitorIx| {
+    pool.endpoints.iter().map(|endpoint| checks_of(model, pool, endpoint)).collect()
+}
+
+/// The checks of an endpoint: of its monitors in their order, then of what callers report.
+pub(super) fn checks_of(model: &ZoneModel, pool: &Pool, endpoint: &Endpoint) -> Vec<CheckSpec> {
+    let spec = |ix: &MonitorIx| {
         let monitor = &model.monitors[ix.0 as usize];
         CheckSpec { target: target_of(monitor, endpoint), monitor: Monitor { name: String::new(), ..monitor.clone() } }
     };
-    let all = |endpoint: &Endpoint| {
-        let asked = endpoint.monitors.iter().map(|ix| spec(endpoint, ix));
-        asked.chain(pool.signals.map(|rule| share_check(pool, endpoint, rule))).collect()
-    };
-    pool.endpoints.iter().map(all).collect()
+    let asked = endpoint.monitors.iter().map(spec);
+    asked.chain(pool.signals.map(|rule| share_check(pool, endpoint, rule))).collect()
 }
 
 /// What waits for shares of successes of an endpoint.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use super::api::{Applied, CheckSpec, NewOverlay, Observation, Refusal, Status};
+use super::api::{Applied, CheckSpec, EndpointStatus, NewOverlay, Observation, Refusal, Status};
 use super::clock::{Clock, SIMULATED_START_UNIX};
 use super::compile::GeoSources;
 use super::explain::{Explanation, Wanted, explain};
@@ -34,14 +34,34 @@ pub(crate) struct Driven {
 impl Driven {
     /// Over these files, at time 0.
     pub(crate) fn start(files: &[(&str, &str)]) -> Driven {
-        let build = load::build(&MemoryFiles::from_texts(files.iter().copied()), Path::new("meridian.toml"), &Previous::default());
-        assert!(!build.has_errors() && build.bad.is_empty(), "{:?}", build.problems.first());
+        Driven::with(files, Saved::default(), 0)
+    }
+
+    /// Another process over these files, with what this one would have kept, at the same time.
+    pub(crate) fn restart(mut self, files: &[(&str, &str)]) -> Driven {
+        self.writer.checks.mark_changed(|_| true);
+        let verdicts = self.writer.checks.take_changed(self.writer.clock.now(), self.writer.clock.unix());
+        let (holds, keeping) = self.writer.outlasting_now();
+        let saved = Saved { verdicts, holds, keeping, ..Saved::default() };
+        Driven::with(files, saved, self.nanos.load(Ordering::Relaxed))
+    }
+
+    /// Takes edited files.
+    pub(crate) fn reload(&mut self, files: &[(&str, &str)]) {
+        let _here = self.runtime.enter();
+        self.writer.take_build(built(files), None, false, &Who::itself());
+        self.writer.publish();
+    }
+
+    fn with(files: &[(&str, &str)], saved: Saved, at_nanos: u64) -> Driven {
+        let build = built(files);
         let world = Arc::new(Published::new(World::default()));
         let (_, ends) = channel(world.clone());
         let (clock, nanos) = Clock::moved();
+        nanos.store(at_nanos, Ordering::Relaxed);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let here = runtime.enter();
-        let (config_path, store, saved) = ("meridian.toml".into(), Store::none("a simulation"), Saved::default());
+        let (config_path, store) = ("meridian.toml".into(), Store::none("a simulation"));
         let writer = Writer::start(Start { ends, config_path, build, store, saved, registry: Registry::new(), degraded: Vec::new(), clock });
         drop(here);
         Driven { writer, world, nanos, runtime }
@@ -125,10 +145,22 @@ impl Driven {
         }
     }
 
+    /// How an endpoint is shown.
+    pub(crate) fn endpoint(&self, id: &str) -> EndpointStatus {
+        let all = self.status().pools.into_iter().flat_map(|pool| pool.endpoints);
+        all.into_iter().find(|endpoint| endpoint.id == id).unwrap_or_else(|| panic!("no endpoint {id}"))
+    }
+
     /// What the engine answers now.
     pub(crate) fn ask(&self, name: &str) -> Explanation {
         let wanted = Wanted::parse(name, "A", "").expect("a question");
         let unix = SIMULATED_START_UNIX + self.nanos.load(Ordering::Relaxed) / 1_000_000_000;
         self.world.with_world(|world| explain(world, &GeoSources::empty(), &wanted, unix, 1))
     }
+}
+
+fn built(files: &[(&str, &str)]) -> load::Build {
+    let build = load::build(&MemoryFiles::from_texts(files.iter().copied()), Path::new("meridian.toml"), &Previous::default());
+    assert!(!build.has_errors() && build.bad.is_empty(), "{:?}", build.problems.first());
+    build
 }

@@ -1,9 +1,38 @@
-//! What the writer keeps for the next start, in the background: verdicts of checks, what failback holds, serials. Nobody waits for it; what goes
-//! wrong comes back as [`Done::Trouble`].
+//! What the writer keeps for the next start, in the background: verdicts of checks, what failback holds, what safety rules keep, serials. Nobody waits
+//! for it; what goes wrong comes back as [`Done::Trouble`].
 
+use std::collections::BTreeMap;
+
+use super::state::ZoneState;
 use super::writer::{Done, Writer};
 use crate::dns::Name;
-use crate::store::Serial;
+use crate::store::{SavedKeeping, Serial};
+
+/// What failback holds and safety rules keep, as the store has it: traffic does not come back by a restart, and last resorts stay what they are.
+#[derive(Debug)]
+pub(super) struct Outlasting {
+    holds: Vec<String>,
+    keeping: BTreeMap<String, SavedKeeping>,
+    /// It may be other than that by now.
+    pub(super) moved: bool,
+    /// A write is under way.
+    writing: bool,
+}
+
+impl Outlasting {
+    /// As it was kept.
+    pub(super) fn of(holds: Vec<String>, keeping: BTreeMap<String, SavedKeeping>) -> Outlasting {
+        Outlasting { holds, keeping, moved: true, writing: false }
+    }
+
+    /// Gives a zone what was kept of it.
+    pub(super) fn restore(&self, zone: &mut ZoneState) {
+        zone.restore_holds(&self.holds);
+        if let Some(keeping) = self.keeping.get(&zone.model().name.to_string()) {
+            zone.keeping.restore(keeping);
+        }
+    }
+}
 
 impl Writer {
     /// Keeps what checks came to, in the background.
@@ -20,23 +49,66 @@ impl Writer {
         });
     }
 
-    /// Keeps what failback holds, so that traffic does not come back by a restart. One write at a time: a later list never loses to an earlier one.
-    pub(super) fn keep_holds(&mut self) {
-        if !self.holds_moved || self.keeping_holds || self.store.absent().is_some() {
+    /// Keeps what failback holds and what safety rules keep. One write at a time: a later list never loses to an earlier one.
+    pub(super) fn keep_outlasting(&mut self) {
+        if !self.outlasting.moved || self.outlasting.writing || self.store.absent().is_some() {
             return;
         }
-        self.holds_moved = false;
-        let holds: Vec<String> = self.zones.values().flat_map(|zone| zone.holds()).collect();
-        if holds == self.saved_holds {
+        let (holds, keeping) = self.take_outlasting();
+        if holds.is_none() && keeping.is_none() {
             return;
         }
-        self.keeping_holds = true;
-        self.saved_holds.clone_from(&holds);
+        self.outlasting.writing = true;
         let (store, done) = (self.store.clone(), self.done_sender.clone());
         tokio::spawn(async move {
-            let result = store.put_holds(&holds).await.map_err(|error| error.to_string());
-            let _ = done.send(Done::HoldsKept(result));
+            let mut result = Ok(());
+            if let Some(holds) = holds {
+                result = store.put_holds(&holds).await;
+            }
+            if let Some(keeping) = keeping {
+                result = result.and(store.put_keeping(&keeping).await);
+            }
+            let _ = done.send(Done::OutlastingKept(result.map_err(|error| error.to_string())));
         });
+    }
+
+    pub(super) fn take_outlasting_kept(&mut self, result: Result<(), String>) {
+        self.outlasting.writing = false;
+        if let Err(detail) = result {
+            self.take_done(Done::Trouble(detail));
+        }
+        // What moved meanwhile.
+        self.keep_outlasting();
+    }
+
+    /// The same at the end.
+    pub(super) async fn keep_outlasting_last(&mut self) {
+        let (holds, keeping) = self.take_outlasting();
+        if let Some(holds) = holds {
+            let _ = self.store.put_holds(&holds).await;
+        }
+        if let Some(keeping) = keeping {
+            let _ = self.store.put_keeping(&keeping).await;
+        }
+    }
+
+    /// All of it.
+    #[cfg(test)]
+    pub(super) fn outlasting_now(&mut self) -> (Vec<String>, BTreeMap<String, SavedKeeping>) {
+        self.take_outlasting();
+        (self.outlasting.holds.clone(), self.outlasting.keeping.clone())
+    }
+
+    /// What is other than it was kept.
+    fn take_outlasting(&mut self) -> (Option<Vec<String>>, Option<BTreeMap<String, SavedKeeping>>) {
+        self.outlasting.moved = false;
+        let holds: Vec<String> = self.zones.values().flat_map(|zone| zone.holds()).collect();
+        let kept = |zone: &ZoneState| Some((zone.model().name.to_string(), zone.keeping.saved()?));
+        let keeping: BTreeMap<String, SavedKeeping> = self.zones.values().filter_map(|zone| kept(zone)).collect();
+        let (holds_moved, keeping_moved) = (holds != self.outlasting.holds, keeping != self.outlasting.keeping);
+        self.outlasting.holds.clone_from(&holds);
+        self.outlasting.keeping.clone_from(&keeping);
+        (holds_moved.then_some(holds), keeping_moved.then_some(keeping))
     }
 
     /// Keeps a zone's serial for the next start, in the background.

@@ -26,6 +26,7 @@ use crate::dns::Name;
 use crate::health::State;
 use crate::policy::model::ZoneModel;
 use crate::policy::plan::{PoolView, View};
+use crate::store::SavedKeeping;
 
 /// What is kept as a last resort though its checks fail, and what fell of late. Belongs to one zone.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +37,8 @@ pub(super) struct Keeping {
     falls: VecDeque<u64>,
     /// To be told.
     news: Vec<News>,
+    /// It is other than when it was last asked for to be kept.
+    moved: bool,
 }
 
 /// An endpoint that a rule keeps.
@@ -80,6 +83,23 @@ impl Keeping {
     /// Every endpoint that is kept, with the reason.
     pub(super) fn all(&self) -> impl Iterator<Item = (&str, &str)> {
         self.kept.iter().map(|kept| (&*kept.id, &*kept.why))
+    }
+
+    /// Takes over from the run before: what failed then and still does is judged as if there had been no restart.
+    pub(super) fn restore(&mut self, saved: &SavedKeeping) {
+        self.kept = saved.kept.iter().map(|(id, why)| Kept { id: id.as_str().into(), why: why.clone() }).collect();
+        self.falls = saved.falls.iter().copied().collect();
+    }
+
+    /// As it is kept for the next run; nothing where there is nothing to keep.
+    pub(super) fn saved(&self) -> Option<SavedKeeping> {
+        let kept = self.kept.iter().map(|one| (one.id.to_string(), one.why.clone())).collect();
+        Some(SavedKeeping { kept, falls: self.falls.iter().copied().collect() }).filter(|saved| *saved != SavedKeeping::default())
+    }
+
+    /// True when it may be other than when last asked.
+    pub(super) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
     }
 
     /// Takes over from the version before.
@@ -128,6 +148,7 @@ impl Keeping {
                     self.keep_only(|id| *id != *one.id);
                     if model.safety.max_changes.is_some() {
                         self.falls.push_back(now_unix);
+                        self.moved = true;
                     }
                 }
             }
@@ -178,16 +199,18 @@ impl Keeping {
             None => {
                 self.news.push(News { id: id.clone(), why: Some(why.clone()) });
                 self.kept.push(Kept { id, why });
+                self.moved = true;
             }
         }
     }
 
     fn keep_only(&mut self, stays: impl Fn(&str) -> bool) {
-        let news = &mut self.news;
+        let (news, moved) = (&mut self.news, &mut self.moved);
         self.kept.retain(|kept| {
             let stays = stays(&kept.id);
             if !stays {
                 news.push(News { id: kept.id.clone(), why: None });
+                *moved = true;
             }
             stays
         });
@@ -213,11 +236,13 @@ impl ZoneState {
         }
         let pools: BTreeSet<usize> = pools.iter().copied().chain(self.keeping.pools(self.model())).collect();
         let mut keeping = std::mem::take(&mut self.keeping);
+
         // With nothing kept.
         let is_new = self.view.pools.len() != self.model().pools.len();
         let base = if is_new { self.seen_whole(around) } else { self.view.clone() };
         let seen = pools.iter().map(|at| (*at, self.seen(*at, around))).collect();
         keeping.settle(&self.taken.parts, &self.view, &base, seen, around.now_unix);
+
         self.keeping = keeping;
         pools
     }

@@ -1,10 +1,12 @@
 //! The zones as they are loaded, for finding by name and by id what requests are about, in steps that do not grow with what is loaded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::api::CheckSpec;
 use super::compile::ZoneParts;
 use super::state::Zones;
+use super::status::labelled;
 use crate::dns::Name;
 use crate::policy::model::{Endpoint, PolicyKind, Pool, Steer, ZoneModel};
 
@@ -98,6 +100,22 @@ impl<'a> Loaded<'a> {
     /// An endpoint and its pool.
     pub(super) fn endpoint(self, id: &str) -> Option<(&'a Pool, &'a Endpoint)> {
         self.around(id).find_map(|zone| zone.ids.endpoint(&zone.model, id).map(|(at, endpoint)| (&zone.model.pools[at], endpoint)))
+    }
+
+    /// The checks of an endpoint, each with what it is called there; those that two of its monitors ask for alike once.
+    pub(super) fn checks_of(self, id: &str) -> Option<Vec<(CheckSpec, String)>> {
+        self.around(id).find_map(|zone| {
+            let (at, _) = zone.ids.endpoint(&zone.model, id)?;
+            let (index, endpoint) = zone.model.pools[at].endpoints.iter().enumerate().find(|(_, endpoint)| *endpoint.id == *id)?;
+            let mut seen = HashSet::new();
+            let labelled = labelled(&zone.model, endpoint, zone.checks[at].get(index)?).filter(|(_, spec)| seen.insert(*spec));
+            Some(labelled.map(|(label, spec)| (spec.clone(), label)).collect())
+        })
+    }
+
+    /// What a check of an endpoint is called there.
+    pub(super) fn check_label(self, id: &str, spec: &CheckSpec) -> Option<String> {
+        self.checks_of(id)?.into_iter().find_map(|(other, label)| (other == *spec).then_some(label))
     }
 
     /// A steered name.

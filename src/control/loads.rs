@@ -349,4 +349,57 @@ mod tests {
         pass(&mut driven, 530..650, None);
         assert_eq!(driven.moved("example.com/fra"), (1.0, 1.0));
     }
+
+    #[test]
+    fn a_reload_leaves_shares_where_loads_have_moved_them() {
+        let mut driven = Driven::start(&[("meridian.toml", ""), ("zones/example.com.toml", ZONE)]);
+        pass(&mut driven, 0..60, Some(0.9));
+        let before = driven.moved("example.com/fra");
+        assert!(before.0 < 0.9 && before.1 < 0.9, "{before:?}");
+        let edited = ZONE.replace("192.0.2.53", "192.0.2.54").replace("[steer.sin]", "[steer.more]\nuse = \"fra\"\n[steer.sin]");
+        driven.reload(&[("meridian.toml", ""), ("zones/example.com.toml", &edited)]);
+        assert_eq!(driven.moved("example.com/fra"), before);
+        // It goes on from there.
+        pass(&mut driven, 60..80, Some(0.9));
+        assert!(driven.moved("example.com/fra").0 < before.0);
+    }
+
+    const TRIMMED: &str = "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n[monitor.web]\ntcp = true\nport = 80\n\
+        [pool.fra]\nendpoints = [\"192.0.2.10\"]\n[pool.iad]\nendpoints = [\"198.51.100.10\"]\ncapacity = 1000\nmonitor = \"web\"\n\
+        [steer.app]\npolicy = \"weighted\"\nto = { fra = 50, iad = 50 }\nttl = 5\n";
+
+    /// The smallest factor after so many seconds with `fra` loaded so much, and `iad` a tenth.
+    fn trimmed(law: &str, loaded: f64, is_iad_up: bool) -> f32 {
+        let zone = TRIMMED.replace("policy = \"weighted\"", law);
+        let mut driven = Driven::start(&[("meridian.toml", ""), ("zones/example.com.toml", &zone)]);
+        let outcome = if is_iad_up { Ok(()) } else { Err(crate::health::Failure::Body) };
+        for spec in driven.specs().iter() {
+            let observation = crate::control::api::Observation {
+                spec: spec.clone(),
+                outcome: outcome.clone(),
+                took: Duration::ZERO,
+                certificate: None,
+                poor: None,
+            };
+            driven.observe(&observation).expect("it is wanted");
+        }
+        driven.publish();
+        pass(&mut driven, 0..120, Some(loaded));
+        driven.moved("example.com/fra").1
+    }
+
+    #[test]
+    fn trim_takes_weight_from_what_is_above_its_target() {
+        let trim = "policy = \"weighted\"\ntrim = \"85%\"";
+        assert!((0.3..0.6).contains(&trimmed(trim, 1.7, true)), "{}", trimmed(trim, 1.7, true));
+        assert!(trimmed(trim, 0.85, true) > 0.99 && trimmed("policy = \"weighted\"", 1.7, true) == 1.0);
+    }
+
+    #[test]
+    fn a_pool_without_traffic_is_no_measure_for_others() {
+        let law = "policy = \"least-loaded\"";
+        assert!(trimmed(law, 0.9, true) < 0.9, "{}", trimmed(law, 0.9, true));
+        // The load of one that is down says what it carries, not what it could.
+        assert_eq!(trimmed(law, 0.9, false), 1.0);
+    }
 }

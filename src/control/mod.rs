@@ -56,6 +56,8 @@ mod allocations;
 pub(crate) mod driven;
 #[cfg(test)]
 mod flips;
+#[cfg(test)]
+mod told;
 
 pub use handle::Handle;
 pub use who::{Role, Who};

@@ -77,11 +77,15 @@ impl Report {
                 return invalid(member, format!("found {value}, expected {above} at most {most}"));
             }
         }
-        let says = self.state.is_some() || self.successes.is_some() || self.failures.is_some() || self.latency_ms.is_some() || self.load.is_some();
-        if !says {
+        if self.state.is_none() && !self.has_figures() {
             return invalid("state", "found nothing that is reported, expected one of state, successes, failures, latency_ms, load".into());
         }
         Ok(())
+    }
+
+    /// It counts or measures something.
+    fn has_figures(&self) -> bool {
+        self.successes.is_some() || self.failures.is_some() || self.latency_ms.is_some() || self.load.is_some()
     }
 }
 
@@ -107,13 +111,19 @@ pub struct Taken {
 /// What is reported of one thing, as it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Reported {
-    /// Unix seconds of the last report.
+    /// Unix seconds of the last report, whatever it told.
     pub at: u64,
-    /// It is older than 30 s: it says nothing of now.
+    /// What is counted and measured is older than 30 s: it says nothing of now. A report of a state makes it no younger.
     pub stale: bool,
     /// What was said last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Said>,
+    /// Unix seconds of the last report of a state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_at: Option<u64>,
+    /// The state is older than the `stale` of the monitors that wait for it (30 s where none does). What is counted and measured makes it no younger.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub state_stale: bool,
     /// Successes among all calls, 0 to 1, those of long ago weighing little.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub success_share: Option<f64>,
@@ -135,7 +145,9 @@ pub struct Reported {
 #[derive(Clone, Copy, Debug)]
 struct Track {
     at_unix: u64,
-    said: Option<Said>,
+    /// Of the last report that counts or measures anything.
+    figures_unix: Option<u64>,
+    said: Option<SaidOnce>,
     share: Share,
     window: Duration,
     latency: Smooth,
@@ -144,6 +156,24 @@ struct Track {
     /// When a load or response time came last, and what lies between two of them.
     measured: Option<Duration>,
     gap: Smooth,
+}
+
+/// A state that somebody reported.
+#[derive(Clone, Copy, Debug)]
+struct SaidOnce {
+    said: Said,
+    at_unix: u64,
+    /// So long it says something of now.
+    stale: Duration,
+}
+
+/// How long what is reported of a thing counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lasts {
+    /// Counts weigh less after this, by a factor of e.
+    pub(super) window: Duration,
+    /// A state says nothing of now after this.
+    pub(super) stale: Duration,
 }
 
 /// What is measured of a pool.
@@ -175,14 +205,15 @@ impl Reports {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a report of the thing of this id; `window` is how long counts of it weigh. False when there are too many things.
-    pub(super) fn take(&self, id: &Arc<str>, report: &Report, window: Duration, now: Duration, now_unix: u64) -> bool {
+    /// Takes a report of the thing of this id. False when there are too many things.
+    pub(super) fn take(&self, id: &Arc<str>, report: &Report, Lasts { window, stale }: Lasts, now: Duration, now_unix: u64) -> bool {
         let mut all = self.all();
         if all.len() >= MAX_REPORTED && !all.contains_key(id) {
             return false;
         }
         let fresh = || Track {
             at_unix: now_unix,
+            figures_unix: None,
             said: None,
             share: Share::default(),
             window: WINDOW,
@@ -194,7 +225,10 @@ impl Reports {
         };
         let track = all.entry(id.clone()).or_insert_with(fresh);
         track.at_unix = now_unix;
-        track.said = report.state.or(track.said);
+        track.said = report.state.map(|said| SaidOnce { said, at_unix: now_unix, stale }).or(track.said);
+        if report.has_figures() {
+            track.figures_unix = Some(now_unix);
+        }
         track.window = window;
         if report.successes.is_some() || report.failures.is_some() {
             track.share.add(report.successes.unwrap_or(0), report.failures.unwrap_or(0), window, now);
@@ -258,12 +292,15 @@ impl Reports {
     pub fn of(&self, id: &str) -> Option<Reported> {
         let track = *self.all().get(id)?;
         let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
+        let is_old = |at: u64, after: Duration| at + after.as_secs() < unix_now();
         // What is shown weighs what it weighed when it came.
         let share = track.share.now(track.window, Duration::ZERO);
         Some(Reported {
             at: track.at_unix,
-            stale: track.at_unix + STALE.as_secs() < unix_now(),
-            state: track.said,
+            stale: track.figures_unix.is_some_and(|at| is_old(at, STALE)),
+            state: track.said.map(|once| once.said),
+            state_at: track.said.map(|once| once.at_unix),
+            state_stale: track.said.is_some_and(|once| is_old(once.at_unix, once.stale)),
             success_share: share.map(|share| rounded(share.good)),
             samples: share.map(|share| share.samples.round()),
             latency_ms: track.latency.value().map(rounded),
@@ -336,7 +373,7 @@ mod tests {
         let now = Duration::from_secs(10);
         let add = |id: usize, successes, failures| {
             let report = Report { successes: Some(successes), failures: Some(failures), ..report(r#"{"target": "t"}"#) };
-            assert!(reports.take(&ids[id], &report, WINDOW, now, 10));
+            assert!(reports.take(&ids[id], &report, Lasts { window: WINDOW, stale: STALE }, now, 10));
         };
         assert_eq!(reports.share(&check, now), None);
         for (at, successes, failures, good) in [(2, 100, 0, 1.0), (1, 30, 10, 1.0), (1, 0, 20, 0.5), (0, 10, 39, 0.5), (0, 10, 1, 1.0 / 3.0)] {
@@ -348,5 +385,28 @@ mod tests {
         assert_eq!(reports.share(&check, now + Duration::from_secs(600)), None);
         reports.retain(|id| id == "z/p");
         assert!(reports.of("z/p/1").is_none() && reports.of("z/p").is_some());
+    }
+
+    #[test]
+    fn only_a_state_makes_a_state_younger() {
+        let (reports, id) = (Reports::default(), Arc::from("z/p/1"));
+        let now_unix = unix_now();
+        let take = |report: &Report, stale: u64, ago: u64| {
+            let lasts = Lasts { window: WINDOW, stale: Duration::from_secs(stale) };
+            assert!(reports.take(&id, report, lasts, Duration::from_secs(1_000 - ago), now_unix - ago));
+        };
+        let seen = || reports.of("z/p/1").map(|seen| (now_unix - seen.at, seen.stale, seen.state_at.map(|at| now_unix - at), seen.state_stale));
+        let said = report(r#"{"target": "t", "state": "down"}"#);
+        take(&said, 300, 200);
+        assert_eq!(seen(), Some((200, false, Some(200), false)), "as long as the monitor says");
+        take(&said, 20, 100);
+        assert_eq!(seen(), Some((100, false, Some(100), true)));
+        for figures in [r#""load": 1"#, r#""successes": 1"#, r#""failures": 0"#, r#""latency_ms": 5"#] {
+            take(&report(&format!(r#"{{"target": "t", {figures}}}"#)), 20, 60);
+            assert_eq!(seen(), Some((60, true, Some(100), true)), "{figures}");
+        }
+        // Nor is a load of now because somebody says that it is up.
+        take(&said, 20, 2);
+        assert_eq!(seen(), Some((2, true, Some(2), false)));
     }
 }

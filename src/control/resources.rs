@@ -5,19 +5,19 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::api::{CheckSpec, Forced, Reported, is_whole};
-use super::compile::target_of;
+use super::api::{Forced, Reported, is_whole};
+use super::compile::checks_of;
 use super::overlays::zone_text;
-use super::status::{describe, describe_share, kept_share};
+use super::status::{kept_share, labelled};
 use super::{Handle, Who, rules};
 use crate::config::duration_words;
 use crate::dns::{Name, RecordType};
-use crate::policy::model::{Child, Endpoint, Failback, GeoRule, Location, Monitor, Policy, PolicyIx, PolicyKind, Pool, Target, WeightedMode};
+use crate::policy::model::{Child, Endpoint, Failback, GeoRule, Location, Policy, PolicyIx, PolicyKind, Pool, Target, WeightedMode};
 use crate::world::{Published, ZoneWorld};
 use crate::zone::rdata;
 use crate::zone::tree::NodeId;
@@ -282,9 +282,10 @@ impl Snapshot {
             let pools = zone.model.pools.iter().filter(|pool| self.who.covers(&pool.id));
             let all = pools.flat_map(|pool| pool.endpoints.iter().map(move |one| (pool, one)));
             let (pool, found) = all.into_iter().find(|(_, other)| *other.id == *endpoint)?;
-            let words = |monitor: &Monitor| describe(&CheckSpec { target: target_of(monitor, found), monitor: monitor.clone() });
-            let asked = found.monitors.iter().filter_map(|ix| zone.model.monitors.get(ix.0 as usize)).map(words);
-            Some(asked.chain(pool.signals.map(|_| describe_share(endpoint))).collect())
+            // What two of its monitors ask for alike is one check.
+            let (specs, mut seen) = (checks_of(&zone.model, pool, found), HashSet::new());
+            let labelled = labelled(&zone.model, found, &specs).filter(|(_, spec)| seen.insert(*spec));
+            Some(labelled.map(|(label, _)| label).collect())
         })
     }
 

@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use super::api::{CheckSpec, Ignored, Refusal, Report, Taken, Who};
 use super::audit::plain_target;
+use super::reports::{Lasts, STALE};
 use super::who::Role;
 use super::writer::Writer;
 use crate::health::passive::{Said, Shared, WINDOW};
 use crate::health::{Failure, Outcome, State};
 use crate::policy::model::{MonitorKind, ShareCheck};
 
-/// Ticks between looks at what time does to reports.
+/// Ticks between looks at what time does to shares of successes: they change slowly.
 const LOOK_TICKS: u64 = 5;
 
 /// What a report is about.
 struct About {
     id: Arc<str>,
-    /// How long counts weigh.
-    window: Duration,
+    lasts: Lasts,
     /// The checks of its endpoints that wait for reports.
     specs: Vec<CheckSpec>,
 }
@@ -62,7 +62,7 @@ impl Writer {
                     None => target.as_str().into(),
                 };
                 let window = pool.signals.filter(|_| *id != *target || !target.starts_with("region:")).map_or(WINDOW, |rule| rule.window);
-                let about = about.get_or_insert_with(|| About { id, window, specs: Vec::new() });
+                let about = about.get_or_insert_with(|| About { id, lasts: Lasts { window, stale: STALE }, specs: Vec::new() });
                 let checks = zone.checks[at].iter().enumerate().filter(|(index, _)| one.is_none_or(|one| one == *index)).flat_map(|(_, specs)| specs);
                 for spec in checks.filter(|spec| spec.monitor.kind.is_reported()) {
                     // What a library defines is the same in every zone.
@@ -72,13 +72,17 @@ impl Writer {
                 }
             }
         }
+        if let Some(about) = &mut about {
+            let push = |spec: &CheckSpec| if let MonitorKind::Push(push) = &spec.monitor.kind { Some(push.stale) } else { None };
+            about.lasts.stale = about.specs.iter().filter_map(push).min().unwrap_or(STALE);
+        }
         about
     }
 
     /// False when it is one thing too many.
     fn take_report(&mut self, about: &About, report: &Report, who: &Who) -> bool {
         let now = self.clock.now();
-        if !self.ends.reports.take(&about.id, report, about.window, now, self.clock.unix()) {
+        if !self.ends.reports.take(&about.id, report, about.lasts, now, self.clock.unix()) {
             return false;
         }
         for spec in &about.specs {
@@ -96,7 +100,7 @@ impl Writer {
                     let Some(share) = self.ends.reports.share(check, now) else { continue };
                     let (outcome, poor) = verdict(check, share);
                     // What is well and was well is nothing to tell.
-                    if outcome.is_err() || poor.is_some() || self.checks.stands(spec).is_some_and(|(state, _)| state != State::Up) {
+                    if outcome.is_err() || poor.is_some() || self.checks.stands(spec, now).is_some_and(|(state, _)| state != State::Up) {
                         self.observe_reported(spec, outcome, poor);
                     }
                 }
@@ -109,36 +113,35 @@ impl Writer {
     /// Reports grow old: what was down for its failures is tried again when too few calls are left to tell of them, and what is to be forgotten is.
     pub(super) fn look_at_reports(&mut self, ticks: u64) {
         self.steer_by_load(ticks);
-        if !ticks.is_multiple_of(LOOK_TICKS) || self.checks.told().is_empty() {
+        let now = self.clock.now();
+        if self.checks.told().is_empty() || !ticks.is_multiple_of(LOOK_TICKS) && !self.checks.is_time_to_forget(now) {
             return;
         }
-        let now = self.clock.now();
+        let mut next: Option<Duration> = None;
         for spec in self.checks.told().to_vec() {
-            let Some((state, last)) = self.checks.stands(&spec) else { continue };
-            match &spec.monitor.kind {
-                MonitorKind::Share(check) if matches!(state, State::Down | State::Suspect | State::Degraded) => {
-                    let (outcome, poor) = self.ends.reports.share(check, now).map_or((Ok(()), None), |share| verdict(check, share));
-                    if outcome.is_ok() {
-                        self.observe_reported(&spec, outcome, poor);
-                    }
+            let Some((state, age)) = self.checks.stands(&spec, now) else { continue };
+            if let MonitorKind::Share(check) = &spec.monitor.kind
+                && matches!(state, State::Down | State::Suspect | State::Degraded)
+            {
+                let (outcome, poor) = self.ends.reports.share(check, now).map_or((Ok(()), None), |share| verdict(check, share));
+                if outcome.is_ok() {
+                    self.observe_reported(&spec, outcome, poor);
                 }
-                MonitorKind::Push(push) if push.forget => self.forget_old(&spec, (state, last), push.stale, "nothing was reported for too long"),
-                MonitorKind::Prometheus(asked) if asked.forget => {
-                    self.forget_old(&spec, (state, last), asked.stale, "Prometheus has given no verdict for too long");
-                }
-                _ => {}
+            }
+            let Some(after) = spec.monitor.kind.forgotten_after().filter(|_| state != State::Unknown) else { continue };
+            match age.and_then(|age| after.checked_sub(age)).filter(|left| !left.is_zero()) {
+                Some(left) => next = Some(next.map_or(now + left, |at| at.min(now + left))),
+                None => self.forget_told(&spec, now),
             }
         }
+        self.checks.forget_next(next);
     }
 
-    /// Forgets what was said last of a check, if that is too long ago.
-    fn forget_old(&mut self, spec: &CheckSpec, (state, last): (State, Option<u64>), stale: Duration, why: &str) {
-        let (now, now_unix) = (self.clock.now(), self.clock.unix());
-        let is_old = last.is_none_or(|at| at + stale.as_secs() < now_unix);
-        if is_old
-            && state != State::Unknown
-            && let Some(from) = self.checks.forget(spec, now, now_unix)
-        {
+    /// Forgets what was said last of a check: it is too long ago.
+    fn forget_told(&mut self, spec: &CheckSpec, now: Duration) {
+        if let Some(from) = self.checks.forget(spec, now, self.clock.unix()) {
+            let is_push = matches!(spec.monitor.kind, MonitorKind::Push(_));
+            let why = if is_push { "nothing was reported for too long" } else { "Prometheus has given no verdict for too long" };
             self.tell_transition(spec, from, State::Unknown, why);
         }
     }

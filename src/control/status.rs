@@ -231,6 +231,17 @@ impl Seen {
     }
 }
 
+/// The checks of an endpoint, each in words that tell it from the others: where two read the same, the names of their monitors stand behind.
+pub(super) fn labelled<'a>(model: &ZoneModel, endpoint: &Endpoint, specs: &'a [CheckSpec]) -> impl Iterator<Item = (String, &'a CheckSpec)> {
+    let words: Vec<String> = specs.iter().map(describe).collect();
+    let label = |(at, spec): (usize, &CheckSpec)| {
+        let reads_alike = words.iter().zip(specs).any(|(other, of)| *other == words[at] && of != spec);
+        if reads_alike { format!("{} ({})", words[at], Seen::monitor_name(model, endpoint, at)) } else { words[at].clone() }
+    };
+    let labels: Vec<String> = specs.iter().enumerate().map(label).collect();
+    labels.into_iter().zip(specs)
+}
+
 /// A check in words: `https://app.example.com/healthz at 192.0.2.10:443`.
 pub(super) fn describe(spec: &CheckSpec) -> String {
     let (monitor, place) = (&spec.monitor, place_of(&spec.target, &spec.monitor));
@@ -270,6 +281,6 @@ fn place_of(target: &CheckTarget, monitor: &Monitor) -> String {
 }
 
 /// The check of what is reported of the successes of an endpoint.
-pub(super) fn describe_share(endpoint: &str) -> String {
+fn describe_share(endpoint: &str) -> String {
     format!("share of successes of {endpoint}")
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::api::Refusal;
 use super::audit::Entry;
 use super::keeper::Keeper;
+use super::keeping::Outlasting;
 use super::overlays::Book;
 use super::who::Who;
 use super::writer::{Done, Writer};
@@ -105,8 +106,7 @@ impl Writer {
         for name in self.zones.keys().cloned().collect::<Vec<_>>() {
             self.take_serial(&name);
         }
-        self.saved_holds = saved.holds;
-        self.holds_moved = true;
+        self.outlasting = Outlasting::of(saved.holds, saved.keeping);
         self.expire_overlays(self.clock.unix());
         self.find_overlays(false, None);
         self.rules.move_on();

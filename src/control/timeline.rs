@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::api::{CheckSpec, Observation, Refusal};
 use super::handle::{Event, Handle};
-use super::status;
 use super::writer::Writer;
 use crate::health::concern::Validity;
 use crate::health::{Outcome, State};
@@ -153,6 +152,16 @@ pub struct CheckedNow {
     pub certificate_ends: Option<u64>,
 }
 
+/// Every check of an endpoint, run because somebody asked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct AllCheckedNow {
+    /// One for each check that asks.
+    pub checks: Vec<CheckedNow>,
+    /// Those that ask nothing and wait for reports, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<String>,
+}
+
 /// The two ends of the queue of asked checks.
 pub(super) type Trials = Arc<std::sync::Mutex<Option<mpsc::Receiver<Trial>>>>;
 
@@ -163,11 +172,12 @@ impl Handle {
     }
 
     /// Has the prober run every check of an endpoint once, now; nothing when there is no such endpoint.
-    pub async fn check_now(&self, id: String) -> Result<Option<Vec<CheckedNow>>, Refusal> {
+    pub async fn check_now(&self, id: String) -> Result<Option<AllCheckedNow>, Refusal> {
         let Some(checks) = self.endpoint_checks(id).await? else { return Ok(None) };
         let mut running = Vec::new();
         // There is nothing to ask where reports are waited for.
-        for (spec, check) in checks.specs.into_iter().filter(|(spec, _)| !spec.monitor.kind.is_reported()) {
+        let (waiting, asked): (Vec<_>, Vec<_>) = checks.specs.into_iter().partition(|(spec, _)| spec.monitor.kind.is_reported());
+        for (spec, check) in asked {
             let (reply, answer) = oneshot::channel();
             self.trials.send(Trial { spec, reply }).await.map_err(|_| Refusal::Stopping)?;
             running.push((check, answer));
@@ -179,7 +189,7 @@ impl Handle {
             let certificate_ends = certificate.map(|validity| validity.until);
             all.push(CheckedNow { check, passed: error.is_none(), error, phases, total_ms, certificate_ends });
         }
-        Ok(Some(all))
+        Ok(Some(AllCheckedNow { checks: all, waiting: waiting.into_iter().map(|(_, check)| check).collect() }))
     }
 
     /// The end of the queue of asked checks that the prober takes; `None` if somebody has it already.
@@ -191,13 +201,7 @@ impl Handle {
 impl Writer {
     /// What is known of the checks of an endpoint.
     pub(super) fn endpoint_checks(&self, id: &str) -> Option<EndpointChecks> {
-        let specs = self.loaded().around(id).find_map(|zone| {
-            let at = zone.ids.pools_of(&zone.model, id).first().copied()?;
-            let endpoint = zone.model.pools[at].endpoints.iter().position(|endpoint| *endpoint.id == *id)?;
-            zone.checks[at].get(endpoint).cloned()
-        })?;
-        let specs: Vec<(CheckSpec, String)> =
-            specs.into_iter().map(|spec| (status::describe(&spec), spec)).map(|(words, spec)| (spec, words)).collect();
+        let specs = self.loaded().checks_of(id)?;
         let timelines = specs.iter().filter_map(|(spec, words)| Some((self.checks.timeline(spec)?, words)));
         let mut recent: Vec<Checked> = timelines.flat_map(|(timeline, words)| timeline.shown(words)).collect();
         recent.sort_by_key(|checked| std::cmp::Reverse(checked.at));

@@ -22,6 +22,7 @@ use super::finish::Departed;
 use super::geography::KnownGeo;
 use super::handle::{Ends, Event, Laying};
 use super::keeper::Keeper;
+use super::keeping::Outlasting;
 use super::load::Build;
 use super::loads::Loads;
 use super::overlays::{Book, Change, Effects};
@@ -94,7 +95,7 @@ pub(super) enum Done {
         change: TokenChange,
         result: Result<(), String>,
     },
-    HoldsKept(Result<(), String>),
+    OutlastingKept(Result<(), String>),
     /// The state file that somebody else had.
     Opened(Box<Result<(Store, Saved), StoreError>>),
     /// The state file that is open.
@@ -138,11 +139,8 @@ pub struct Writer {
     pub(super) ended: BTreeMap<u64, Ended>,
     /// Serials as they are kept.
     pub(super) serials: BTreeMap<String, Serial>,
-    pub(super) saved_holds: Vec<String>,
-    /// Some zone's holds may be others than `saved_holds`.
-    pub(super) holds_moved: bool,
-    /// A write of `saved_holds` is under way.
-    pub(super) keeping_holds: bool,
+    /// What is kept of holds and last resorts.
+    pub(super) outlasting: Outlasting,
     pub(super) store: Store,
     pub(super) registry: Registry,
     pub(super) geo_hash: u64,
@@ -205,9 +203,7 @@ impl Writer {
             next_overlay_id: start.saved.next_overlay_id,
             ended: start.saved.ended,
             serials: start.saved.serials,
-            saved_holds: start.saved.holds,
-            holds_moved: true,
-            keeping_holds: false,
+            outlasting: Outlasting::of(start.saved.holds, start.saved.keeping),
             store: start.store,
             registry: start.registry,
             geo_hash: 0,
@@ -279,7 +275,7 @@ impl Writer {
             let is_time = somebody_waits || is_other_version || stop.is_some() || self.published.elapsed() >= PUBLISH_GAP;
             if (!self.dirty.is_empty() || self.index_dirty) && is_time {
                 self.publish();
-                self.keep_holds();
+                self.keep_outlasting();
                 self.watch_moved(self.clock.unix());
             }
             self.reply();
@@ -404,10 +400,7 @@ impl Writer {
                 }
             }
             Done::Token { change, result } => self.take_token(change, result),
-            Done::HoldsKept(result) => {
-                self.keeping_holds = false;
-                result.err().into_iter().for_each(|detail| self.take_done(Done::Trouble(detail)));
-            }
+            Done::OutlastingKept(result) => self.take_outlasting_kept(result),
             Done::Opened(opened) => self.take_opened(*opened),
             Done::Looked(looked) => self.take_looked(looked),
             Done::Trouble(detail) => {
@@ -433,7 +426,7 @@ impl Writer {
         self.registry.operations().loaded(!report.failed, self.clock.unix());
         if first {
             for zone in self.zones.values_mut() {
-                zone.restore_holds(&self.saved_holds);
+                self.outlasting.restore(zone);
             }
         }
         let wanted_now = alone.as_ref().map(|name| wants(self.zones.get(name).map(|zone| &**zone)));
@@ -521,7 +514,7 @@ impl Writer {
             let Some(zone) = self.zones.get_mut(&name) else { continue };
             let world = if dirt.whole { Some(zone.assemble(&around)) } else { zone.reassemble(&dirt, &around) };
             self.moved.extend(zone.leaving.take_moved());
-            self.holds_moved |= zone.take_holds_moved();
+            self.outlasting.moved |= zone.take_holds_moved() | zone.keeping.take_moved();
             self.tell_kept(&name);
             if let Some(world) = world {
                 changed = true;
@@ -552,7 +545,8 @@ impl Writer {
     pub fn seen(&self) -> Seen {
         let mut degraded = self.degraded.clone();
         degraded.extend(self.store.absent().map(str::to_string));
-        degraded.extend(self.store_trouble.clone());
+        // Without a store its own words say it, once.
+        degraded.extend(self.store_trouble.clone().filter(|_| self.store.absent().is_none()));
         degraded.extend(self.troubles.values().cloned());
         degraded.extend(self.health_trouble());
         let certificates = self.registry.certificates();
@@ -570,7 +564,7 @@ impl Writer {
         };
         let down = self.down.iter().map(|(name, why)| (name.clone(), why.clone())).collect();
         let now_unix = self.clock.unix();
-        let (checks, reported) = (self.checks.seen(now_unix), self.ends.reports.clone());
+        let (checks, reported) = (self.checks.seen(self.clock.now()), self.ends.reports.clone());
         Seen { rest, now_unix, zones: self.zones.values().map(|zone| ZoneSeen::of(zone)).collect(), down, checks, reported }
     }
 
@@ -601,13 +595,12 @@ impl Writer {
     }
 
     async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
+        // Reports are kept now and then; how old the last is has to be known.
+        self.checks.mark_changed(|spec| spec.monitor.kind.grows_old());
         let verdicts = self.checks.take_changed(self.clock.now(), self.clock.unix());
         let _ = self.store.put_verdicts(verdicts).await;
         let _ = self.store.change(self.token_writes(), Vec::new()).await;
-        let holds: Vec<String> = self.zones.values().flat_map(|zone| zone.holds()).collect();
-        if holds != self.saved_holds {
-            let _ = self.store.put_holds(&holds).await;
-        }
+        self.keep_outlasting_last().await;
         self.keeper.finish().await;
         self.store.close().await;
         if let Some(reply) = reply {

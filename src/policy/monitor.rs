@@ -183,6 +183,15 @@ impl MonitorKind {
         self.is_reported() || matches!(self, MonitorKind::Prometheus(_))
     }
 
+    /// So old its last word is forgotten, if it is at all.
+    pub fn forgotten_after(&self) -> Option<Duration> {
+        match self {
+            MonitorKind::Push(push) if push.forget => Some(push.stale),
+            MonitorKind::Prometheus(asked) if asked.forget => Some(asked.stale),
+            _ => None,
+        }
+    }
+
     /// How it speaks TLS, if it does.
     pub fn tls(&self) -> Option<&TlsCheck> {
         match self {

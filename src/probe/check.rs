@@ -113,6 +113,17 @@ fn milliseconds(time: Duration) -> f64 {
 }
 
 async fn perform(spec: &CheckSpec, means: &Means, progress: &Arc<Progress>) -> Outcome {
+    perform_from(spec, means, progress).await.map_err(|failure| match failure {
+        // Which of them did not work out, only the monitor knows.
+        Failure::NoNetwork(why) if why == words::NO_LOCAL_ADDRESS && !spec.monitor.source.is_empty() => {
+            let all: Vec<String> = spec.monitor.source.iter().map(IpAddr::to_string).collect();
+            Failure::NoNetwork(format!("source = {}: this machine has no such address, or no port left on it", all.join(", ")))
+        }
+        failure => failure,
+    })
+}
+
+async fn perform_from(spec: &CheckSpec, means: &Means, progress: &Arc<Progress>) -> Outcome {
     if let MonitorKind::Exec(check) = &spec.monitor.kind {
         return exec::exec(check, &spec.target, spec.monitor.timeout, progress).await;
     }

@@ -1,6 +1,7 @@
 //! Checks by a program of the operator's: only where `[health]` allows it. It runs without a shell, with an environment of its own, in a process group of
-//! its own that is killed when the check ends, however it ends.
+//! its own that is killed when the check ends, however it ends, and under limits of CPU, memory and files that what escapes it takes along.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -18,6 +19,12 @@ use crate::sys;
 pub(super) const EXECS_MAX: usize = 16;
 /// As much of what it says is kept.
 const OUTPUT_MAX_BYTES: usize = 4096;
+/// Octets of memory that each process may have: a program that asks one thing needs little, and sixteen that leak do not take the machine along.
+const MEMORY_MAX_BYTES: u64 = 512 << 20;
+/// Octets of a file that it writes: more is no check.
+const FILE_MAX_BYTES: u64 = 64 << 20;
+/// Files that each process may have open.
+const FILES_MAX: u64 = 256;
 /// Where it finds other programs.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// What a program that has ended still has to say comes within this time, or is lost: something that it started may hold its output open.
@@ -42,6 +49,10 @@ pub(super) async fn exec(check: &ExecCheck, target: &CheckTarget, timeout: Durat
     }
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     let child = command.spawn().map_err(|error| Failure::Internal(format!("{program}: {}", words::plain(&error.to_string()))))?;
+    let cpu_s = timeout.as_secs() + 1;
+    if let Some(id) = child.id() {
+        sys::limit(id, sys::Limits { cpu_s, memory: MEMORY_MAX_BYTES, file: FILE_MAX_BYTES, files: FILES_MAX });
+    }
     let mut group = Group { id: child.id(), child };
     let (out, err) = (group.child.stdout.take(), group.child.stderr.take());
     let mut said = Vec::new();
@@ -64,7 +75,11 @@ pub(super) async fn exec(check: &ExecCheck, target: &CheckTarget, timeout: Durat
     let said = if line.is_empty() { String::new() } else { format!(": {}", words::shown_line(line)) };
     Err(Failure::Answer(match ended.code() {
         Some(code) => format!("exit code {code}{said}"),
-        None => format!("killed by a signal{said}"),
+        None => match ended.signal() {
+            Some(libc::SIGXCPU) => format!("killed: it took more than {cpu_s} s of CPU time{said}"),
+            Some(libc::SIGXFSZ) => format!("killed: it wrote a file of more than {} MiB{said}", FILE_MAX_BYTES >> 20),
+            _ => format!("killed by a signal{said}"),
+        },
     }))
 }
 

@@ -36,11 +36,15 @@ pub(super) async fn ping(way: Way, progress: &Progress) -> Outcome {
     loop {
         let len = socket.recv(&mut found).await.map_err(fail)?;
         let found = found.get(..len).unwrap_or_default();
-        // One of long ago, or somebody else's.
-        if found.first() == Some(&reply) && found.get(HEADER..) == request.get(HEADER..) {
+        if answers(found, reply, &request) {
             return Ok(());
         }
     }
+}
+
+/// An echo of this request; others are of long ago, or somebody else's.
+fn answers(found: &[u8], reply: u8, request: &[u8]) -> bool {
+    found.first() == Some(&reply) && found.get(HEADER..) == request.get(HEADER..)
 }
 
 /// Why a check could not run.
@@ -62,4 +66,32 @@ pub(super) fn trouble() -> Option<&'static str> {
     let probe = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::ICMPV4));
     let denied = |error: &std::io::Error| matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
     probe.as_ref().is_err_and(denied).then_some(NOT_PERMITTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_echo_of_this_request_answers_it() {
+        let request: Vec<u8> = (0..(HEADER + PAYLOAD) as u8).collect();
+        let echo = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut found = request.clone();
+            found[0] = ECHO_REPLY_V4;
+            change(&mut found);
+            answers(&found, ECHO_REPLY_V4, &request)
+        };
+        // Checksum, identifier and sequence number are the kernel's.
+        assert!(echo(&|_| {}) && echo(&|found| found[2..HEADER].fill(0xff)));
+        assert!(!echo(&|found| found[0] = ECHO_V4), "the request itself");
+        for at in HEADER..HEADER + PAYLOAD {
+            assert!(!echo(&|found| found[at] ^= 1), "another payload at {at}");
+        }
+        assert!(
+            !echo(&|found| found.truncate(HEADER))
+                && !echo(&|found| found.truncate(3))
+                && !echo(&|found| found.push(0))
+                && !echo(&|found| found.clear())
+        );
+    }
 }

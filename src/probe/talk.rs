@@ -84,9 +84,8 @@ fn shown(octets: &[u8]) -> String {
 pub(super) async fn dns(check: &DnsCheck, way: Way, progress: &Progress) -> Outcome {
     let ours = |why: String| Failure::Internal(why);
     let any: IpAddr = if way.to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket =
-        UdpSocket::bind((way.from.unwrap_or(any), 0)).await.map_err(|error| ours(format!("no socket: {}", words::plain(&error.to_string()))))?;
     let fail = |error: std::io::Error| words::io_failure(&error, Phase::Connect);
+    let socket = UdpSocket::bind((way.from.unwrap_or(any), 0)).await.map_err(fail)?;
     socket.connect(way.to).await.map_err(fail)?;
     let name = rr::Name::from_ascii(check.name.to_string()).map_err(|error| ours(error.to_string()))?;
     let query = Query::query(name, rr::RecordType::from(check.rtype.0));

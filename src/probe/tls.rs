@@ -5,16 +5,17 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ALL_VERSIONS, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 
+use super::words;
 use crate::control::api::CheckSpec;
 use crate::policy::model::{ClientCertificate, TlsCheck, TlsVersion};
 
@@ -76,9 +77,10 @@ impl TlsRoots {
         self.known.get(tls).map_or_else(|| Err("certificates not loaded".to_owned()), |known| known.config.clone())
     }
 
-    /// A configuration that trusts nobody, for plain HTTP: the client wants one even where no TLS takes place.
+    /// A configuration that trusts nobody, for plain HTTP: the client wants one even where no TLS takes place. Made once.
     pub(super) fn nobody() -> Result<ClientConfig, String> {
-        client_config(&TlsCheck::default(), RootCertStore::empty().into())
+        static NOBODY: LazyLock<Result<ClientConfig, String>> = LazyLock::new(|| client_config(&TlsCheck::default(), RootCertStore::empty().into()));
+        NOBODY.clone()
     }
 }
 
@@ -145,15 +147,31 @@ fn load_system() -> (Arc<RootCertStore>, Option<String>) {
     (Arc::new(roots), why)
 }
 
+/// The system's words.
+fn plain(error: std::io::Error) -> String {
+    words::plain(&error.to_string())
+}
+
+/// What is wrong with the form of a file; the library shows octets as numbers.
+fn pem_words(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "it has a beginning (BEGIN) and no end (END)",
+        pem::Error::IllegalSectionStart { .. } => "its first line is no BEGIN of PEM",
+        pem::Error::Base64Decode(_) => "what is between BEGIN and END is no base64",
+        pem::Error::NoItemsFound => "found none",
+        _ => "it cannot be read as PEM",
+    }
+}
+
 /// A whole file, unless it is larger than a certificate's may be.
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let meta = fs::metadata(path).map_err(|error| error.to_string().to_lowercase())?;
+    let meta = fs::metadata(path).map_err(plain)?;
     if !meta.is_file() {
         return Err("not a regular file".to_owned());
     }
     let mut pem = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string().to_lowercase())?;
-    file.take(FILE_MAX_BYTES + 1).read_to_end(&mut pem).map_err(|error| error.to_string().to_lowercase())?;
+    let file = File::open(path).map_err(plain)?;
+    file.take(FILE_MAX_BYTES + 1).read_to_end(&mut pem).map_err(plain)?;
     if pem.len() as u64 > FILE_MAX_BYTES {
         return Err(format!("larger than {FILE_MAX_BYTES} bytes"));
     }
@@ -163,21 +181,23 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = read(path)?;
     let all = CertificateDer::pem_slice_iter(&pem).enumerate();
-    let all: Result<Vec<_>, String> = all.map(|(at, found)| found.map_err(|error| format!("certificate {}: {error}", at + 1))).collect();
+    let all: Result<Vec<_>, String> =
+        all.map(|(at, found)| found.map_err(|error| format!("certificate {}: {}", at + 1, pem_words(&error)))).collect();
     all.and_then(|all| if all.is_empty() { Err("found no certificate, expected PEM".to_owned()) } else { Ok(all) })
 }
 
 fn read_roots(path: &Path, system: &RootCertStore) -> Result<RootCertStore, String> {
     let mut roots = system.clone();
     for (at, certificate) in certificates(path)?.into_iter().enumerate() {
-        roots.add(certificate).map_err(|error| format!("certificate {}: {error}", at + 1))?;
+        roots.add(certificate).map_err(|error| format!("certificate {}: {}", at + 1, words::material(&error)))?;
     }
     Ok(roots)
 }
 
 fn read_client(client: &ClientCertificate) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
     let chain = certificates(&client.certificate).map_err(|why| format!("client certificate {}: {why}", client.certificate.display()))?;
-    let key = read(&client.key).and_then(|pem| PrivateKeyDer::from_pem_slice(&pem).map_err(|error| format!("no private key in PEM: {error}")));
+    let key = read(&client.key)
+        .and_then(|pem| PrivateKeyDer::from_pem_slice(&pem).map_err(|error| format!("no private key in PEM: {}", pem_words(&error))));
     Ok((chain, key.map_err(|why| format!("client key {}: {why}", client.key.display()))?))
 }
 
@@ -203,7 +223,7 @@ fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>) -> Result<ClientConf
         Some(client) => {
             let (chain, key) = read_client(client)?;
             let pair = builder.with_client_auth_cert(chain, key);
-            pair.map_err(|error| format!("{} and {}: {error}", client.certificate.display(), client.key.display()))?
+            pair.map_err(|error| format!("{} and {}: {}", client.certificate.display(), client.key.display(), words::material(&error)))?
         }
     };
     config.resumption = Resumption::disabled();

@@ -18,6 +18,9 @@ const MAX_NAMES_SHOWN: usize = 3;
 /// A timeout that is noticed this much too late says that this machine stood still, not that the endpoint did.
 const STALL: Duration = Duration::from_secs(1);
 
+/// Where checks would come from is not this machine's, or used up.
+pub(super) const NO_LOCAL_ADDRESS: &str = "no free local address or port";
+
 /// What a check is busy with. The words are those of `Failure::Timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -140,7 +143,7 @@ pub(super) fn io_failure(error: &io::Error, phase: Phase) -> Failure {
 fn no_network(error: &io::Error) -> Option<Failure> {
     let words = match error.kind() {
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => "this machine has no route to the network",
-        io::ErrorKind::AddrNotAvailable => "no free local address or port",
+        io::ErrorKind::AddrNotAvailable => NO_LOCAL_ADDRESS,
         _ => return None,
     };
     Some(Failure::NoNetwork(words.to_owned()))
@@ -161,10 +164,24 @@ fn tls_failure(error: &rustls::Error) -> Failure {
         rustls::Error::InvalidCertificate(why) => certificate_words(why),
         rustls::Error::AlertReceived(alert) => format!("the peer sent the alert {}", alert_words(*alert)),
         rustls::Error::InvalidMessage(_) => "the peer does not speak TLS on this port".to_owned(),
-        rustls::Error::PeerIncompatible(why) => format!("no common protocol version or cipher: {}", foreign(&format!("{why:?}"))),
+        rustls::Error::PeerIncompatible(why) => format!("no common protocol version or cipher: {}", spelled(&format!("{why:?}"))),
+        rustls::Error::PeerMisbehaved(why) => format!("the peer breaks the protocol: {}", spelled(&format!("{why:?}"))),
+        rustls::Error::InappropriateMessage { .. } | rustls::Error::InappropriateHandshakeMessage { .. } => {
+            "the peer sent a message out of turn".to_owned()
+        }
+        rustls::Error::InvalidCertRevocationList(why) => format!("revocation list not usable: {}", spelled(&format!("{why:?}"))),
+        rustls::Error::InconsistentKeys(_) => "the key is not that of the certificate".to_owned(),
         rustls::Error::NoCertificatesPresented => "the peer sent no certificate".to_owned(),
         other => foreign(&other.to_string()),
     })
+}
+
+/// What is wrong with TLS material of our own, in the same words.
+pub(super) fn material(error: &rustls::Error) -> String {
+    match tls_failure(error) {
+        Failure::Tls(words) => words,
+        other => other.to_string(),
+    }
 }
 
 fn certificate_words(error: &CertificateError) -> String {
@@ -189,13 +206,25 @@ fn certificate_words(error: &CertificateError) -> String {
         CertificateError::Other(OtherError(why)) if why.to_string().contains("CaUsedAsEndEntity") => {
             "certificate is marked as a CA's own (CA:TRUE), which a server's may not be".to_owned()
         }
-        other => format!("certificate not accepted: {}", foreign(&other.to_string())),
+        // Some have words of their own, the others are names of the library's.
+        other => {
+            let words = other.to_string();
+            format!(
+                "certificate not accepted: {}",
+                if words.contains(' ') && !words.contains(['(', '{']) { foreign(&words) } else { spelled(&words) }
+            )
+        }
     }
 }
 
 fn names(presented: &[String]) -> String {
-    // Each comes as `DnsName("…")` or the like; the quoted part is the name.
-    let shown: Vec<String> = presented.iter().take(MAX_NAMES_SHOWN).map(|name| foreign(name.split('"').nth(1).unwrap_or(name))).collect();
+    // Each comes as `DnsName("…")` or `IpAddress(…)`; what is in there is the name.
+    let bare = |name: &'_ String| match (name.split('"').nth(1), name.split_once('(')) {
+        (Some(quoted), _) => foreign(quoted),
+        (None, Some((_, inner))) => foreign(inner.trim_end_matches(')')),
+        (None, None) => foreign(name),
+    };
+    let shown: Vec<String> = presented.iter().take(MAX_NAMES_SHOWN).map(bare).collect();
     match presented.len() {
         0 => "it names nothing".to_owned(),
         all if all > MAX_NAMES_SHOWN => format!("it names {} and {} more", shown.join(", "), all - MAX_NAMES_SHOWN),
@@ -205,15 +234,19 @@ fn names(presented: &[String]) -> String {
 
 /// The RFC 8446 name of an alert, in words.
 fn alert_words(alert: AlertDescription) -> String {
-    let name = format!("{alert:?}");
+    format!("\"{}\"", spelled(&format!("{alert:?}")))
+}
+
+/// A name of the library's, `NoCipherSuitesInCommon(…)`, in words.
+fn spelled(name: &str) -> String {
     let mut words = String::new();
-    for character in name.chars().take(MAX_FOREIGN_CHARS) {
-        if character.is_ascii_uppercase() && words.ends_with(|last: char| last.is_ascii_lowercase()) {
+    for character in name.chars().take_while(|character| character.is_ascii_alphanumeric()).take(MAX_FOREIGN_CHARS) {
+        if character.is_ascii_uppercase() && words.ends_with(|last: char| last.is_ascii_lowercase() || last.is_ascii_digit()) {
             words.push(' ');
         }
         words.push(character.to_ascii_lowercase());
     }
-    format!("\"{words}\"")
+    words
 }
 
 /// The system's words without its number and capital letter.
@@ -304,6 +337,38 @@ mod tests {
             rustls::Error::InvalidCertificate(many),
             "TLS: certificate not valid for name \"app.example.com\" (it names n0.example, n1.example, n2.example and 2 more)",
         );
+    }
+
+    #[test]
+    fn no_words_are_names_of_a_library() {
+        use rustls::{InconsistentKeys, PeerIncompatible, PeerMisbehaved};
+        let address = CertificateError::NotValidForNameContext {
+            expected: rustls::pki_types::ServerName::try_from("192.0.2.10").expect("a name"),
+            presented: ["IpAddress(192.0.2.1)", "IpAddress(2001:db8::1)", "DnsName(\"a.example\")"].map(str::to_owned).to_vec(),
+        };
+        for (error, words) in [
+            (
+                rustls::Error::InvalidCertificate(address),
+                "certificate not valid for name \"192.0.2.10\" (it names 192.0.2.1, 2001:db8::1, a.example)",
+            ),
+            (
+                rustls::Error::InvalidCertificate(CertificateError::UnhandledCriticalExtension),
+                "certificate not accepted: unhandled critical extension",
+            ),
+            (rustls::Error::InvalidCertificate(CertificateError::UnknownRevocationStatus), "certificate not accepted: unknown revocation status"),
+            (
+                rustls::Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
+                "no common protocol version or cipher: no cipher suites in common",
+            ),
+            (
+                rustls::Error::PeerIncompatible(PeerIncompatible::ServerRejectedEncryptedClientHello(None)),
+                "no common protocol version or cipher: server rejected encrypted client hello",
+            ),
+            (rustls::Error::PeerMisbehaved(PeerMisbehaved::TooManyKeyUpdateRequests), "the peer breaks the protocol: too many key update requests"),
+            (rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch), "the key is not that of the certificate"),
+        ] {
+            assert_eq!(material(&error), words);
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::api::Overlay;
@@ -69,6 +70,8 @@ pub struct Saved {
     pub serials: BTreeMap<String, Serial>,
     /// Names whose failback is held, in order.
     pub holds: Vec<String>,
+    /// What safety rules keep though its checks fail, by apex.
+    pub keeping: BTreeMap<String, SavedKeeping>,
     /// What the kept version of each zone says, as a hash.
     pub versions: BTreeMap<String, String>,
     /// In id order, revoked and expired ones included.
@@ -92,6 +95,7 @@ impl Default for Saved {
             verdicts: Vec::new(),
             serials: BTreeMap::new(),
             holds: Vec::new(),
+            keeping: BTreeMap::new(),
             versions: BTreeMap::new(),
             tokens: Vec::new(),
             withdrawals: BTreeMap::new(),
@@ -119,6 +123,15 @@ pub struct Verdict {
     pub penalty: u32,
     /// Unix seconds of that fall.
     pub penalised_unix: u64,
+}
+
+/// What safety rules keep of a zone as a last resort, and what its checks withdrew of late.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedKeeping {
+    /// Ids of endpoints, each with the rules in a sentence, in the order in which they failed.
+    pub kept: Vec<(String, String)>,
+    /// Unix seconds of withdrawals, oldest first.
+    pub falls: Vec<u64>,
 }
 
 /// The SOA serial a zone was last served with.
@@ -450,6 +463,12 @@ impl Store {
     pub async fn put_holds(&self, holds: &[String]) -> Result<(), StoreError> {
         let holds = holds.to_vec();
         self.run(|reply| Job::PutHolds(holds, reply)).await
+    }
+
+    /// Replaces what safety rules keep, by apex.
+    pub async fn put_keeping(&self, keeping: &BTreeMap<String, SavedKeeping>) -> Result<(), StoreError> {
+        let keeping = keeping.clone();
+        self.run(|reply| Job::PutKeeping(keeping, reply)).await
     }
 
     /// Looks whether the file is still where it was opened; says what was done if it was not. Fails as long as nothing can be kept.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::shared::{Item, Revision, Snapshot};
 use super::texts::Text;
-use super::{MAX_VERDICT_AGE_SECS, Saved, Serial, Verdict};
+use super::{MAX_VERDICT_AGE_SECS, Saved, SavedKeeping, Serial, Verdict};
 use crate::health::State;
 
 /// What is this server's own, of what a start needs.
@@ -32,6 +32,13 @@ pub(super) fn read_own(connection: &Connection) -> rusqlite::Result<Saved> {
         verdicts,
         serials: serials.into_iter().collect(),
         holds: all(connection, "SELECT name FROM holds ORDER BY name", |row| row.get(0))?,
+        // What cannot be read keeps nothing.
+        keeping: all(connection, "SELECT zone, json FROM keeping", |row| {
+            let json: String = row.get(1)?;
+            Ok((row.get(0)?, serde_json::from_str(&json).unwrap_or_default()))
+        })?
+        .into_iter()
+        .collect(),
         versions: all(connection, "SELECT zone, content FROM zone_versions", |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().collect(),
         ..Saved::default()
     })
@@ -95,6 +102,16 @@ pub(super) fn put_holds(connection: &Connection, holds: &[String]) -> rusqlite::
     let mut put = connection.prepare_cached("INSERT OR IGNORE INTO holds VALUES (?1)")?;
     for name in holds {
         put.execute([name])?;
+    }
+    Ok(())
+}
+
+pub(super) fn put_keeping(connection: &Connection, keeping: &BTreeMap<String, SavedKeeping>) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM keeping", [])?;
+    let mut put = connection.prepare_cached("INSERT INTO keeping VALUES (?1, ?2)")?;
+    for (zone, keeping) in keeping {
+        // Texts and numbers: there is nothing that JSON has no form for.
+        put.execute(params![zone, serde_json::to_string(keeping).unwrap_or_default()])?;
     }
     Ok(())
 }

@@ -75,6 +75,10 @@ const STEPS: &[&str] = &[
     ALTER TABLE verdicts ADD COLUMN penalty INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE verdicts ADD COLUMN penalised INTEGER NOT NULL DEFAULT 0;
 ",
+    // What safety rules keep in a disaster is kept over a restart as well.
+    "
+    CREATE TABLE keeping (zone TEXT PRIMARY KEY, json TEXT NOT NULL) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// The schema this program writes.

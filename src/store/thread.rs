@@ -11,7 +11,7 @@ use super::held::Held;
 use super::log::{self, LogSize};
 use super::shared::{Answer, Commit, Commits, Committed, LOG, MAX_KEY_LEN, MAX_VALUE_LEN, Revision, SharedState, Snapshot, Transaction, Watch};
 use super::texts::{self, Text};
-use super::{MAX_EVENT_LOG_BYTES, QUEUE_LEN, Serial, StoreError, Verdict, rows};
+use super::{MAX_EVENT_LOG_BYTES, QUEUE_LEN, SavedKeeping, Serial, StoreError, Verdict, rows};
 use crate::control::audit::{Page, Query};
 
 /// Keys and their new values.
@@ -31,6 +31,7 @@ pub(super) enum Job {
     PutZoneVersion { zone: String, content: String, sources: BTreeMap<PathBuf, Text>, reply: Reply<()> },
     ZoneVersion(String, Reply<Option<BTreeMap<PathBuf, Text>>>),
     PutHolds(Vec<String>, Reply<()>),
+    PutKeeping(BTreeMap<String, SavedKeeping>, Reply<()>),
     Audit(Box<Query>, Reply<Page>),
     Look(Reply<Option<String>>),
     Close(oneshot::Sender<()>),
@@ -245,6 +246,7 @@ fn run_job(connection: &Connection, folder: &Path, heads: &mut Heads, job: Job, 
         }
         Job::ZoneVersion(zone, reply) => hold(pending, reply, step(connection, || rows::zone_version(connection, &zone))),
         Job::PutHolds(holds, reply) => hold(pending, reply, step(connection, || rows::put_holds(connection, &holds))),
+        Job::PutKeeping(keeping, reply) => hold(pending, reply, step(connection, || rows::put_keeping(connection, &keeping))),
         Job::Audit(query, reply) => hold(pending, reply, step(connection, || log::read(connection, &query))),
         // Split off before.
         Job::Look(_) | Job::Close(_) => {}
@@ -289,6 +291,7 @@ fn refuse(job: Job, error: &StoreError) {
     }
     match job {
         Job::PutVerdicts(_, reply) | Job::PutSerials(_, reply) | Job::PutZoneVersion { reply, .. } | Job::PutHolds(_, reply) => send(reply, error),
+        Job::PutKeeping(_, reply) => send(reply, error),
         Job::ZoneVersion(_, reply) => send(reply, error),
         Job::Change(_, reply) => send(reply, error),
         Job::GetAll(_, reply) => send(reply, error),

@@ -1,5 +1,5 @@
 //! Every `unsafe` of the program: datagram calls, socket filters, the few socket options that no crate wraps, the limit on open files,
-//! advice on memory, and the end of what checks have started.
+//! advice on memory, and the limits and the end of what checks have started.
 //!
 //! ```text
 //! linux      batched calls (recvmmsg, sendmmsg), SO_REUSEPORT with load balancing, filters in the kernel
@@ -38,7 +38,7 @@ pub use datagram::{Message, Sent, Wait};
 pub use memory::{prefer_large_pages, return_free_memory, return_large_blocks};
 pub use packet_info::receive_destination;
 pub use prefetch::prefetch;
-pub use process::kill_group;
+pub use process::{Limits, kill_group, limit};
 pub use socket::{Buffered, ReadySet, open_file_limit, receive_buffer};
 pub use system::{
     BUFFER_LIMIT, Batch, Instruction, SPREADS, attach_filter, attach_steering, buffered, detach_filter, detach_steering, ignore_path_mtu,

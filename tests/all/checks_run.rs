@@ -82,6 +82,23 @@ fn a_program_that_hangs_is_killed_with_all_that_it_has_started() {
     }
 }
 
+/// Programs have limits a moment after they were started, from outside.
+#[cfg(target_os = "linux")]
+#[test]
+fn programs_take_only_so_much_of_the_machine() {
+    let limited = |script: &str| shell(&format!("until [ \"$(ulimit -t)\" = 11 ]; do sleep 0.02; done; {script}"), PATIENT);
+    let limits = "echo $(ulimit -c) $(ulimit -n) $(ulimit -f) $(ulimit -d); exit 1";
+    // Files in blocks of 512 octets, memory in KiB.
+    assert_eq!(limited(limits), "answer: exit code 1: 0 256 131072 524288");
+    let takes = |count: u32| limited(&format!("exec perl -e '$count = {count}; $all = \"x\" x $count; exit length($all) != $count'"));
+    assert_eq!(takes(100_000_000), "ok");
+    let too_much = takes(700_000_000);
+    assert!(too_much.starts_with("answer: exit code ") && too_much.contains("Out of memory"), "{too_much}");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let written = limited(&format!("exec head -c 70000000 /dev/zero > {}", file.path().display()));
+    assert_eq!(written, "answer: killed: it wrote a file of more than 64 MiB");
+}
+
 #[test]
 fn programs_have_places_and_wait_for_one() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -265,6 +265,7 @@ fn what_can_only_be_read(killed: bool) {
     small.answers();
     let degraded = rest.get("/v1/status")["degraded"].to_string();
     assert!(degraded.contains("ead-only") || degraded.contains("only be read"), "{degraded}");
+    assert_eq!(degraded.matches("no change can be kept").count(), 1, "it is said once: {degraded}");
     // What was laid holds all the same, and can be taken back by nobody.
     assert_eq!(overlays(&rest), laid);
     assert_eq!(rest.endpoint("example.com/p2/10.0.2.1")["weight"], 7);

@@ -66,3 +66,38 @@ fn every_monitor_is_listed_with_what_it_follows_from_and_who_uses_it() {
     let (code, _, err) = server.command(&["list", "monitors", "--kind", "share"]);
     assert!(code == 2 && err.contains("at_least"), "{err}");
 }
+
+#[test]
+fn checks_of_an_endpoint_that_read_the_same_are_told_apart() {
+    let port = crate::meridian::free_port();
+    let zone = format!(
+        "[zone]\nname = \"example.com\"\nns = [\"ns.example.net.\"]\n[defaults.monitor]\nport = {port}\nhost = \"www.example.com\"\nfall = 1\n\
+         [monitor.page]\nhttp = \"/\"\n[monitor.text]\nhttp = \"/\"\nexpect = {{ body = \"ready\" }}\n[monitor.again]\nhttp = \"/\"\n\
+         [monitor.deep]\nhttp = \"/deep\"\n[pool.fra]\nmonitor = [\"page\", \"text\", \"again\", \"deep\"]\nendpoints = [\"127.0.0.1\"]\n\
+         [steer.www]\nuse = \"fra\"\n"
+    );
+    let server = Meridian::start(&[("zones/example.com.toml", &zone)]);
+    let rest = Rest::new(&server);
+    let place = |path: &str, name: &str| format!("http://www.example.com{path} at 127.0.0.1:{port}{name}");
+    // What is the same in every respect is one check.
+    let expected = [place("/", " (page)"), place("/", " (text)"), place("/deep", "")];
+    let path = "/v1/health/example.com/fra/127.0.0.1";
+    let began = std::time::Instant::now();
+    let names = |list: &Value| {
+        let mut names: Vec<String> = list.as_array().into_iter().flatten().filter_map(|one| one["check"].as_str().map(str::to_owned)).collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    loop {
+        let seen = rest.get(path);
+        assert_eq!(seen["checks"], json!(expected));
+        if [&seen["recent"], &seen["history"]].into_iter().all(|list| names(list) == expected) {
+            break;
+        }
+        assert!(began.elapsed() < crate::meridian::PATIENCE, "{seen}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let (status, now) = rest.call(reqwest::Method::POST, &format!("{path}/check"), None);
+    assert_eq!((status, names(&now["checks"]).as_slice()), (200, &expected[..]), "{now}");
+}

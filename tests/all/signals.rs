@@ -264,6 +264,44 @@ fn a_restart_keeps_what_was_said_last() {
     assert_eq!(reported, [&Value::Null, &json!(6.0)], "{pools}");
 }
 
+#[test]
+fn a_restart_in_a_disaster_keeps_the_last_resort() {
+    // Nothing is in doubt here.
+    let (config, zone) = (format!("{CONFIG}[health]\nfreeze = false\n"), format!("{ZONE}[safety]\nmax_withdrawn = \"25%\"\n"));
+    let server = Meridian::start(&[("meridian.toml", &config), ("zones/example.com.toml", &zone)]);
+    let rest = Rest::new(&server);
+    all_up(&rest);
+    // One may go; the others are kept, in the order of the policy.
+    for one in ["iad/198.51.100.10", "fra/192.0.2.10", "iad/198.51.100.11", "fra/192.0.2.11"] {
+        says(&rest, &format!("example.com/{one}"), "down");
+        // What falls together is judged together; whoever asks sees what is published.
+        assert_eq!(endpoint(&rest, one.rsplit('/').next().expect("an address"))["endpoint"]["state"], "down");
+    }
+    let kept =
+        |rest: &Rest| ["192.0.2.10", "192.0.2.11", "198.51.100.10", "198.51.100.11"].map(|one| !endpoint(rest, one)["endpoint"]["kept_in"].is_null());
+    wait_for(&server, &["192.0.2.10", "192.0.2.11"]);
+    assert_eq!(kept(&rest), [true, true, false, true]);
+    let mut server = server;
+    for _ in 0..2 {
+        server = server.restart();
+        let rest = Rest::new(&server);
+        assert_eq!(kept(&rest), [true, true, false, true]);
+        wait_for(&server, &["192.0.2.10", "192.0.2.11"]);
+    }
+    // Somebody is back: the others go as before.
+    says(&Rest::new(&server), "example.com/fra/192.0.2.11", "up");
+    wait_for(&server, &["192.0.2.11"]);
+}
+
+#[test]
+fn an_endpoint_that_waits_for_reports_is_not_asked() {
+    let server = start(ZONE);
+    let (code, out, err) = server.command(&["check-now", "example.com/fra/192.0.2.10"]);
+    let expected = "push of example.com/fra/192.0.2.10\n  not asked: it waits for reports; `meridian health` shows the last\n\
+        share of successes of example.com/fra/192.0.2.10\n  not asked: it waits for reports; `meridian health` shows the last\n";
+    assert_eq!((code, out.as_str()), (0, expected), "{err}");
+}
+
 /// A weighted policy between three pools, a failover that sheds, and a policy by load.
 const LOADS: &str = "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n\
     [pool.fra]\nendpoints = [\"192.0.2.10\"]\nshed = { low = \"50%\", high = \"100%\" }\n\

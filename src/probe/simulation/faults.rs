@@ -200,3 +200,29 @@ fn last_good_stays_on_what_answered_last() {
         assert_eq!(net(last[0]), 3, "seed {seed}: {:?}", simulation.answers);
     }
 }
+
+#[test]
+fn with_references_one_failure_alone_takes_nothing_down_whatever_fall_says() {
+    let hasty = |settings: &str, seed: u64, course: Box<dyn Fn(IpAddr, Duration) -> Target>| {
+        let zone = regions("").replace("tcp = true", "tcp = true\nfall = 1");
+        let mut simulation = Simulation::start(&zone, settings, seed, course).watch("app.example.com");
+        simulation.run_until(secs(200));
+        simulation
+    };
+    let (mut took, mut without) = (Vec::new(), 0);
+    for seed in SEEDS {
+        // A moment without network is nothing.
+        let moment = hasty(REFERENCES, seed, Box::new(cut(Target::Blackholed, secs(2))));
+        assert_eq!(moment.downtime(), HashMap::new(), "seed {seed}");
+        without += hasty("", seed, Box::new(cut(Target::Blackholed, secs(2)))).downtime().len();
+        // What fails by itself falls at its second failure, when a reference was asked in between.
+        let course = |ip: IpAddr, now: Duration| if now >= BEGIN && net(ip) == 1 { Target::Refused } else { Target::Well };
+        let fallen = hasty(REFERENCES, seed, Box::new(course)).first(State::Down, BEGIN);
+        assert_eq!(fallen.len(), 2, "seed {seed}");
+        took.extend(fallen.into_values().map(|at| (at - BEGIN).as_secs_f64()));
+    }
+    assert!(without > 0, "that is what the second failure is for");
+    let (mean, worst) = (took.iter().sum::<f64>() / took.len() as f64, took.iter().fold(0.0, |worst: f64, one| worst.max(*one)));
+    // I/2 + t + max(i, t) = 7.1 s; at worst the interval with its jitter, and a third failure.
+    assert!((6.1..8.6).contains(&mean) && worst < 11.0 + 0.1 + 2.0 * 2.3, "{mean} {worst}");
+}

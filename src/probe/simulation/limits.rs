@@ -126,3 +126,64 @@ fn operators_take_out_what_is_kept_past_the_rule() {
     let passed = simulation.driven.lay(lay(true));
     assert!(matches!(passed, Err(Refusal::Store { .. })), "{passed:?}");
 }
+
+/// A restart at the height of it.
+#[test]
+fn a_restart_in_a_disaster_keeps_the_last_resort() {
+    let mut simulation = limited("max_withdrawn = \"50%\"", "all_down = \"nodata\"");
+    simulation.run_until(secs(FIRST + 3 * APART - 1));
+    let (before, kept_before) = (answer(&simulation), kept(&simulation.driven.status()));
+    assert_eq!((before.len(), kept_before.len()), (1, 3));
+    for _ in 0..2 {
+        simulation = simulation.restart();
+        assert_eq!((answer(&simulation), kept(&simulation.driven.status())), (before.clone(), kept_before.clone()), "at once");
+        simulation.run_until(simulation.now + secs(60));
+        assert_eq!((answer(&simulation), kept(&simulation.driven.status())), (before.clone(), kept_before.clone()), "and later");
+    }
+    assert!(simulation.driven.status().degraded.iter().any(|why| why.contains("max_withdrawn")));
+    // Nothing of it is left when all is well.
+    simulation.run_until(secs(END + 200));
+    assert_eq!((kept(&simulation.driven.status()), answer(&simulation)), (vec![], vec![at(1, 1), at(1, 2)]));
+    assert_eq!(kept(&simulation.restart().driven.status()), Vec::<IpAddr>::new());
+}
+
+#[test]
+fn a_restart_forgets_no_withdrawal_that_max_changes_counts() {
+    let mut simulation = limited("max_changes = { count = 3, per = \"10m\" }", "");
+    simulation.run_until(secs(FIRST + APART + 60));
+    let only = kept(&simulation.driven.status());
+    assert_eq!(only.len(), 1);
+    let mut simulation = simulation.restart();
+    simulation.run_until(simulation.now + secs(60));
+    assert_eq!(kept(&simulation.driven.status()), only);
+}
+
+#[test]
+fn who_passes_is_not_kept_down_for_its_falls_while_what_fails_is_kept_in() {
+    // The first region fails three times within four minutes and is well then: its penalty keeps it down for minutes. Meanwhile one of the second fails.
+    let course = |ip: IpAddr, now: Duration| match (ip, now.as_secs()) {
+        (ip, 100..=140 | 190..=230 | 280..=320) if ip == at(1, 1) || ip == at(1, 2) => Target::Refused,
+        (ip, 100..=140 | 190..=230 | 280..=320 | 400..=1_000) if ip == at(2, 1) => Target::Refused,
+        (ip, 400..=1_000) if ip == at(2, 2) => Target::Refused,
+        _ => Target::Well,
+    };
+    let passing = |simulation: &Simulation| [at(1, 1), at(1, 2)].map(|ip| simulation.state(ip));
+    let run = |safety: &str| {
+        let mut simulation = limited(safety, "");
+        simulation.course = Box::new(course);
+        simulation.run_until(secs(395));
+        assert_eq!(passing(&simulation), [State::Down; 2], "they pass, and are kept down");
+        simulation.run_until(secs(500));
+        simulation
+    };
+    // Without a limit nothing needs them: the third region serves.
+    let simulation = run("max_withdrawn = \"90%\"");
+    assert_eq!((passing(&simulation), answer(&simulation)), ([State::Down; 2], vec![at(3, 1), at(3, 2)]));
+    // With one that has no room for another, as much of what passes comes back as is needed to let go what fails.
+    let simulation = run("max_withdrawn = \"50%\"");
+    let mut states = passing(&simulation);
+    states.sort();
+    assert_eq!((kept(&simulation.driven.status()), states), (vec![], [State::Down, State::Ramp]));
+    let back = answer(&simulation);
+    assert!(matches!(back[..], [one] if simulation.state(one) == State::Ramp), "{back:?}");
+}

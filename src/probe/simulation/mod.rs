@@ -75,6 +75,8 @@ type Course = Box<dyn Fn(IpAddr, Duration) -> Target>;
 
 struct Simulation {
     driven: Driven,
+    /// Zone and settings.
+    files: [String; 2],
     schedule: Schedule,
     course: Course,
     now: Duration,
@@ -94,12 +96,14 @@ struct Simulation {
 impl Simulation {
     fn start(zone: &str, settings: &str, seed: u64, course: impl Fn(IpAddr, Duration) -> Target + 'static) -> Simulation {
         let driven = Driven::start(&[("meridian.toml", settings), ("zones/example.com.toml", zone)]);
+        let files = [zone, settings].map(str::to_owned);
         let mut schedule = Schedule::new(Options { seed, ..Options::default() });
         let specs = driven.specs();
         schedule.replace(&specs, Duration::ZERO);
         let states = specs.iter().filter(|spec| spec.monitor.name != "reference").map(|spec| (spec.clone(), State::Unknown)).collect();
         Simulation {
             driven,
+            files,
             schedule,
             course: Box::new(course),
             now: Duration::ZERO,
@@ -120,6 +124,19 @@ impl Simulation {
         self.watched = name;
         self.look();
         self
+    }
+
+    /// The process ends and another one begins; whatever checks were running are lost.
+    fn restart(self) -> Simulation {
+        let [zone, settings] = &self.files;
+        let driven = self.driven.restart(&[("meridian.toml", settings), ("zones/example.com.toml", zone)]);
+        let mut schedule = Schedule::new(Options { seed: 2, ..Options::default() });
+        schedule.replace(&driven.specs(), self.now);
+        let states = self.states.into_iter().map(|(spec, _)| (driven.state(&spec), spec)).map(|(state, spec)| (spec, state)).collect();
+        let mut simulation =
+            Simulation { driven, schedule, states, running: BinaryHeap::new(), results: HashMap::new(), answers: Vec::new(), ..self };
+        simulation.look();
+        simulation
     }
 
     fn run_until(&mut self, end: Duration) {
