@@ -8,6 +8,7 @@
 //! ```
 //! A check that sleeps is an entry in a table: no task, no client, no connection.
 
+mod chains;
 pub mod check;
 mod exec;
 mod grpc;

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ALL_VERSIONS, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 
+use super::chains::Remembering;
 use super::words;
 use crate::control::api::CheckSpec;
 use crate::policy::model::{ClientCertificate, TlsCheck, TlsVersion};
@@ -216,7 +217,12 @@ fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>) -> Result<ClientConf
     let builder = builder.with_protocol_versions(versions(tls.min_version)).map_err(|error| error.to_string())?;
     let builder = match tls.insecure {
         true => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
-        false => builder.with_root_certificates(roots),
+        // Without roots nobody is trusted, and there is nothing to remember.
+        false if roots.is_empty() => builder.with_root_certificates(roots),
+        false => {
+            let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build().map_err(|error| error.to_string())?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Remembering::new(verifier)))
+        }
     };
     let mut config = match &tls.client {
         None => builder.with_no_client_auth(),
