@@ -180,7 +180,7 @@ impl Asker<'_> {
 
 /// True when the server answers question 0 as it must.
 pub(crate) fn is_up(target: Target<'_>) -> bool {
-    let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return false };
+    let Ok(socket) = UdpSocket::bind("0.0.0.0:0") else { return false };
     let asked = socket.set_read_timeout(Some(Duration::from_millis(50))).and_then(|()| socket.send_to(target.questions.packet(0), target.server));
     let mut reply = [0u8; 1500];
     asked.is_ok() && socket.recv(&mut reply).is_ok_and(|len| target.is_echo || target.questions.is_right(0, &reply[..len]))

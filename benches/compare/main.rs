@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::expect_used)]
 
 mod data;
+mod kxdpgun;
 mod load;
 mod servers;
 
@@ -16,6 +17,7 @@ use clap::Parser;
 use meridian::sys::{Batch, Wait};
 
 use data::{Data, Geo, Questions, WORKLOADS, Workload, names_zone, write_zones};
+use kxdpgun::Network;
 use load::{Outcome, Target};
 use servers::{Kind, SERVERS, Served, Server};
 
@@ -40,6 +42,9 @@ struct Options {
     /// Also ask with dnsperf (static data only).
     #[arg(long)]
     dnsperf: bool,
+    /// Also ask with kxdpgun at these rates, queries per second separated by commas, over a virtual network card (static data only; as root).
+    #[arg(long, value_delimiter = ',')]
+    kxdpgun: Vec<u32>,
     /// What cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
@@ -133,7 +138,7 @@ fn run(options: &Options) -> ExitCode {
             }
             port += 1;
             eprintln!("{name}: starting {server}");
-            match enter(server, *kind, &work.join(server), port, served, &questions) {
+            match enter(server, *kind, &work.join(server), SocketAddr::from(([127, 0, 0, 1], port)), None, served, &questions) {
                 Ok(competitor) => competitors.push(competitor),
                 Err(error) => eprintln!("{name}: {server} is left out: {error}"),
             }
@@ -142,12 +147,34 @@ fn run(options: &Options) -> ExitCode {
             eprintln!("{name}: round {round} of {}", options.rounds);
             competitors.iter_mut().for_each(|competitor| take_turn(competitor, &questions, options));
         }
+        let file = work.join("questions");
+        fs::write(&file, &questions.text).expect("room for the questions");
         if options.dnsperf && workload.data() != Data::Geo {
-            let file = work.join("questions");
-            fs::write(&file, &questions.text).expect("room for the questions");
             competitors.iter_mut().filter(|c| c.kind != Kind::Echo).for_each(|c| c.dnsperf = dnsperf(c.server.address, &file, options.seconds));
         }
         table(name, &competitors, options);
+        drop(competitors);
+        if options.kxdpgun.is_empty() || workload.data() == Data::Geo {
+            continue;
+        }
+        let rates = &options.kxdpgun;
+        println!("\n### {name}: kxdpgun, answers/s of so many queries/s, {} s each\n", options.seconds.ceil());
+        println!("| server | {} |", rates.iter().map(u32::to_string).collect::<Vec<_>>().join(" | "));
+        println!("|---|{}", "---|".repeat(rates.len()));
+        for (server, kind) in chosen.iter().filter(|(_, kind)| *kind != Kind::Echo && kind.can_serve(workload.data())) {
+            port += 1;
+            eprintln!("{name}: kxdpgun asks {server}");
+            let asked = Network::new().and_then(|network| {
+                let address = SocketAddr::from((network.server(), port));
+                let _serving = enter(server, *kind, &work.join(format!("{server}-net")), address, Some(network.name()), served, &questions)?;
+                let ask = |rate: &u32| network.ask(address, &file, *rate, options.seconds.ceil() as u32);
+                Ok(rates.iter().map(|rate| ask(rate).map_or("–".to_owned(), |answered| answered.to_string())).collect::<Vec<_>>())
+            });
+            match asked {
+                Ok(answered) => println!("| {server} | {} |", answered.join(" | ")),
+                Err(error) => eprintln!("{name}: kxdpgun does not ask {server}: {error}"),
+            }
+        }
     }
     let _ = fs::remove_dir_all(&dir);
     ExitCode::SUCCESS
@@ -162,8 +189,16 @@ fn is_installed(name: &str, program: &str) -> bool {
     found
 }
 
-fn enter(name: &'static str, kind: Kind, dir: &Path, port: u16, served: Served<'_>, questions: &Questions) -> std::io::Result<Competitor> {
-    let mut server = Server::start(kind, dir, port, served)?;
+fn enter(
+    name: &'static str,
+    kind: Kind,
+    dir: &Path,
+    address: SocketAddr,
+    namespace: Option<&str>,
+    served: Served<'_>,
+    questions: &Questions,
+) -> std::io::Result<Competitor> {
+    let mut server = Server::start(kind, dir, address, namespace, served)?;
     let is_up = |server| load::is_up(Target { server, questions, is_echo: kind == Kind::Echo });
     let start_s = server.wait(is_up).map_err(|error| {
         let log = fs::read_to_string(dir.join("log")).unwrap_or_default();

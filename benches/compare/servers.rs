@@ -85,28 +85,22 @@ pub(crate) struct Cpu {
 }
 
 impl Server {
-    /// Starts a server in `dir`, which is its own.
-    pub(crate) fn start(kind: Kind, dir: &Path, port: u16, served: Served<'_>) -> io::Result<Server> {
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+    /// Starts a server in `dir`, which is its own; perhaps in a network of its own.
+    pub(crate) fn start(kind: Kind, dir: &Path, address: SocketAddr, namespace: Option<&str>, served: Served<'_>) -> io::Result<Server> {
         fs::create_dir_all(dir)?;
         let dir = dir.canonicalize()?;
         let command = match kind {
-            Kind::Echo => vec![std::env::current_exe()?.display().to_string(), "echo".into(), port.to_string()],
-            Kind::Meridian => meridian(&dir, port, served)?,
-            Kind::Gdnsd => gdnsd(&dir, port, served)?,
-            Kind::Knot => knot(&dir, port, served)?,
-            Kind::Nsd => nsd(&dir, port, served)?,
-            Kind::Bind => bind(&dir, port, served)?,
+            Kind::Echo => vec![std::env::current_exe()?.display().to_string(), "echo".into(), address.port().to_string()],
+            Kind::Meridian => meridian(&dir, address, served)?,
+            Kind::Gdnsd => gdnsd(&dir, address, served)?,
+            Kind::Knot => knot(&dir, address, served)?,
+            Kind::Nsd => nsd(&dir, address, served)?,
+            Kind::Bind => bind(&dir, address, served)?,
         };
         let log = fs::File::create(dir.join("log"))?;
-        let child = Command::new("taskset")
-            .args(["-c", SERVER_CORE])
-            .args(&command)
-            .current_dir(&dir)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+        let entering: Vec<&str> = namespace.map_or_else(Vec::new, |name| vec!["ip", "netns", "exec", name]);
+        let line: Vec<&str> = entering.into_iter().chain(["taskset", "-c", SERVER_CORE]).chain(command.iter().map(String::as_str)).collect();
+        let child = Command::new(line[0]).args(&line[1..]).current_dir(&dir).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         Ok(Server { address, child, started: Instant::now() })
     }
 
@@ -198,11 +192,11 @@ fn geo_file(dir: &Path, geo: &Geo) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn meridian(dir: &Path, port: u16, served: Served<'_>) -> io::Result<Vec<String>> {
+fn meridian(dir: &Path, address: SocketAddr, served: Served<'_>) -> io::Result<Vec<String>> {
     let zones = if let Served::Zones(zones, _) = served { zones.to_path_buf() } else { dir.join("zones") };
     fs::create_dir_all(&zones)?;
-    let mut config = format!("[server]\nlisten = [\"127.0.0.1:{port}\"]\nthreads = 1\n[zones]\ndir = \"{}\"\n", zones.display());
-    write!(config, "[admin]\nlisten = \"127.0.0.1:{}\"\n[state]\npath = \"state.db\"\n", port + 20_000).expect("a string");
+    let mut config = format!("[server]\nlisten = [\"{address}\"]\nthreads = 1\n[zones]\ndir = \"{}\"\n", zones.display());
+    write!(config, "[admin]\nlisten = \"127.0.0.1:{}\"\n[state]\npath = \"state.db\"\n", address.port() + 20_000).expect("a string");
     match served {
         Served::Geo(geo) => {
             geo_file(dir, geo)?;
@@ -216,12 +210,12 @@ fn meridian(dir: &Path, port: u16, served: Served<'_>) -> io::Result<Vec<String>
     Ok(vec![env!("CARGO_BIN_EXE_meridian").into(), "run".into(), "--config".into(), dir.join("meridian.toml").display().to_string()])
 }
 
-fn gdnsd(dir: &Path, port: u16, served: Served<'_>) -> io::Result<Vec<String>> {
+fn gdnsd(dir: &Path, address: SocketAddr, served: Served<'_>) -> io::Result<Vec<String>> {
     let etc = dir.join("etc");
     fs::create_dir_all(etc.join("zones"))?;
     fs::create_dir_all(dir.join("run"))?;
     fs::create_dir_all(dir.join("state"))?;
-    let mut config = format!("options => {{ listen => [ 127.0.0.1:{port} ], udp_threads = 1, tcp_threads = 1, zones_strict_data = false\n");
+    let mut config = format!("options => {{ listen => [ {address} ], udp_threads = 1, tcp_threads = 1, zones_strict_data = false\n");
     writeln!(config, "  run_dir = {0}/run, state_dir = {0}/state }}", dir.display()).expect("a string");
     // There a file is named as its zone is.
     for (name, file) in served.zones() {
@@ -261,11 +255,13 @@ fn gdnsd(dir: &Path, port: u16, served: Served<'_>) -> io::Result<Vec<String>> {
     Ok(words(format!("gdnsd -c {} start", etc.display())))
 }
 
-fn knot(dir: &Path, port: u16, served: Served<'_>) -> io::Result<Vec<String>> {
+fn knot(dir: &Path, address: SocketAddr, served: Served<'_>) -> io::Result<Vec<String>> {
     let mut config = format!(
-        "server:\n  rundir: {0}\n  listen: 127.0.0.1@{port}\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n  edns-client-subnet: on\n\
+        "server:\n  rundir: {0}\n  listen: {1}@{2}\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n  edns-client-subnet: on\n\
          database:\n  storage: {0}\nlog:\n  - target: stderr\n    any: warning\n",
-        dir.display()
+        dir.display(),
+        address.ip(),
+        address.port()
     );
     let (mut module, mut zones) = ("", served.zones());
     if let Served::Geo(geo) = served {
@@ -300,12 +296,14 @@ fn knot(dir: &Path, port: u16, served: Served<'_>) -> io::Result<Vec<String>> {
     Ok(words(format!("knotd -c {}/knot.conf", dir.display())))
 }
 
-fn nsd(dir: &Path, port: u16, served: Served<'_>) -> io::Result<Vec<String>> {
+fn nsd(dir: &Path, address: SocketAddr, served: Served<'_>) -> io::Result<Vec<String>> {
     let mut config = format!(
-        "server:\n  ip-address: 127.0.0.1@{port}\n  port: {port}\n  server-count: 1\n  username: \"\"\n  chroot: \"\"\n  zonesdir: \"{0}\"\n  database: \"\"\n  \
+        "server:\n  ip-address: {1}@{2}\n  port: {2}\n  server-count: 1\n  username: \"\"\n  chroot: \"\"\n  zonesdir: \"{0}\"\n  database: \"\"\n  \
          pidfile: \"{0}/nsd.pid\"\n  xfrdfile: \"{0}/xfrd.state\"\n  zonelistfile: \"{0}/zone.list\"\n  xfrdir: \"{0}\"\n  logfile: \"{0}/nsd.log\"\n  \
          minimal-responses: yes\n  rrl-ratelimit: 0\nremote-control:\n  control-enable: no\n",
-        dir.display()
+        dir.display(),
+        address.ip(),
+        address.port()
     );
     for (name, file) in served.zones() {
         write!(config, "zone:\n  name: {name}\n  zonefile: {}\n", file.display()).expect("a string");
@@ -314,12 +312,14 @@ fn nsd(dir: &Path, port: u16, served: Served<'_>) -> io::Result<Vec<String>> {
     Ok(words(format!("nsd -d -c {}/nsd.conf", dir.display())))
 }
 
-fn bind(dir: &Path, port: u16, served: Served<'_>) -> io::Result<Vec<String>> {
+fn bind(dir: &Path, address: SocketAddr, served: Served<'_>) -> io::Result<Vec<String>> {
     let mut config = format!(
-        "options {{ directory \"{0}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion no; minimal-responses yes;\n  \
+        "options {{ directory \"{0}\"; listen-on port {2} {{ {1}; }}; listen-on-v6 {{ none; }}; recursion no; minimal-responses yes;\n  \
          pid-file \"{0}/named.pid\"; session-keyfile \"{0}/session.key\"; dnssec-validation no; empty-zones-enable no; querylog no; notify no; }};\n\
          controls {{ }};\n",
-        dir.display()
+        dir.display(),
+        address.ip(),
+        address.port()
     );
     for (name, file) in served.zones() {
         writeln!(config, "zone \"{name}\" {{ type primary; file \"{}\"; }};", file.display()).expect("a string");

@@ -297,7 +297,13 @@ pub(super) fn log(writer: &Writer, report: &ReloadReport, action: &str, zone: Op
         "zones": listed, "more": moved.len() - listed.len(), "unchanged": unchanged, "failed": report.failed,
         "contents": contents, "geo": format!("{:016x}", writer.geo_hash),
     });
-    let detail = format!("{} of {all} zones are not as before{}", moved.len(), if report.failed { "; there were errors" } else { "" });
+    let taken = report.zones.iter().filter(|zone| zone.outcome == "taken").count();
+    let said = match writer.generation {
+        // At a start nothing was before.
+        0 => format!("{taken} of {all} zones serve what their files say"),
+        _ => format!("{} of {all} zones are not as before", moved.len()),
+    };
+    let detail = format!("{said}{}", if report.failed { "; there were errors" } else { "" });
     writer.note(Entry { after, detail: Some(detail), ..writer.entry(who, action, zone.unwrap_or("")) });
 }
 
