@@ -86,6 +86,8 @@ pub(super) struct Checks {
     known: HashMap<Arc<CheckSpec>, Check>,
     /// Those with a ramp running.
     ramping: HashSet<Arc<CheckSpec>>,
+    /// Those whose state is another since verdicts were taken.
+    moved: Vec<Arc<CheckSpec>>,
     /// Verdicts of the last run that no check has claimed yet.
     kept: HashMap<String, Verdict>,
     /// What is doubted of each [`Group`].
@@ -365,6 +367,7 @@ impl Checks {
             check.seen.since_unix = Some(now_unix);
         }
         if let Some(transition) = transition {
+            self.moved.push(spec.clone());
             if check.machine.ramp_ends().is_some() {
                 self.ramping.insert(spec.clone());
             }
@@ -512,27 +515,36 @@ impl Checks {
 
     /// What changed since the last call, to be kept for the next run.
     pub(super) fn take_changed(&mut self, now: Duration, now_unix: u64) -> Vec<Verdict> {
-        let verdict = |(spec, check): (&Arc<CheckSpec>, &mut Check)| {
-            let changed = std::mem::take(&mut check.changed);
-            // What could not run, or tell, makes no verdict younger.
-            let last_check_unix = check.told.filter(|_| changed).map(|told| now_unix.saturating_sub(told.age(now).as_secs()))?;
-            check.kept_unix = now_unix;
-            let (penalty, penalised) = check.machine.last_fall().unwrap_or((0, now));
-            Some(Verdict {
-                key: key(spec),
-                state: check.machine.state(),
-                since_unix: check.seen.since_unix.unwrap_or(last_check_unix),
-                last_check_unix,
-                last_error: check.seen.last_error.clone(),
-                penalty,
-                penalised_unix: now_unix.saturating_sub(now.saturating_sub(penalised).as_secs()),
-            })
-        };
-        self.known.iter_mut().filter_map(verdict).collect()
+        self.moved.clear();
+        self.known.iter_mut().filter_map(|(spec, check)| check.take_verdict(spec, now, now_unix)).collect()
+    }
+
+    /// Those of them whose state is another: so few that they are kept at once.
+    pub(super) fn take_moved(&mut self, now: Duration, now_unix: u64) -> Vec<Verdict> {
+        let known = &mut self.known;
+        self.moved.drain(..).filter_map(|spec| known.get_mut(&spec)?.take_verdict(&spec, now, now_unix)).collect()
     }
 }
 
 impl Check {
+    /// What it came to, if that was not taken before.
+    fn take_verdict(&mut self, spec: &CheckSpec, now: Duration, now_unix: u64) -> Option<Verdict> {
+        let changed = std::mem::take(&mut self.changed);
+        // What could not run, or tell, makes no verdict younger.
+        let last_check_unix = self.told.filter(|_| changed).map(|told| now_unix.saturating_sub(told.age(now).as_secs()))?;
+        self.kept_unix = now_unix;
+        let (penalty, penalised) = self.machine.last_fall().unwrap_or((0, now));
+        Some(Verdict {
+            key: key(spec),
+            state: self.machine.state(),
+            since_unix: self.seen.since_unix.unwrap_or(last_check_unix),
+            last_check_unix,
+            last_error: self.seen.last_error.clone(),
+            penalty,
+            penalised_unix: now_unix.saturating_sub(now.saturating_sub(penalised).as_secs()),
+        })
+    }
+
     /// As it is shown.
     fn state(&self) -> State {
         self.machine.state().degraded_if(self.seen.concerns.any())

@@ -19,6 +19,7 @@ use super::who::Who;
 use super::writer::{Start, Writer};
 use crate::config::MemoryFiles;
 use crate::health::State;
+use crate::policy::plan::Choice;
 use crate::store::{Saved, Store};
 use crate::telemetry::Registry;
 use crate::world::{Published, World};
@@ -114,6 +115,16 @@ impl Driven {
 
     pub(crate) fn state(&self, spec: &CheckSpec) -> State {
         self.writer.checks.standing(std::slice::from_ref(spec), None, self.writer.clock.now()).state
+    }
+
+    /// The shares of the first plan that draws by weight.
+    pub(crate) fn shares(&self) -> Vec<f64> {
+        let worlds = self.writer.zones.values().filter_map(|zone| zone.world.as_ref());
+        let drawn = worlds.flat_map(|world| world.steerings.iter()).flat_map(|steering| steering.plans.iter()).find_map(|plan| match &plan.choice {
+            Choice::Weighted(drawn) => Some(drawn),
+            _ => None,
+        });
+        drawn.into_iter().flat_map(|drawn| drawn.entries.iter().map(|entry| entry.weight as f64 / drawn.total as f64)).collect()
     }
 
     pub(crate) fn is_frozen(&self) -> bool {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::state::ZoneState;
 use super::writer::{Done, Writer};
 use crate::dns::Name;
-use crate::store::{SavedKeeping, Serial};
+use crate::store::{SavedKeeping, Serial, Verdict};
 
 /// What failback holds and safety rules keep, as the store has it: traffic does not come back by a restart, and last resorts stay what they are.
 #[derive(Debug)]
@@ -38,6 +38,16 @@ impl Writer {
     /// Keeps what checks came to, in the background.
     pub(super) fn keep_verdicts(&mut self) {
         let verdicts = self.checks.take_changed(self.clock.now(), self.clock.unix());
+        self.put_verdicts(verdicts);
+    }
+
+    /// Keeps the states that have just changed, so that a fall outlasts a crash at any later instant.
+    pub(super) fn keep_moved(&mut self) {
+        let verdicts = self.checks.take_moved(self.clock.now(), self.clock.unix());
+        self.put_verdicts(verdicts);
+    }
+
+    fn put_verdicts(&self, verdicts: Vec<Verdict>) {
         if self.store.absent().is_some() || verdicts.is_empty() {
             return;
         }

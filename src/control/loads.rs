@@ -350,6 +350,27 @@ mod tests {
         assert_eq!(driven.moved("example.com/fra"), (1.0, 1.0));
     }
 
+    /// What the last pool left for its load would come back to the first one, which has too much already.
+    #[test]
+    fn a_pool_that_nobody_comes_after_keeps_what_it_has() {
+        for law in ["{ target = \"85%\" }", "{ low = \"50%\", high = \"90%\" }"] {
+            let zone = format!("{}[pool.last]\nendpoints = [\"203.0.113.11\"]\nshed = {law}\n", ZONE.split("[steer.app]").next().expect("pools"));
+            let zone = format!("{zone}[steer.app]\npolicy = \"failover\"\nto = [\"fra\", \"last\"]\nttl = 5\n");
+            let mut driven = Driven::start(&[("meridian.toml", ""), ("zones/example.com.toml", &zone)]);
+            for now in 0..300 {
+                driven.set(Duration::from_secs(now));
+                if now % 10 == 3 {
+                    driven.report(&[report("example.com/fra", 90.0, Some(100.0)), report("example.com/last", 120.0, Some(100.0))]);
+                }
+                driven.tick();
+                driven.publish();
+            }
+            let (kept, shares) = (f64::from(driven.moved("example.com/fra").0), driven.shares());
+            assert!(driven.moved("example.com/last").0 < 0.5, "{law}: it is overloaded as well");
+            assert!(kept < 0.3 && (shares[0] - kept).abs() < 0.01 && (shares[1] - (1.0 - kept)).abs() < 0.01, "{law}: {kept} {shares:?}");
+        }
+    }
+
     #[test]
     fn a_reload_leaves_shares_where_loads_have_moved_them() {
         let mut driven = Driven::start(&[("meridian.toml", ""), ("zones/example.com.toml", ZONE)]);

@@ -375,8 +375,9 @@ impl ZoneState {
                 EndpointView { state, forced, weight, ramp: ramp * (1.0 - around.effects.yields([Some(&*endpoint.id), None])), kept }
             })
             .collect();
-        let yields = 1.0 - (1.0 - around.effects.yields([Some(&*pool.id), region.as_deref()])) * around.loads.kept(&pool.id);
-        PoolView { endpoints, forced, yields, ..PoolView::default() }
+        let drained = around.effects.yields([Some(&*pool.id), region.as_deref()]);
+        let yields = 1.0 - (1.0 - drained) * around.loads.kept(&pool.id);
+        PoolView { endpoints, forced, yields, drained, ..PoolView::default() }
     }
 
     /// What a change of overlays would do to the zone, as it is seen before and after. `recent` are the withdrawals within the window of

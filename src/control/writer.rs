@@ -276,6 +276,7 @@ impl Writer {
             if (!self.dirty.is_empty() || self.index_dirty) && is_time {
                 self.publish();
                 self.keep_outlasting();
+                self.keep_moved();
                 self.watch_moved(self.clock.unix());
             }
             self.reply();

@@ -51,8 +51,11 @@ pub struct PoolView {
     pub settled_at: u64,
     /// Forced `down` or `drain` on the pool as a whole or its region; matters for pools without endpoints.
     pub forced: Option<Forced>,
-    /// The share of its traffic, 0 to 1, that it leaves to whoever comes after it, while an operator drains it or brings it back step by step.
+    /// The share of its traffic, 0 to 1, that it leaves to whoever comes after it: while an operator drains it or brings it back step by step, or for
+    /// its load.
     pub yields: f32,
+    /// The part of that which an operator takes, and not its load.
+    pub drained: f32,
     /// Counter slot.
     pub slot: u32,
 }
@@ -371,32 +374,37 @@ impl Evaluation<'_> {
         }
     }
 
-    /// The first that works. One that yields a part of its traffic shares it with those after it, up to the first that yields nothing.
+    /// The first that works. One that yields a part of its traffic shares it with those after it, up to the first that yields nothing. The last of them
+    /// keeps what it would leave to others for its load: it would come back to those that are before it for theirs.
     fn first_of<'s>(&mut self, policy: PolicyIx, to: impl Iterator<Item = &'s (Child, Step)>, look: Look, demand: Demand) -> Option<Choice> {
         let mut entries: Vec<WeightedEntry> = Vec::new();
-        let mut left = 1.0;
+        let weight_of = |left: f32, yields: f32| ((left * (1.0 - yields) * YIELD_SCALE) as u64).max(1);
+        let (mut left, mut last) = (1.0, 0);
         for (child, step) in to {
             let Some(choice) = self.choose(step, look, demand) else { continue };
-            let yields = self.yields_of(*child, look);
+            let yields = self.yields_of(*child, look, |pool| pool.yields);
             if entries.is_empty() && yields == 0.0 {
                 return Some(choice);
             }
-            let weight = ((left * (1.0 - yields) * YIELD_SCALE) as u64).max(1);
-            entries.push(WeightedEntry { weight, id: hash_text(self.model.child_name(*child)), choice });
+            last = weight_of(left, self.yields_of(*child, look, |pool| pool.drained));
+            entries.push(WeightedEntry { weight: weight_of(left, yields), id: hash_text(self.model.child_name(*child)), choice });
             left *= yields;
             if yields == 0.0 {
                 break;
             }
         }
+        if let Some(entry) = entries.last_mut() {
+            entry.weight = last;
+        }
         self.weighted(policy, WeightedMode::Coherent, entries)
     }
 
     /// What a child leaves to those after it: a policy yields only what all its pools do.
-    fn yields_of(&self, child: Child, look: Look) -> f32 {
+    fn yields_of(&self, child: Child, look: Look, of: impl Fn(&PoolView) -> f32) -> f32 {
         if !self.view.yielding || matches!(look, Look::NotWithdrawn | Look::Everything) {
             return 0.0;
         }
-        let of_pool = |ix: PoolIx| self.view.pools[ix.0 as usize].yields;
+        let of_pool = |ix: PoolIx| of(&self.view.pools[ix.0 as usize]);
         match child {
             Child::Pool(ix) => of_pool(ix),
             child => self.model.pools_below(child).into_iter().map(of_pool).reduce(f32::min).unwrap_or(0.0),
@@ -441,7 +449,7 @@ impl Evaluation<'_> {
             let weight = weight.or_else(|| weights.iter().find(|(other, _)| other == child).map(|(_, weight)| *weight)).unwrap_or(0);
             if let Some(choice) = self.choose(step, look, demand) {
                 let factor = self.view.child_factors.get(&(ix, *child)).copied().unwrap_or(1.0);
-                let share = factor * self.ramp_of(*child, look) * (1.0 - self.yields_of(*child, look));
+                let share = factor * self.ramp_of(*child, look) * (1.0 - self.yields_of(*child, look, |pool| pool.yields));
                 let scaled = (u64::from(weight) * WEIGHT_SCALE) as f64 * f64::from(share);
                 let id = hash_text(self.model.child_name(*child));
                 entries.push((u64::from(weight), WeightedEntry { weight: (scaled as u64).max(1), id, choice }));

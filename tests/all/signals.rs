@@ -264,6 +264,23 @@ fn a_restart_keeps_what_was_said_last() {
     assert_eq!(reported, [&Value::Null, &json!(6.0)], "{pools}");
 }
 
+/// A fall is kept when it is decided, not at the next round of keeping.
+#[test]
+fn a_crash_keeps_what_was_decided_a_moment_before() {
+    let server = start(ZONE);
+    let rest = Rest::new(&server);
+    all_up(&rest);
+    wait_for(&server, &["192.0.2.10", "192.0.2.11"]);
+    says(&rest, "example.com/fra/192.0.2.11", "down");
+    wait_for(&server, &["192.0.2.10"]);
+    // Time for one write, far less than from round to round.
+    std::thread::sleep(Duration::from_millis(500));
+    server.signal("KILL");
+    let server = server.restart_dead();
+    let seen = endpoint(&Rest::new(&server), "192.0.2.11")["endpoint"].clone();
+    assert_eq!((&seen["state"], &seen["stale"]), (&json!("down"), &json!(true)), "{seen}");
+}
+
 #[test]
 fn a_restart_in_a_disaster_keeps_the_last_resort() {
     // Nothing is in doubt here.
