@@ -9,7 +9,9 @@ use std::time::Duration;
 use super::source::{Located, Spot};
 use crate::dns::{Name, Rcode, RecordType};
 use crate::health::concern::{CertificateWarning, Slow};
-use crate::policy::model::{Bound, GeoCode, HttpMethod, HttpVersion, Location, MinHealthy, MonitorWord, OnEmpty, Prefix, Region, Target, TlsVersion};
+use crate::policy::model::{
+    Bound, GeoCode, HttpMethod, HttpVersion, JsonExpected, Location, MinHealthy, MonitorWord, OnEmpty, Pattern, Prefix, Region, Target, TlsVersion,
+};
 use crate::zone::Ttl;
 
 /// A name that must be looked up.
@@ -161,7 +163,8 @@ pub(super) struct MonitorKeys {
     pub(super) body: Option<String>,
     pub(super) method: Option<HttpMethod>,
     pub(super) headers: Option<Vec<(String, String)>>,
-    pub(super) json: Option<Vec<(String, String)>>,
+    pub(super) json: Option<Vec<(String, JsonExpected)>>,
+    pub(super) pattern: Option<Pattern>,
     pub(super) insecure: Option<bool>,
     pub(super) advisory: Option<bool>,
     pub(super) tls: Option<bool>,
@@ -200,6 +203,7 @@ impl MonitorKeys {
             method: top.method.or(base.method),
             headers: top.headers.or_else(|| base.headers.clone()),
             json: top.json.or_else(|| base.json.clone()),
+            pattern: top.pattern.or_else(|| base.pattern.clone()),
             insecure: top.insecure.or(base.insecure),
             advisory: top.advisory.or(base.advisory),
             tls: top.tls.or(base.tls),

@@ -12,7 +12,7 @@ use super::source::{Table, Value, or_list};
 use super::values::span;
 use crate::dns::{Name, Rcode};
 use crate::health::concern::{CertificateWarning, Slow};
-use crate::policy::model::{HttpMethod, HttpVersion, MonitorWord, TlsVersion};
+use crate::policy::model::{HttpMethod, HttpVersion, JsonExpected, MonitorWord, Pattern, TlsVersion};
 
 /// Time between checks: less than a second is load, more than an hour is no check.
 pub(super) const INTERVAL: RangeInclusive<Duration> = span(Duration::from_secs(1), Duration::from_secs(3600));
@@ -83,6 +83,7 @@ pub(super) fn monitor_keys(value: &Value<'_>, defaults: bool) -> MonitorKeys {
     if let Some(expect) = table.take("expect").and_then(|value| value.table(" such as { status = [\"200-299\"], body = \"ready\" }")) {
         keys.status = expect.take("status").and_then(|value| status_ranges(&value));
         keys.body = expect.take("body").and_then(|value| text(&value, "the text that the body must hold", MAX_EXPECTED_BODY));
+        keys.pattern = expect.take("match").and_then(|value| pattern(&value));
         keys.json = expect.take("json").and_then(|value| pointers(&value));
         keys.reply = expect.take("reply").and_then(|value| text(&value, "the text that must come", MAX_EXPECTED_BODY));
         keys.rcode = expect.take("rcode").and_then(|value| rcode(&value));
@@ -194,6 +195,7 @@ fn misplaced(table: &Table<'_>, kind: &CheckKind, keys: &MonitorKeys) {
         (keys.version.is_some(), "version", web),
         (keys.status.is_some(), "expect.status", web),
         (keys.body.is_some(), "expect.body", web),
+        (keys.pattern.is_some(), "expect.match", web),
         (keys.json.is_some(), "expect.json", web),
         (keys.tls.is_some(), "tls", &["tcp", "grpc"]),
         (keys.ca.is_some(), "ca", tls),
@@ -240,7 +242,7 @@ fn calculated_alone(table: &Table<'_>, kind: &CheckKind, keys: &MonitorKeys) {
         (keys.method.is_some() || keys.headers.is_some() || keys.version.is_some(), "a request"),
         (keys.send.is_some(), "send"),
         (keys.stale.is_some() || keys.forget.is_some(), "stale"),
-        (keys.status.is_some() || keys.body.is_some() || keys.json.is_some() || keys.reply.is_some(), "expect"),
+        (keys.status.is_some() || keys.body.is_some() || keys.pattern.is_some() || keys.json.is_some() || keys.reply.is_some(), "expect"),
         (keys.rcode.is_some() || keys.answer.is_some() || keys.value.is_some(), "expect"),
     ] {
         if given {
@@ -410,8 +412,14 @@ fn headers(value: &Value<'_>) -> Option<Vec<(String, String)>> {
     Some(all)
 }
 
-/// JSON pointers (RFC 6901) and the scalars that must be there, as JSON.
-fn pointers(value: &Value<'_>) -> Option<Vec<(String, String)>> {
+/// What the body must match.
+fn pattern(value: &Value<'_>) -> Option<Pattern> {
+    let text = text(value, "a regular expression that the body must match", MAX_EXPECTED_BODY)?;
+    Pattern::parse(&text).map_err(|why| value.error(format!("found {}, expected a regular expression: {why}", value.describe()))).ok()
+}
+
+/// JSON pointers (RFC 6901) and what must be there: scalars, or numbers within bounds.
+fn pointers(value: &Value<'_>) -> Option<Vec<(String, JsonExpected)>> {
     let table = value.table(" such as { \"/status\" = \"ok\" }")?;
     let mut all = Vec::new();
     for (pointer, value) in table.entries(|pointer| format!("{pointer:?}")) {
@@ -423,12 +431,21 @@ fn pointers(value: &Value<'_>) -> Option<Vec<(String, String)>> {
             (Some(text), ..) => serde_json::Value::from(text),
             (_, Some(number), _) => serde_json::Value::from(number),
             (_, _, Some(flag)) => serde_json::Value::from(flag),
+            _ if value.is_table() => {
+                let Some(table) = value.table(" such as { value = \"< 100\" }") else { continue };
+                match table.take("value") {
+                    Some(value) => all.extend(read_query::bounds(&value).map(|bounds| (pointer.to_owned(), JsonExpected::Number(bounds)))),
+                    None => table.missing("value is missing; write value = \"< 100\" or the like"),
+                }
+                table.finish();
+                continue;
+            }
             _ => {
-                value.expected("a text, a whole number, true or false");
+                value.expected("a text, a whole number, true, false, or bounds such as { value = \"< 100\" }");
                 continue;
             }
         };
-        all.push((pointer.to_owned(), scalar.to_string()));
+        all.push((pointer.to_owned(), JsonExpected::Is(scalar.to_string())));
     }
     if all.is_empty() || all.len() > MAX_POINTERS {
         value.error(format!("found {} pointers, expected 1 to {MAX_POINTERS}", all.len()));

@@ -306,6 +306,7 @@ fn build(name: &str, kind: &CheckKind, host: Option<String>, keys: &MonitorKeys)
             body: keys.body.clone(),
             method: keys.method.unwrap_or_default(),
             headers: keys.headers.clone().unwrap_or_default(),
+            pattern: keys.pattern.clone(),
             json: keys.json.clone().unwrap_or_default(),
             version: keys.version.unwrap_or_default(),
         })

@@ -7,6 +7,7 @@ mod limits;
 pub mod model;
 mod monitor;
 mod pass;
+pub mod pattern;
 mod pick;
 pub mod plan;
 pub mod query;

@@ -13,9 +13,10 @@ use std::time::Duration;
 use super::balance::{Law, Shed};
 pub use super::limits::{Safety, SafetyMember, SafetySet};
 pub use super::monitor::{
-    ClientCertificate, DnsCheck, ExecCheck, GrpcCheck, HttpCheck, HttpMethod, HttpVersion, Monitor, MonitorDefinition, MonitorKind, MonitorWord,
-    NamedTls, TcpCheck, TlsCheck, TlsVersion, Vote,
+    ClientCertificate, DnsCheck, ExecCheck, GrpcCheck, HttpCheck, HttpMethod, HttpVersion, JsonExpected, Monitor, MonitorDefinition, MonitorKind,
+    MonitorWord, NamedTls, TcpCheck, TlsCheck, TlsVersion, Vote,
 };
+pub use super::pattern::Pattern;
 pub use super::query::{Bound, Comparison, OnEmpty, PrometheusCheck};
 pub use super::reported::{PushCheck, ShareCheck, ShareRule};
 use crate::dns::{Name, RecordType};

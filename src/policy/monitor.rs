@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::query::PrometheusCheck;
+use super::pattern::Pattern;
+use super::query::{Bound, PrometheusCheck};
 use super::reported::{PushCheck, ShareCheck};
 use crate::dns::{Name, Rcode, RecordType};
 use crate::health::{Thresholds, Watch};
@@ -271,10 +272,21 @@ pub struct HttpCheck {
     pub status: Vec<(u16, u16)>,
     /// Substring that the first 16 KiB of the body must hold.
     pub body: Option<String>,
-    /// JSON pointers (RFC 6901) into the body and the scalars, in JSON, that must be there. The body has at most 16 KiB then.
-    pub json: Vec<(String, String)>,
+    /// What the body, of which 16 KiB are looked at, must match.
+    pub pattern: Option<Pattern>,
+    /// JSON pointers (RFC 6901) into the body and what must be there. The body has at most 16 KiB then.
+    pub json: Vec<(String, JsonExpected)>,
     /// Of HTTP.
     pub version: HttpVersion,
+}
+
+/// What must stand at a place of a JSON body.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum JsonExpected {
+    /// This scalar, in JSON.
+    Is(String),
+    /// A number within all of these.
+    Number(Vec<Bound>),
 }
 
 /// Versions of HTTP.

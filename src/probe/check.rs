@@ -26,7 +26,7 @@ use crate::control::api::{CheckSpec, CheckTarget, Observation};
 use crate::control::timeline::{PhaseTime, Timed};
 use crate::health::concern::Validity;
 use crate::health::{Failure, Outcome};
-use crate::policy::model::{HttpCheck, HttpMethod, HttpVersion, MonitorKind};
+use crate::policy::model::{HttpCheck, HttpMethod, HttpVersion, JsonExpected, MonitorKind};
 
 /// As much of a body is searched for the expected text, and no more is read.
 pub const BODY_MAX_BYTES: usize = 16 * 1024;
@@ -212,18 +212,22 @@ async fn request(scheme: &str, check: &HttpCheck, way: Way, tls: Result<ClientCo
     if !check.status.iter().any(|&(low, high)| (low..=high).contains(&status)) {
         return Err(Failure::Status(status));
     }
-    if check.body.is_none() && check.json.is_empty() {
+    if check.body.is_none() && check.pattern.is_none() && check.json.is_empty() {
         return Ok(());
     }
     let mut search = Search::new(check.body.as_deref().unwrap_or_default().as_bytes());
-    // JSON has to be read to its end.
-    while !(search.found && check.json.is_empty()) && search.seen.len() < BODY_MAX_BYTES {
+    // A pattern may speak of the end, and JSON has to be read to it.
+    let is_whole = check.pattern.is_some() || !check.json.is_empty();
+    while (!search.found || is_whole) && search.seen.len() < BODY_MAX_BYTES {
         match response.chunk().await.map_err(fail)? {
             Some(chunk) => search.feed(&chunk),
             None => break,
         }
     }
     if !search.found {
+        return Err(Failure::Body);
+    }
+    if check.pattern.as_ref().is_some_and(|pattern| !pattern.matches(&search.seen)) {
         return Err(Failure::Body);
     }
     check_json(&check.json, &search.seen)
@@ -237,7 +241,7 @@ pub(super) fn note_certificate(response: &reqwest::Response, progress: &Progress
 }
 
 /// Compares what stands in a body with what is expected.
-fn check_json(expected: &[(String, String)], body: &[u8]) -> Outcome {
+fn check_json(expected: &[(String, JsonExpected)], body: &[u8]) -> Outcome {
     if expected.is_empty() {
         return Ok(());
     }
@@ -246,9 +250,16 @@ fn check_json(expected: &[(String, String)], body: &[u8]) -> Outcome {
         Failure::Answer(format!("the body is no JSON{cut}: {error}"))
     })?;
     for (pointer, wanted) in expected {
-        let found = body.pointer(pointer).map(serde_json::Value::to_string);
-        if found.as_ref() != Some(wanted) {
-            let found = found.map_or_else(|| "nothing".into(), |found| found.chars().take(60).collect::<String>());
+        let found = body.pointer(pointer);
+        let missed = match wanted {
+            JsonExpected::Is(wanted) => (found.map(serde_json::Value::to_string).as_ref() != Some(wanted)).then(|| wanted.clone()),
+            JsonExpected::Number(bounds) => {
+                let number = found.and_then(serde_json::Value::as_f64).unwrap_or(f64::NAN);
+                bounds.iter().find(|bound| !bound.holds(number)).map(ToString::to_string)
+            }
+        };
+        if let Some(wanted) = missed {
+            let found = found.map_or_else(|| "nothing".into(), |found| found.to_string().chars().take(60).collect::<String>());
             return Err(Failure::Answer(format!("found {found} at \"{pointer}\", expected {wanted}")));
         }
     }

@@ -10,7 +10,7 @@ use hickory_proto::rr::RecordType::A;
 use meridian::control::api::{CheckSpec, CheckTarget};
 use meridian::dns::{Name, Rcode, RecordType};
 use meridian::health::{Failure, Outcome, Thresholds, Watch};
-use meridian::policy::model::{DnsCheck, HttpCheck, HttpMethod, Monitor, MonitorKind, TcpCheck, TlsCheck};
+use meridian::policy::model::{Bound, DnsCheck, HttpCheck, HttpMethod, JsonExpected, Monitor, MonitorKind, Pattern, TcpCheck, TlsCheck};
 use meridian::probe::{Means, TlsRoots, check};
 
 use crate::meridian::Meridian;
@@ -130,11 +130,13 @@ fn tcp_checks_say_and_hear_what_they_are_told() {
 #[test]
 fn http_checks_send_method_and_headers_and_look_into_json() {
     const JSON: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{\"status\":\"ok\",\"db\":{\"lag\":3,\"ready\":true},\"a/b\":[1,\"x\"]}";
+    // A comparison where it reads like one, else a scalar.
+    let expected = |text: &str| Bound::parse(text).map_or_else(|| JsonExpected::Is(text.into()), |bound| JsonExpected::Number(vec![bound]));
     let check = |json: &[(&str, &str)]| HttpCheck {
         path: "/healthz".into(),
         host: HOST.into(),
         status: vec![(200, 299)],
-        json: json.iter().map(|(pointer, value)| (String::from(*pointer), String::from(*value))).collect(),
+        json: json.iter().map(|(pointer, value)| (String::from(*pointer), expected(value))).collect(),
         ..HttpCheck::default()
     };
     for (json, outcome) in [
@@ -143,11 +145,23 @@ fn http_checks_send_method_and_headers_and_look_into_json() {
         (&[("/status", "\"ready\"")], "answer: found \"ok\" at \"/status\", expected \"ready\""),
         (&[("/db/lag", "\"3\"")], "answer: found 3 at \"/db/lag\", expected \"3\""),
         (&[("/nothing", "1")], "answer: found nothing at \"/nothing\", expected 1"),
+        (&[("/db/lag", "< 3.5"), ("/a~1b/0", ">= 1")], "ok"),
+        (&[("/db/lag", "< 3")], "answer: found 3 at \"/db/lag\", expected < 3"),
+        (&[("/status", "> 0")], "answer: found \"ok\" at \"/status\", expected > 0"),
+        (&[("/nothing", "!= 7")], "answer: found nothing at \"/nothing\", expected != 7"),
     ] {
         assert_eq!(run(peer("\r\n\r\n", JSON).0, MonitorKind::Http(check(json))), outcome, "{json:?}");
     }
     let (addr, _) = peer("\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nready");
     assert!(run(addr, MonitorKind::Http(check(&[("/status", "1")]))).starts_with("answer: the body is no JSON: "));
+    let missing = "expected text not in the body";
+    for (body, pattern, outcome) in
+        [("ready", "^ready$", "ok"), ("ready", "(?i)READY|WARM", "ok"), ("ready soon", "^ready$", missing), ("", ".", missing)]
+    {
+        let (addr, _) = peer("\r\n\r\n", format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}").leak());
+        let check = HttpCheck { pattern: Some(Pattern::parse(pattern).expect(pattern)), ..check(&[]) };
+        assert_eq!(run(addr, MonitorKind::Http(check)), outcome, "{body} {pattern}");
+    }
     let (addr, heard) = peer("\r\n\r\n", JSON);
     let headers = vec![("x-probe".to_owned(), "yes, please".to_owned()), ("user-agent".to_owned(), "ours/1".to_owned())];
     let check = HttpCheck { method: HttpMethod::Head, headers, body: None, ..check(&[]) };
