@@ -133,7 +133,7 @@ pub(super) async fn lay_overlay(config: &ConfigArg, target: String, set: Setting
     let new = NewOverlay { expires: lay.expires, starts: lay.starts, over, from, break_glass, dry_run, ..NewOverlay::of(target, set, lay.reason) };
     let call = |body: &NewOverlay| Call { actor: lay.owner.actor(), body: Some(json!(body)), ..Call::new(Method::POST, "/v1/overlays") };
     if dry_run {
-        return one_call(config, &lay.connect, call(&new), |reply| Ok(show::consequences(&read(reply)?))).await;
+        return foresee(config, &lay.connect, call(&new), break_glass).await;
     }
     let withdraws = matches!(set, Setting::State(Forced::Down | Forced::Drain) | Setting::Weight(0));
     if withdraws && !yes {
@@ -148,13 +148,26 @@ pub(super) async fn lay_overlay(config: &ConfigArg, target: String, set: Setting
     one_call(config, &lay.connect, call(&new), |reply| Ok(show::applied(&read::<Applied>(reply)?, "laid", unix_now()))).await
 }
 
+/// A dry run; it ends as the change would.
+async fn foresee(config: &ConfigArg, connect: &Connect, call: Call<'_>, break_glass: bool) -> ExitCode {
+    let reply = async { Client::new(config, connect)?.call(call).await }.await;
+    let forbidden = reply.as_ref().is_ok_and(|reply| is_forbidden(reply, break_glass));
+    let code = finish(connect.json, reply, |reply| Ok(show::consequences(&read(reply)?)));
+    if forbidden { REFUSED.into() } else { code }
+}
+
+/// A safety rule forbids what these are the consequences of.
+fn is_forbidden(consequences: &Value, break_glass: bool) -> bool {
+    !break_glass && consequences["broken"].as_array().is_some_and(|broken| !broken.is_empty())
+}
+
 async fn revert(config: &ConfigArg, id: u64, why: [Option<String>; 2], care: &Care, owner: &Owner, connect: &Connect) -> ExitCode {
     let [reason, over] = why;
     let path = format!("/v1/overlays/{id}");
     let (dry, glass) = ([("dry_run", "true")], ("break_glass", "true"));
     let call = |query| Call { actor: owner.actor(), query, ..Call::new(Method::DELETE, &path) };
     if care.dry_run {
-        return one_call(config, connect, call(&dry), |reply| Ok(show::consequences(&read(reply)?))).await;
+        return foresee(config, connect, call(&dry), care.break_glass).await;
     }
     if !care.yes
         && let Err(code) = confirm::ask(config, connect, call(&dry), care.break_glass).await
@@ -209,8 +222,7 @@ async fn reload(config: &ConfigArg, wanted: ReloadBody, owner: &Owner, connect: 
     let reply = async { Client::new(config, connect)?.call(call).await }.await;
     let failed = reply.as_ref().is_ok_and(|report| report["failed"] == true);
     // A dry run ends as the reload would.
-    let forbidden = reply.as_ref().is_ok_and(|report| report["consequences"]["broken"].as_array().is_some_and(|broken| !broken.is_empty()));
-    let forbidden = forbidden && !wanted.break_glass;
+    let forbidden = reply.as_ref().is_ok_and(|report| is_forbidden(&report["consequences"], wanted.break_glass));
     let code = finish(connect.json, reply, |report| Ok(show::reload(&read(report)?, colours())));
     match () {
         () if forbidden => REFUSED.into(),

@@ -6,6 +6,7 @@ use super::api::{Refusal, Role, Who};
 use super::audit::{Entry, Page, Query};
 use super::handle::News;
 use super::tokens::{self, CreatedToken, FILE_TOKEN, NewToken, SavedToken, TokenInfo};
+use super::unkept::Batch;
 use super::writer::{Done, Writer};
 use crate::dns::Name;
 use crate::store::shared::{LOG, Revision};
@@ -42,15 +43,39 @@ impl Writer {
 
     /// Keeps an entry in the background.
     pub(super) fn keep_entry(&self, entry: Entry) {
+        self.keep_entries(vec![entry]);
+    }
+
+    /// Keeps entries in the background, behind those that the disk has not taken so far.
+    pub(super) fn keep_entries(&self, entries: Vec<Entry>) {
         if self.store.absent().is_some() {
             return;
         }
-        let (kept, done) = (self.store.change(Vec::new(), vec![entry]), self.done_sender.clone());
-        tokio::spawn(async move {
-            if let Err(error) = kept.await {
-                let _ = done.send(Done::Trouble(error.to_string()));
+        if let Some(batch) = self.unkept.take_with(entries) {
+            let (kept, done) = (self.write_batch(batch), self.done_sender.clone());
+            tokio::spawn(async move {
+                if let Err(error) = kept.await {
+                    let _ = done.send(Done::Trouble(error.to_string()));
+                }
+            });
+        }
+    }
+
+    /// Queues entries at once; what the disk does not take is held.
+    fn write_batch(&self, batch: Batch) -> impl Future<Output = Result<u64, StoreError>> + Send + 'static {
+        let (kept, unkept) = (self.store.change(Vec::new(), batch.entries(self.clock.unix())), self.unkept.clone());
+        async move { kept.await.inspect_err(|_| unkept.give_back(batch)) }
+    }
+
+    /// What the disk has not taken so far, once more.
+    pub(super) fn write_unkept(&self) -> impl Future<Output = ()> + Send + 'static {
+        let batch = self.store.absent().is_none().then(|| self.unkept.take_with(Vec::new())).flatten();
+        let kept = batch.map(|batch| self.write_batch(batch));
+        async move {
+            if let Some(kept) = kept {
+                let _ = kept.await;
             }
-        });
+        }
     }
 
     /// Tells of entries as they reach the disk, whoever wrote them; `revision` is what was read at the start.
@@ -71,10 +96,11 @@ impl Writer {
 
     /// One page of the log.
     pub(super) fn audit(&self, query: Query, reply: oneshot::Sender<Result<Page, Refusal>>) {
-        let (store, queued) = (self.store.clone(), self.store.change(Vec::new(), Vec::new()));
+        // Behind what was noted before: who was just refused finds that, too. What cannot be written takes no read along.
+        let (store, tried) = (self.store.clone(), self.write_unkept());
         tokio::spawn(async move {
-            // Behind what was noted before: who was just refused finds that, too.
-            let page = match queued.await {
+            tried.await;
+            let page = match store.change(Vec::new(), Vec::new()).await {
                 Ok(_) => store.audit(query).await,
                 Err(error) => Err(error),
             };

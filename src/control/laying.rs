@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::access;
-use super::api::{Amend, Consequences, Difference, Forced, Lift, NewOverlay, Refusal, Who};
+use super::api::{Amend, Consequences, Difference, Forced, Lift, NewOverlay, Refusal, Role, Who};
 use super::audit::Entry;
 use super::changes::went_past;
 use super::compile::ZoneParts;
@@ -17,7 +17,7 @@ use super::safety::{self, Proposed};
 use super::state::{Look, Surroundings, ZoneState};
 use super::text;
 use super::who::ITSELF;
-use super::writer::{Done, Writer};
+use super::writer::Writer;
 use crate::dns::Name;
 use crate::policy::model::ZoneModel;
 use crate::policy::plan::View;
@@ -36,10 +36,16 @@ impl Writer {
         overlays::admit(new, who, self.next_overlay_id, &around).map(|laid| Change::Lay(Box::new(laid)))
     }
 
+    /// An overlay that they may change. One beyond their zones is not there for them, as when they look.
+    pub(super) fn laid_for(&self, id: u64, who: &Who) -> Result<&Laid, Refusal> {
+        who.needs(Role::Operate)?;
+        let laid = self.book.get(id).filter(|laid| who.covers(&laid.overlay.target));
+        laid.ok_or_else(|| self.no_overlay(id, who))
+    }
+
     /// Checks a request to take an overlay back.
     pub(super) fn may_lift(&self, id: u64, lift: &Lift, who: &Who) -> Result<Change, Refusal> {
-        let laid = self.book.get(id).ok_or_else(|| self.no_overlay(id, who))?;
-        who.may_change(&laid.overlay.target)?;
+        let laid = self.laid_for(id, who)?;
         let reason = lift.reason.as_deref().map(|reason| text::check_reason(reason).map(|_| ()));
         match reason {
             None if lift.break_glass => text::check_reason("").map(|_| ())?,
@@ -53,8 +59,7 @@ impl Writer {
 
     /// Checks a request to change an overlay that is laid.
     pub(super) fn may_amend(&self, id: u64, amend: &Amend, who: &Who) -> Result<Change, Refusal> {
-        let laid = self.book.get(id).ok_or_else(|| self.no_overlay(id, who))?;
-        who.may_change(&laid.overlay.target)?;
+        let laid = self.laid_for(id, who)?;
         overlays::amend(laid, amend, self.clock.unix()).map(|laid| Change::Lay(Box::new(laid)))
     }
 
@@ -258,15 +263,7 @@ impl Writer {
             let entry = Entry { before: serde_json::json!(overlay.set), detail, ..entry };
             access::log(&entry);
             let end = self.end_of(overlay.id, "expired", ITSELF);
-            if self.store.absent().is_some() {
-                continue;
-            }
-            let (kept, done) = (self.store.change(vec![end], vec![entry]), self.done_sender.clone());
-            tokio::spawn(async move {
-                if let Err(error) = kept.await {
-                    let _ = done.send(Done::Trouble(error.to_string()));
-                }
-            });
+            self.keep(vec![end], vec![entry]);
         }
     }
 }

@@ -47,6 +47,7 @@ pub mod things;
 pub mod timeline;
 pub mod tokens;
 mod toml;
+mod unkept;
 pub mod who;
 pub mod writer;
 

@@ -36,6 +36,11 @@ impl Ramp {
         now_unix.saturating_sub(began).saturating_sub(self.held).saturating_sub(stands)
     }
 
+    /// Seconds from its start to its end, if nothing holds it from now on.
+    pub(super) fn takes(&self, now_unix: u64) -> u64 {
+        self.over + self.held + self.holding.as_ref().map_or(0, |hold| now_unix.saturating_sub(hold.since))
+    }
+
     /// How far it is, 0 to 1, in steps; 1 only once it is done.
     pub(super) fn progress(&self, now_unix: u64) -> f64 {
         if self.done {
@@ -261,12 +266,18 @@ impl Writer {
         if self.store.absent().is_some() {
             return;
         }
-        let (kept, done) = (self.store.change(writes, entries), self.done_sender.clone());
+        let batch = self.unkept.take_only(entries);
+        let (kept, done) = (self.store.change(writes, batch.entries(self.clock.unix())), self.done_sender.clone());
+        let unkept = self.unkept.clone();
         tokio::spawn(async move {
             match kept.await {
                 // It ended meanwhile.
                 Ok(_) | Err(StoreError::Conflict { .. }) => {}
-                Err(error) => drop(done.send(Done::Trouble(error.to_string()))),
+                Err(error) => {
+                    // It is in effect all the same.
+                    unkept.give_back(batch);
+                    let _ = done.send(Done::Trouble(error.to_string()));
+                }
             }
         });
     }

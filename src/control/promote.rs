@@ -131,8 +131,7 @@ impl Writer {
 
     /// What is to be written, if it can be: the zone that it is seen from, and the edit.
     fn may_promote(&self, id: u64, who: &Who) -> Result<(Name, Edit), Refusal> {
-        let laid = self.book.get(id).ok_or_else(|| self.no_overlay(id, who))?;
-        who.may_change(&laid.overlay.target)?;
+        let laid = self.laid_for(id, who)?;
         if let Some(why) = &laid.overlay.inactive {
             return refuse(format!("the overlay has no effect that could be written: {why}"));
         }
@@ -240,11 +239,13 @@ impl Writer {
             ..self.entry(&who, "overlay.promote", &promoted.overlay.target)
         };
         let end = self.end_of(id, "promoted", &who.name);
+        let (batch, unkept) = (self.unkept.take_only(vec![entry.clone()]), self.unkept.clone());
         let (kept, done) = (self.store.change(vec![end], vec![entry.clone()]), self.done_sender.clone());
         tokio::spawn(async move {
             match kept.await {
                 Ok(_) => access::log(&entry),
                 Err(error) => {
+                    unkept.give_back(batch);
                     drop(done.send(Done::Trouble(format!("overlay {id} was written to its file, but not that it ended: {error}"))));
                 }
             }

@@ -42,7 +42,7 @@ pub(super) fn edit(text: &str, edit: &Edit) -> Result<Option<String>, String> {
         }
         Edit::SteerTtl { steer, max, min } => {
             let Some(steer) = item(top, &["steer", steer]) else { return Ok(None) };
-            set(steer, "ttl", ttl_value(*max, *min));
+            set_ttl(steer, *max, *min);
             true
         }
         Edit::RecordTtl { zone, owner, ttls } => {
@@ -105,6 +105,19 @@ fn ttl_value(max: Ttl, min: Ttl) -> Value {
     table.insert("max", i64::from(max).into());
     table.insert("min", i64::from(min).into());
     Value::InlineTable(table)
+}
+
+/// Sets the TTL of a steered name: a table stays one, whichever way it is written, and only what differs in it changes.
+fn set_ttl(steer: &mut dyn TableLike, max: Ttl, min: Ttl) {
+    let Some(table) = steer.get_mut("ttl").and_then(Item::as_table_like_mut) else {
+        return set(steer, "ttl", ttl_value(max, min));
+    };
+    for (key, ttl, usual) in [("max", max, None), ("min", min, Some(DEFAULT_MIN_TTL.min(max)))] {
+        let found = table.get(key).map(Item::as_integer);
+        if found != Some(Some(i64::from(ttl))) && !(found.is_none() && usual == Some(ttl)) {
+            set(table, key, i64::from(ttl).into());
+        }
+    }
 }
 
 /// Puts another value in the place of one, with the blanks and comments around it.
@@ -290,6 +303,29 @@ one = 9
         );
         check(&record("a.b", vec![(RecordType::A, 20)]), "{ data = \"192.0.2.3\" }", "{ data = \"192.0.2.3\", ttl = 20 }");
         check(&record("mail", vec![(RecordType::MX, 20)]), "ttl = 60", "ttl = 20");
+    }
+
+    #[test]
+    fn a_ttl_stays_the_table_that_it_is() {
+        let head = "[steer.www]\nuse = \"split\"\n";
+        for (was, max, min, wanted) in [
+            ("ttl.max = 40 # c\nttl.min = 4\nfamily = \"both\" # f\n", 20, 4, "ttl.max = 20 # c\nttl.min = 4\nfamily = \"both\" # f\n"),
+            ("ttl.min = 8 # least\n  ttl.max  =  40 # c\n", 5, 5, "ttl.min = 5 # least\n  ttl.max  =  5 # c\n"),
+            (
+                "# of www\n[steer.www.ttl] # t\n# most\nmax = 40 # c\nmin = 4\n",
+                20,
+                4,
+                "# of www\n[steer.www.ttl] # t\n# most\nmax = 20 # c\nmin = 4\n",
+            ),
+            ("ttl = { min = 4,  max = 40 } # c\n", 20, 4, "ttl = { min = 4,  max = 20 } # c\n"),
+            ("ttl = { max = 40 } # c\n", 20, 10, "ttl = { max = 20 } # c\n"),
+            ("ttl = { min = 4 } # c\n", 20, 4, "ttl = { min = 4, max = 20 } # c\n"),
+            ("ttl.max = 40 # c\n", 20, 4, "ttl.max = 20 # c\nttl.min = 4\n"),
+        ] {
+            let text = format!("{head}{was}\n# The next.\n[pool.one]\nendpoints = \"192.0.2.1\"\n");
+            let edited = edit(&text, &Edit::SteerTtl { steer: "www".into(), max, min }).expect("it can be edited");
+            assert_eq!(edited, Some(text.replace(was, wanted)), "{was}");
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ use super::server::Jar;
 use super::state::{Dirt, Surroundings, ZoneState, Zones};
 use super::status::{Seen, ZoneSeen};
 use super::takeover::StateFile;
+use super::unkept::Unkept;
 use super::who::Who;
 use crate::config::{Known, Settings};
 use crate::dns::Name;
@@ -142,6 +143,7 @@ pub struct Writer {
     /// What is kept of holds and last resorts.
     pub(super) outlasting: Outlasting,
     pub(super) store: Store,
+    pub(super) unkept: Unkept,
     pub(super) registry: Registry,
     pub(super) geo_hash: u64,
     pub(super) degraded: Vec<String>,
@@ -205,6 +207,7 @@ impl Writer {
             serials: start.saved.serials,
             outlasting: Outlasting::of(start.saved.holds, start.saved.keeping),
             store: start.store,
+            unkept: Unkept::default(),
             registry: start.registry,
             geo_hash: 0,
             degraded: start.degraded,
@@ -480,6 +483,7 @@ impl Writer {
         self.expire_overlays(now_unix);
         self.pace(now_unix);
         self.watch_withdrawals(now_unix);
+        self.keep_entries(Vec::new());
         if self.ticks.is_multiple_of(VERDICT_TICKS) {
             self.keep_verdicts();
         }
@@ -601,6 +605,7 @@ impl Writer {
         let verdicts = self.checks.take_changed(self.clock.now(), self.clock.unix());
         let _ = self.store.put_verdicts(verdicts).await;
         let _ = self.store.change(self.token_writes(), Vec::new()).await;
+        self.write_unkept().await;
         self.keep_outlasting_last().await;
         self.keeper.finish().await;
         self.store.close().await;

@@ -281,6 +281,10 @@ fn what_makes_no_sense_is_refused() {
         let (status, problem) = rest.call(Method::POST, "/v1/overlays", Some(whole));
         assert_eq!((status, problem["field"].as_str()), (422, Some(field)), "{body}: {problem}");
     }
+    let slow = lay(&rest, json!({ "target": "example.com/fra", "set": drain, "over": "20m", "expires": "1h" }));
+    let (status, problem) = rest.call(Method::PATCH, &format!("/v1/overlays/{slow}"), Some(json!({ "expires": "3s" })));
+    assert_eq!((status, problem["field"].as_str()), (422, Some("expires")), "{problem}");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("it would end before it is there")), "{problem}");
     let id = lay(&rest, json!({ "target": "example.com/www", "set": { "ttl": 2 } }));
     let path = format!("/v1/overlays/{id}");
     for (method, path, body, status) in [

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::rr::RecordType;
 use meridian::answer::Dice;
+use meridian::control::unix_now;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -233,6 +234,50 @@ fn a_full_disk_refuses_changes_loses_none_and_is_said() {
     }
     let degraded = rest.get("/v1/status")["degraded"].to_string();
     assert!(!degraded.contains("full"), "{degraded}");
+}
+
+#[test]
+fn what_happened_while_the_disk_was_full_is_in_the_log_once_there_is_room() {
+    let small = Small::new();
+    let rest = small.rest();
+    // Full to the last octet: the state has nothing to grow into.
+    let _ = std::fs::write(small.path("filler"), vec![0; 2 << 20]);
+    let mut weight = 2;
+    let began = Instant::now();
+    while Small::lay(&rest, weight).0 != 503 {
+        assert!(began.elapsed() < Duration::from_secs(30), "the disk never is full");
+        weight += 1;
+    }
+    let before = unix_now();
+    let ways = ["first", "second", "third"];
+    for reason in ways {
+        rest.post("/v1/reload", json!({ "break_glass": true, "reason": reason }));
+        let nowhere = json!({ "target": "example.com/none", "set": { "weight": 1 }, "reason": reason });
+        assert_eq!(rest.call(Method::POST, "/v1/overlays", Some(nowhere)).0, 404);
+    }
+    assert_eq!(rest.with_token("meridian_none").call(Method::DELETE, "/v1/overlays/1", None).0, 401);
+    assert_eq!(Small::lay(&rest, 7).0, 503, "it is full still");
+    let after = unix_now();
+    std::fs::remove_file(small.path("filler")).expect("removed");
+    let began = Instant::now();
+    let kept = loop {
+        // Beside a write that failed before there was room, a read may fail once more.
+        let (_, page) = rest.call(Method::GET, &format!("/v1/audit?since={before}&limit=1000&order=oldest"), None);
+        let kept = page["entries"].as_array().cloned().unwrap_or_default();
+        if kept.iter().any(|entry| entry["outcome"] == "unauthorised") {
+            break kept;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{kept:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let reasons = |action: &str, outcome: &str| {
+        let are = kept.iter().filter(|entry| entry["action"] == action && entry["outcome"] == outcome);
+        are.map(|entry| entry["reason"].as_str().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    assert_eq!((reasons("reload", "done"), reasons("overlay.lay", "not-found")), (ways.to_vec(), ways.to_vec()), "{kept:?}");
+    assert_eq!(reasons("overlay.revert", "unauthorised").len(), 1, "{kept:?}");
+    let times: Vec<u64> = kept.iter().map(|entry| entry["at"].as_u64().expect("a time")).collect();
+    assert!(times.is_sorted() && times.iter().all(|at| (before..=after).contains(at)), "{before} to {after}: {kept:?}");
 }
 
 #[test]

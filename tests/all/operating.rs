@@ -54,6 +54,17 @@ fn what_may_not_be_meant_is_warned_of_and_done() {
     assert_eq!(laid["warnings"].as_array().map(Vec::len), Some(1), "{laid}");
     let (status, longer) = rest.call(Method::PATCH, &format!("/v1/overlays/{}", laid["id"]), Some(json!({ "expires": "1h" })));
     assert_eq!((status, &longer["warnings"]), (200, &Value::Null), "{longer}");
+    // Expiring earlier than it was laid for, it warns as a new one does.
+    rest.revert(laid["id"].as_u64().expect("an id"));
+    for over in [None, Some("1s")] {
+        let mut body = drain("10m", false);
+        over.into_iter().for_each(|over| body["over"] = json!(over));
+        let id = rest.post("/v1/overlays", body)["id"].as_u64().expect("an id");
+        rest.wait(id, |overlay| overlay["phase"] == "in effect");
+        let (code, _, err) = server.command(&["overlay", "extend", &id.to_string(), "20s"]);
+        assert!(code == 0 && err.contains("is safe to stop only after"), "{over:?}: {code} {err}");
+        rest.revert(id);
+    }
     let made = rest.post("/v1/tokens", json!({ "name": "a", "role": "read", "zones": ["example.com", "example.net"] }));
     assert_eq!(made["warnings"], json!(["zone example.net is not served here: until it is, the token reaches nothing in it"]));
     let (code, out, err) = server.command(&["token", "create", "b", "--role", "read", "--zone", "example.org"]);

@@ -298,6 +298,15 @@ fn the_command_line_foresees_asks_and_says_4() {
     assert!(err.contains("a safety rule forbids the change") && err.contains("spare.example.com."), "{err}");
     let (code, out, _) = run(&["drain", "region:eu", "--reason", "r", "--dry-run"]);
     assert_eq!(code, 0);
+    // A dry run ends as the change would.
+    for (target, more, wanted) in [("spare", None, 4), ("spare", Some("--json"), 4), ("spare", Some("--break-glass"), 0)] {
+        let target = format!("example.com/{target}");
+        for command in [&["drain", &target][..], &["override", &target, "down"]] {
+            let args: Vec<&str> = command.iter().copied().chain(["--reason", "r", "--dry-run"]).chain(more).collect();
+            let (code, out, err) = run(&args);
+            assert!(code == wanted && out.contains("last_healthy"), "{args:?}: {code} {out}{err}");
+        }
+    }
     for words in [
         "takes 3 of 6 endpoints of example.com. out of rotation (50 %; 0 are out already)",
         "example.com/fra, example.com/ber",

@@ -291,13 +291,8 @@ pub(super) fn admit(new: NewOverlay, who: &Who, id: u64, around: &Around<'_>) ->
         (None, _) => None,
     };
     let begins = starts.unwrap_or(around.now_unix);
-    if let (Some(ramp), Some(expires)) = (&ramp, expires)
-        && begins + ramp.over >= expires
-    {
-        return invalid(
-            "over",
-            format!("found {} s, but it expires {} s after its start: it would end before it is there", ramp.over, expires - begins),
-        );
+    if let (Some(ramp), Some(expires)) = (&ramp, expires) {
+        is_there_before("over", begins, ramp.over, expires)?;
     }
     let began = starts.is_none().then_some(around.now_unix);
     let ramp = ramp.map(|ramp| Ramp { began, ..ramp });
@@ -337,8 +332,21 @@ pub(super) fn amend(laid: &Laid, amend: &Amend, now_unix: u64) -> Result<Laid, R
                 format!("found {} s from now, but it starts only in {left} s: it would end before it begins", expires - now_unix),
             );
         }
+        if let (Some(ramp), Some(expires)) = (laid.overlay.ramp.as_ref().filter(|ramp| !ramp.done), laid.overlay.expires) {
+            let begins = laid.overlay.began.or(laid.overlay.starts).unwrap_or(laid.overlay.created);
+            is_there_before("expires", begins, ramp.takes(now_unix), expires)?;
+        }
     }
     Ok(laid)
+}
+
+/// Fails unless a ramp that takes `over` seconds is done before its overlay expires.
+fn is_there_before(field: &str, begins: u64, over: u64, expires: u64) -> Result<(), Refusal> {
+    if begins + over < expires {
+        return Ok(());
+    }
+    let lasts = expires.saturating_sub(begins);
+    invalid(field, format!("found {over} s, but it expires {lasts} s after its start: it would end before it is there"))
 }
 
 /// An overlay that is laid, on its way back.
@@ -352,9 +360,12 @@ pub(super) fn turn_back(laid: &Laid, over: &str, now_unix: u64) -> Result<Laid, 
     if !overlay.is_begun() {
         return invalid("over", "the overlay has not begun; revert it without over".into());
     }
-    // What a drain had not given up yet need not come back.
-    let gone = overlay.ramp.as_ref().map_or(1.0, |ramp| ramp.progress(now_unix));
-    let began = now_unix - ((1.0 - gone) * back.over as f64) as u64;
+    // What a drain had not given up yet, and what has come back, need not come back.
+    let here = match (&overlay.back, &overlay.ramp) {
+        (Some(back), _) => back.progress(now_unix),
+        (None, ramp) => 1.0 - ramp.as_ref().map_or(1.0, |ramp| ramp.progress(now_unix)),
+    };
+    let began = now_unix - (here * back.over as f64).ceil() as u64;
     overlay.back = Some(Ramp { began: Some(began), ..back });
     if let Some(ramp) = &mut overlay.ramp {
         ramp.done = true;
@@ -395,5 +406,53 @@ pub(super) fn words(refusal: &Refusal) -> String {
         Refusal::Store { detail } | Refusal::Forbidden { detail } | Refusal::Changed { detail, .. } => detail.clone(),
         Refusal::Safety { broken } => broken.iter().map(|rule| rule.to_string()).collect::<Vec<_>>().join("; "),
         Refusal::Stopping => "the program is stopping".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::api::Hold;
+
+    fn drain(ramp: Ramp) -> Laid {
+        let overlay =
+            Overlay { began: Some(1000), expires: Some(9000), ramp: Some(ramp), ..Overlay::of(1, "example.com/fra", Setting::State(Forced::Drain)) };
+        Laid::new(overlay, Ok(Found::Thing("example.com/fra".into())))
+    }
+
+    #[test]
+    fn a_way_back_goes_on_from_what_has_come_back() {
+        let share = |laid: &Laid, now| laid.overlay.back.as_ref().map(|back| back.progress(now));
+        let whole = drain(Ramp { over: 10, began: Some(1000), done: true, ..Ramp::default() });
+        let back = turn_back(&whole, "10s", 2000).expect("on its way");
+        assert_eq!((share(&back, 2000), share(&back, 2007)), (Some(0.0), Some(0.7)));
+        for over in ["60s", "1s", "1000s", "10s"] {
+            let again = turn_back(&back, over, 2007).expect("on its way");
+            assert!(share(&again, 2007) >= Some(0.7), "{over}: {again:?}");
+        }
+        let again = turn_back(&back, "1000s", 2007).expect("on its way");
+        assert_eq!((share(&again, 2007), share(&again, 2107)), (Some(0.7), Some(0.8)));
+        // One that stands still has not gone on.
+        let mut held = back.clone();
+        held.overlay.back = held.overlay.back.map(|back| Ramp { holding: Some(Hold { since: 2003, why: "it failed".into() }), ..back });
+        assert_eq!(turn_back(&held, "1000s", 2007).map(|laid| share(&laid, 2007)), Ok(Some(0.3)));
+        // A drain that was not there yet has that much less to come back.
+        let half = drain(Ramp { over: 100, began: Some(1000), ..Ramp::default() });
+        assert_eq!(turn_back(&half, "1000s", 1060).map(|laid| share(&laid, 1060)), Ok(Some(0.4)));
+    }
+
+    #[test]
+    fn what_is_extended_is_there_before_it_expires() {
+        let extended = |laid: &Laid, expires: &str| {
+            let asked = Amend { expires: Some(expires.into()), ..Amend::default() };
+            amend(laid, &asked, 1010).map(|laid| laid.overlay.expires)
+        };
+        let running = drain(Ramp { over: 100, began: Some(1000), held: 5, ..Ramp::default() });
+        let detail = "found 105 s, but it expires 13 s after its start: it would end before it is there";
+        assert_eq!(extended(&running, "3s"), Err(Refusal::Invalid { field: "expires".into(), detail: detail.into() }));
+        assert!(extended(&running, "95s").is_err());
+        assert_eq!((extended(&running, "96s"), extended(&running, "never")), (Ok(Some(1106)), Ok(None)));
+        let done = drain(Ramp { over: 100, done: true, ..Ramp::default() });
+        assert_eq!(extended(&done, "3s"), Ok(Some(1013)));
     }
 }
