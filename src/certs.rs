@@ -7,6 +7,8 @@
 //!
 //! Connections keep what they began with, so a renewed certificate ends none.
 
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -31,6 +33,9 @@ const SOON_S: i64 = 14 * 86_400;
 
 /// Names of a certificate that are told where another one was expected.
 const MAX_NAMES_SHOWN: usize = 3;
+
+/// The largest file that is read: a chain with its key takes a few KiB, all authorities of a system a quarter of this.
+const MAX_PEM_LEN: u64 = 1 << 20;
 
 /// What of a file tells that it is another one: size and time.
 pub type Stamp = Option<(u64, SystemTime)>;
@@ -153,8 +158,13 @@ pub fn stamp(path: &Path) -> Stamp {
 fn read(certificate: &Path, key: &Path) -> Result<Current, String> {
     let chain = certificates(certificate)?;
     let private = private_key(key)?;
-    let (since, until) =
-        chain.first().and_then(|first| times(first)).ok_or_else(|| format!("{}: found no X.509 certificate", certificate.display()))?;
+    // Clients read all of them before they verify any.
+    let read: Vec<(i64, i64)> = chain.iter().map_while(|one| times(one)).collect();
+    let (since, until) = match read.first() {
+        Some(first) if read.len() == chain.len() => *first,
+        None => return Err(format!("{}: found no X.509 certificate", certificate.display())),
+        Some(_) => return Err(format!("{}: certificate {} of {} is no X.509 certificate", certificate.display(), read.len() + 1, chain.len())),
+    };
     let certified = CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => format!("{}: the key is not that of the certificate {}", key.display(), certificate.display()),
         rustls::Error::InvalidCertificate(why) => format!("{}: {why}; expected an X.509 certificate of version 3", certificate.display()),
@@ -169,12 +179,30 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
         let text = String::from_utf8_lossy(text);
         text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED")
     };
-    PrivateKeyDer::from_pem_file(path).map_err(|error| match std::fs::read(path) {
-        Ok(text) if is_encrypted(&text) => {
-            format!("{}: the private key is encrypted; write it without a passphrase: openssl pkey -in FILE -out FILE", path.display())
-        }
-        _ => format!("{}: no private key in PEM: {error}", path.display()),
+    let text = contents(path)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match is_encrypted(&text) {
+        true => format!("{}: the private key is encrypted; write it without a passphrase: openssl pkey -in FILE -out FILE", path.display()),
+        false => format!("{}: no private key in PEM: {error}", path.display()),
     })
+}
+
+/// What a PEM file holds. A pipe would keep whoever reads it waiting, and some devices never end.
+fn contents(path: &Path) -> Result<Vec<u8>, String> {
+    let wrong = |why: String| format!("{}: cannot be read: {why}", path.display());
+    let file = open_without_waiting(path).map_err(|error| wrong(error.to_string()))?;
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err(wrong("it is not a regular file".into()));
+    }
+    let mut text = Vec::new();
+    file.take(MAX_PEM_LEN + 1).read_to_end(&mut text).map_err(|error| wrong(error.to_string()))?;
+    if text.len() as u64 > MAX_PEM_LEN {
+        return Err(wrong(format!("it is larger than {} MiB", MAX_PEM_LEN >> 20)));
+    }
+    Ok(text)
+}
+
+fn open_without_waiting(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// Verifies servers as the roots say. A certificate that was named itself needs no authority: one that `openssl req -x509` makes calls itself an
@@ -250,7 +278,7 @@ pub(crate) fn times(certificate: &[u8]) -> Option<(i64, i64)> {
 /// The certificates in a PEM file; at least one.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let named = |error: rustls::pki_types::pem::Error| format!("{}: no certificate in PEM: {error}", path.display());
-    let found: Vec<_> = CertificateDer::pem_file_iter(path).map_err(named)?.collect::<Result<_, _>>().map_err(named)?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&contents(path)?).collect::<Result<_, _>>().map_err(named)?;
     if found.is_empty() { Err(format!("{}: found no certificate, expected PEM", path.display())) } else { Ok(found) }
 }
 
@@ -269,6 +297,33 @@ fn span(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_used_is_told_and_never_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        std::fs::write(path("good"), pair.cert.pem()).expect("written");
+        std::fs::write(path("key"), pair.signing_key.serialize_pem()).expect("written");
+        std::fs::write(path("second"), pair.cert.pem() + broken).expect("written");
+        std::fs::write(path("first"), broken.to_owned() + &pair.cert.pem()).expect("written");
+        std::fs::write(path("large"), vec![b'x'; MAX_PEM_LEN as usize + 1]).expect("written");
+        let made = std::process::Command::new("mkfifo").arg(path("pipe")).status();
+        assert!(made.is_ok_and(|status| status.success()));
+        assert!(Shown::load(&path("good"), &path("key"), None).is_ok());
+        for (certificate, key, why) in [
+            ("second", "key", "second: certificate 2 of 2 is no X.509 certificate"),
+            ("first", "key", "first: found no X.509 certificate"),
+            ("pipe", "key", "pipe: cannot be read: it is not a regular file"),
+            ("good", "pipe", "pipe: cannot be read: it is not a regular file"),
+            ("large", "key", "large: cannot be read: it is larger than 1 MiB"),
+            ("good", "missing", "missing: cannot be read: No such file or directory"),
+        ] {
+            let error = Shown::load(&path(certificate), &path(key), None).expect_err(why);
+            assert!(error.contains(why), "{error}");
+        }
+    }
 
     #[test]
     fn times_are_told_as_people_say_them() {

@@ -122,7 +122,7 @@ fn certificates_that_clients_will_not_believe_are_told_at_load() {
     for wanted in [
         "expired.crt: the certificate expired",
         "other.crt: the certificate is not for the name \"dns.example.net\"",
-        "nothing.crt: no certificate in PEM",
+        "nothing.crt: cannot be read: No such file",
         "expired.crt: expired",
         "other.crt: expires in",
     ] {
@@ -135,7 +135,7 @@ fn certificates_that_clients_will_not_believe_are_told_at_load() {
     for wanted in [
         "warning: server: tls: expired.crt: the certificate expired",
         "(it names other.example.net); clients that verify it refuse us",
-        "meridian.toml: server: quic: nothing.crt: no certificate in PEM",
+        "meridian.toml: server: quic: nothing.crt: cannot be read: No such file",
         "it would stay closed",
         "1 errors, 5 warnings",
     ] {
@@ -154,8 +154,8 @@ fn certificates_that_cannot_be_used_fail_the_check() {
                   [admin]\nlisten = \"127.0.0.1:0\"\n";
     for (what, certificate, key, wanted) in [
         ("a pair", Some(&*good.0), Some(&*good.1), None),
-        ("no certificate", None, Some(&good.1), Some("a.crt: no certificate in PEM")),
-        ("no key", Some(&good.0), None, Some("a.key: no private key in PEM")),
+        ("no certificate", None, Some(&good.1), Some("a.crt: cannot be read: No such file")),
+        ("no key", Some(&good.0), None, Some("a.key: cannot be read: No such file")),
         ("the key of another", Some(&good.0), Some(&other.1), Some("a.key: the key is not that of the certificate a.crt")),
         ("a passphrase", Some(&good.0), Some(passphrase), Some("a.key: the private key is encrypted")),
         ("key and certificate the other way round", Some(&good.1), Some(&good.0), Some("a.crt: found no certificate, expected PEM")),
