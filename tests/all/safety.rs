@@ -359,7 +359,7 @@ fn weight_0_of_a_child_takes_its_pools_out_of_rotation() {
     let dry = rest.post("/v1/overlays", json!({ "target": "example.com/policy:www/inner", "set": { "weight": 0 }, "reason": "r", "dry_run": true }));
     assert_eq!((&dry["withdrawn_count"], &dry["pools"]), (&json!(3), &json!(["example.com/a", "example.com/c"])), "{dry}");
     let (code, out, _) = meridian.command(&["weight", "example.com/policy:www/inner", "0", "--reason", "r", "--dry-run"]);
-    assert!(code == 0 && out.contains("takes 3 of 4 endpoints of example.com. out of rotation"), "{out}");
+    assert!(code == 4 && out.contains("takes 3 of 4 endpoints of example.com. out of rotation"), "{out}");
     rest.lay("example.com/policy:www/inner", json!({ "weight": 1 }));
     // With nothing else that weighs, weight 0 is what is left: nothing goes, and b comes no more.
     let b = rest.lay("example.com/policy:www/b", json!({ "weight": 0 }));
