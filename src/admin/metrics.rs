@@ -234,7 +234,10 @@ fn endpoints(page: &mut Page, status: &Status) {
     let all = || status.pools.iter().flat_map(|pool| &pool.endpoints);
     let mut family = page.gauge("meridian_endpoint_state", "1 for the state that checks see: unknown, up, degraded, suspect, down or ramp.");
     all().for_each(|endpoint| family.sample(&[("endpoint", &endpoint.id), ("state", &endpoint.state)], 1));
-    let figures: [Figure<EndpointStatus, Option<f64>>; 7] = [
+    let figures: [Figure<EndpointStatus, Option<f64>>; 8] = [
+        ("meridian_endpoint_faults_on_credit", "Faults that successes have not paid back yet; the sixth takes it down.", |endpoint| {
+            (endpoint.faults > 0).then(|| f64::from(endpoint.faults))
+        }),
         ("meridian_endpoint_usable", "1 if it may be handed out.", |endpoint| Some(f64::from(u8::from(endpoint.usable)))),
         ("meridian_endpoint_forced", "1 if an operator forces its state.", |endpoint| Some(f64::from(u8::from(endpoint.forced.is_some())))),
         ("meridian_endpoint_weight", "Weight in effect.", |endpoint| Some(f64::from(endpoint.weight))),

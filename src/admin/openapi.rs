@@ -15,6 +15,7 @@ use crate::control::api::{MAX_REASON_CHARS, ZoneStatus};
 use crate::control::audit::{self, ACTIONS};
 use crate::control::monitors::MonitorResource;
 use crate::control::resources::{EndpointResource, PolicyResource, PoolResource, RecordSet, RegionResource, SteeredResource};
+use crate::control::status::EndpointHealth;
 use crate::dns::RecordType;
 use crate::policy::model::MonitorWord;
 
@@ -52,6 +53,7 @@ use crate::policy::model::MonitorWord;
         super::resources::pool,
         super::resources::endpoint,
         super::resources::region,
+        super::resources::health_list,
         super::resources::health,
         super::resources::check_now,
         super::signals::report,
@@ -88,6 +90,7 @@ list!(Pools, pools, PoolResource);
 list!(Endpoints, endpoints, EndpointResource);
 list!(Regions, regions, RegionResource);
 list!(Monitors, monitors, MonitorResource);
+list!(Healths, endpoints, EndpointHealth);
 
 /// Whether a call may meet an error: method and path.
 type IsMet = fn(&str, &str) -> bool;
@@ -108,7 +111,7 @@ const ERRORS: [(&str, &str, IsMet); 12] = [
     ("422", "the request contradicts the rules", |method, path| changes(method) || is_list(path) || path == "/v1/explain"),
     ("429", "too many requests", |_, _| true),
     ("503", "the state cannot be read or written, or the server is stopping", |method, path| {
-        changes(method) || matches!(tag(path), "overlays" | "tokens" | "audit" | "health")
+        changes(method) || matches!(tag(path), "overlays" | "tokens" | "audit" | "health") && path != "/v1/health"
     }),
 ];
 
@@ -128,13 +131,13 @@ fn has_tag(method: &str, path: &str) -> bool {
 
 /// Takes names of zones, pools or regions as filters.
 fn names_things(path: &str) -> bool {
-    matches!(path, "/v1/policies" | "/v1/pools" | "/v1/endpoints" | "/v1/monitors")
+    matches!(path, "/v1/policies" | "/v1/pools" | "/v1/endpoints" | "/v1/monitors" | "/v1/health")
 }
 
 /// Has pages.
 fn is_list(path: &str) -> bool {
     !path.ends_with('}') && matches!(tag(path), "zones" | "policies" | "pools" | "endpoints" | "regions" | "monitors")
-        || matches!(path, "/v1/overlays" | "/v1/audit")
+        || matches!(path, "/v1/overlays" | "/v1/audit" | "/v1/health")
 }
 
 /// The document.
@@ -339,11 +342,12 @@ fn tags(name: &str, description: &str) -> Value {
 }
 
 /// The words that a filter can be: call, parameter, words.
-const WORDS: [(&str, &str, &[&str]); 10] = [
+const WORDS: [(&str, &str, &[&str]); 11] = [
     ("/v1/zones", "state", &["serving", "kept", "failed"]),
     ("/v1/policies", "kind", &["failover", "weighted", "least-loaded", "least-response-time", "geo", "proximity", "latency", "multivalue"]),
     ("/v1/pools", "health", &["healthy", "degraded", "critical"]),
     ("/v1/endpoints", "state", &["unknown", "up", "degraded", "suspect", "down", "ramp"]),
+    ("/v1/health", "state", &["unknown", "up", "degraded", "suspect", "down", "ramp"]),
     ("/v1/endpoints", "forced", &["up", "drain", "down"]),
     ("/v1/monitors", "kind", &MonitorWord::WORDS),
     ("/v1/audit", "kind", &["change", "refused", "health"]),
@@ -377,7 +381,7 @@ fn bound(path: &str, parameter: &mut Value) {
         Some("client") if path == "/v1/explain" => json!({ "type": "string", "pattern": "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$" }),
         Some("limit") => json!({ "type": "integer", "minimum": 1, "maximum": 1000 }),
         Some("since" | "until") => json!({ "type": "string", "pattern": "^([0-9]{1,12}|[1-9][0-9]{0,2}[smhd])$" }),
-        Some("usable" | "break_glass" | "dry_run") => json!({ "type": "boolean" }),
+        Some("usable" | "stale" | "break_glass" | "dry_run") => json!({ "type": "boolean" }),
         Some("type") => json!({ "type": "string", "pattern": record_types() }),
         _ => return,
     };

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::asked::{Asked, By, Parts};
 use super::body::{Nothing, json_or_empty};
-use super::openapi::{Endpoints, Monitors, Names, Policies, Pools, Records, Regions, Zones};
+use super::openapi::{Endpoints, Healths, Monitors, Names, Policies, Pools, Records, Regions, Zones};
 use super::{Problem, Shared, patch};
 use crate::control::Role;
 use crate::control::api::{Forced, Who, ZoneStatus};
@@ -49,6 +49,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/v1/regions", get(region_list))
         .route("/v1/regions/{region}", get(region).patch(patch::patch_region))
         .route("/v1/monitors", get(monitor_list))
+        .route("/v1/health", get(health_list))
         .route("/v1/health/{zone}/{pool}/{endpoint}", get(health))
         .route("/v1/health/{zone}/{pool}/{endpoint}/check", routing::post(check_now))
 }
@@ -69,6 +70,7 @@ struct ListQuery {
     #[serde(rename = "type")]
     rtype: Option<String>,
     usable: Option<bool>,
+    stale: Option<bool>,
     forced: Option<Forced>,
 }
 
@@ -409,6 +411,37 @@ async fn endpoint(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Par
 )]
 async fn region(By { shared, who, .. }: By, Parts(region): Parts<String>) -> Result<Response, Problem> {
     show(&shared, who, &Thing::Region(region))
+}
+
+/// Endpoints with all that their checks say now.
+#[utoipa::path(
+    get,
+    path = "/v1/health",
+    summary = "What checks of endpoints say",
+    params(
+        ("zone" = Option<String>, Query, description = "exactly"),
+        ("pool" = Option<String>, Query, description = "exactly"),
+        ("region" = Option<String>, Query, description = "exactly"),
+        ("state" = Option<String>, Query, description = "exactly"),
+        ("usable" = Option<bool>, Query, description = "exactly"),
+        ("stale" = Option<bool>, Query, description = "exactly"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
+        ("cursor" = Option<String>, Query, description = "next of the page before"),
+    ),
+    responses((status = 200, description = "done", body = Healths))
+)]
+async fn health_list(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>) -> Result<Response, Problem> {
+    query.names_exist(&shared.handle.snapshot(who.clone()))?;
+    let seen = shared.handle.seen().await;
+    let found = seen.health(query.after(), |pool, endpoint| {
+        who.covers(&pool.id)
+            && in_zone(query.zone.as_deref(), &pool.id)
+            && is(query.pool.as_deref(), &pool.id)
+            && query.region.as_deref().is_none_or(|region| pool.region.as_deref() == Some(region))
+            && is(query.state.as_deref(), endpoint.state.word())
+            && query.usable.is_none_or(|usable| usable == endpoint.is_usable())
+    });
+    Ok(query.page("endpoints", found.filter(|(_, one)| query.stale.is_none_or(|stale| stale == one.endpoint.stale))))
 }
 
 /// An endpoint with all that its checks say, and what they said before: transitions that the audit log keeps, newest first.

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::access_args::{AUDIT_EXAMPLES, AuditArgs, TokenCommand};
 use super::geo::GeoCommand;
-use super::list_args::{EVENTS_EXAMPLES, EventsArgs, ListCommand, Look};
+use super::list_args::{EVENTS_EXAMPLES, EventsArgs, ListCommand, Look, WhichHealth};
 use super::rule::RuleCommand;
 use crate::config;
 use crate::control::api::When;
@@ -129,14 +129,19 @@ Examples:
     /// Lists what is served: zones, records, names, policies, pools, endpoints, regions, monitors.
     #[command(subcommand)]
     List(ListCommand),
-    /// Shows what the checks of an endpoint say, and what they said before.
+    /// Shows what checks say of all endpoints, or of one, with what they said before.
     #[command(after_help = "\
 Examples:
+  meridian health
+  meridian health --state down --region eu
   meridian health example.com/fra/192.0.2.10
   meridian health example.com/fra/192.0.2.10 --watch")]
     Health {
-        /// zone/pool/address, as `meridian list endpoints` shows it.
-        endpoint: String,
+        /// zone/pool/address, as `meridian list endpoints` shows it; all of them without it.
+        #[arg(conflicts_with_all = ["zone", "pool", "region", "state", "usable", "stale"])]
+        endpoint: Option<String>,
+        #[command(flatten)]
+        which: WhichHealth,
         #[command(flatten)]
         look: Look,
     },

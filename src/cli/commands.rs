@@ -49,7 +49,8 @@ async fn dispatch(config: &ConfigArg, command: Command) -> ExitCode {
             list::look(config, &connect, watch, fetch, |reply, colours| Ok(show::status(&read::<Status>(reply)?, unix_now(), colours))).await
         }
         Command::List(command) => list::list(config, command).await,
-        Command::Health { endpoint, look } => health::health(config, &endpoint, look).await,
+        Command::Health { endpoint: Some(endpoint), look, .. } => health::health(config, &endpoint, look).await,
+        Command::Health { endpoint: None, which, look } => health::all(config, which, look).await,
         Command::CheckNow { endpoint, connect } => health::check_now(config, &endpoint, &connect).await,
         Command::Events(args) => events::events(config, args).await,
         Command::Ttl { target, seconds, lay } => lay_overlay(config, target, Setting::Ttl(seconds), Way::default(), lay).await,

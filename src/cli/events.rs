@@ -22,6 +22,8 @@ const MAX_EVENT_LEN: usize = 16 * 1024 * 1024;
 /// `meridian events`: streams end after a while by themselves, so they are taken up again behind the last event that was seen.
 pub(super) async fn events(config: &ConfigArg, args: EventsArgs) -> ExitCode {
     let json = args.connect.json;
+    // Who asks for one kind of entry asks for nothing else; that the log has a gap is said in any case.
+    let is_wanted = |event: &Event| args.kind.is_none() || event.name != "generation";
     let failed = |error| finish(json, Err(error), |_| Ok(String::new()));
     let client = match Client::new(config, &args.connect) {
         Ok(client) => client,
@@ -39,7 +41,7 @@ pub(super) async fn events(config: &ConfigArg, args: EventsArgs) -> ExitCode {
                 while let Ok(Ok(Some(chunk))) = tokio::time::timeout(SILENCE, stream.chunk()).await {
                     let mut written = Ok(());
                     let mut tell = |event: Event| {
-                        if written.is_ok() {
+                        if written.is_ok() && is_wanted(&event) {
                             written = print(&if json { event.json() } else { event.line() });
                         }
                     };

@@ -9,12 +9,14 @@ use serde_json::Value;
 use super::FAILED;
 use super::args::{ConfigArg, Connect};
 use super::client::{Call, CallError, Client};
-use super::commands::finish;
-use super::list::{look, segment, text, texts, word};
-use super::list_args::Look;
-use super::show::{ago, until};
+use super::commands::{finish, read};
+use super::list::{all_pages, look, segment, text, texts, word};
+use super::list_args::{Look, WhichHealth};
+use super::show::{ago, note, state_cell, until, usable_word};
 use super::table::{Table, clean};
+use crate::control::api::EndpointStatus;
 use crate::control::unix_now;
+use crate::health::machine::{CREDIT_LIMIT, LEAK_SUCCESSES};
 
 /// Where the health of an endpoint is; `command` wants to know it.
 fn path(command: &str, endpoint: &str) -> Result<String, CallError> {
@@ -23,6 +25,34 @@ fn path(command: &str, endpoint: &str) -> Result<String, CallError> {
         [zone, pool, address] => Ok(format!("/v1/health/{}/{}/{}", segment(zone), segment(pool), segment(address))),
         _ => Err(CallError::Usage(format!("{command}: found {endpoint:?}, expected zone/pool/address"))),
     }
+}
+
+/// `meridian health` of all endpoints, or of those that filters leave.
+pub(super) async fn all(config: &ConfigArg, which: WhichHealth, look_at: Look) -> ExitCode {
+    let WhichHealth { zone, pool, region, state, usable, stale } = which;
+    let filters = [("zone", zone), ("pool", pool), ("region", region), ("state", state), ("usable", usable), ("stale", stale)];
+    let fetch = async |client: &Client| all_pages(client, "/v1/health", "endpoints", &filters).await;
+    look(config, &look_at.connect, look_at.watch, fetch, |reply, colours| all_text(reply, unix_now(), colours)).await
+}
+
+fn all_text(reply: &Value, now: u64, colours: bool) -> Result<String, CallError> {
+    let mut table = Table::new(&["ENDPOINT", "REGION", "STATE", "USABLE", "SINCE", "CHECKED", ">TOOK", "NEXT", "NOTE"]);
+    let all = reply["endpoints"].as_array().map_or(&[][..], Vec::as_slice);
+    for one in all {
+        let endpoint: EndpointStatus = read(one)?;
+        table.row([
+            (&endpoint.id).into(),
+            text(one, "region").into(),
+            state_cell(&endpoint),
+            usable_word(&endpoint).into(),
+            endpoint.since.map_or(String::new(), |at| ago(at, now)).into(),
+            endpoint.last_check.map_or(String::new(), |at| ago(at, now)).into(),
+            endpoint.last_ms.map_or(String::new(), |ms| format!("{ms} ms")).into(),
+            endpoint.next_check.map_or(String::new(), |at| until(at, now)).into(),
+            note(&endpoint, now).into(),
+        ]);
+    }
+    Ok(if all.is_empty() { "no endpoints\n".into() } else { table.render(colours) })
 }
 
 /// `meridian health`: an endpoint with all that its checks say and said.
@@ -46,7 +76,7 @@ fn health_text(reply: &Value, now: u64, colours: bool) -> String {
     let suppressed = endpoint["suppressed_until"].as_u64().map_or(String::new(), |_| format!(": it fell often (penalty {})", endpoint["penalty"]));
     for (name, value) in [
         ("endpoint", text(endpoint, "id")),
-        ("state", if endpoint["stale"] == true { format!("{state} ({})", stale_words(reply)) } else { state }),
+        ("state", if endpoint["stale"] == true { format!("{state} ({})", stale_words(endpoint)) } else { state }),
         ("usable", if endpoint["usable"] == true { "yes".into() } else { "no".into() }),
         ("since", at("since", ago)),
         ("checked", at("last_check", ago) + &took),
@@ -57,6 +87,7 @@ fn health_text(reply: &Value, now: u64, colours: bool) -> String {
         ("concerns", texts(&endpoint["concerns"])),
         ("usual", endpoint["usual_ms"].as_u64().map_or(String::new(), |ms| format!("{ms} ms"))),
         ("certificate", at("certificate_ends", ends)),
+        ("faults", endpoint["faults"].as_u64().filter(|faults| *faults > 0).map_or(String::new(), faults_words)),
         ("kept down", at("suppressed_until", until) + &suppressed),
         ("kept in", text(endpoint, "kept_in")),
         ("checks", texts(&reply["checks"])),
@@ -95,15 +126,14 @@ fn health_text(reply: &Value, now: u64, colours: bool) -> String {
 }
 
 /// Why a state is none of now.
-fn stale_words(reply: &Value) -> &'static str {
-    let is_reported =
-        reply["checks"].as_array().is_some_and(|checks| checks.iter().any(|check| check.as_str().is_some_and(|check| check.starts_with("push of "))));
-    let counted = reply["recent"].as_array().is_some_and(|recent| !recent.is_empty());
-    match (is_reported, counted) {
-        (true, _) => "nothing was reported of late",
-        (false, true) => "no check has told of late",
-        (false, false) => "kept from the last run",
-    }
+fn stale_words(endpoint: &Value) -> String {
+    let why = text(endpoint, "stale_why");
+    if why.is_empty() { "stale".into() } else { why }
+}
+
+/// Faults that are not paid back yet.
+fn faults_words(faults: u64) -> String {
+    format!("{faults} of {CREDIT_LIMIT} on credit: every {LEAK_SUCCESSES} successes take one back, {CREDIT_LIMIT} take it down")
 }
 
 /// What is reported of a thing, on one line, with its age.

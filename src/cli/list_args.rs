@@ -17,6 +17,29 @@ pub(super) struct Look {
     pub(super) connect: Connect,
 }
 
+/// Of which endpoints the health is shown.
+#[derive(Debug, Args)]
+pub(super) struct WhichHealth {
+    /// Only those of this zone; `library` for those of files without `[zone]`.
+    #[arg(long, value_name = "ZONE")]
+    pub(super) zone: Option<String>,
+    /// Only those of this pool: zone/pool.
+    #[arg(long, value_name = "POOL")]
+    pub(super) pool: Option<String>,
+    /// Only those of this region.
+    #[arg(long, value_name = "NAME")]
+    pub(super) region: Option<String>,
+    /// Only those that checks see so.
+    #[arg(long, value_parser = ["unknown", "up", "degraded", "suspect", "down", "ramp"])]
+    pub(super) state: Option<String>,
+    /// Only those that may be handed out, or only those that may not.
+    #[arg(long, value_parser = ["true", "false"])]
+    pub(super) usable: Option<String>,
+    /// Only those whose verdict says nothing of now, or only the others.
+    #[arg(long, value_parser = ["true", "false"])]
+    pub(super) stale: Option<String>,
+}
+
 /// What there are lists of.
 #[derive(Debug, Subcommand)]
 pub(super) enum ListCommand {
@@ -138,7 +161,7 @@ Examples:
   meridian events --json | jq 'select(.event == \"health\")'
   meridian events --after 41                 what has happened since entry 41, and what comes
 
-One line for each entry of the audit log as it is kept, and for each new generation. `meridian audit` shows what has been.";
+One line for each entry of the audit log as it is kept, and without --kind for each new generation. `meridian audit` shows what has been.";
 
 /// Which events.
 #[derive(Debug, Args)]

@@ -72,7 +72,8 @@ fn pools(pools: &[PoolStatus], now: u64, colours: bool) -> String {
     table.render(colours)
 }
 
-fn endpoint_cells(endpoint: &EndpointStatus, now: u64) -> [Cell; 10] {
+/// The state of an endpoint, with what operators force.
+pub(super) fn state_cell(endpoint: &EndpointStatus) -> Cell {
     let mut state = endpoint.state.clone();
     if endpoint.stale {
         state.push_str(" (stale)");
@@ -84,24 +85,36 @@ fn endpoint_cells(endpoint: &EndpointStatus, now: u64) -> [Cell; 10] {
         Some(forced) => Tone::of(forced.word()),
         None => Tone::of(&endpoint.state),
     };
+    Cell::toned(state, tone)
+}
+
+pub(super) fn usable_word(endpoint: &EndpointStatus) -> &'static str {
+    if endpoint.usable { "yes" } else { "no" }
+}
+
+/// What there is to say of an endpoint beside its state.
+pub(super) fn note(endpoint: &EndpointStatus, now: u64) -> String {
+    match (&endpoint.last_error, endpoint.suppressed_until) {
+        (Some(error), _) if endpoint.kept_in.is_some() => format!("kept as a last resort: {error}"),
+        (Some(error), _) => error.clone(),
+        (None, Some(at)) => format!("fell often: kept down, back {}", until(at, now)),
+        (None, None) if endpoint.concerns.is_empty() => endpoint.reported.as_ref().map_or_else(String::new, |of| reported(of, now)),
+        (None, None) => endpoint.concerns.join("; "),
+    }
+}
+
+fn endpoint_cells(endpoint: &EndpointStatus, now: u64) -> [Cell; 10] {
     [
         format!("  {}", endpoint.target).into(),
         "".into(),
-        Cell::toned(state, tone),
-        if endpoint.usable { "yes" } else { "no" }.into(),
+        state_cell(endpoint),
+        usable_word(endpoint).into(),
         endpoint.weight.into(),
         endpoint.last_check.map_or(String::new(), |at| ago(at, now)).into(),
         endpoint.last_ms.map_or(String::new(), |ms| format!("{ms} ms")).into(),
         endpoint.next_check.map_or(String::new(), |at| until(at, now)).into(),
         "".into(),
-        match (&endpoint.last_error, endpoint.suppressed_until) {
-            (Some(error), _) if endpoint.kept_in.is_some() => format!("kept as a last resort: {error}"),
-            (Some(error), _) => error.clone(),
-            (None, Some(at)) => format!("fell often: kept down, back {}", until(at, now)),
-            (None, None) if endpoint.concerns.is_empty() => endpoint.reported.as_ref().map_or_else(String::new, |of| reported(of, now)),
-            (None, None) => endpoint.concerns.join("; "),
-        }
-        .into(),
+        note(endpoint, now).into(),
     ]
 }
 
@@ -198,7 +211,8 @@ pub(super) fn applied(applied: &Applied, done: &str, now: u64) -> String {
 pub(super) fn consequences(consequences: &Consequences) -> String {
     let mut text = String::new();
     for zone in &consequences.zones {
-        let share = zone.withdrawn * 100 / zone.endpoints.max(1);
+        let share = format!("{:.1}", zone.withdrawn as f64 * 100.0 / zone.endpoints.max(1) as f64);
+        let share = share.strip_suffix(".0").unwrap_or(&share);
         let _ = writeln!(
             text,
             "takes {} of {} endpoints of {} out of rotation ({share} %; {} are out already)",

@@ -329,6 +329,8 @@ pub(super) struct PoolKeys {
 #[derive(Clone, Debug)]
 pub(super) struct RawEndpoint {
     pub(super) target: Target,
+    /// Where checks connect to, if that is elsewhere.
+    pub(super) check_address: Option<IpAddr>,
     pub(super) name: Option<String>,
     pub(super) weight: u16,
     /// Its own, in place of the pool's.

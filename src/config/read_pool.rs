@@ -49,7 +49,7 @@ pub(super) fn pool_keys(value: &Value<'_>, origin: Option<&Name>) -> PoolKeys {
     if let Some(value) = &cname {
         keys.is_cname = true;
         if let Some(target) = cname_target(value, origin) {
-            keys.endpoints = vec![RawEndpoint { target: Target::Cname(target), name: None, weight: 1, monitors: None }];
+            keys.endpoints = vec![RawEndpoint { target: Target::Cname(target), check_address: None, name: None, weight: 1, monitors: None }];
         }
     }
     if let Some(value) = &records {
@@ -110,7 +110,7 @@ fn read_endpoints(value: &Value<'_>) -> Vec<RawEndpoint> {
 
 fn read_endpoint(item: &Value<'_>) -> Option<RawEndpoint> {
     let Some(mut table) = item.as_table() else {
-        return address(item).map(|target| RawEndpoint { target, name: None, weight: 1, monitors: None });
+        return address(item).map(|target| RawEndpoint { target, check_address: None, name: None, weight: 1, monitors: None });
     };
     let target = match table.take("address") {
         Some(value) => {
@@ -125,8 +125,10 @@ fn read_endpoint(item: &Value<'_>) -> Option<RawEndpoint> {
     let weight = table.take("weight").and_then(|value| value.integer(0..=65_535, "")).unwrap_or(1) as u16;
     let name = table.take("name").and_then(|value| display_name(&value));
     let own = table.take("monitor").map(|value| monitors(&value));
+    let elsewhere = table.take("check_address").and_then(|value| address(&value));
+    let check_address = elsewhere.and_then(|target| if let Target::Address(address) = target { Some(address) } else { None });
     table.finish();
-    Some(RawEndpoint { target: target?, name, weight, monitors: own })
+    Some(RawEndpoint { target: target?, check_address, name, weight, monitors: own })
 }
 
 fn display_name(value: &Value<'_>) -> Option<String> {

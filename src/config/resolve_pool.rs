@@ -94,6 +94,7 @@ fn plain_endpoint(raw: &RawEndpoint, pool_id: &str) -> Endpoint {
         id: format!("{pool_id}/{text}").into(),
         name: raw.name.clone(),
         target: raw.target.clone(),
+        check_address: raw.check_address,
         weight: raw.weight,
         monitors: Vec::new(),
         vote: None,

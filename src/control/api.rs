@@ -202,6 +202,10 @@ pub(super) fn is_whole(share: &f64) -> bool {
     *share == 1.0
 }
 
+pub(super) fn is_zero(count: &u8) -> bool {
+    *count == 0
+}
+
 pub(super) fn is_false(value: &bool) -> bool {
     !value
 }
@@ -539,6 +543,9 @@ pub struct EndpointStatus {
     /// The verdict says nothing of now: it was kept from an earlier run and no check has confirmed it yet, or nothing has told for longer than it counts:
     /// three intervals and a timeout, or the `stale` of its monitor.
     pub stale: bool,
+    /// Why it is stale, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_why: Option<String>,
     /// What operators force, the strongest of endpoint, pool and region.
     pub forced: Option<Forced>,
     /// May be handed out: state and force together.
@@ -575,6 +582,9 @@ pub struct EndpointStatus {
     /// What its falls come to, as of the last check: 1000 for each, halved every five minutes.
     #[serde(default)]
     pub penalty: u32,
+    /// Faults on credit, as of the last check: stretches of failures that a success ended. Ten successes take one back, the sixth takes it down.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub faults: u8,
     /// Unix seconds until when it is kept down for its falls, whatever its checks say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suppressed_until: Option<u64>,

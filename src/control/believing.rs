@@ -49,9 +49,9 @@ struct Reference {
 
 impl References {
     /// Takes what the file says.
-    pub(super) fn set(&mut self, options: &HealthOptions, doubt: &mut Doubt) {
+    pub(super) fn set(&mut self, options: &HealthOptions, doubt: &mut Doubt, now: Duration) {
         let from: Vec<_> = options.references.iter().map(|wanted| self.all.iter().position(|known| known.address == *wanted)).collect();
-        doubt.set(options.freeze, &from);
+        doubt.set(options.freeze, &from, now);
         let mut before: Vec<_> = std::mem::take(&mut self.all).into_iter().map(Some).collect();
         let kept = |at: Option<usize>| at.and_then(|at| before.get_mut(at)?.take());
         self.all =
@@ -99,9 +99,10 @@ impl References {
         }
     }
 
-    /// Those that have not answered in this run, though there was time.
+    /// Those that have not answered in this run, though there was time, where their silence is not what is told of.
     fn silent(&self, doubt: &Doubt) -> Vec<String> {
-        let silent = self.all.iter().enumerate().filter(|(at, _)| matches!(doubt.reference(*at), (None, Some(_))));
+        let is_told = matches!(doubt.frozen(), Some((_, Why::References)));
+        let silent = self.all.iter().enumerate().filter(|(at, _)| !is_told && matches!(doubt.reference(*at), (None, Some(_))));
         silent.map(|(_, reference)| reference.address.to_string()).collect()
     }
 }
@@ -243,8 +244,10 @@ impl Writer {
         let Some(turn) = turn else { return };
         let (action, text) = match turn {
             Turn::Frozen(why) => ("health.freeze", format!("{}; nothing is withdrawn until that is known better", said(group, why))),
-            Turn::Thawed => ("health.thaw", "what failed at once is back: failures count again".into()),
+            Turn::Calm => ("health.thaw", "what failed at once is back: failures count again".into()),
+            Turn::Answered => ("health.thaw", "a reference answers: failures count again".into()),
             Turn::Believed => ("health.thaw", "it has lasted too long to be a mistake: failures count again".into()),
+            Turn::Disregarded => ("health.thaw", "no reference has answered for too long for that to mean anything: failures count again".into()),
         };
         let entry = Entry { kind: Kind::Health, detail: Some(text.clone()), ..self.entry(&Who::itself(), action, "health") };
         self.keep_entry(entry);
@@ -272,8 +275,7 @@ impl Writer {
             };
             Some(format!("{what}: {}", said(group, why)))
         });
-        let silent =
-            silent.into_iter().map(|address| format!("reference {address} has not answered since the start, so it is no evidence of anything"));
+        let silent = silent.into_iter().map(|address| format!("reference {address} has never answered, so it is no evidence of anything"));
         frozen.chain(silent).collect()
     }
 }

@@ -8,13 +8,14 @@ use std::time::Duration;
 use super::api::{CheckSpec, Observation};
 use super::believing::References;
 use super::compile::ZoneParts;
+use super::standing::Standing;
 use super::timeline::Timeline;
 use crate::dns::Name;
 use crate::health::concern::Concerns;
 use crate::health::doubt::{Census, Doubt};
 use crate::health::machine::{self, Around, Machine};
 use crate::health::{Failure, State};
-use crate::policy::model::{MonitorKind, Vote};
+use crate::policy::model::MonitorKind;
 use crate::store::Verdict;
 
 /// Verdicts of an earlier run count while they are younger than this (CONTRACT, Health before and between checks).
@@ -173,46 +174,38 @@ pub(super) struct CheckSeen {
     pub(super) last_error: Option<String>,
     /// Passed and failed in this run; those that could not be carried out are neither.
     pub(super) ended: [u64; 2],
-    /// Restored from the last run and not confirmed yet, or too old to say anything of now.
-    pub(super) stale: bool,
+    /// Why its verdict says nothing of now, if that is so; filled in when it is asked for, as far as age goes.
+    pub(super) stale: Option<Stale>,
     /// What its falls come to, as of the last check.
     pub(super) penalty: u32,
+    /// Faults on credit.
+    pub(super) credit: u8,
     /// Unix seconds until when it is kept down for its falls.
     pub(super) suppressed_until: Option<u64>,
     /// What is wrong although it passes.
     pub(super) concerns: Concerns,
 }
 
-impl Standing {
-    pub(super) const WELL: Standing = Standing { state: State::Up, ramp: 1.0, burdened: false };
-
-    /// The better, the higher.
-    fn rank(self) -> u8 {
-        match self.state {
-            State::Down => 0,
-            State::Unknown => 1,
-            State::Suspect => 2,
-            State::Ramp => 3,
-            State::Degraded => 4,
-            State::Up => 5,
-        }
-    }
-
-    /// Both must pass.
-    fn worse(self, other: Standing) -> Standing {
-        let state = if other.rank() < self.rank() { other.state } else { self.state };
-        Standing { state, ramp: self.ramp.min(other.ramp), burdened: self.burdened || other.burdened }
-    }
+/// Why a verdict says nothing of now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stale {
+    /// It is of the last run, and not confirmed yet.
+    Kept,
+    /// It is too old: no check has told since.
+    Untold,
+    /// The same, of what is reported.
+    Unreported,
 }
 
-/// How an endpoint stands by all that is known of it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Standing {
-    pub(super) state: State,
-    /// The share of its weight while it ramps.
-    pub(super) ramp: f32,
-    /// It is degraded in a way that less traffic may mend: it gets the `degraded_weight` of its pool.
-    pub(super) burdened: bool,
+impl Stale {
+    /// In words.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Stale::Kept => "kept from the last run",
+            Stale::Untold => "no check has told of late",
+            Stale::Unreported => "nothing was reported of late",
+        }
+    }
 }
 
 /// What one observation did.
@@ -340,12 +333,15 @@ impl Checks {
         let is_frozen = || is_known && self.doubts[Group::Asked as usize].frozen().is_some();
         let doubted = observation.outcome.is_err() && (is_doubtful(&self.doubts[group as usize]) || group != Group::Asked && is_frozen());
         let unproven = group == Group::Asked && self.doubts[group as usize].is_unproven() && !self.doubts[group as usize].is_from_before_thaw(began);
+        if group == Group::Asked && observation.outcome.is_ok() {
+            self.doubts[group as usize].hear(now);
+        }
         let (state, burdened) = (check.state(), check.seen.concerns.is_burdened());
         let transition = check.machine.observe(thresholds, &observation.outcome, Around { doubted, unproven, needed }, now);
         check.note_concerns(observation, now_unix);
         if counts {
             check.seen.ended[usize::from(observation.outcome.is_err())] += 1;
-            check.seen.stale = false;
+            check.seen.stale = None;
             check.told = Some(Told { at: now, age: Duration::ZERO });
             if let Some(after) = spec.monitor.kind.forgotten_after() {
                 self.forget_at = Some(self.forget_at.map_or(now + after, |at| at.min(now + after)));
@@ -361,6 +357,7 @@ impl Checks {
         let concerns = check.seen.concerns.words(now_unix);
         check.timeline.push(observation, check.state(), concerns.as_deref(), now_unix);
         check.seen.penalty = check.machine.penalty(now);
+        check.seen.credit = check.machine.credit();
         check.seen.suppressed_until = unix_of(check.machine.suppressed_until(now), now, now_unix);
         let shown = check.state();
         if shown != state {
@@ -454,58 +451,16 @@ impl Checks {
 
     /// What is shown of all of them.
     pub(super) fn seen(&self, now: Duration) -> HashMap<Arc<CheckSpec>, CheckSeen> {
-        let whole = |(spec, check): (&Arc<CheckSpec>, &Check)| (spec.clone(), check.seen_at(stale_after(spec), now));
+        let whole = |(spec, check): (&Arc<CheckSpec>, &Check)| (spec.clone(), check.seen_at(spec, now));
         self.known.iter().map(whole).collect()
     }
 
-    /// All must pass: the worst state counts, and the smallest share of a ramp.
-    ///
-    /// ```text
-    /// no check            up
-    /// any down            down
-    /// any unknown         unknown
-    /// any suspect         suspect
-    /// any ramp            ramp
-    /// any degraded        degraded
-    /// else                up
-    /// ```
-    ///
-    /// Where the monitors say otherwise (`vote`), a calculation takes the place of a check.
-    pub(super) fn standing(&self, specs: &[CheckSpec], vote: Option<&Vote>, now: Duration) -> Standing {
-        match vote {
-            None => specs.iter().filter_map(|spec| self.standing_of(spec, now)).fold(Standing::WELL, Standing::worse),
-            // What callers report is asked for by the pool, not by a monitor, and takes part in any case.
-            Some(vote) => {
-                let shares = specs.iter().filter(|spec| matches!(spec.monitor.kind, MonitorKind::Share(_)));
-                shares.filter_map(|spec| self.standing_of(spec, now)).fold(self.come_to(vote, specs, now), Standing::worse)
-            }
-        }
-    }
-
-    fn standing_of(&self, spec: &CheckSpec, now: Duration) -> Option<Standing> {
+    /// How one check stands.
+    pub(super) fn standing_of(&self, spec: &CheckSpec, now: Duration) -> Option<Standing> {
         let check = self.known.get(spec)?;
         let share = check.machine.ramp_share(now);
         let ramp = if share < 1.0 { ((share * RAMP_STEPS).floor() / RAMP_STEPS).max(machine::RAMP_FLOOR) as f32 } else { 1.0 };
         Some(Standing { state: check.state(), ramp, burdened: check.seen.concerns.is_burdened() })
-    }
-
-    fn come_to(&self, vote: &Vote, specs: &[CheckSpec], now: Duration) -> Standing {
-        match vote {
-            Vote::Check(at) => specs.get(usize::from(*at)).and_then(|spec| self.standing_of(spec, now)).unwrap_or(Standing::WELL),
-            Vote::AtLeast { count, of } => {
-                let mut all: Vec<Standing> = of.iter().map(|vote| self.come_to(vote, specs, now)).collect();
-                all.sort_by(|a, b| b.rank().cmp(&a.rank()).then(b.ramp.total_cmp(&a.ramp)));
-                all.into_iter().take(usize::from(*count)).fold(Standing::WELL, Standing::worse)
-            }
-            Vote::Not(vote) => {
-                let state = match self.come_to(vote, specs, now).state {
-                    State::Down => State::Up,
-                    State::Unknown => State::Unknown,
-                    _ => State::Down,
-                };
-                Standing { state, ..Standing::WELL }
-            }
-        }
     }
 
     /// Has these kept at the next call of [`take_changed`](Checks::take_changed), be they as they were or not.
@@ -575,10 +530,12 @@ impl Check {
         }
     }
 
-    /// What is shown of it, where its last verdict says nothing of now after so long.
-    fn seen_at(&self, stale: Option<Duration>, now: Duration) -> CheckSeen {
-        let is_old = self.told.zip(stale).is_some_and(|(told, stale)| told.age(now) >= stale);
-        CheckSeen { state: self.state(), stale: self.seen.stale || is_old && self.machine.state() != State::Unknown, ..self.seen.clone() }
+    /// What is shown of it.
+    fn seen_at(&self, spec: &CheckSpec, now: Duration) -> CheckSeen {
+        let is_old = self.told.zip(stale_after(spec)).is_some_and(|(told, stale)| told.age(now) >= stale);
+        let old = if spec.monitor.kind.is_reported() { Stale::Unreported } else { Stale::Untold };
+        let stale = self.seen.stale.or_else(|| (is_old && self.machine.state() != State::Unknown).then_some(old));
+        CheckSeen { state: self.state(), stale, ..self.seen.clone() }
     }
 
     /// One of which nothing is known. As long as callers report no failures, an endpoint is what its other checks say.
@@ -604,7 +561,7 @@ impl Check {
                 since_unix: Some(verdict.since_unix),
                 last_check_unix: Some(verdict.last_check_unix),
                 last_error: verdict.last_error,
-                stale: state != State::Unknown,
+                stale: (state != State::Unknown).then_some(Stale::Kept),
                 ..CheckSeen::default()
             },
             machine,
@@ -617,11 +574,13 @@ impl Check {
 /// How long a verdict says something of now; `None` where it loses its weight by itself.
 fn stale_after(spec: &CheckSpec) -> Option<Duration> {
     let monitor = &spec.monitor;
+    let missed = monitor.thresholds.interval * STALE_INTERVALS + monitor.timeout;
     match &monitor.kind {
         MonitorKind::Push(push) => Some(push.stale),
-        MonitorKind::Prometheus(asked) => Some(asked.stale),
+        // It counts for as long as its file says, but that nobody tells is seen as soon as of any other.
+        MonitorKind::Prometheus(asked) => Some(asked.stale.min(missed)),
         MonitorKind::Share(_) => None,
-        _ => Some(monitor.thresholds.interval * STALE_INTERVALS + monitor.timeout),
+        _ => Some(missed),
     }
 }
 

@@ -192,6 +192,12 @@ fn target_of(monitor: &Monitor, endpoint: &Endpoint) -> CheckTarget {
         {
             CheckTarget::Host(check.host.clone())
         }
+        // A query is about the address that is handed out, wherever others connect to.
+        _ if let Some(addr) = endpoint.check_address
+            && !matches!(monitor.kind, MonitorKind::Prometheus(_)) =>
+        {
+            CheckTarget::Address(addr)
+        }
         Target::Address(addr) => CheckTarget::Address(*addr),
         Target::Cname(name) => CheckTarget::Host(name.to_string().trim_end_matches('.').to_string()),
     }

@@ -97,7 +97,10 @@ mod tests {
         for (second, (up, expected)) in (1..).zip(steps) {
             let seen = |name: &str| {
                 let state = if up.contains(name) { State::Up } else { State::Down };
-                PoolView { endpoints: vec![EndpointView { state, forced: None, weight: 1, ramp: 1.0, kept: false }], ..PoolView::default() }
+                PoolView {
+                    endpoints: vec![EndpointView { state, forced: None, weight: 1, ramp: 1.0, drained: 0.0, kept: false }],
+                    ..PoolView::default()
+                }
             };
             let view = View { pools: model.pools.iter().map(|pool| std::sync::Arc::new(seen(&pool.name))).collect(), ..View::default() };
             update(&mut held, &model, &view, PolicyIx(0), Duration::from_secs(second));

@@ -1,4 +1,4 @@
-//! What the writer keeps for the next start, in the background: verdicts of checks, what failback holds, what safety rules keep, serials. Nobody waits
+//! What the writer keeps for the next start, in the background: verdicts of checks, what failback holds, what safety rules keep, last good answers, serials. Nobody waits
 //! for it; what goes wrong comes back as [`Done::Trouble`].
 
 use std::collections::BTreeMap;
@@ -30,8 +30,24 @@ impl Outlasting {
         zone.restore_holds(&self.holds);
         if let Some(keeping) = self.keeping.get(&zone.model().name.to_string()) {
             zone.keeping.restore(keeping);
+            if keeping.content == content(zone) {
+                zone.last_good.restore(&keeping.answers);
+            }
         }
     }
+}
+
+/// What the answers of a zone are of.
+fn content(zone: &ZoneState) -> String {
+    format!("{:032x}", zone.taken.loaded.content)
+}
+
+/// What is kept of a zone beside its holds; nothing where there is nothing to keep.
+fn saved(zone: &ZoneState) -> Option<(String, SavedKeeping)> {
+    let answers = zone.last_good.saved();
+    let content = if answers.is_empty() { String::new() } else { content(zone) };
+    let saved = SavedKeeping { content, answers, ..zone.keeping.saved() };
+    (saved != SavedKeeping::default()).then(|| (zone.model().name.to_string(), saved))
 }
 
 impl Writer {
@@ -113,8 +129,7 @@ impl Writer {
     fn take_outlasting(&mut self) -> (Option<Vec<String>>, Option<BTreeMap<String, SavedKeeping>>) {
         self.outlasting.moved = false;
         let holds: Vec<String> = self.zones.values().flat_map(|zone| zone.holds()).collect();
-        let kept = |zone: &ZoneState| Some((zone.model().name.to_string(), zone.keeping.saved()?));
-        let keeping: BTreeMap<String, SavedKeeping> = self.zones.values().filter_map(|zone| kept(zone)).collect();
+        let keeping: BTreeMap<String, SavedKeeping> = self.zones.values().filter_map(|zone| saved(zone)).collect();
         let (holds_moved, keeping_moved) = (holds != self.outlasting.holds, keeping != self.outlasting.keeping);
         self.outlasting.holds.clone_from(&holds);
         self.outlasting.keeping.clone_from(&keeping);

@@ -91,10 +91,10 @@ impl Keeping {
         self.falls = saved.falls.iter().copied().collect();
     }
 
-    /// As it is kept for the next run; nothing where there is nothing to keep.
-    pub(super) fn saved(&self) -> Option<SavedKeeping> {
+    /// As it is kept for the next run.
+    pub(super) fn saved(&self) -> SavedKeeping {
         let kept = self.kept.iter().map(|one| (one.id.to_string(), one.why.clone())).collect();
-        Some(SavedKeeping { kept, falls: self.falls.iter().copied().collect() }).filter(|saved| *saved != SavedKeeping::default())
+        SavedKeeping { kept, falls: self.falls.iter().copied().collect(), ..SavedKeeping::default() }
     }
 
     /// True when it may be other than when last asked.

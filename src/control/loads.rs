@@ -150,7 +150,7 @@ impl Loads {
             }
             let least = if matches!(law, Shed::Target(_)) { LEAST_KEPT } else { 0.0 };
             if share.publish(least, 1.0) {
-                tracing::info!(target: "meridian::load", pool = &**id, kept = share.published, "keeps another share of its traffic");
+                tracing::info!(target: "meridian::load", pool = &**id, kept = (share.published * 1000.0).round() / 1000.0, "keeps another share of its traffic");
                 pools.push(id.clone());
             }
         }

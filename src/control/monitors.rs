@@ -49,7 +49,10 @@ pub struct MonitorResource {
     /// Of Prometheus: what the value must be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub expected: Vec<String>,
-    /// Between checks; like what follows, of one that checks and is used.
+    /// How long the last word counts when no other comes: of `push` and `prometheus`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale: Option<String>,
+    /// Between checks, of one that asks; like what follows, of one that is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<String>,
     /// Between checks while in doubt.
@@ -119,6 +122,8 @@ fn resource(zone: &ZoneWorld, definition: &MonitorDefinition, made: &BTreeMap<&s
         let found = of(first?)?;
         made.iter().all(|monitor| of(monitor) == Some(found)).then(|| found.to_owned())
     };
+    // Who waits for reports asks nothing.
+    let asks = first.filter(|monitor| !monitor.kind.is_reported());
     let expected = first.and_then(|monitor| if let MonitorKind::Prometheus(check) = &monitor.kind { Some(&check.expected) } else { None });
     MonitorResource {
         id: format!("{}/monitor:{}", if definition.in_library { LIBRARY.into() } else { zone_text(&zone.model.name) }, definition.name),
@@ -134,9 +139,10 @@ fn resource(zone: &ZoneWorld, definition: &MonitorDefinition, made: &BTreeMap<&s
         host: same(host),
         query: same(query),
         expected: expected.into_iter().flatten().map(ToString::to_string).collect(),
-        interval: thresholds.map(|thresholds| duration_words(thresholds.interval)),
-        fast: thresholds.map(|thresholds| duration_words(thresholds.fast)),
-        timeout: first.map(|monitor| duration_words(monitor.timeout)),
+        stale: first.and_then(|monitor| monitor.kind.stale()).map(duration_words),
+        interval: asks.map(|monitor| duration_words(monitor.thresholds.interval)),
+        fast: asks.map(|monitor| duration_words(monitor.thresholds.fast)),
+        timeout: asks.map(|monitor| duration_words(monitor.timeout)),
         fall: thresholds.map(|thresholds| thresholds.fall),
         rise: thresholds.map(|thresholds| thresholds.rise),
     }

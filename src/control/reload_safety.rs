@@ -23,7 +23,7 @@ use super::load::Build;
 use super::overlays::zone_text;
 use super::reload;
 use super::rules::class_pairs;
-use super::safety::{self, MAX_LISTED, break_names, percent};
+use super::safety::{self, MAX_LISTED, break_names, percent, share_words};
 use super::state::{Surroundings, ZoneState};
 use super::writer::Writer;
 use crate::config::duration_words;
@@ -160,8 +160,8 @@ fn judge(before: &Version<'_>, after: Option<&mut Version<'_>>, recent: usize, a
     if let Some(most) = safety.max_withdrawn
         && out_after * 100 > endpoints * usize::from(most)
     {
-        let found = percent(out_after, endpoints);
-        let detail = format!("{out_after} of {endpoints} endpoints would be out of rotation ({found} %), at most {most} % may be");
+        let (found, share) = (percent(out_after, endpoints), share_words(out_after as f64, endpoints as f64));
+        let detail = format!("{out_after} of {endpoints} endpoints would be out of rotation ({share}), at most {most} % may be");
         all.broken.push(Broken { rule: rule("max_withdrawn"), found, limit: most.into(), detail });
     }
     if let Some((most, per)) = safety.max_changes
@@ -211,7 +211,8 @@ fn judge_names(before: &Version<'_>, after: &Version<'_>, rule: &dyn Fn(&str) ->
         if are < were && are * 100.0 < total * f64::from(safety.min_capacity) {
             let (found, limit) = ((are * 100.0 / total) as u64, u64::from(safety.min_capacity));
             let first = names().next().unwrap_or_default();
-            let detail = format!("what remains for {first} could carry {are:.0} of {total:.0} ({found} %), at least {limit} % must remain");
+            let share = share_words(are, total);
+            let detail = format!("what remains for {first} could carry {are:.0} of {total:.0} ({share}), at least {limit} % must remain");
             match &mut thin {
                 Some((_, more)) => *more += steers.len(),
                 None => thin = Some((Broken { rule: rule("min_capacity"), found, limit, detail }, steers.len() - 1)),

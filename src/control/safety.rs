@@ -214,8 +214,8 @@ fn judge_zone(zone: &Proposed, all: &mut Consequences) {
         && out_after > out_before
         && out_after * 100 > endpoints * usize::from(most)
     {
-        let found = percent(out_after, endpoints);
-        let detail = format!("{out_after} of {endpoints} endpoints would be out of rotation ({found} %), at most {most} % may be");
+        let (found, share) = (percent(out_after, endpoints), share_words(out_after as f64, endpoints as f64));
+        let detail = format!("{out_after} of {endpoints} endpoints would be out of rotation ({share}), at most {most} % may be");
         all.broken.push(Broken { rule: rule("max_withdrawn"), found, limit: most.into(), detail });
     }
     if let Some((most, per)) = safety.max_changes
@@ -260,8 +260,9 @@ fn judge_names(zone: &Proposed, rule: &dyn Fn(&str) -> String, all: &mut Consequ
                 Some((_, more)) => *more += root.steers.len(),
                 None => {
                     let detail = format!(
-                        "what remains for {} could carry {after:.0} of {total:.0} ({found} %), at least {limit} % must remain",
-                        names().next().unwrap_or_default()
+                        "what remains for {} could carry {after:.0} of {total:.0} ({}), at least {limit} % must remain",
+                        names().next().unwrap_or_default(),
+                        share_words(after, total)
                     );
                     thin = Some((Broken { rule: rule("min_capacity"), found, limit, detail }, root.steers.len() - 1));
                 }
@@ -338,8 +339,15 @@ fn is_member_in(zone: &Proposed, member: &SafetyMember, then: bool) -> bool {
     }
 }
 
+/// Rounded up, so that what is above a limit is above it as a whole number, too.
 pub(super) fn percent(part: usize, whole: usize) -> u64 {
     (part * 100).div_ceil(whole.max(1)) as u64
+}
+
+/// The same as it is: `57.1 %`, `50 %`.
+pub(super) fn share_words(part: f64, whole: f64) -> String {
+    let share = format!("{:.1}", part * 100.0 / whole);
+    format!("{} %", share.strip_suffix(".0").unwrap_or(&share))
 }
 
 /// The first names, and how many more there are.

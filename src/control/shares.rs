@@ -71,13 +71,19 @@ fn moved(of: String, factor: f32, why: String) -> Option<Factor> {
     (factor != 1.0).then_some(Factor { of, factor, why })
 }
 
-/// Why an endpoint gets less than its weight.
+/// Why an endpoint gets less than its weight: for its health, for an operator, or both.
 fn why_less(pool: &Pool, seen: &EndpointView) -> String {
-    match seen.state {
-        State::Ramp => "it ramps up after it was down".to_owned(),
-        State::Degraded if pool.degraded_weight < 100 => format!("it is degraded: degraded_weight = \"{}%\"", pool.degraded_weight),
-        _ => "it is drained or brought back step by step".to_owned(),
-    }
+    let healthy = seen.ramp / (1.0 - seen.drained).max(f32::EPSILON);
+    let burden = f32::from(pool.degraded_weight) / 100.0;
+    let for_health = (healthy < 0.999).then(|| match seen.state {
+        // What is suspect keeps the share that it had.
+        State::Degraded | State::Suspect if burden < 1.0 && (healthy - burden).abs() < 0.001 => {
+            format!("it is degraded: degraded_weight = \"{}%\"", pool.degraded_weight)
+        }
+        _ => "it ramps up after it was down".to_owned(),
+    });
+    let for_operators = (seen.drained > 0.0).then(|| "it is drained or brought back step by step".to_owned());
+    for_health.into_iter().chain(for_operators).collect::<Vec<_>>().join("; ")
 }
 
 /// Endpoints of these pools that safety rules keep.

@@ -4,20 +4,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checks::{Checks, Standing};
+use super::checks::Checks;
 use super::compile::Root;
 use super::finish::Leaving;
 use super::holds::{self, Held, Hold};
+use super::last_good::LastGood;
 use super::last_resort::Keeping;
 use super::load::TakenZone;
 use super::loads::Loads;
 use super::overlays::Effects;
 use super::safety::{self, Proposed};
+use super::standing::Standing;
 use crate::config::TextHash;
 use crate::dns::{Name, RecordType};
 use crate::health::State;
 use crate::policy::model::{AllDown, Child, Failback, Forced, PolicyIx, PoolIx, Steer, TtlRange, ZoneModel};
-use crate::policy::plan::{self, EndpointView, Pass, Plan, PoolView, Sets, UNSETTLED, View};
+use crate::policy::plan::{self, EndpointView, Plan, PoolView, Sets, UNSETTLED, View};
 use crate::policy::resolve::Class;
 use crate::world::{SteeredName, Steering, Steerings, ZoneWorld};
 use crate::zone::Ttl;
@@ -127,8 +129,7 @@ pub(super) struct ZoneState {
     unsettled: Vec<bool>,
     held: Held,
     holds_moved: bool,
-    /// The last plan that was not `all_down`, for names that ask for it: by what they are answered from, and at most how many addresses.
-    last_good: HashMap<(Child, Option<u8>, Class), Plan>,
+    pub(super) last_good: LastGood,
 }
 
 impl ZoneState {
@@ -152,7 +153,7 @@ impl ZoneState {
             unsettled: vec![false; pools],
             held: Held::new(),
             holds_moved: true,
-            last_good: HashMap::new(),
+            last_good: LastGood::default(),
         }
     }
 
@@ -318,10 +319,8 @@ impl ZoneState {
             return plan::plan_with(model, steer, ttl, class, &self.view, None, &mut self.sets);
         }
         let key = (steer.root, steer.answers, class.clone());
-        let plan = plan::plan_with(model, steer, ttl, class, &self.view, self.last_good.get(&key), &mut self.sets);
-        if plan.pass != Pass::AllDown {
-            self.last_good.insert(key, plan.clone());
-        }
+        let plan = plan::plan_with(model, steer, ttl, class, &self.view, self.last_good.of(&key), &mut self.sets);
+        self.last_good.note(key, &plan);
         plan
     }
 
@@ -372,7 +371,8 @@ impl ZoneState {
                     ramp *= f32::from(pool.degraded_weight) / 100.0;
                 }
                 let kept = state == State::Down && self.keeping.has(&endpoint.id);
-                EndpointView { state, forced, weight, ramp: ramp * (1.0 - around.effects.yields([Some(&*endpoint.id), None])), kept }
+                let drained = around.effects.yields([Some(&*endpoint.id), None]);
+                EndpointView { state, forced, weight, ramp: ramp * (1.0 - drained), drained, kept }
             })
             .collect();
         let drained = around.effects.yields([Some(&*pool.id), region.as_deref()]);

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::api::{CheckSpec, CheckTarget, EndpointStatus, PoolStatus, Status, ZoneStatus};
 use super::checks::CheckSeen;
 use super::compile::ZoneParts;
@@ -15,6 +17,19 @@ use crate::policy::balance::NARROW;
 use crate::policy::model::{Endpoint, Monitor, MonitorKind, Pool, Target, Vote, ZoneModel};
 use crate::policy::plan::{EndpointView, PoolView};
 use crate::world::ZoneWorld;
+
+/// An endpoint with all that its checks say, as lists show it.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct EndpointHealth {
+    /// Id of its pool.
+    pub pool: String,
+    /// Region of its pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub endpoint: EndpointStatus,
+}
 
 /// All that there is to know at one moment.
 #[derive(Debug, Default)]
@@ -147,6 +162,29 @@ impl Seen {
         pools.into_values().collect()
     }
 
+    /// Endpoints in the order of their ids, from behind `after`, each once. What `keep` leaves is written down as it is taken, so that a page of many
+    /// costs little more than a page of few.
+    pub fn health(&self, after: &str, keep: impl Fn(&Pool, &EndpointView) -> bool) -> impl Iterator<Item = (String, EndpointHealth)> {
+        let mut found: Vec<(&str, &ZoneSeen, usize, usize)> = Vec::new();
+        for zone in &self.zones {
+            let Some(world) = &zone.world else { continue };
+            for (at, (pool, view)) in zone.parts.model.pools.iter().zip(world.view.pools.iter()).enumerate() {
+                let endpoints = pool.endpoints.iter().zip(&view.endpoints).enumerate();
+                let kept = endpoints.filter(|(_, (one, seen))| (after.is_empty() || &*one.id > after) && keep(pool, seen));
+                found.extend(kept.map(|(index, (one, _))| (&*one.id, zone, at, index)));
+            }
+        }
+        found.sort_by_key(|(id, ..)| *id);
+        found.dedup_by_key(|(id, ..)| *id);
+        found.into_iter().filter_map(|(id, zone, at, index)| {
+            let (model, pool, seen) = (&zone.parts.model, zone.parts.model.pools.get(at)?, zone.world.as_ref()?.view.pools.get(at)?);
+            let (endpoint, seen, specs) = (pool.endpoints.get(index)?, seen.endpoints.get(index)?, zone.parts.checks.get(at)?.get(index)?);
+            let kept_in = zone.kept.get(id).filter(|_| seen.is_last_resort()).cloned();
+            let endpoint = EndpointStatus { kept_in, ..self.endpoint(model, endpoint, seen, specs) };
+            Some((id.to_owned(), EndpointHealth { pool: pool.id.to_string(), region: pool.region.clone(), endpoint }))
+        })
+    }
+
     fn endpoint(&self, model: &ZoneModel, endpoint: &Endpoint, seen: &EndpointView, specs: &[CheckSpec]) -> EndpointStatus {
         // Those without a vote are told of apart.
         let voting = endpoint.vote.as_deref().map(Vote::positions);
@@ -160,7 +198,8 @@ impl Seen {
                 Target::Cname(name) => name.to_string(),
             },
             state: seen.state.word().into(),
-            stale: known.iter().any(|check| check.stale),
+            stale: known.iter().any(|check| check.stale.is_some()),
+            stale_why: known.iter().filter_map(|check| check.stale).max().map(|why| why.words().into()),
             forced: seen.forced,
             usable: seen.is_usable(),
             weight: seen.weight,
@@ -182,6 +221,7 @@ impl Seen {
             usual_ms: known.iter().filter_map(|check| check.concerns.usual_ms()).max(),
             certificate_ends: known.iter().filter_map(|check| check.concerns.certificate_ends()).min(),
             penalty: known.iter().map(|check| check.penalty).max().unwrap_or(0),
+            faults: known.iter().map(|check| check.credit).max().unwrap_or(0),
             suppressed_until: known.iter().filter_map(|check| check.suppressed_until).max(),
             kept_in: None,
             reported: self.reported.of(&endpoint.id),

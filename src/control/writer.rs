@@ -438,9 +438,9 @@ impl Writer {
             let (wanted, uses) = checks::wanted_by(self.zones.values().map(|zone| &*zone.taken.parts));
             self.checks.set_wanted(&wanted, uses, self.clock.now(), self.clock.unix());
             if let Some(settings) = &self.settings {
-                let [asked, reported @ ..] = &mut self.checks.doubts;
-                self.checks.references.set(&settings.health, asked);
-                reported.iter_mut().for_each(|doubt| doubt.set(settings.health.freeze, &[]));
+                let ([asked, reported @ ..], now) = (&mut self.checks.doubts, self.clock.now());
+                self.checks.references.set(&settings.health, asked, now);
+                reported.iter_mut().for_each(|doubt| doubt.set(settings.health.freeze, &[], now));
             }
             let asked = wanted.into_iter().filter(|spec| !spec.monitor.kind.is_reported());
             self.ends.checks.send_replace(Arc::new(asked.chain(self.checks.references.specs()).collect()));
@@ -519,7 +519,7 @@ impl Writer {
             let Some(zone) = self.zones.get_mut(&name) else { continue };
             let world = if dirt.whole { Some(zone.assemble(&around)) } else { zone.reassemble(&dirt, &around) };
             self.moved.extend(zone.leaving.take_moved());
-            self.outlasting.moved |= zone.take_holds_moved() | zone.keeping.take_moved();
+            self.outlasting.moved |= zone.take_holds_moved() | zone.keeping.take_moved() | zone.last_good.take_moved();
             self.tell_kept(&name);
             if let Some(world) = world {
                 changed = true;

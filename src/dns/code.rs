@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A record type as its number (RFC 1035 §3.2.2 and the IANA registry); unknown ones are `TYPE###` (RFC 3597 §5).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct RecordType(pub u16);
 
 macro_rules! record_types {

@@ -2,18 +2,20 @@
 //! network: then nothing is withdrawn (freeze) until that is known better.
 //!
 //! ```text
-//! references                                          census                            a failure
-//! one has answered since the check began to fail      –                                 counts
-//! none has, but one had answered within `hold`        –                                 does not count
-//! none has answered within `hold`, or none is given   calm                              counts
-//!                                                     more than half fails at once,     does not count, for `hold` at most
-//!                                                     in two places at least
+//! references                                               census                            a failure
+//! one has answered since the check began to fail           –                                 counts
+//! none has, but one answered, or was named, within `hold`  –                                 does not count
+//! none ever has, and no check has ever passed              –                                 does not count, however long that lasts
+//! none has answered within `hold`, or none is given        calm                              counts
+//!                                                          more than half fails at once,     does not count, for `hold` at most
+//!                                                          in two places at least
 //! ```
 //! What began before such a freeze was over and fails after it does not count either: a timeout tells of the time before.
 //!
 //! References are places of the operator's choice that answer when this server's network works. With them nothing is guessed: one of them answers, so
 //! what fails fails by itself, be it ever so much. One that has been silent for `hold` is no evidence of anything, so that a reference which has moved
-//! away never keeps dead endpoints in service.
+//! away never keeps dead endpoints in service. One that is new is believed to be alive for as long, so that a server which starts before its network
+//! does withdraws nothing; and where nothing whatever has answered since the start, nothing has shown yet that there is a network at all.
 
 use std::time::Duration;
 
@@ -58,14 +60,20 @@ pub enum Turn {
     /// Failures count no longer.
     Frozen(Why),
     /// They count again, because what failed is back.
-    Thawed,
+    Calm,
+    /// They count again, because a reference answers.
+    Answered,
     /// They count again, because it has lasted too long to be a mistake.
     Believed,
+    /// They count again, because no reference has answered for so long that their silence says nothing.
+    Disregarded,
 }
 
 /// One reference.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Reference {
+    /// Since when it is one and could have answered.
+    named: Duration,
     passed: Option<Duration>,
     /// Its last result is a failure, since then.
     failed: Option<Duration>,
@@ -77,6 +85,8 @@ pub struct Doubt {
     /// How long a freeze may last, and how long a reference counts after its last answer; zero: everything is believed.
     hold: Duration,
     references: Vec<Reference>,
+    /// Something has answered this server at some time: a reference, or a check.
+    heard: bool,
     frozen: Option<(Duration, Why)>,
     /// A freeze for the census has run out; there is none again before it is calm.
     believed: bool,
@@ -87,8 +97,9 @@ pub struct Doubt {
 impl Doubt {
     /// Sets how long a freeze may last (zero for never a freeze) and makes the references `count`; those that `from` gives an index for keep what is
     /// known of them.
-    pub fn set(&mut self, hold: Duration, from: &[Option<usize>]) {
-        self.references = from.iter().map(|from| from.and_then(|at| self.references.get(at).copied()).unwrap_or_default()).collect();
+    pub fn set(&mut self, hold: Duration, from: &[Option<usize>], now: Duration) {
+        let new = Reference { named: now, passed: None, failed: None };
+        self.references = from.iter().map(|from| from.and_then(|at| self.references.get(at).copied()).unwrap_or(new)).collect();
         self.hold = hold;
         if hold.is_zero() {
             self.frozen = None;
@@ -110,15 +121,36 @@ impl Doubt {
     pub fn observe(&mut self, at: usize, passed: bool, now: Duration) {
         let Some(reference) = self.references.get_mut(at) else { return };
         if passed {
-            *reference = Reference { passed: Some(now), failed: None };
+            *reference = Reference { passed: Some(now), failed: None, ..*reference };
+            self.heard = true;
         } else {
             reference.failed.get_or_insert(now);
         }
     }
 
-    /// Some reference is evidence.
+    /// A check of an endpoint has passed: there is a network. If that is the first sign of one, references have their time from now on.
+    pub fn hear(&mut self, now: Duration) {
+        if !std::mem::replace(&mut self.heard, true) {
+            self.references.iter_mut().filter(|reference| reference.passed.is_none()).for_each(|reference| reference.named = now);
+        }
+    }
+
+    /// It means something if no reference answers.
     fn has_evidence(&self, now: Duration) -> bool {
-        self.references.iter().any(|reference| reference.passed.is_some_and(|passed| passed + self.hold > now))
+        let is_recent = |reference: &Reference| reference.passed.unwrap_or(reference.named) + self.hold > now;
+        self.references.iter().any(is_recent) || !self.heard && !self.references.is_empty()
+    }
+
+    /// Some reference answers.
+    fn is_answered(&self, now: Duration) -> bool {
+        let answers = |reference: &Reference| reference.failed.is_none() && reference.passed.is_some_and(|passed| passed + self.hold > now);
+        self.references.iter().any(answers)
+    }
+
+    /// Some reference has failed, none answers, and none will be asked for the first time.
+    fn is_unanswered(&self, now: Duration) -> bool {
+        let is_asked = |reference: &Reference| reference.failed.is_some() || reference.passed.is_none() && reference.named + self.hold <= now;
+        self.references.iter().any(|reference| reference.failed.is_some()) && self.references.iter().all(is_asked)
     }
 
     /// Whether a failure of a check that has been failing since then must not take it down. `is_known`: it has passed before; of one that has
@@ -150,25 +182,26 @@ impl Doubt {
         }
         self.believed &= !census.is_calm();
         let evidence = self.has_evidence(now);
-        let unreachable = evidence && self.references.iter().all(|reference| reference.failed.is_some() || reference.passed.is_none());
         match self.frozen {
-            Some((_, Why::References)) if unreachable => None,
+            Some(_) if evidence && self.is_answered(now) => self.thaw(Turn::Answered, now),
+            Some((_, Why::References)) if evidence => None,
             // Silent for so long that they say nothing any more.
-            Some((_, Why::References)) if !evidence => {
+            Some((_, Why::References)) => {
                 self.frozen = None;
                 let turn = self.look_at_crowd(census, places, now);
-                turn.or(Some(Turn::Believed))
+                turn.or(Some(Turn::Disregarded))
             }
-            Some((_, Why::References)) => self.thaw(now),
-            Some((_, Why::Mass(_))) if evidence && !unreachable => self.thaw(now),
-            Some((_, Why::Mass(_))) if census.is_calm() => self.thaw(now),
+            Some((_, Why::Mass(_))) if census.is_calm() => self.thaw(Turn::Calm, now),
             Some((since, Why::Mass(_))) if now >= since + self.hold => {
                 self.frozen = None;
                 self.believed = true;
                 Some(Turn::Believed)
             }
-            Some(_) => None,
-            None if unreachable => self.freeze(Why::References, now),
+            Some((since, Why::Mass(_))) => {
+                self.frozen = Some((since, Why::Mass(census)));
+                None
+            }
+            None if evidence && self.is_unanswered(now) => self.freeze(Why::References, now),
             None if evidence => None,
             None => self.look_at_crowd(census, places, now),
         }
@@ -184,10 +217,10 @@ impl Doubt {
         Some(Turn::Frozen(why))
     }
 
-    fn thaw(&mut self, now: Duration) -> Option<Turn> {
+    fn thaw(&mut self, turn: Turn, now: Duration) -> Option<Turn> {
         self.frozen = None;
         self.thawed = Some(now);
-        Some(Turn::Thawed)
+        Some(turn)
     }
 }
 
@@ -207,7 +240,7 @@ mod tests {
 
     fn doubt(references: usize) -> Doubt {
         let mut doubt = Doubt::default();
-        doubt.set(HOLD, &vec![None; references]);
+        doubt.set(HOLD, &vec![None; references], Duration::ZERO);
         doubt
     }
 
@@ -230,10 +263,11 @@ mod tests {
         assert!(doubt.is_doubtful(secs(1), true, secs(5)));
         assert!(!doubt.is_doubtful(secs(1), false, secs(5)), "the first result of a new check decides");
         assert_eq!(doubt.look(of(10, 3), || 2, secs(50)), None, "not calm yet");
-        assert_eq!(doubt.look(of(10, 2), || 2, secs(60)), Some(Turn::Thawed));
+        assert_eq!(doubt.look(of(10, 2), || 2, secs(60)), Some(Turn::Calm));
         assert!(!doubt.is_doubtful(secs(1), true, secs(60)));
         assert!(doubt.look(of(10, 10), || 2, secs(100)).is_some());
-        assert_eq!(doubt.look(of(10, 10), || 2, secs(219)), None);
+        assert_eq!(doubt.look(of(10, 9), || 2, secs(219)), None);
+        assert_eq!(doubt.frozen(), Some((secs(100), Why::Mass(of(10, 9)))), "told with the figures of now");
         assert_eq!(doubt.look(of(10, 10), || 2, secs(220)), Some(Turn::Believed));
         assert!(!doubt.is_doubtful(secs(100), true, secs(220)));
         assert_eq!(doubt.look(of(10, 10), || 2, secs(221)), None, "it is not doubted again");
@@ -264,21 +298,18 @@ mod tests {
         assert_eq!(doubt.look(of(10, 1), || 1, secs(16)), Some(Turn::Frozen(Why::References)));
         assert!(doubt.is_doubtful(secs(12), true, secs(20)) && doubt.is_doubtful(secs(12), false, secs(20)));
         doubt.observe(0, true, secs(30));
-        assert_eq!(doubt.look(of(10, 1), || 1, secs(30)), Some(Turn::Thawed));
+        assert_eq!(doubt.look(of(10, 1), || 1, secs(30)), Some(Turn::Answered));
         assert!(!doubt.is_doubtful(secs(12), true, secs(30)));
     }
 
     #[test]
     fn references_that_are_silent_for_long_say_nothing() {
         let mut doubt = doubt(1);
-        // Never answered: as if there were none.
-        doubt.observe(0, false, secs(1));
-        assert!(!doubt.is_doubtful(secs(1), true, secs(5)));
         doubt.observe(0, true, secs(10));
         doubt.observe(0, false, secs(15));
         assert_eq!(doubt.look(of(10, 2), || 1, secs(15)), Some(Turn::Frozen(Why::References)));
         assert_eq!(doubt.look(of(10, 3), || 1, secs(129)), None);
-        assert_eq!(doubt.look(of(10, 3), || 1, secs(130)), Some(Turn::Believed));
+        assert_eq!(doubt.look(of(10, 3), || 1, secs(130)), Some(Turn::Disregarded));
         assert!(!doubt.is_doubtful(secs(20), true, secs(130)));
         // And where much fails at once, that is looked at now.
         doubt.observe(0, true, secs(200));
@@ -289,10 +320,65 @@ mod tests {
     }
 
     #[test]
+    fn who_starts_without_a_network_withdraws_nothing() {
+        let mut doubt = doubt(2);
+        assert_eq!(doubt.look(of(0, 0), || 0, secs(0)), None, "nothing is known of the references yet: no alarm");
+        assert!(doubt.is_doubtful(secs(0), true, secs(1)) && doubt.is_doubtful(secs(0), false, secs(1)));
+        doubt.observe(0, false, secs(1));
+        assert_eq!(doubt.look(of(0, 0), || 0, secs(1)), None, "one is asked still");
+        doubt.observe(1, false, secs(2));
+        assert_eq!(doubt.look(of(0, 0), || 0, secs(2)), Some(Turn::Frozen(Why::References)));
+        // However long it lasts: nothing has shown yet that there is a network.
+        assert_eq!(doubt.look(of(10, 10), || 3, secs(90_000)), None);
+        assert!(doubt.is_doubtful(secs(0), false, secs(90_000)));
+        doubt.observe(1, true, secs(90_001));
+        assert_eq!(doubt.look(of(10, 10), || 3, secs(90_001)), Some(Turn::Answered));
+        assert!(!doubt.is_doubtful(secs(0), false, secs(90_001)));
+    }
+
+    #[test]
+    fn references_that_never_answer_are_disregarded_once_a_check_has_passed() {
+        for passes in [5, 119, 500] {
+            let mut doubt = doubt(1);
+            doubt.observe(0, false, secs(1));
+            assert_eq!(doubt.look(of(0, 0), || 0, secs(1)), Some(Turn::Frozen(Why::References)));
+            assert_eq!(doubt.look(of(0, 0), || 0, secs(passes)), None);
+            // The first sign of a network: they have their time to answer now.
+            doubt.hear(secs(passes));
+            doubt.hear(secs(passes + 50));
+            assert_eq!(doubt.look(of(1, 0), || 0, secs(passes + 119)), None);
+            assert!(doubt.is_doubtful(secs(0), false, secs(passes + 119)));
+            assert_eq!(doubt.look(of(1, 0), || 0, secs(passes + 120)), Some(Turn::Disregarded));
+            assert!(!doubt.is_doubtful(secs(0), false, secs(passes + 120)));
+        }
+        // A wrong one beside one that answers holds up nothing.
+        let mut doubt = doubt(2);
+        doubt.observe(0, false, secs(1));
+        doubt.observe(1, true, secs(1));
+        assert_eq!(doubt.look(of(0, 0), || 0, secs(1)), None);
+        assert!(!doubt.is_doubtful(secs(0), false, secs(1)));
+    }
+
+    #[test]
+    fn a_reference_that_a_reload_names_has_its_time_too() {
+        let mut doubt = doubt(0);
+        doubt.hear(secs(10));
+        doubt.set(HOLD, &[None], secs(1_000));
+        assert!(doubt.is_doubtful(secs(1_001), true, secs(1_001)));
+        doubt.observe(0, false, secs(1_002));
+        assert_eq!(doubt.look(of(10, 1), || 1, secs(1_002)), Some(Turn::Frozen(Why::References)));
+        // Another one is named meanwhile: it has its time as well, and no freeze ends because nobody has asked it yet.
+        doubt.set(HOLD, &[Some(0), None], secs(1_100));
+        assert_eq!(doubt.look(of(10, 1), || 1, secs(1_150)), None);
+        assert_eq!(doubt.look(of(10, 1), || 1, secs(1_220)), Some(Turn::Disregarded));
+        assert!(!doubt.is_doubtful(secs(1_201), true, secs(1_220)));
+    }
+
+    #[test]
     fn what_began_before_a_thaw_tells_of_the_time_before() {
         let mut doubt = doubt(0);
         assert!(doubt.look(of(10, 6), || 2, secs(5)).is_some() && !doubt.is_from_before_thaw(secs(1)));
-        assert_eq!(doubt.look(of(10, 1), || 2, secs(60)), Some(Turn::Thawed));
+        assert_eq!(doubt.look(of(10, 1), || 2, secs(60)), Some(Turn::Calm));
         assert!(doubt.is_from_before_thaw(secs(59)) && !doubt.is_from_before_thaw(secs(60)));
         // What is believed is believed at once.
         assert!(doubt.look(of(10, 6), || 2, secs(100)).is_some());
@@ -321,7 +407,7 @@ mod tests {
         let mut doubt = doubt(1);
         doubt.observe(0, true, secs(1));
         assert!(doubt.is_doubtful(secs(2), true, secs(3)));
-        doubt.set(Duration::ZERO, &[Some(0)]);
+        doubt.set(Duration::ZERO, &[Some(0)], secs(3));
         assert!(!doubt.is_doubtful(secs(2), true, secs(3)));
         assert_eq!(doubt.look(of(10, 10), || 9, secs(3)), None);
     }
@@ -330,7 +416,7 @@ mod tests {
     fn references_that_stay_keep_what_is_known() {
         let mut doubt = doubt(2);
         doubt.observe(1, true, secs(7));
-        doubt.set(HOLD, &[Some(1), None]);
+        doubt.set(HOLD, &[Some(1), None], secs(8));
         assert_eq!([doubt.reference(0), doubt.reference(1)], [(Some(secs(7)), None), (None, None)]);
     }
 }

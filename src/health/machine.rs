@@ -195,6 +195,11 @@ impl Machine {
         self.ramp_began.map(|began| began + self.ramp)
     }
 
+    /// Faults that are not paid back yet; [`CREDIT_LIMIT`] of them take it down.
+    pub fn credit(&self) -> u8 {
+        self.credit
+    }
+
     /// What its falls come to by now.
     pub fn penalty(&self, now: Duration) -> u32 {
         decayed(self.penalty, now.saturating_sub(self.penalised))

@@ -2,6 +2,7 @@
 //! to with health and weights ([`plan`]).
 
 pub mod balance;
+mod choice;
 pub mod chunked;
 mod limits;
 pub mod model;

@@ -124,6 +124,8 @@ pub struct Endpoint {
     pub name: Option<String>,
     /// What is handed out.
     pub target: Target,
+    /// Where its checks connect to, if that is elsewhere.
+    pub check_address: Option<IpAddr>,
     /// 0 to 65535; 0 takes no new traffic as long as a sibling can.
     pub weight: u16,
     /// All must pass; none means always up.
@@ -269,7 +271,7 @@ impl PolicyKind {
 }
 
 /// How a weighted policy uses chance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum WeightedMode {
     /// Same client prefix, same answer for every type and on every server, for one window of the maximum TTL.
     Coherent,

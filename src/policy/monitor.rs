@@ -193,6 +193,15 @@ impl MonitorKind {
         }
     }
 
+    /// How long the last word counts when no other comes; `None` where checks ask again and again, or the word loses its weight by itself.
+    pub fn stale(&self) -> Option<Duration> {
+        match self {
+            MonitorKind::Push(push) => Some(push.stale),
+            MonitorKind::Prometheus(asked) => Some(asked.stale),
+            _ => None,
+        }
+    }
+
     /// How it speaks TLS, if it does.
     pub fn tls(&self) -> Option<&TlsCheck> {
         match self {

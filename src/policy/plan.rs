@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::dns::RecordType;
 use crate::health::State;
+pub use crate::policy::choice::{AddressSet, AnswerSet, Choice, WEIGHT_SCALE, WeightedChoice, WeightedEntry};
 use crate::policy::chunked::Chunked;
 use crate::policy::model::{
     AllDown, Child, Endpoint, Forced, Policy, PolicyIx, PolicyKind, Pool, PoolIx, Steer, Target, TtlRange, WeightedMode, ZoneModel,
@@ -71,6 +71,8 @@ pub struct EndpointView {
     pub weight: u16,
     /// Share of the weight while ramping, yielding or degraded, 0 to 1.
     pub ramp: f32,
+    /// The part of that which an operator takes, drains or brings back, 0 to 1.
+    pub drained: f32,
     /// Its checks fail, but a safety rule forbids to withdraw it.
     pub kept: bool,
 }
@@ -117,94 +119,8 @@ pub struct Plan {
     pub pass: Pass,
 }
 
-/// What a class gets.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Choice {
-    /// Addresses or records of one pool, or of several merged.
-    Answers {
-        /// What there is.
-        set: Arc<AnswerSet>,
-        /// At most this many addresses, 1 to 64.
-        answers: u8,
-    },
-    /// One of several, by weight.
-    Weighted(WeightedChoice),
-    /// An empty answer.
-    NoData,
-    /// SERVFAIL.
-    ServFail,
-}
-
-/// A choice among several by weight.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WeightedChoice {
-    /// How chance enters.
-    pub mode: WeightedMode,
-    /// Salt: hash of zone and policy name, the same on every server.
-    pub salt: u64,
-    /// Sum of the weights.
-    pub total: u64,
-    /// At least two.
-    pub entries: Vec<WeightedEntry>,
-}
-
-/// One of several.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WeightedEntry {
-    /// Above 0; weights are scaled by [`WEIGHT_SCALE`] so that ramps have room below 1.
-    pub weight: u64,
-    /// Hash of the child's name.
-    pub id: u64,
-    /// What it comes to.
-    pub choice: Choice,
-}
-
-/// Steps per unit of weight.
-pub const WEIGHT_SCALE: u64 = 1024;
 /// Steps of what a pool yields: far more than there are steps in a drain.
 const YIELD_SCALE: f32 = (WEIGHT_SCALE * 1024) as f32;
-
-/// Whatever a pool hands out at present.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct AnswerSet {
-    /// Counter slot of the pool; `None` for merged pools.
-    pub slot: Option<u32>,
-    /// A records.
-    pub v4: AddressSet<4>,
-    /// AAAA records.
-    pub v6: AddressSet<16>,
-    /// CNAME target, wire form.
-    pub cname: Option<Box<[u8]>>,
-    /// Further types: rdata in wire form.
-    pub records: Vec<(RecordType, Vec<Vec<u8>>)>,
-}
-
-/// Addresses of one family with their weights.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AddressSet<const N: usize> {
-    /// Network order.
-    pub addrs: Vec<[u8; N]>,
-    /// In the order of `addrs`, above 0; empty when all are equal.
-    pub weights: Vec<u32>,
-}
-
-impl<const N: usize> Default for AddressSet<N> {
-    fn default() -> Self {
-        AddressSet { addrs: Vec::new(), weights: Vec::new() }
-    }
-}
-
-impl<const N: usize> AddressSet<N> {
-    /// Weight 0 takes part only when nothing else is left.
-    fn new(mut entries: Vec<([u8; N], u32)>) -> Self {
-        if entries.iter().any(|(_, weight)| *weight > 0) {
-            entries.retain(|(_, weight)| *weight > 0);
-        }
-        let equal = entries.windows(2).all(|pair| pair[0].1 == pair[1].1);
-        let weights = if equal { Vec::new() } else { entries.iter().map(|(_, weight)| *weight).collect() };
-        AddressSet { addrs: entries.into_iter().map(|(addr, _)| addr).collect(), weights }
-    }
-}
 
 /// How one pool looked to the evaluation, for `explain`.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -359,7 +275,7 @@ impl Evaluation<'_> {
                 let held = |child: &Child| self.view.held.contains(&(*policy, *child));
                 // Held children are better ones that traffic has left: they come in only when there is nothing else to stay on.
                 let (waiting, free): (Vec<_>, Vec<_>) = to.iter().partition(|(child, _)| held(child));
-                waiting.iter().for_each(|(child, _)| self.note_held(*child));
+                waiting.iter().for_each(|(child, _)| self.note_held(*child, look, demand));
                 self.first_of(*policy, free.into_iter().chain(waiting), look, demand)
             }
             Step::Weighted { policy, to } => self.choose_weighted(*policy, to, look, demand),
@@ -411,9 +327,11 @@ impl Evaluation<'_> {
         }
     }
 
-    fn note_held(&mut self, child: Child) {
+    /// What is held is consulted: the TTL goes by what became of it, as it would without a hold.
+    fn note_held(&mut self, child: Child, look: Look, demand: Demand) {
         for ix in self.model.pools_below(child) {
-            self.report(ix, Some(Passed::Held));
+            let why = self.consult(ix, look, demand).unwrap_or(Passed::Held);
+            self.report(ix, Some(why));
         }
     }
 
@@ -486,11 +404,18 @@ impl Evaluation<'_> {
     }
 
     fn is_available(&mut self, ix: PoolIx, look: Look, demand: Demand) -> bool {
+        let why = self.consult(ix, look, demand);
+        self.report(ix, why);
+        why.is_none()
+    }
+
+    /// Why a pool cannot serve, if it cannot.
+    fn consult(&mut self, ix: PoolIx, look: Look, demand: Demand) -> Option<Passed> {
         let (pool, view) = (self.model.pool(ix), &self.view.pools[ix.0 as usize]);
         self.settled_at = self.settled_at.max(view.settled_at);
         let usable = available(pool, view, look).count();
         let needed = pool.min_healthy.needed(pool.endpoints.len());
-        let why = if pool.endpoints.is_empty() {
+        if pool.endpoints.is_empty() {
             let withdrawn = look != Look::Everything && matches!(view.forced, Some(Forced::Down | Forced::Drain));
             withdrawn.then_some(Passed::Withdrawn)
         } else if usable == 0 {
@@ -501,10 +426,7 @@ impl Evaluation<'_> {
             Some(Passed::LacksFamily)
         } else {
             None
-        };
-        let available = why.is_none();
-        self.report(ix, why);
-        available
+        }
     }
 
     fn report(&mut self, ix: PoolIx, passed_over: Option<Passed>) {
@@ -616,17 +538,6 @@ pub fn mix(mut z: u64) -> u64 {
 
 fn hash_text(text: &str) -> u64 {
     hash_octets(0, text.as_bytes())
-}
-
-impl Choice {
-    /// Everything that may be handed out: `f` says of a set whether to stop; true when it did.
-    pub fn any_set(&self, f: &mut dyn FnMut(&AnswerSet) -> bool) -> bool {
-        match self {
-            Choice::Answers { set, .. } => f(set),
-            Choice::Weighted(weighted) => weighted.entries.iter().any(|entry| entry.choice.any_set(f)),
-            Choice::NoData | Choice::ServFail => false,
-        }
-    }
 }
 
 impl Plan {

@@ -65,14 +65,14 @@ pub async fn run(spec: &CheckSpec, means: &Means) -> (Outcome, Duration) {
 /// The same, as it is reported.
 pub(super) async fn observe(spec: &CheckSpec, means: &Means) -> Observation {
     let (outcome, took, progress) = run_watched(spec, means).await;
-    Observation { spec: spec.clone(), outcome, took, certificate: progress.certificate.get().copied(), poor: None }
+    Observation { spec: spec.clone(), outcome, took, certificate: progress.verified(spec), poor: None }
 }
 
 /// The same, with what each part took.
 pub async fn run_timed(spec: &CheckSpec, means: &Means) -> Timed {
     let (outcome, _, progress) = run_watched(spec, means).await;
     let total = progress.began.elapsed();
-    Timed { outcome, phases: progress.times(total), total_ms: milliseconds(total), certificate: progress.certificate.get().copied() }
+    Timed { outcome, phases: progress.times(total), total_ms: milliseconds(total), certificate: progress.verified(spec) }
 }
 
 /// How it went, what the target took of it, and the parts of that.
@@ -378,6 +378,12 @@ impl Progress {
             let unsigned = |at: i64| u64::try_from(at).unwrap_or(0);
             let _ = self.certificate.set(Validity { from: unsigned(from), until: unsigned(until) });
         }
+    }
+
+    /// What the peer showed, unless nobody looked at it.
+    fn verified(&self, spec: &CheckSpec) -> Option<Validity> {
+        let is_looked_at = spec.monitor.kind.tls().is_none_or(|tls| !tls.insecure);
+        self.certificate.get().copied().filter(|_| is_looked_at)
     }
 
     pub(super) fn phase(&self) -> Phase {

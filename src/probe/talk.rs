@@ -80,7 +80,7 @@ fn shown(octets: &[u8]) -> String {
     if octets.len() > SHOWN { text + "…" } else { text }
 }
 
-/// Asks; compares the code and the data.
+/// Asks; compares the code and the data. What is cut off over UDP is asked for again over TCP (RFC 7766 §5).
 pub(super) async fn dns(check: &DnsCheck, way: Way, progress: &Progress) -> Outcome {
     let ours = |why: String| Failure::Internal(why);
     let any: IpAddr = if way.to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -106,8 +106,30 @@ pub(super) async fn dns(check: &DnsCheck, way: Way, progress: &Progress) -> Outc
         };
         // Somebody else's, or one of long ago.
         if reply.metadata.id == id && reply.queries.first().is_none_or(|asked| *asked == query) {
-            return judge(check, &reply);
+            return match judge(check, &reply) {
+                Err(_) if reply.metadata.truncation => over_tcp(check, way, &packet).await,
+                outcome => outcome,
+            };
         }
+    }
+}
+
+/// The same question over TCP: two octets with the length in front of each message (RFC 1035 §4.2.2).
+async fn over_tcp(check: &DnsCheck, way: Way, packet: &[u8]) -> Outcome {
+    let fail = |error: std::io::Error, phase| match words::io_failure(&error, phase) {
+        failure if failure.is_no_verdict() => failure,
+        failure => Failure::Answer(format!("truncated over UDP (TC); over TCP {failure}")),
+    };
+    let mut stream = connect(way).await.map_err(|error| fail(error, Phase::Connect))?;
+    let fail = |error| fail(error, Phase::Response);
+    let len = packet.len() as u16;
+    stream.write_all(&[&len.to_be_bytes(), packet].concat()).await.map_err(fail)?;
+    let len = stream.read_u16().await.map_err(fail)?;
+    let mut reply = vec![0; usize::from(len)];
+    stream.read_exact(&mut reply).await.map_err(fail)?;
+    match Message::from_vec(&reply) {
+        Ok(reply) => judge(check, &reply),
+        Err(_) => Err(Failure::Protocol("the reply over TCP is no DNS message".into())),
     }
 }
 

@@ -98,15 +98,53 @@ pub(super) fn failure(error: &(dyn Error + 'static), phase: Phase) -> Failure {
 
 /// Words for an error of hyper's, whose types say less than their texts.
 fn http_failure(text: &str, phase: Phase) -> Failure {
-    if text.contains("connection closed") {
-        return io_failure(&io::ErrorKind::UnexpectedEof.into(), phase);
+    // Over HTTP/2 errors of the system come as their texts.
+    const OF_THE_SYSTEM: [(&str, io::ErrorKind); 5] = [
+        ("connection closed", io::ErrorKind::UnexpectedEof),
+        ("unexpected end of file", io::ErrorKind::UnexpectedEof),
+        ("broken pipe", io::ErrorKind::BrokenPipe),
+        ("connection reset", io::ErrorKind::ConnectionReset),
+        ("connection aborted", io::ErrorKind::ConnectionAborted),
+    ];
+    if let Some((_, kind)) = OF_THE_SYSTEM.iter().find(|(words, _)| text.contains(words)) {
+        return io_failure(&(*kind).into(), phase);
     }
-    if text.contains("frame with invalid size") {
+    if text.contains("frame with invalid size") && !text.contains("error received") {
         // What is longer than any frame is the beginning of a reply in text.
         return Failure::Protocol("the peer does not speak HTTP/2 on this port".to_owned());
     }
+    if let Some(words) = http2_words(text) {
+        return Failure::Protocol(words);
+    }
     let foreign_tongue = phase == Phase::Response && ["unexpected message", "HTTP version parsed"].iter().any(|part| text.contains(part));
     Failure::Protocol(if foreign_tongue { "the peer does not speak HTTP on this port".to_owned() } else { foreign(text) })
+}
+
+/// What went wrong in HTTP/2: who broke off what, and for which of the reasons of RFC 9113 §7.
+fn http2_words(text: &str) -> Option<String> {
+    const REASONS: [(&str, &str); 14] = [
+        ("not a result of an error", "NO_ERROR"),
+        ("unspecific protocol error", "PROTOCOL_ERROR"),
+        ("unexpected internal error", "INTERNAL_ERROR"),
+        ("flow-control protocol violated", "FLOW_CONTROL_ERROR"),
+        ("settings ACK not received", "SETTINGS_TIMEOUT"),
+        ("received frame when stream half-closed", "STREAM_CLOSED"),
+        ("frame with invalid size", "FRAME_SIZE_ERROR"),
+        ("refused stream before", "REFUSED_STREAM"),
+        ("stream no longer needed", "CANCEL"),
+        ("unable to maintain the header compression", "COMPRESSION_ERROR"),
+        ("connection established in response to a CONNECT", "CONNECT_ERROR"),
+        ("detected excessive load", "ENHANCE_YOUR_CALM"),
+        ("security properties do not meet", "INADEQUATE_SECURITY"),
+        ("endpoint requires HTTP/1.1", "HTTP_1_1_REQUIRED"),
+    ];
+    let (_, reason) = REASONS.iter().find(|(words, _)| text.contains(words))?;
+    let what = if text.contains("stream error") { "request" } else { "connection" };
+    Some(match text.contains("error received") {
+        true if *reason == "HTTP_1_1_REQUIRED" => "the peer wants HTTP/1.1 here (HTTP_1_1_REQUIRED)".to_owned(),
+        true => format!("the peer broke off the {what} over HTTP/2 ({reason})"),
+        false => format!("the peer breaks the rules of HTTP/2 ({reason})"),
+    })
 }
 
 /// Words for an error of the operating system.

@@ -32,6 +32,7 @@ use crate::control::api::Overlay;
 use crate::control::audit::{Entry, Page, Query};
 use crate::control::tokens::SavedToken;
 use crate::health;
+use crate::policy::plan::Choice;
 use held::Held;
 pub use records::Ended;
 pub use shared::SharedState;
@@ -125,13 +126,19 @@ pub struct Verdict {
     pub penalised_unix: u64,
 }
 
-/// What safety rules keep of a zone as a last resort, and what its checks withdrew of late.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What safety rules keep of a zone as a last resort, what its checks withdrew of late, and what it answers from because everything is down.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SavedKeeping {
     /// Ids of endpoints, each with the rules in a sentence, in the order in which they failed.
     pub kept: Vec<(String, String)>,
     /// Unix seconds of withdrawals, oldest first.
     pub falls: Vec<u64>,
+    /// Hash of the zone's content that `answers` are of.
+    #[serde(default)]
+    pub content: String,
+    /// What was answered last before everything failed, by what tells its names and clients from others.
+    #[serde(default)]
+    pub answers: BTreeMap<String, Choice>,
 }
 
 /// The SOA serial a zone was last served with.

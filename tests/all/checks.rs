@@ -10,7 +10,7 @@ use hickory_proto::rr::RecordType::A;
 use meridian::control::api::{CheckSpec, CheckTarget};
 use meridian::dns::{Name, Rcode, RecordType};
 use meridian::health::{Failure, Outcome, Thresholds, Watch};
-use meridian::policy::model::{Bound, DnsCheck, HttpCheck, HttpMethod, JsonExpected, Monitor, MonitorKind, Pattern, TcpCheck, TlsCheck};
+use meridian::policy::model::{Bound, DnsCheck, GrpcCheck, HttpCheck, HttpMethod, JsonExpected, Monitor, MonitorKind, Pattern, TcpCheck, TlsCheck};
 use meridian::probe::{Means, TlsRoots, check};
 
 use crate::meridian::Meridian;
@@ -55,6 +55,18 @@ fn peer(until: &'static str, reply: &'static str) -> (SocketAddr, Receiver<Strin
 #[test]
 fn checks_come_from_the_source_that_is_set() {
     let http = HttpCheck { path: "/".into(), host: HOST.into(), status: vec![(200, 299)], ..HttpCheck::default() };
+    let grpc = GrpcCheck { service: String::new(), host: HOST.into(), tls: None };
+    let unused = ["192.0.2.9"];
+    for kind in [MonitorKind::Grpc(grpc), MonitorKind::Ping] {
+        let mut spec = spec(closed_port(), kind);
+        spec.monitor.source = unused.iter().map(|address| address.parse().expect("an address")).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let outcome = runtime.block_on(check::run(&spec, &Means::new(TlsRoots::default().into()))).0;
+        assert!(
+            outcome.as_ref().is_err_and(|why| why.to_string().contains("source = 192.0.2.9") || why.to_string().contains("permit")),
+            "{outcome:?}"
+        );
+    }
     for kind in [MonitorKind::Tcp(TcpCheck::default()), MonitorKind::Http(http)] {
         // All of 127.0.0.0/8 is this machine's. One of the other family is not looked at.
         for (source, expected) in [(&["127.0.0.9", "::1"][..], Some("127.0.0.9")), (&["::1"], Some("127.0.0.1")), (&["192.0.2.9"], None)] {
@@ -74,7 +86,10 @@ fn checks_come_from_the_source_that_is_set() {
             match expected {
                 Some(expected) => assert_eq!((from.join().expect("no panic").as_deref(), outcome), (Some(expected), Ok(())), "{source:?}"),
                 // It says nothing of the endpoint.
-                None => assert!(matches!(outcome, Err(Failure::NoNetwork(_))), "{outcome:?}"),
+                None => {
+                    let why = "source = 192.0.2.9: this machine has no such address, or no port left on it";
+                    assert_eq!(outcome, Err(Failure::NoNetwork(why.into())));
+                }
             }
         }
     }
@@ -193,7 +208,10 @@ const ZONE: &str = "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nn
 
 #[test]
 fn dns_checks_ask_a_real_server_and_compare() {
-    let server = Meridian::start(&[("zones/example.com.toml", ZONE)]);
+    // More than goes into a datagram without EDNS.
+    let many: Vec<String> = (0..60).map(|at| format!("\"192.0.3.{at}\"")).collect();
+    let zone = format!("{ZONE}many.A = [{}]\n", many.join(", "));
+    let server = Meridian::start(&[("zones/example.com.toml", &zone)]);
     let ask = |name: &str, rtype: RecordType, rcode: Rcode, answer: Option<&str>| {
         let name = Name::parse_absolute(name).expect("a name");
         run(server.dns, MonitorKind::Dns(DnsCheck { name, rtype, rcode, answer: answer.map(str::to_owned) }))
@@ -208,6 +226,24 @@ fn dns_checks_ask_a_real_server_and_compare() {
     assert_eq!(ask("none.example.com.", a, ok, None), "answer: found NXDOMAIN, expected NOERROR");
     assert_eq!(ask("none.example.com.", a, Rcode::NXDOMAIN, None), "ok");
     assert_eq!(ask("www.example.net.", a, ok, None), "answer: found REFUSED, expected NOERROR");
+    // What is cut off is asked for over TCP.
+    assert_eq!(ask("many.example.com.", a, ok, Some("192.0.3.59")), "ok");
+    assert_eq!(ask("many.example.com.", a, ok, None), "ok");
+    let other = ask("many.example.com.", a, ok, Some("192.0.2.9"));
+    assert!(other.starts_with("answer: found 192.0.3."), "{other}");
+    let cutter = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let cuts = cutter.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        let mut packet = [0; 512];
+        while let Ok((len, from)) = cutter.recv_from(&mut packet) {
+            // QR and TC.
+            packet[2] |= 0x82;
+            let _ = cutter.send_to(&packet[..len], from);
+        }
+    });
+    let name = Name::parse_absolute("www.example.com.").expect("a name");
+    let told = run(cuts, MonitorKind::Dns(DnsCheck { name, rtype: a, rcode: ok, answer: Some("192.0.2.1".into()) }));
+    assert_eq!(told, "answer: truncated over UDP (TC); over TCP connect: connection refused");
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
     let mut spec = spec(
         silent.local_addr().expect("an address"),
@@ -243,4 +279,27 @@ fn monitors_of_all_kinds_are_said_in_a_zone() {
     assert_eq!(rest.endpoint("example.org/bad/127.0.0.1")["last_error"], "answer: found NOERROR, expected NXDOMAIN");
     let metrics = rest.text("/metrics");
     assert!(metrics.contains("meridian_check_duration_seconds_count{kind=\"dns\",outcome=\"answer\"}"), "{metrics}");
+}
+
+#[test]
+fn a_check_may_go_to_another_address_than_is_handed_out() {
+    let origin = TcpListener::bind("127.0.0.3:0").expect("a port");
+    let zone = format!(
+        "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n\
+         [monitor.m]\ntcp = true\nport = {}\nsource = \"127.0.0.9\"\ninterval = \"1s\"\nfall = 1\n\
+         [pool.p]\nmonitor = \"m\"\nendpoints = [{{ address = \"192.0.2.10\", check_address = \"127.0.0.3\" }}]\n[steer.www]\nuse = \"p\"\n",
+        origin.local_addr().expect("an address").port()
+    );
+    let server = Meridian::start(&[("zones/example.com.toml", &zone)]);
+    let rest = Rest::new(&server);
+    let (_, from) = origin.accept().expect("a check");
+    assert_eq!(from.ip().to_string(), "127.0.0.9");
+    let began = std::time::Instant::now();
+    while rest.endpoint("example.com/p/192.0.2.10")["state"] != "up" {
+        assert!(began.elapsed() < Duration::from_secs(20), "{}", rest.get("/v1/status"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let checks = rest.get("/v1/health/example.com/p/192.0.2.10")["checks"].clone();
+    assert!(checks[0].as_str().is_some_and(|check| check.starts_with("tcp at 127.0.0.3:")), "{checks}");
+    assert_eq!(crate::meridian::addresses(&server.ask("www.example.com.", A)), ["192.0.2.10".parse::<std::net::IpAddr>().expect("an address")]);
 }

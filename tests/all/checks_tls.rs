@@ -145,6 +145,14 @@ fn tcp_within_tls_talks_and_verifies() {
     assert!(run(greeter, tcp(papers.tls(), None, Some("other"))).starts_with("answer: found \"HTTP/1.1 200 OK"));
     assert_eq!(run(greeter, tcp(TlsCheck::default(), None, None)), "TLS: certificate from an unknown issuer");
     assert_eq!(run(greeter, tcp(TlsCheck { insecure: true, ..TlsCheck::default() }, None, None)), "ok");
+    // Whoever looks at no certificate says nothing of its end.
+    let shown = |tls: TlsCheck| {
+        let spec = spec(greeter, tcp(tls, None, None));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let roots = TlsRoots::load(std::slice::from_ref(&spec), &TlsRoots::default());
+        runtime.block_on(check::run_timed(&spec, &Means::new(roots.into()))).certificate.is_some()
+    };
+    assert!(shown(papers.tls()) && !shown(TlsCheck { insecure: true, ..TlsCheck::default() }));
     let plain = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = plain.local_addr().expect("an address");
     std::thread::spawn(move || plain.accept().map(|(mut stream, _)| stream.write_all(b"220 mail.example ESMTP\r\n")));
@@ -274,12 +282,51 @@ fn http_2_is_spoken_where_it_is_asked_for() {
         MonitorKind::Http(check)
     };
     assert_eq!(run(plain, plainly(HttpVersion::Http2)), "ok");
-    // Each with the other's version.
-    let old = crate::origin::Origin::http("127.0.0.1:0");
-    // It says so in HTTP/1.1 and hangs up on what it did not read, which may overtake its words.
-    let said = run(old.addr(), plainly(HttpVersion::Http2));
-    assert!(["protocol: the peer does not speak HTTP/2 on this port", "connect: connection closed before a response"].contains(&&*said), "{said}");
     assert!(run(plain, plainly(HttpVersion::Http11)).starts_with("protocol: "));
+}
+
+/// Hears a request over HTTP/2 to the end of its headers, says this, and listens until the client hangs up, so that its words are not lost to a reset.
+fn says_over_http2(reply: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.set_read_timeout(Some(TIMEOUT));
+            let (mut preface, mut head) = ([0; 24], [0; 9]);
+            let mut goes_on = stream.read_exact(&mut preface).is_ok();
+            while goes_on && stream.read_exact(&mut head).is_ok() {
+                let mut payload = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+                // The fourth octet is the type: HEADERS.
+                goes_on = stream.read_exact(&mut payload).is_ok() && head[3] != 1;
+            }
+            let _ = stream.write_all(&reply);
+            while stream.read(&mut [0; 256]).is_ok_and(|read| read > 0) {}
+        }
+    });
+    addr
+}
+
+#[test]
+fn what_goes_wrong_over_http_2_is_told_in_plain_words() {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let with_settings = |frame: &[u8]| [&SETTINGS, frame].concat();
+    // RFC 9113 §6.4: of stream 1. §6.8: of the connection, stream 1 not being looked at any more.
+    let reset = |code: u8| with_settings(&[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, code]);
+    let goes = |code: u8| with_settings(&[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, code]);
+    for (reply, words) in [
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec(), "protocol: the peer does not speak HTTP/2 on this port"),
+        (reset(2), "protocol: the peer broke off the request over HTTP/2 (INTERNAL_ERROR)"),
+        (reset(13), "protocol: the peer wants HTTP/1.1 here (HTTP_1_1_REQUIRED)"),
+        (goes(11), "protocol: the peer broke off the connection over HTTP/2 (ENHANCE_YOUR_CALM)"),
+        // A frame of data for a stream that there is not.
+        (with_settings(&[0, 0, 1, 0, 0, 0, 0, 0, 9, 7]), "protocol: the peer breaks the rules of HTTP/2 (PROTOCOL_ERROR)"),
+    ] {
+        let peer = says_over_http2(reply.clone());
+        let check = HttpCheck { path: "/".into(), host: HOST.into(), status: vec![(200, 299)], version: HttpVersion::Http2, ..HttpCheck::default() };
+        assert_eq!(run(peer, MonitorKind::Http(check)), words, "{reply:?}");
+        let grpc = GrpcCheck { service: String::new(), host: HOST.into(), tls: None };
+        assert_eq!(run(peer, MonitorKind::Grpc(grpc)), words, "{reply:?}");
+    }
 }
 
 #[test]

@@ -190,6 +190,33 @@ fn references_that_fail_with_the_rest_freeze_all_until_one_answers() {
 }
 
 #[test]
+fn a_start_before_the_network_withdraws_nothing_until_a_reference_answers() {
+    let (mut origins, mut reference) = (Origins::open(89, 4), Origins::open(90, 1));
+    origins.close(&[0, 1, 2, 3]);
+    reference.close(&[0]);
+    let (meridian, rest) = start(&origins, &format!("[health]\nfreeze = \"10s\"\nreferences = [\"{}\"]\n", reference.addresses[0]));
+    let frozen = wait(&rest, "frozen", is_frozen);
+    assert_eq!(frozen["health"]["frozen_why"], "no reference answers: this server's own network may be gone");
+    assert_eq!(frozen["degraded"].as_array().map(Vec::len), Some(1), "said once: {frozen:#}");
+    // For longer than a freeze lasts otherwise, for nothing has answered at all.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(13) {
+        let status = rest.get("/v1/status");
+        assert!(is_frozen(&status) && all_are(&status, "unknown"), "{status:#}");
+        let mut found = addresses(&meridian.ask("app.example.com.", A));
+        found.sort();
+        assert_eq!(found, [origins.ip(0), origins.ip(1)]);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    origins.open_again(&[2, 3]);
+    reference.open_again(&[0]);
+    wait(&rest, "thawed", |status| !is_frozen(status) && states(status) == ["down", "down", "up", "up"]);
+    meridian.wait_for("app.example.com.", A, |found| found.len() == 2 && found.contains(&origins.ip(2)));
+    let log = rest.get("/v1/audit?kind=health&limit=100")["entries"].to_string();
+    assert!(log.contains("a reference answers: failures count again"), "{log}");
+}
+
+#[test]
 fn an_endpoint_that_comes_and_goes_is_kept_down_unless_nothing_else_is_left() {
     let mut origins = Origins::open(98, 4);
     let (meridian, rest) = start(&origins, "");

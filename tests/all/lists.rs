@@ -55,6 +55,11 @@ fn everything_that_is_served_can_be_listed() {
             &["ENDPOINT REGION STATE FORCED USABLE WEIGHT FILES MONITORS", "example.com/fra/192.0.2.10 eu up drain no 4 4"],
         ),
         ("list endpoints --pool example.com/checked --forced up", &["no endpoints"]),
+        (
+            "health --usable false --region eu",
+            &["ENDPOINT REGION STATE USABLE SINCE CHECKED TOOK NEXT NOTE", "example.com/fra/192.0.2.10 eu up, forced drain no"],
+        ),
+        ("health --state ramp", &["no endpoints"]),
         ("list regions", &["REGION LOCATION POOLS", "region:eu 50.1, 8.7 example.com/fra"]),
         (
             "list monitors --zone example.com",
@@ -79,6 +84,9 @@ fn everything_that_is_served_can_be_listed() {
         ("list things", 2, "unrecognized subcommand"),
         ("list pools --token wrong", 3, "the token is not one of this server"),
         ("health example.com/fra", 2, "expected zone/pool/address"),
+        ("health --pool example.com/ffa", 1, "did you mean example.com/fra"),
+        ("health --state sideways", 2, "[possible values: unknown, up, degraded, suspect, down, ramp]"),
+        ("health example.com/fra/192.0.2.10 --state up", 2, "cannot be used with"),
         ("health example.com/fra/192.0.2.99", 1, "did you mean example.com/fra/192.0.2.10"),
     ] {
         let (found, out, err) = server.command(&line.split_whitespace().collect::<Vec<_>>());
@@ -102,6 +110,47 @@ fn a_list_is_whole_however_many_pages_it_has() {
         list["endpoints"].as_array().expect("a list").iter().filter_map(|endpoint| endpoint["id"].as_str()).collect();
     assert_eq!((code, ids.len(), list["next"].is_null()), (0, 2700, true));
     assert_eq!(lines(&server, "list endpoints --pool example.com/big1").len(), 901);
+}
+
+#[test]
+fn the_health_of_all_endpoints_is_a_list() {
+    let server = Meridian::start(&[("zones/example.com.toml", ZONE)]);
+    let rest = Rest::new(&server);
+    let began = Instant::now();
+    while rest.get("/v1/health?state=down")["endpoints"].as_array().is_none_or(Vec::is_empty) {
+        assert!(began.elapsed() < PATIENCE, "{}", rest.get("/v1/health"));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let ids = |query: &str| -> Vec<String> {
+        let all = rest.get(&format!("/v1/health?{query}"))["endpoints"].clone();
+        all.as_array().expect("a list").iter().map(|one| one["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    let [checked, v4, v6] = ["checked/127.0.0.1", "fra/192.0.2.10", "fra/2001:db8::10"].map(|id| format!("example.com/{id}"));
+    assert_eq!(ids(""), [&*checked, &*v4, &*v6]);
+    for (query, expected) in [
+        ("state=down", vec![&checked]),
+        ("state=up", vec![&v4, &v6]),
+        ("usable=false", vec![&checked]),
+        ("stale=true", vec![]),
+        ("region=eu", vec![&v4, &v6]),
+        ("pool=example.com/checked&zone=example.com", vec![&checked]),
+    ] {
+        assert_eq!(ids(query).iter().collect::<Vec<_>>(), expected, "{query}");
+    }
+    // A page at a time.
+    let (mut cursor, mut paged) = (String::new(), Vec::new());
+    loop {
+        let page = rest.get(&format!("/v1/health?limit=1{cursor}"));
+        paged.extend(page["endpoints"].as_array().expect("a page").iter().filter_map(|one| one["id"].as_str().map(str::to_owned)));
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(paged, ids(""));
+    let one = rest.get("/v1/health?state=down")["endpoints"][0].clone();
+    assert_eq!((&one["pool"], &one["usable"], &one["stale"]), (&json!("example.com/checked"), &json!(false), &json!(false)));
+    assert!(one["last_error"].is_string() && one["next_check"].is_u64() && one["since"].is_u64(), "{one}");
+    let shown = lines(&server, "health --state down");
+    assert!(shown.len() == 2 && shown[1].starts_with("example.com/checked/127.0.0.1 down no "), "{shown:?}");
 }
 
 #[test]
@@ -215,11 +264,15 @@ fn lists_and_events_can_be_followed() {
     let rest = Rest::new(&server);
     let mut list = Following::start(&server, "list endpoints --pool example.com/fra --watch=1 --json");
     assert!(list.until(|line| line.starts_with("{\"endpoints\":[")).contains("192.0.2.10"));
-    let mut events = Following::start(&server, "events --kind change --target example.com");
+    let mut events = Following::start(&server, "events --target example.com");
     events.until(|line| line.starts_with("generation "));
     rest.lay("example.com/fra/192.0.2.10", json!({ "state": "drain" }));
     let line = events.until(|line| line.contains("overlay.lay"));
     assert!(line.contains("example.com/fra/192.0.2.10") && line.contains("drain") && line.contains("done"), "{line}");
+    // Of one kind there is nothing else.
+    let mut health = Following::start(&server, "events --kind health --after 0");
+    let first = health.until(|_| true);
+    assert!(first.contains("example.com/checked/127.0.0.1") && first.contains("down"), "{first}");
     list.until(|line| line.contains("\"forced\":\"drain\""));
     let mut again = Following::start(&server, "events --kind change --after 0 --json");
     let line = again.until(|line| line.contains("overlay.lay"));

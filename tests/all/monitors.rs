@@ -48,6 +48,10 @@ fn every_monitor_is_listed_with_what_it_follows_from_and_who_uses_it() {
     assert_eq!((users("example.com/monitor:spare"), one("example.com/monitor:spare")["interval"].clone()), (json!([]), Value::Null));
     let deep = one("example.com/monitor:deep");
     assert_eq!((&deep["advisory"], &deep["path"], &deep["port"]), (&json!(true), &json!("/deep"), &json!(80)));
+    // Who waits for reports asks nothing, and has no pace.
+    let agent = one("example.com/monitor:agent");
+    assert_eq!(["interval", "fast", "timeout"].map(|member| agent[member].clone()), [Value::Null, Value::Null, Value::Null]);
+    assert_eq!((&agent["stale"], &agent["fall"]), (&json!("30 s"), &json!(1)));
     let load = one("example.com/monitor:load");
     assert_eq!((&load["host"], &load["port"], &load["fast"]), (&json!("::1"), &json!(9090), &json!("10 s")));
     assert_eq!((&load["query"], &load["expected"]), (&json!("load{a=\"$address\"}"), &json!(["< 1"])));

@@ -127,6 +127,7 @@ const MET: &[(u16, &str, At, With)] = &[
     (404, "GET /v1/pools", At::Served, With::Query("zone=nowhere.example")),
     (404, "GET /v1/endpoints", At::Served, With::Query("zone=nowhere.example")),
     (404, "GET /v1/monitors", At::Served, With::Query("zone=nowhere.example")),
+    (404, "GET /v1/health", At::Served, With::Query("zone=nowhere.example")),
     (404, "", At::Served, With::Parts("999999")),
     (408, "", At::Silent, With::Never),
     (409, "", At::Silent, With::Twice),

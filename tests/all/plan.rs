@@ -44,7 +44,7 @@ fn view_of(model: &ZoneModel, words: &str) -> View {
     for (at, pool) in model.pools.iter().enumerate() {
         let mut seen = PoolView { slot: at as u32, ..PoolView::default() };
         for endpoint in &pool.endpoints {
-            let mut known = EndpointView { state: State::Up, forced: None, weight: endpoint.weight, ramp: 1.0, kept: false };
+            let mut known = EndpointView { state: State::Up, forced: None, weight: endpoint.weight, ramp: 1.0, drained: 0.0, kept: false };
             match words.get(short(&endpoint.target).as_str()).copied() {
                 None | Some("up") => {}
                 Some("down") => known.state = State::Down,
@@ -346,6 +346,10 @@ fn what_was_passed_over_says_why() {
     ];
     assert_eq!(words, expected);
     assert_eq!((considered[2].usable, considered[2].total, considered[2].needed), (1, 2, 2));
+    // What is dead is not waiting for anybody.
+    let (_, considered) = plan_of(&model, "app", "1=down 2=down 3=down 5=down app/a=held app/m=held app/b=held", None);
+    let words: Vec<_> = considered.iter().map(|pool| pool.passed_over.as_deref()).collect();
+    assert_eq!(words[..3], [Some("no usable endpoint"), Some("critical: 1 usable, 2 needed"), Some("no usable endpoint")]);
 }
 
 #[test]
@@ -366,6 +370,11 @@ fn the_ttl_is_low_while_what_was_consulted_is_unsettled_then_rises_in_a_line() {
         ("1=down 2=down 3=suspect", 20),
         ("1=down 2=suspect", 20),
         ("1=down 2=down 3=down", 20),
+        // What failback holds was consulted.
+        ("1=suspect app/a=held", 20),
+        ("1=~0.5 app/a=held", 20),
+        ("1=down 2=down app/a=held", 60),
+        ("app/a=held", 60),
     ];
     for (words, ttl) in rows {
         assert_eq!(plan_of(&model, "app", words, None).0.ttl_at(1_000_000), ttl, "{words:?}");

@@ -94,6 +94,8 @@ fn endpoint(address: &str, state: &str, last_error: Option<&str>) -> EndpointSta
         usual_ms: None,
         certificate_ends: None,
         penalty: 0,
+        faults: 0,
+        stale_why: None,
         suppressed_until: None,
         kept_in: None,
         reported: None,

@@ -65,6 +65,8 @@ fn a_cut_uplink_withdraws_nothing_where_references_are_known() {
         assert_eq!(simulation.downtime(), HashMap::new(), "seed {seed}, {lasts:?}");
         assert_eq!(simulation.answers.len(), 1, "seed {seed}: {:?}", simulation.answers);
         assert!(all_are(&simulation, State::Up), "seed {seed}: {:?}", simulation.states);
+        // What was in service all the while is at its whole weight at once.
+        assert_eq!(simulation.first(State::Ramp, BEGIN), HashMap::new(), "seed {seed}");
         if lasts >= secs(30) {
             let [from, to] = simulation.freezes[..] else { panic!("seed {seed}, {lasts:?}: {:?}", simulation.freezes) };
             assert!(from < BEGIN + secs(7) && to < BEGIN + lasts + secs(4), "seed {seed}: frozen from {from:?} to {to:?}");
@@ -106,6 +108,67 @@ fn a_cut_that_lasts_is_believed_in_the_end_and_all_down_answers() {
             }
             assert!(simulation.states.iter().all(|(_, state)| *state == State::Up), "seed {seed}: {:?}", simulation.states);
         }
+    }
+}
+
+/// Everything, references too, is silent for so long from the start; then it is as the other course says.
+fn late(lasts: Duration, then: impl Fn(IpAddr) -> Target) -> impl Fn(IpAddr, Duration) -> Target {
+    move |ip, now| if now < lasts { Target::Blackholed } else { then(ip) }
+}
+
+#[test]
+fn a_start_before_the_network_withdraws_nothing_however_long_it_lasts() {
+    let begins = |seed: u64, lasts: u64| {
+        let dies = |ip: IpAddr| if net(ip) == 1 { Target::Refused } else { Target::Well };
+        let mut simulation = Simulation::start(&regions(""), REFERENCES, seed, late(secs(lasts), dies)).watch("app.example.com");
+        simulation.run_until(secs(lasts + 60));
+        simulation
+    };
+    for (seed, lasts) in SEEDS.flat_map(|seed| [3, 30, 119, 600, 5_000].map(|lasts| (seed, lasts))) {
+        let simulation = begins(seed, lasts);
+        // What is dead is found dead as soon as there is a network, and nothing else ever.
+        let downs = simulation.first(State::Down, Duration::ZERO);
+        assert!(downs.len() == 2 && downs.keys().all(|ip| net(*ip) == 1), "seed {seed}, {lasts} s: {downs:?}");
+        assert!(downs.values().all(|at| *at >= secs(lasts) && *at < secs(lasts) + WORST), "seed {seed}, {lasts} s: {downs:?}");
+        assert!(simulation.states.iter().all(|(spec, state)| (net(ip(spec)) == 1) == (*state == State::Down)), "seed {seed}");
+        assert!(simulation.answers.iter().all(|(at, found)| *at >= secs(lasts) || net(found[0]) == 1), "seed {seed}");
+        if lasts >= 30 {
+            let [from, to] = simulation.freezes[..] else { panic!("seed {seed}, {lasts} s: {:?}", simulation.freezes) };
+            assert!(from < secs(7) && to < secs(lasts + 4), "seed {seed}: frozen from {from:?} to {to:?}");
+        }
+    }
+}
+
+#[test]
+fn a_restart_without_network_keeps_what_was_up() {
+    for seed in SEEDS {
+        let course = move |_: IpAddr, now: Duration| if now >= secs(100) && now < secs(700) { Target::Blackholed } else { Target::Well };
+        let mut simulation = Simulation::start(&regions(""), REFERENCES, seed, course).watch("app.example.com");
+        simulation.run_until(secs(101));
+        let mut simulation = simulation.restart();
+        simulation.run_until(secs(800));
+        assert_eq!(simulation.downtime(), HashMap::new(), "seed {seed}");
+        assert!(all_are(&simulation, State::Up), "seed {seed}: {:?}", simulation.states);
+    }
+}
+
+#[test]
+fn a_reference_that_is_wrong_from_the_start_holds_up_falls_for_a_freeze_alone_and_not_at_all_beside_another() {
+    let course = |wrong: &'static [u8]| {
+        move |ip: IpAddr, _: Duration| match (net(ip), ip) {
+            (0, IpAddr::V4(ip)) if wrong.contains(&ip.octets()[3]) => Target::Refused,
+            (1, _) => Target::Refused,
+            _ => Target::Well,
+        }
+    };
+    for (seed, (wrong, after, by)) in
+        SEEDS.flat_map(|seed| [(&[1, 2][..], FREEZE, FREEZE + secs(8)), (&[2], Duration::ZERO, secs(6))].map(|case| (seed, case)))
+    {
+        let simulation = run(REFERENCES, "", seed, secs(300), course(wrong));
+        let downs = simulation.first(State::Down, Duration::ZERO);
+        assert_eq!(downs.len(), 2, "seed {seed}");
+        assert!(downs.values().all(|at| *at >= after && *at < by), "seed {seed}, {wrong:?}: {downs:?}");
+        assert_eq!(simulation.freezes.len(), if wrong.len() == 2 { 2 } else { 0 }, "seed {seed}: {:?}", simulation.freezes);
     }
 }
 
@@ -196,8 +259,15 @@ fn last_good_stays_on_what_answered_last() {
     for seed in SEEDS {
         let simulation = run(REFERENCES, "all_down = \"last-good\"", seed, secs(600), course);
         assert!(all_are(&simulation, State::Down), "seed {seed}");
-        let (_, last) = simulation.answers.last().expect("an answer");
+        let (_, last) = simulation.answers.last().expect("an answer").clone();
         assert_eq!(net(last[0]), 3, "seed {seed}: {:?}", simulation.answers);
+        // A restart changes nothing of it, nor does another.
+        let mut simulation = simulation.restart();
+        simulation.run_until(secs(700));
+        let mut simulation = simulation.restart();
+        simulation.run_until(secs(800));
+        let answers: Vec<_> = simulation.answers.iter().map(|(_, found)| found.clone()).collect();
+        assert_eq!(answers, [last], "seed {seed}");
     }
 }
 
