@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -33,6 +33,9 @@ const SOON_S: i64 = 14 * 86_400;
 
 /// Names of a certificate that are told where another one was expected.
 const MAX_NAMES_SHOWN: usize = 3;
+
+/// Characters of a line that is shown.
+const MAX_LINE_SHOWN: usize = 60;
 
 /// The largest file that is read: a chain with its key takes a few KiB, all authorities of a system a quarter of this.
 const MAX_PEM_LEN: u64 = 1 << 20;
@@ -182,8 +185,22 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let text = contents(path)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| match is_encrypted(&text) {
         true => format!("{}: the private key is encrypted; write it without a passphrase: openssl pkey -in FILE -out FILE", path.display()),
-        false => format!("{}: no private key in PEM: {error}", path.display()),
+        false => format!("{}: no private key in PEM: {}", path.display(), pem_words(&error)),
     })
+}
+
+/// What is wrong with a PEM file, without the words of a program.
+fn pem_words(error: &pem::Error) -> String {
+    let line = |octets: &[u8]| String::from_utf8_lossy(octets).trim().chars().take(MAX_LINE_SHOWN).collect::<String>();
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => format!("it ends without the line \"-----END {}-----\"", line(end_marker)),
+        pem::Error::IllegalSectionStart { line: found } => {
+            format!("found the line {:?}, expected one such as \"-----BEGIN CERTIFICATE-----\"", line(found))
+        }
+        pem::Error::Base64Decode(_) => "what stands between its lines BEGIN and END is not base64".into(),
+        pem::Error::NoItemsFound => "none is in it".into(),
+        other => other.to_string(),
+    }
 }
 
 /// What a PEM file holds. A pipe would keep whoever reads it waiting, and some devices never end.
@@ -277,7 +294,7 @@ pub(crate) fn times(certificate: &[u8]) -> Option<(i64, i64)> {
 
 /// The certificates in a PEM file; at least one.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let named = |error: rustls::pki_types::pem::Error| format!("{}: no certificate in PEM: {error}", path.display());
+    let named = |error: pem::Error| format!("{}: no certificate in PEM: {}", path.display(), pem_words(&error));
     let found: Vec<_> = CertificateDer::pem_slice_iter(&contents(path)?).collect::<Result<_, _>>().map_err(named)?;
     if found.is_empty() { Err(format!("{}: found no certificate, expected PEM", path.display())) } else { Ok(found) }
 }
@@ -309,12 +326,19 @@ mod tests {
         std::fs::write(path("second"), pair.cert.pem() + broken).expect("written");
         std::fs::write(path("first"), broken.to_owned() + &pair.cert.pem()).expect("written");
         std::fs::write(path("large"), vec![b'x'; MAX_PEM_LEN as usize + 1]).expect("written");
+        std::fs::write(path("unended"), broken.replace("END", "")).expect("written");
+        std::fs::write(path("binary"), broken.replace("AAAA", "!!!!")).expect("written");
+        std::fs::write(path("words"), "no PEM at all").expect("written");
         let made = std::process::Command::new("mkfifo").arg(path("pipe")).status();
         assert!(made.is_ok_and(|status| status.success()));
         assert!(Shown::load(&path("good"), &path("key"), None).is_ok());
         for (certificate, key, why) in [
             ("second", "key", "second: certificate 2 of 2 is no X.509 certificate"),
             ("first", "key", "first: found no X.509 certificate"),
+            ("unended", "key", "unended: no certificate in PEM: it ends without the line \"-----END CERTIFICATE-----\""),
+            ("binary", "key", "binary: no certificate in PEM: what stands between its lines BEGIN and END is not base64"),
+            ("words", "key", "words: found no certificate, expected PEM"),
+            ("good", "words", "words: no private key in PEM: none is in it"),
             ("pipe", "key", "pipe: cannot be read: it is not a regular file"),
             ("good", "pipe", "pipe: cannot be read: it is not a regular file"),
             ("large", "key", "large: cannot be read: it is larger than 1 MiB"),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Method, Url, redirect};
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 
@@ -90,14 +91,19 @@ pub(super) struct Client {
     http: reqwest::Client,
     base: Url,
     token: Token,
+    /// Why the certificate that the configuration names is not trusted.
+    untrusted: Option<String>,
 }
 
 impl Client {
     /// Finds server and token as the arguments say.
     pub(super) fn new(config: &ConfigArg, connect: &Connect) -> Result<Client, CallError> {
-        let Places { listen, token: token_path, certificate } = places(&config.path, connect)?;
-        let base = match &connect.server {
-            Some(server) => parse_server(server)?,
+        let given = connect.server.as_deref().map(parse_server).transpose()?;
+        // Whoever says everything needs no configuration, whatever is wrong with it.
+        let is_whole = given.as_ref().is_some_and(|base| connect.token.is_some() && (base.scheme() == "http" || connect.ca.is_some()));
+        let Places { listen, token: token_path, certificate } = if is_whole { Places::default() } else { places(&config.path, connect)? };
+        let base = match given {
+            Some(base) => base,
             None => parse_server(&format!("{}://{}", if certificate.is_some() { "https" } else { "http" }, reachable(listen)))?,
         };
         let token = match &connect.token {
@@ -106,8 +112,12 @@ impl Client {
                 CallError::Unreachable(format!("{error}; no token: say --token or MERIDIAN_TOKEN, or --config with the server's configuration"))
             })?,
         };
-        let http = http_client(base.scheme() == "https", connect, certificate.as_deref()).map_err(CallError::Usage)?;
-        Ok(Client { http, base, token })
+        let is_tls = base.scheme() == "https";
+        // One that cannot be read is for the server to complain of, unless it is missed here.
+        let configured = certificate.as_deref().filter(|_| is_tls).map_or_else(|| Ok(Vec::new()), certificates);
+        let (configured, untrusted) = configured.map_or_else(|why| (Vec::new(), Some(why)), |configured| (configured, None));
+        let http = http_client(is_tls, connect, configured).map_err(CallError::Usage)?;
+        Ok(Client { http, base, token, untrusted })
     }
 
     /// One call; the reply's JSON if it went well. `path` begins with `/v1/`.
@@ -195,25 +205,39 @@ impl Client {
             cause = below;
         }
         let cause = cause.to_string();
-        CallError::Unreachable(format!("{}: no reply: {cause}; {}", self.base, hint(self.base.scheme() == "https", &cause)))
+        let mut text = format!("{}: no reply: {}", self.base, in_words(self.base.scheme() == "https", &cause));
+        if let Some(why) = self.untrusted.as_ref().filter(|_| text.ends_with(SAY_CA)) {
+            text.push_str(&format!(" (the one that the configuration names cannot be used: {why})"));
+        }
+        CallError::Unreachable(text)
     }
 }
 
-/// What to do about a connection that came to nothing, from the words of rustls and hyper.
-fn hint(tls: bool, cause: &str) -> &'static str {
+/// What to do about a certificate that nothing here vouches for.
+const SAY_CA: &str = "say --ca FILE";
+
+/// Why a connection came to nothing and what to do, from the words of rustls and hyper.
+fn in_words(tls: bool, cause: &str) -> String {
     let says = |words: &[&str]| words.iter().any(|word| cause.contains(word));
     match tls {
-        true if says(&["UnknownIssuer", "BadSignature"]) => "its certificate is of an authority that is not known here: say --ca FILE",
+        true if says(&["UnknownIssuer", "BadSignature"]) => format!("its certificate is of an authority that is not known here: {SAY_CA}"),
+        true if says(&["CaUsedAsEndEntity"]) => format!("its certificate signed itself, and is not known here: {SAY_CA}"),
         true if says(&["NotValidForName", "not valid for name"]) => {
-            "its certificate is for another name: say --server with a name or address that is in it"
+            "its certificate is for another name: say --server with a name or address that is in it".into()
         }
-        true if says(&["certificate expired", "Expired"]) => "its certificate has expired: renew it (admin.tls)",
-        true if says(&["CertificateRequired", "HandshakeFailure", "AccessDenied"]) => "it asks for a certificate: say --cert and --key",
-        true if says(&["InvalidContentType", "corrupt message"]) => "it does not speak TLS there: say http:// instead of https://",
+        true if says(&["certificate expired", "Expired"]) => "its certificate has expired: renew it (admin.tls)".into(),
+        true if says(&["NotValidYet", "not valid yet"]) => "its certificate is not valid yet: look at the clocks, here and there".into(),
+        true if says(&["invalid peer certificate"]) => {
+            // The name of the fault is all that a program's words say.
+            let fault = cause.rsplit([' ', '(']).next().unwrap_or_default().trim_end_matches(')');
+            format!("its certificate cannot be used ({fault}): renew it (admin.tls)")
+        }
+        true if says(&["CertificateRequired", "HandshakeFailure", "AccessDenied"]) => "it asks for a certificate: say --cert and --key".into(),
+        true if says(&["InvalidContentType", "corrupt message"]) => "it does not speak TLS there: say http:// instead of https://".into(),
         false if says(&["invalid HTTP version", "message head", "closed before message completed", "connection closed", "reset by peer"]) => {
-            "if the listener has admin.tls, say https:// instead of http://"
+            format!("{cause}; if the listener has admin.tls, say https:// instead of http://")
         }
-        _ => "is the server running?",
+        _ => format!("{cause}; is the server running?"),
     }
 }
 
@@ -235,10 +259,18 @@ impl<'a> Call<'a> {
 
 /// What the configuration says to clients.
 struct Places {
+    /// The listener.
     listen: SocketAddr,
     token: PathBuf,
     /// Of the listener, if it speaks TLS.
     certificate: Option<PathBuf>,
+}
+
+impl Default for Places {
+    /// Nothing that leads anywhere.
+    fn default() -> Places {
+        Places { listen: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0), token: PathBuf::new(), certificate: None }
+    }
 }
 
 /// Where the configuration puts the listener and the token. Without a configuration file the defaults hold; faults elsewhere in it do not matter
@@ -246,7 +278,7 @@ struct Places {
 fn places(path: &Path, connect: &Connect) -> Result<Places, CallError> {
     if connect.server.is_none() && !path.is_file() {
         let text = format!("{}: no such file; say --config with the server's configuration, or --server", path.display());
-        return Err(CallError::Unreachable(text));
+        return Err(CallError::Usage(text));
     }
     let (settings, _) = config::load_settings_alone(&config::OsFiles, path);
     if connect.server.is_none() && !settings.admin_enabled {
@@ -279,15 +311,14 @@ fn parse_server(server: &str) -> Result<Url, CallError> {
 }
 
 /// No proxy and no redirects: the token goes to the server and nowhere else. Roots are read only where TLS is spoken.
-fn http_client(tls: bool, connect: &Connect, certificate: Option<&Path>) -> Result<reqwest::Client, String> {
-    let (mut roots, mut named) = (RootCertStore::empty(), Vec::new());
+fn http_client(tls: bool, connect: &Connect, configured: Vec<CertificateDer<'static>>) -> Result<reqwest::Client, String> {
+    // Whoever can read the server's configuration may trust what it names.
+    let (mut roots, mut named) = (RootCertStore::empty(), configured);
     if tls {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(path) = &connect.ca {
             named.extend(certificates(path)?);
         }
-        // Whoever can read the server's configuration may trust what it names; one that cannot be read is for the server to complain of.
-        named.extend(certificate.and_then(|path| certificates(path).ok()).into_iter().flatten());
         roots.add_parsable_certificates(named.iter().cloned());
     }
     let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -343,6 +374,25 @@ mod tests {
     fn a_listener_on_every_address_is_reached_on_loopback() {
         for (listen, reached) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("192.0.2.1:1", "192.0.2.1:1")] {
             assert_eq!(reachable(listen.parse().expect(listen)).to_string(), reached);
+        }
+    }
+
+    #[test]
+    fn why_there_is_no_reply_is_said_in_words() {
+        for (tls, cause, words) in [
+            (true, "invalid peer certificate: UnknownIssuer", "its certificate is of an authority that is not known here: say --ca FILE"),
+            (
+                true,
+                "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
+                "its certificate signed itself, and is not known here: say --ca FILE",
+            ),
+            (true, "invalid peer certificate: Other(OtherError(BadDer))", "its certificate cannot be used (BadDer): renew it (admin.tls)"),
+            (true, "invalid peer certificate: BadEncoding", "its certificate cannot be used (BadEncoding): renew it (admin.tls)"),
+            (true, "invalid peer certificate: certificate expired: verification time 9", "its certificate has expired: renew it (admin.tls)"),
+            (true, "received corrupt message of type InvalidContentType", "it does not speak TLS there: say http:// instead of https://"),
+            (false, "Connection refused (os error 111)", "Connection refused (os error 111); is the server running?"),
+        ] {
+            assert_eq!(in_words(tls, cause), words);
         }
     }
 
