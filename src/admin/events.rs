@@ -126,21 +126,25 @@ impl Stream {
         }
     }
 
-    /// Where to begin: behind what the reader has seen, or now. What the log no longer has is said.
+    /// Where to begin: behind what the reader has seen, or now. What the log no longer has is said, and so is that it ends before what the reader has
+    /// seen: another state file has taken the place of the one that they saw.
     async fn begin(&self, last: Option<u64>) -> Option<u64> {
         let one = |oldest_first| audit::Query { oldest_first, limit: 1, ..audit::Query::default() };
-        let sequence = |page: Option<audit::Page>| page.and_then(|page| page.entries.first().map(|entry| entry.sequence)).unwrap_or(0);
-        let page = match self.shared.handle.audit(one(last.is_some())).await {
-            Ok(page) => page,
-            Err(_) => {
+        let sequence = |page: audit::Page| page.entries.first().map_or(0, |entry| entry.sequence);
+        let (newest, oldest) = match (self.shared.handle.audit(one(false)).await, self.shared.handle.audit(one(true)).await) {
+            (Ok(newest), Ok(oldest)) => (sequence(newest), sequence(oldest)),
+            _ => {
                 self.send(": the audit log cannot be read: generations only\n\n".into()).await?;
                 return Some(0);
             }
         };
-        let found = sequence(Some(page));
-        let Some(last) = last else { return Some(found) };
-        if found > last.saturating_add(1) {
-            self.send(event(None, "gap", &json!({ "after": last, "oldest": found }))).await?;
+        let Some(last) = last else { return Some(newest) };
+        if last > newest {
+            self.send(event(None, "gap", &json!({ "after": last, "newest": newest }))).await?;
+            return Some(newest);
+        }
+        if oldest > last.saturating_add(1) {
+            self.send(event(None, "gap", &json!({ "after": last, "oldest": oldest }))).await?;
         }
         Some(last)
     }

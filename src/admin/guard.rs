@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, X_CONTENT_TYPE_OPTIONS};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -64,7 +65,7 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
     let (action, target) = attempted(request.method(), request.uri().path());
     let attempt = Attempt::default();
     attempt.of(&target, None);
-    let checked = identify(&shared, request.headers(), from, free);
+    let checked = names_host(&request).and_then(|()| identify(&shared, request.headers(), from, free));
     let who = checked.as_ref().map_or_else(|_| nobody(from), Who::clone);
     let mut response = match checked {
         Ok(who) => {
@@ -97,8 +98,24 @@ pub(super) async fn open_guard(State(shared): State<Arc<Shared>>, mut request: R
     if let Err(wait) = shared.limiter.known(from, "", Instant::now()) {
         return Problem::too_many(wait).into_response();
     }
+    if let Err(problem) = names_host(&request) {
+        return problem.into_response();
+    }
     request.extensions_mut().insert(nobody(from));
     next.run(request).await
+}
+
+/// RFC 9112 §3.2: a request of HTTP/1.1 names its host, once, and as a host.
+fn names_host(request: &Request) -> Result<(), Problem> {
+    let host = asked::one(request.headers(), &HOST, "Host")?;
+    let detail = match host {
+        None if request.version() < Version::HTTP_11 => return Ok(()),
+        None => "Host: found none, expected one: HTTP/1.1 needs it".to_owned(),
+        // Without a host of its own a target is written with an empty one.
+        Some(host) if host.is_empty() || host.to_str().is_ok_and(|host| host.parse::<Authority>().is_ok()) => return Ok(()),
+        Some(host) => format!("Host: found {host:?}, expected a name or address, perhaps with a port"),
+    };
+    Err(Problem::bad_request("bad-header", detail).field("Host"))
 }
 
 /// Whose request it is, if they may make one now.

@@ -77,6 +77,9 @@ impl Event {
     fn line(&self) -> String {
         match self.name.as_str() {
             "generation" => format!("generation {} serves\n", self.data["generation"]),
+            "gap" if self.data["newest"].is_u64() => {
+                format!("the log ends at entry {}, before entry {}: another state file is in use\n", self.data["newest"], self.data["after"])
+            }
             "gap" => format!("the log has dropped what was between entry {} and entry {}\n", self.data["after"], self.data["oldest"]),
             _ => match read(&self.data) {
                 Ok(entry) => access::line(&entry),

@@ -291,3 +291,59 @@ fn the_body_of_a_request_is_never_ignored() {
         assert_eq!(found, status, "{body}: {reply}");
     }
 }
+
+/// What comes back on one connection until it is closed.
+fn exchange(server: &Meridian, octets: &str) -> String {
+    let mut stream = TcpStream::connect(server.admin).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(octets.as_bytes()).expect("it is sent");
+    let mut reply = String::new();
+    // A connection that is closed while something is unread may end with a reset.
+    let _ = stream.read_to_string(&mut reply);
+    reply
+}
+
+#[test]
+fn rfc9112_section_3_2_a_request_names_its_host_once() {
+    let (server, _rest) = start();
+    let token = server.token();
+    for (line, hosts, status) in [
+        ("GET /v1/status HTTP/1.1", "", 400),
+        ("GET /healthz HTTP/1.1", "", 400),
+        ("GET /v1/status HTTP/1.1", "Host: a\r\nHost: a\r\n", 400),
+        ("GET /v1/status HTTP/1.1", "Host: a/b\r\n", 400),
+        ("GET /v1/status HTTP/1.1", "Host: a b\r\n", 400),
+        ("GET /v1/status HTTP/1.1", "Host:\r\n", 200),
+        ("GET /v1/status HTTP/1.1", "Host: [::1]:8053\r\n", 200),
+        ("GET http://a/v1/status HTTP/1.1", "Host: a\r\n", 200),
+        ("GET /v1/status HTTP/1.0", "", 200),
+    ] {
+        let reply = exchange(&server, &format!("{line}\r\n{hosts}Authorization: Bearer {token}\r\nConnection: close\r\n\r\n"));
+        assert_eq!(reply.split(' ').nth(1), Some(&*status.to_string()), "{line} {hosts:?}: {reply}");
+        assert!(status == 200 || reply.contains("\"type\":\"urn:meridian:bad-header\"") && reply.contains("\"field\":\"Host\""), "{reply}");
+    }
+}
+
+#[test]
+fn rfc9112_section_6_3_of_two_lengths_chunks_count_and_nothing_follows() {
+    let (server, rest) = start();
+    let head = |more: &str| {
+        format!("POST /v1/failback HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n{more}\r\n", server.token())
+    };
+    let body = r#"{"name":"example.com/geo"}"#;
+    let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    // Whoever looked at the length alone would take the rest for a second request.
+    let second = head("Content-Length: 0\r\n");
+    for lengths in ["Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n"] {
+        let reply = exchange(&server, &format!("{}{chunk}{second}", head(lengths)));
+        assert!(reply.starts_with("HTTP/1.1 200 ") && reply.matches("HTTP/1.1 ").count() == 1, "{lengths}: {reply}");
+    }
+    for bad in ["Content-Length: 3\r\nContent-Length: 4\r\n", "Transfer-Encoding: gzip\r\n", "Content-Length: +3\r\n"] {
+        let reply = exchange(&server, &format!("{}{chunk}", head(bad)));
+        assert!(reply.starts_with("HTTP/1.1 400 "), "{bad}: {reply}");
+    }
+    let many: String = (0..70).map(|n| format!("X-{n}: y\r\n")).collect();
+    assert!(exchange(&server, &head(&many)).starts_with("HTTP/1.1 431 "));
+    assert!(exchange(&server, "no request\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    assert_eq!(rest.get("/v1/overlays")["overlays"], json!([]), "it serves on");
+}

@@ -379,6 +379,14 @@ fn events_come_as_they_happen_and_a_reader_comes_back_to_where_it_was() {
     drop(events);
     let mut again = Events::open(&server, "?kind=change", &format!("Last-Event-ID: {}\r\n", first.expect("an id")));
     assert_eq!(again.next("change"), (second, change));
+    // Somebody who has seen more than there is, of another state file, is told, and goes on with what comes.
+    let mut ahead = Events::open(&server, "?after=999999", "");
+    let (_, gap) = ahead.next("gap");
+    assert_eq!(gap["after"], 999_999);
+    let newest = gap["newest"].as_u64();
+    assert!(newest >= second, "{gap}");
+    rest.lay("example.com/fra", json!({ "state": "up" }));
+    assert!(ahead.next("change").0 > newest);
     let mut generation = Events::open(&server, "", "");
     assert!(generation.next("generation").1["generation"].as_u64() > now["generation"].as_u64());
     assert_eq!(rest.call(Method::GET, "/v1/events?colour=red", None).0, 400);
