@@ -41,9 +41,11 @@ fn process(page: &mut Page, status: &Status, checks: usize) {
     page.gauge("meridian_generation", "Generation of the world in service.").sample(&[], status.generation);
     page.gauge("meridian_degraded_reasons", "Things that are wrong with the service itself; see status.").sample(&[], status.degraded.len());
     let mut family = page.gauge("meridian_overlays", "Overlays that are neither reverted nor expired, by whether they have an effect.");
-    let active = status.overlays.iter().filter(|overlay| overlay.inactive.is_none()).count();
-    family.sample(&[("state", "active")], active);
-    family.sample(&[("state", "inactive")], status.overlays.len() - active);
+    let inactive = status.overlays.iter().filter(|overlay| overlay.inactive.is_some());
+    let (outranked, inactive): (Vec<_>, Vec<_>) = inactive.partition(|overlay| !overlay.outranked_by.is_empty());
+    family.sample(&[("state", "active")], status.overlays.len() - outranked.len() - inactive.len());
+    family.sample(&[("state", "outranked")], outranked.len());
+    family.sample(&[("state", "inactive")], inactive.len());
     let mut family = page.gauge("meridian_certificate_expiry_timestamp_seconds", "Unix time at which the certificate of a listener ends.");
     for certificate in &status.certificates {
         family.sample(&[("listener", &certificate.listener)], certificate.expires);

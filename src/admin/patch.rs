@@ -12,7 +12,7 @@ use super::body::json as read_json;
 use super::guard::Attempt;
 use super::routes::AppliedBody;
 use super::{Problem, Shared};
-use crate::control::api::{Forced, NewOverlay, Seen, Setting, Who};
+use crate::control::api::{Forced, NewOverlay, Seen, Setting, When, Who};
 use crate::control::audit;
 use crate::control::things::Thing;
 
@@ -25,6 +25,12 @@ pub(super) struct Patch {
     state: Option<Forced>,
     reason: String,
     expires: Option<String>,
+    /// When it begins, as of an overlay.
+    starts: Option<When>,
+    /// Of a weight, or of the state `drain`: a duration over which it is reached step by step.
+    over: Option<String>,
+    /// The weight that `over` begins with; the one in effect if absent.
+    from: Option<u16>,
     #[serde(default)]
     break_glass: bool,
     #[serde(default)]
@@ -61,6 +67,9 @@ async fn change(
     }
     let new = NewOverlay {
         expires: body.expires,
+        starts: body.starts,
+        over: body.over,
+        from: body.from,
         break_glass: body.break_glass,
         dry_run: body.dry_run,
         seen,

@@ -143,7 +143,7 @@ pub(super) fn with_etag(body: &impl Serialize) -> Response {
 async fn zones(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>) -> Result<Response, Problem> {
     let zones = shared.handle.seen().await.zones().into_iter().filter(|zone| who.covers(&zone.name));
     let zones = zones.filter(|zone| is(query.state.as_deref(), &zone.state));
-    let zones = zones.filter(|zone| query.name.as_deref().is_none_or(|name| zone.name.contains(name)));
+    let zones = zones.filter(|zone| query.name.as_deref().is_none_or(|name| zone.name.contains(&name.to_ascii_lowercase())));
     let zones: BTreeMap<String, ZoneStatus> = zones.map(|zone| (zone.name.trim_end_matches('.').to_owned(), zone)).collect();
     Ok(query.page("zones", zones))
 }
@@ -276,6 +276,7 @@ async fn pool_list(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>) -
     responses((status = 200, description = "done", body = Endpoints))
 )]
 async fn endpoint_list(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>) -> Result<Response, Problem> {
+    let query = ListQuery { pool: query.pool.as_deref().map(audit::plain_target), ..query };
     let region = |found: Option<&str>| query.region.as_deref().is_none_or(|region| found == Some(region));
     let snapshot = shared.handle.snapshot(who);
     query.names_exist(&snapshot)?;
@@ -457,7 +458,7 @@ async fn health_list(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>)
     responses((status = 200, description = "done", body = serde_json::Value))
 )]
 async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts<(String, String, String)>) -> Result<Response, Problem> {
-    let id = format!("{}/{pool}/{endpoint}", audit::plain_target(&zone));
+    let id = format!("{}/{pool}/{}", audit::plain_target(&zone), audit::plain_address(&endpoint));
     let snapshot = shared.handle.snapshot(who.clone());
     let checks = snapshot.checks_of(&id).ok_or_else(|| missing("endpoint", &id, endpoint_ids(&snapshot)))?;
     let query = audit::Query { target: Some(id.clone()), kind: Some(audit::Kind::Health), limit: HISTORY, ..audit::Query::default() };
@@ -496,7 +497,7 @@ async fn check_now(
     Parts((zone, pool, endpoint)): Parts<(String, String, String)>,
     request: Request,
 ) -> Result<axum::Json<AllCheckedNow>, Problem> {
-    let id = format!("{}/{pool}/{endpoint}", audit::plain_target(&zone));
+    let id = format!("{}/{pool}/{}", audit::plain_target(&zone), audit::plain_address(&endpoint));
     let Nothing {} = json_or_empty(&shared, request).await?;
     who.needs(Role::Operate)?;
     let snapshot = shared.handle.snapshot(who);

@@ -265,7 +265,7 @@ async fn revert(
     who.reason = reason(lift.reason.as_deref())?;
     attempt.of(&format!("overlay {text}"), who.reason.as_deref());
     if lift.dry_run {
-        return Ok(Json(shared.handle.foresee_revert(id, who).await?).into_response());
+        return Ok(Json(shared.handle.foresee_revert(id, lift, who).await?).into_response());
     }
     Ok(Json(AppliedBody::from(shared.handle.revert(id, lift, who).await?)).into_response())
 }

@@ -14,6 +14,7 @@ use super::list_args::Look;
 use super::show;
 use super::table::{Cell, Table, Tone};
 use crate::control::api::{Applied, Overlay, Setting};
+use crate::control::audit::plain_target;
 use crate::control::unix_now;
 
 #[derive(Debug, Subcommand)]
@@ -110,7 +111,9 @@ fn table(rules: &Value, colours: bool) -> String {
 async fn enable(client: &Client, target: &str, reason: Option<&str>, actor: Option<&str>) -> Result<Value, CallError> {
     let reply = client.call(Call::new(Method::GET, "/v1/overlays")).await?;
     let overlays: Vec<Overlay> = read(&reply["overlays"])?;
-    let ids = overlays.iter().filter(|overlay| overlay.set == Setting::Disabled(true) && overlay.target.eq_ignore_ascii_case(target));
+    let ids = overlays
+        .iter()
+        .filter(|overlay| overlay.set == Setting::Disabled(true) && plain_target(&overlay.target).eq_ignore_ascii_case(&plain_target(target)));
     let mut reverted = Vec::new();
     for overlay in ids {
         let path = format!("/v1/overlays/{}", overlay.id);

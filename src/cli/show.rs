@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use super::geo::date;
 use super::table::{Cell, Table, Tone, clean, paint};
-use crate::control::api::{Applied, Consequences, Difference, EndpointStatus, Overlay, PoolStatus, Promoted, ReloadReport, Reported, Status};
+use crate::control::api::{
+    Applied, Consequences, Difference, EndpointStatus, Overlay, PoolStatus, Progress, Promoted, ReloadReport, Reported, Status,
+};
 
 /// Everything that `meridian status` shows. `now` is unix seconds.
 pub(super) fn status(status: &Status, now: u64, colours: bool) -> String {
@@ -148,7 +150,7 @@ pub(super) fn reported(of: &Reported, now: u64) -> String {
 pub(super) fn overlays(overlays: &[Overlay], now: u64, colours: bool) -> String {
     let mut table = Table::new(&[">ID", "TARGET", "SETS", "OWNER", "LAID", "EXPIRES", "REASON"]);
     for overlay in overlays {
-        let reason = match &overlay.inactive {
+        let reason = match overlay.inactive.as_ref().filter(|_| overlay.outranked_by.is_empty()) {
             Some(why) => format!("{} (no effect: {why})", overlay.reason),
             None => overlay.reason.clone(),
         };
@@ -174,6 +176,7 @@ pub(super) fn overlay(overlay: &Overlay, now: u64) -> String {
         ("sets", sets(overlay, now)),
         ("phase", overlay.phase.clone()),
         ("starts", overlay.starts.filter(|at| *at > now).map_or(String::new(), |at| until(at, now))),
+        ("progress", overlay.progress.as_ref().map_or(String::new(), |progress| self::progress(progress, now))),
         ("held by", holding(overlay).unwrap_or_default().to_owned()),
         ("answered", overlay.withdrawal.as_ref().map_or(String::new(), |one| one.still_answered.join(", "))),
         ("owner", overlay.owner.clone()),
@@ -182,6 +185,7 @@ pub(super) fn overlay(overlay: &Overlay, now: u64) -> String {
         ("expires", overlay.expires.map_or("never".to_owned(), |at| until(at, now))),
         ("past", overlay.broke.join("; ")),
         ("no effect", overlay.inactive.clone().unwrap_or_default()),
+        ("in part", overlay.partly.clone().unwrap_or_default()),
     ] {
         if !value.is_empty() {
             let _ = writeln!(text, "{name:<10} {}", clean(&value));
@@ -204,7 +208,30 @@ pub(super) fn applied(applied: &Applied, done: &str, now: u64) -> String {
     if let Some(why) = &overlay.inactive {
         let _ = writeln!(text, "it has no effect: {}", clean(why));
     }
+    if let Some(part) = &overlay.partly {
+        let _ = writeln!(text, "it has effect in part: {}", clean(part));
+    }
+    if let Some(then) = &applied.then {
+        let what = match then.what.as_str() {
+            what @ ("weight" | "ttl") => format!("{what} {}", then.now),
+            _ => then.now.clone(),
+        };
+        let ids: Vec<String> = then.in_force.iter().map(|id| format!("overlay {id}")).collect();
+        let of = if ids.is_empty() { String::new() } else { format!(", of {}", ids.join(" and ")) };
+        let _ = writeln!(text, "in its place holds {}{of}", clean(&what));
+    }
+    for broke in &applied.broke {
+        let _ = writeln!(text, "went past {}", clean(broke));
+    }
     text
+}
+
+/// How far a change is on its way.
+fn progress(progress: &Progress, now: u64) -> String {
+    let weight = progress.weight.map_or(String::new(), |weight| format!(", weight {weight} now"));
+    let next = progress.next_step.filter(|at| *at < progress.end).map_or(String::new(), |at| format!(", next step {}", until(at, now)));
+    let end = if progress.next_step.is_some() { format!(", there {}", until(progress.end, now)) } else { ", stands still".into() };
+    format!("{} %{weight}{next}{end}", progress.percent)
 }
 
 /// What a change would do.
@@ -284,6 +311,14 @@ fn sets(overlay: &Overlay, now: u64) -> String {
         }
         ("waiting" | "ramping" | "holding" | "returning", _) => {
             let _ = write!(text, ", {}", overlay.phase);
+            if let Some(progress) = &overlay.progress {
+                let weight = progress.weight.map_or(String::new(), |weight| format!(", {weight} now"));
+                let _ = write!(text, " {} %{weight}", progress.percent);
+            }
+        }
+        ("outranked", _) => {
+            let ids: Vec<String> = overlay.outranked_by.iter().map(u64::to_string).collect();
+            let _ = write!(text, ", outranked by {}", ids.join(", "));
         }
         (_, Some(withdrawal)) if withdrawal.state == "drained" => text.push_str(", drained"),
         (_, Some(withdrawal)) => match withdrawal.safe_to_stop_at {
@@ -318,10 +353,11 @@ pub(super) fn promoted(promoted: &Promoted) -> String {
 
 /// What is not as the files say.
 pub(super) fn differences(differences: &[Difference], colours: bool) -> String {
-    let mut table = Table::new(&["TARGET", "WHAT", "FILES", "NOW", "OVERLAYS"]);
+    let mut table = Table::new(&["TARGET", "WHAT", "FILES", "NOW", "OVERLAYS", "IN FORCE"]);
+    let ids = |ids: &[u64]| ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     for one in differences {
-        let ids: Vec<String> = one.overlays.iter().map(u64::to_string).collect();
-        table.row([(&one.target).into(), (&one.what).into(), (&one.files).into(), (&one.now).into(), ids.join(", ").into()]);
+        let (laid, holds) = (ids(&one.overlays), ids(&one.in_force));
+        table.row([(&one.target).into(), (&one.what).into(), (&one.files).into(), (&one.now).into(), laid.into(), holds.into()]);
     }
     table.render(colours)
 }

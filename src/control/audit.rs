@@ -165,6 +165,23 @@ pub fn plain_target(target: &str) -> String {
     format!("{}{rest}", zone.strip_suffix('.').filter(|zone| !zone.is_empty()).unwrap_or(zone).to_ascii_lowercase())
 }
 
+/// The last part of an endpoint's id as ids have it: an address in its short form, a host in lower case without the final dot.
+pub fn plain_address(text: &str) -> String {
+    match text.parse::<IpAddr>() {
+        Ok(address) => address.to_string(),
+        Err(_) => text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase(),
+    }
+}
+
+/// A target as [`plain_target`] has it that may be an endpoint: with its address as [`plain_address`] has it.
+pub fn plain_endpoint(target: &str) -> String {
+    let target = plain_target(target);
+    match target.rsplit_once('/') {
+        Some((pool, address)) if pool.contains('/') => format!("{pool}/{}", plain_address(address)),
+        _ => target,
+    }
+}
+
 /// Which entries are wanted. What is not said does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
@@ -228,5 +245,10 @@ mod tests {
         ] {
             assert_eq!(plain_target(given), kept);
         }
+        for (given, kept) in [("2001:DB8:0:0::1", "2001:db8::1"), ("Edge.Example.NET.", "edge.example.net"), ("192.0.2.1", "192.0.2.1")] {
+            assert_eq!(plain_address(given), kept);
+            assert_eq!(plain_endpoint(&format!("Example.com./Web/{given}")), format!("example.com/Web/{kept}"));
+        }
+        assert_eq!(plain_endpoint("Example.COM./Web"), "example.com/Web");
     }
 }

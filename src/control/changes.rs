@@ -1,14 +1,16 @@
 //! What operators ask of the single writer: each request is checked, kept on disk, and only then takes effect.
 
+use std::mem::discriminant;
+
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::access;
-use super::api::{Amend, Applied, FailedBack, Lift, NewOverlay, Overlay, Refusal, ReloadBody, ReloadReport, Who};
+use super::api::{Amend, Applied, Difference, FailedBack, Lift, NewOverlay, Overlay, Refusal, ReloadBody, ReloadReport, Who};
 use super::audit::Entry;
 use super::before;
 use super::load::{self, Previous};
-use super::overlays::{Change, Found};
+use super::overlays::{Change, Found, difference};
 use super::text::span;
 use super::writer::{Done, Writer};
 use crate::config::{self, OsFiles};
@@ -24,7 +26,18 @@ const STORE_ADVICE: &str = "make state.path writable (and restart, if it could n
 pub(super) struct StoredChange {
     /// Where it stands in [`Writer::pending`].
     pub(super) ticket: u64,
+    /// The safety rules that it went past.
+    pub(super) broke: Vec<String>,
     pub(super) reply: OverlayReply,
+}
+
+/// A change that is made, for whoever waits until it is published.
+pub(super) struct Made {
+    reply: OverlayReply,
+    overlay: Overlay,
+    /// What it was about, if it is there no more.
+    lifted: Option<Found>,
+    broke: Vec<String>,
 }
 
 pub(super) type OverlayReply = oneshot::Sender<Result<Applied, Refusal>>;
@@ -50,7 +63,7 @@ impl Writer {
         };
         self.next_overlay_id += 1;
         let Change::Lay(laid) = &mut change else { return };
-        laid.overlay.broke = broke;
+        laid.overlay.broke.clone_from(&broke);
         let overlay = laid.overlay.clone();
         let before = self.before(&overlay, laid.found());
         let end = overlay.expires.map_or("never expires".to_owned(), |at| format!("expires {at}"));
@@ -65,7 +78,7 @@ impl Writer {
         let (kept, done) = (self.store.change(vec![Write::put_overlay(&overlay)], vec![entry.clone()]), self.done_sender.clone());
         tokio::spawn(async move {
             let result = kept.await.map(|_| access::log(&entry)).map_err(|error| error.to_string());
-            let _ = done.send(Done::Stored { change: StoredChange { ticket, reply }, result });
+            let _ = done.send(Done::Stored { change: StoredChange { ticket, broke, reply }, result });
         });
     }
 
@@ -83,10 +96,7 @@ impl Writer {
     }
 
     pub(super) fn lift(&mut self, id: u64, lift: &Lift, who: &Who, reply: OverlayReply) {
-        let may = self.may_lift(id, lift, who).and_then(|change| {
-            self.is_as_seen(lift.seen.as_ref(), Some(id), None, who)?;
-            self.within_safety(change, lift.break_glass)
-        });
+        let may = self.may_lift_as_seen(id, lift, who).and_then(|change| self.within_safety(change, lift.break_glass));
         let (change, broke) = match may {
             Ok(may) => may,
             Err(refusal) => {
@@ -101,6 +111,8 @@ impl Writer {
             detail: Some(format!("overlay {id}, laid by {}{way}{}", laid.overlay.owner, went_past(&broke))),
             ..self.entry(who, "overlay.revert", &laid.overlay.target)
         };
+        let after = if let Change::Lift(_) = &change { self.after_lifting(id) } else { Value::Null };
+        let entry = Entry { after, ..entry };
         // One that comes back step by step stays until it is there.
         let write = match &change {
             Change::Lay(laid) => Write::put_overlay(&laid.overlay),
@@ -110,8 +122,26 @@ impl Writer {
         let (kept, done) = (self.store.change(vec![write], vec![entry.clone()]), self.done_sender.clone());
         tokio::spawn(async move {
             let result = kept.await.map(|_| access::log(&entry)).map_err(|error| error.to_string());
-            let _ = done.send(Done::Stored { change: StoredChange { ticket, reply }, result });
+            let _ = done.send(Done::Stored { change: StoredChange { ticket, broke, reply }, result });
         });
+    }
+
+    /// What is in effect of a target once this overlay of it is gone; null if it changes nothing.
+    fn after_lifting(&mut self, id: u64) -> Value {
+        let Some((overlay, found)) = self.book.get(id).and_then(|laid| Some((laid.overlay.clone(), laid.found()?.clone()))) else {
+            return Value::Null;
+        };
+        // Rules follow once their zone is compiled; what is outranked changes nothing.
+        let holds = self.book.get(id).is_some_and(|laid| self.ranks().standing(laid).in_force);
+        if self.book.is_rule(id) || !holds {
+            return Value::Null;
+        }
+        let key = found.key();
+        let sum = self.book.sum(&key, [&Change::Lift(id)], self.clock.unix());
+        let before = self.effects.put(&key, sum);
+        let after = self.before(&overlay, Some(&found));
+        self.effects.put(&key, before);
+        after
     }
 
     pub(super) fn amend(&mut self, id: u64, amend: &Amend, who: &Who, reply: OverlayReply) {
@@ -136,7 +166,7 @@ impl Writer {
         let (kept, done) = (self.store.change(vec![Write::put_overlay(&overlay)], vec![entry.clone()]), self.done_sender.clone());
         tokio::spawn(async move {
             let result = kept.await.map(|_| access::log(&entry)).map_err(|error| error.to_string());
-            let _ = done.send(Done::Stored { change: StoredChange { ticket, reply }, result });
+            let _ = done.send(Done::Stored { change: StoredChange { ticket, broke: Vec::new(), reply }, result });
         });
     }
 
@@ -209,7 +239,7 @@ impl Writer {
 
     /// A change came back from the disk: it takes effect, or it is refused.
     pub(super) fn take_stored(&mut self, change: StoredChange, result: Result<(), String>) {
-        let StoredChange { ticket, reply } = change;
+        let StoredChange { ticket, broke, reply } = change;
         let Some(change) = self.pending.remove(&ticket) else { return };
         let key = change.key(&self.book);
         if let Err(detail) = result {
@@ -222,6 +252,7 @@ impl Writer {
             return;
         }
         self.store_trouble = None;
+        let mut lifted = None;
         let overlay = match change {
             Change::Lay(laid) => {
                 let overlay = laid.overlay.clone();
@@ -232,7 +263,10 @@ impl Writer {
                 overlay
             }
             Change::Lift(id) => match self.book.remove(id) {
-                Some(laid) => Overlay { phase: "ended".into(), ..laid.overlay },
+                Some(laid) => {
+                    lifted = laid.found().cloned();
+                    Overlay { phase: "ended".into(), ..laid.overlay }
+                }
                 // Ended twice at the same time, or it expired meanwhile.
                 None => {
                     let _ = reply.send(Err(self.no_overlay(id, &Who::itself())));
@@ -241,7 +275,34 @@ impl Writer {
             },
         };
         self.sum_up(key, self.clock.unix());
-        self.replies.push((reply, overlay));
+        self.replies.push(Made { reply, overlay, lifted, broke });
+    }
+
+    /// Answers those whose change is published now.
+    pub(super) fn reply_changes(&mut self) {
+        for Made { reply, overlay, lifted, broke } in std::mem::take(&mut self.replies) {
+            let then = lifted.and_then(|found| self.left_of(&overlay, &found));
+            // As it stands, with what became of it.
+            let (overlay, warnings) = match self.book.get(overlay.id) {
+                Some(laid) => {
+                    let shown = self.shown(laid);
+                    let warnings = self.warnings_of(&shown);
+                    (shown, warnings)
+                }
+                None => (overlay, Vec::new()),
+            };
+            let _ = reply.send(Ok(Applied { overlay, generation: self.generation, then, broke, warnings }));
+        }
+    }
+
+    /// What is still not as the files say of the target of an overlay that is gone.
+    fn left_of(&self, gone: &Overlay, found: &Found) -> Option<Difference> {
+        let key = found.key();
+        let laid = self.book.about(&key).filter_map(|id| self.book.get(id));
+        let alike = laid.filter(|laid| laid.overlay.is_begun() && discriminant(&laid.overlay.set) == discriminant(&gone.set));
+        let overlays = alike.map(|laid| laid.overlay.id).collect();
+        let left = difference(&gone.target, found, gone.set, &mut self.ranks(), &self.effects)?;
+        Some(Difference { overlays, ..left })
     }
 }
 

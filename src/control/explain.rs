@@ -373,7 +373,7 @@ impl fmt::Display for Explanation {
             write!(f, "{steering}")?;
         }
         for one in &self.overlays {
-            let phase = if one.inactive.is_some() { "without effect" } else { &one.phase };
+            let phase = if one.inactive.is_some() && one.outranked_by.is_empty() { "without effect" } else { &one.phase };
             writeln!(f, "overlay     {}: {} {} by {}: {} ({phase})", one.id, one.target, one.set, one.owner, one.reason)?;
         }
         writeln!(f, "rcode       {}", self.rcode)?;

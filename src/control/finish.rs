@@ -18,7 +18,7 @@ use super::api::{Forced, Overlay, Setting, Withdrawal};
 use super::compile::ZoneParts;
 use super::holds;
 use super::loaded::own_zone;
-use super::overlays::{Found, Laid};
+use super::overlays::{Found, Laid, Ranks, Standing, find, policy_child, weight_now};
 use super::state::{Consulted, ZoneState};
 use super::text::span;
 use super::writer::Writer;
@@ -330,8 +330,11 @@ impl ZoneState {
 }
 
 impl Writer {
-    /// What whoever laid an overlay may not have meant: a withdrawal that ends before anything can be stopped.
+    /// What whoever laid an overlay may not have meant: a withdrawal that ends before anything can be stopped, a weight of 0 beside others of 0.
     pub(super) fn warnings_of(&self, overlay: &Overlay) -> Vec<String> {
+        if overlay.set == Setting::Weight(0) {
+            return self.has_zeros_alone(&overlay.target).into_iter().collect();
+        }
         let (Setting::State(Forced::Down | Forced::Drain), Some(expires), None) = (overlay.set, overlay.expires, &overlay.back) else {
             return Vec::new();
         };
@@ -345,6 +348,29 @@ impl Writer {
         vec![format!(
             "it lasts {lasts}, but what it withdraws is safe to stop only after about {takes}: by then it is back in rotation; let it expire later"
         )]
+    }
+
+    /// Weight 0 means: only when nothing else is left. Where all weigh 0 that is always so.
+    fn has_zeros_alone(&self, target: &str) -> Option<String> {
+        let (beside, _) = target.rsplit_once('/')?;
+        let found = find(target, Setting::Weight(0), self.loaded()).ok()?;
+        let siblings: Vec<Found> = match &found {
+            Found::Child(zone, policy, _) => {
+                let model = &self.loaded().get(zone)?.model;
+                let (ix, _) = policy_child(model, policy, target.rsplit_once('/')?.1)?;
+                let children = model.policy(ix).kind.children().into_iter();
+                children.map(|child| Found::Child(zone.clone(), policy.clone(), model.child_name(child).into())).collect()
+            }
+            Found::Thing(id) => {
+                let (pool, _) = self.loaded().endpoint(id)?;
+                pool.endpoints.iter().map(|endpoint| Found::Thing(endpoint.id.clone())).collect()
+            }
+            _ => return None,
+        };
+        let own = |one: &&Found| **one != found;
+        let is_zero = |one: &Found| weight_now(one, self.loaded(), &self.accepted) == Some(0);
+        (siblings.len() > 1 && siblings.iter().filter(own).all(is_zero))
+            .then(|| format!("everything in {beside} has weight 0 then: nothing of it is preferred, so all of it is handed out, in equal shares"))
     }
 
     /// Seconds in which caches may hold answers from now that name a thing, and the guard.
@@ -362,10 +388,41 @@ impl Writer {
         own.into_iter().chain(others).filter_map(|zone| of(zone)).max().unwrap_or(0)
     }
 
-    /// Overlays as they are shown: where they stand, and when what they withdrew may be stopped.
+    /// An overlay as it is shown: where it stands, whether it holds, and when what it withdrew may be stopped.
     pub(super) fn shown(&self, laid: &Laid) -> Overlay {
-        let phase = if laid.found().is_none() { "without effect" } else { laid.overlay.phase_word() };
-        Overlay { phase: phase.into(), withdrawal: self.withdrawal(laid, self.clock.unix()), ..laid.overlay.clone() }
+        self.shown_beside(laid, &mut self.ranks())
+    }
+
+    /// The same of several.
+    pub(super) fn all_shown<'l>(&self, laid: impl Iterator<Item = &'l Laid>) -> Vec<Overlay> {
+        let mut ranks = self.ranks();
+        laid.map(|laid| self.shown_beside(laid, &mut ranks)).collect()
+    }
+
+    fn shown_beside(&self, laid: &Laid, ranks: &mut Ranks<'_>) -> Overlay {
+        let Standing { in_force, by, why } = ranks.standing(laid);
+        let phase = match laid.overlay.phase_word() {
+            _ if laid.found().is_none() => "without effect",
+            "in effect" if !in_force => "outranked",
+            phase => phase,
+        };
+        let (partly, outranked) = if in_force { (why, None) } else { (None, why) };
+        let now_unix = self.clock.unix();
+        Overlay {
+            phase: phase.into(),
+            in_force,
+            outranked_by: by,
+            partly,
+            progress: laid.overlay.progress_at(now_unix),
+            withdrawal: self.withdrawal(laid, now_unix),
+            inactive: laid.overlay.inactive.clone().or(outranked),
+            ..laid.overlay.clone()
+        }
+    }
+
+    /// Tells which overlays hold.
+    pub(super) fn ranks(&self) -> Ranks<'_> {
+        Ranks::new(&self.book, &self.effects, self.loaded())
     }
 
     fn withdrawal(&self, laid: &Laid, now_unix: u64) -> Option<Withdrawal> {

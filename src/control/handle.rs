@@ -64,7 +64,7 @@ pub enum Event {
     /// Say what laying an overlay would do.
     Foresee(NewOverlay, Who, oneshot::Sender<Result<Consequences, Refusal>>),
     /// Say what taking an overlay back would do.
-    ForeseeRevert(u64, Who, oneshot::Sender<Result<Consequences, Refusal>>),
+    ForeseeRevert(u64, Lift, Who, oneshot::Sender<Result<Consequences, Refusal>>),
     /// Read the files again.
     Reload {
         /// What of them, and how.
@@ -226,8 +226,8 @@ impl Handle {
     }
 
     /// Says what taking an overlay back would do, and changes nothing.
-    pub async fn foresee_revert(&self, id: u64, who: Who) -> Result<Consequences, Refusal> {
-        self.ask(|reply| Event::ForeseeRevert(id, who, reply)).await
+    pub async fn foresee_revert(&self, id: u64, lift: Lift, who: Who) -> Result<Consequences, Refusal> {
+        self.ask(|reply| Event::ForeseeRevert(id, lift, who, reply)).await
     }
 
     /// Reads the files again.

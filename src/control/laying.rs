@@ -57,6 +57,24 @@ impl Writer {
         }
     }
 
+    /// The same, against what whoever asks has seen as well.
+    pub(super) fn may_lift_as_seen(&mut self, id: u64, lift: &Lift, who: &Who) -> Result<Change, Refusal> {
+        let change = self.may_lift(id, lift, who)?;
+        self.is_as_seen(lift.seen.as_ref(), Some(id), None, who).map(|()| change)
+    }
+
+    /// What a change would do, with what whoever asks may not mean.
+    pub(super) fn foreseen(&mut self, change: Change) -> Consequences {
+        let mut warnings = Vec::new();
+        if let Change::Lay(laid) = &change {
+            let standing = self.ranks().standing(laid);
+            let idle = standing.why.filter(|_| !standing.in_force).map(|why| format!("it would have no effect: {why}"));
+            warnings.extend(idle);
+            warnings.extend(self.warnings_of(&laid.overlay));
+        }
+        Consequences { warnings, ..self.judge(&[change]) }
+    }
+
     /// Checks a request to change an overlay that is laid.
     pub(super) fn may_amend(&self, id: u64, amend: &Amend, who: &Who) -> Result<Change, Refusal> {
         let laid = self.laid_for(id, who)?;

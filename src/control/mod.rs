@@ -26,6 +26,7 @@ mod loaded;
 mod loads;
 mod maps;
 pub mod monitors;
+mod overlay;
 mod overlays;
 mod pace;
 mod promote;

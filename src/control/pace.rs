@@ -16,7 +16,7 @@
 use std::collections::BTreeSet;
 
 use super::access;
-use super::api::{Forced, Hold, Overlay, Ramp, Setting, Who};
+use super::api::{Forced, Hold, Overlay, Progress, Ramp, Setting, Who};
 use super::audit::Entry;
 use super::compile::ZoneParts;
 use super::overlays::{Change, Found, Laid};
@@ -26,7 +26,7 @@ use super::writer::{Done, Writer};
 use crate::store::{StoreError, Write};
 
 /// Steps of a ramp: each is a new world, and one in a hundred of the traffic is little enough.
-const STEPS: f64 = 100.0;
+const STEPS: u64 = 100;
 
 impl Ramp {
     /// Seconds that its clock has run.
@@ -46,8 +46,17 @@ impl Ramp {
         if self.done {
             return 1.0;
         }
-        let share = self.elapsed(now_unix) as f64 / self.over.max(1) as f64;
-        ((share * STEPS).floor() / STEPS).min(1.0 - 1.0 / STEPS)
+        self.steps(now_unix) as f64 / STEPS as f64
+    }
+
+    /// Steps that it has taken, all but the last.
+    fn steps(&self, now_unix: u64) -> u64 {
+        (self.elapsed(now_unix) * STEPS / self.over.max(1)).min(STEPS - 1)
+    }
+
+    /// When it has taken so many steps, if nothing holds it from now on.
+    fn step_at(&self, steps: u64, now_unix: u64) -> u64 {
+        now_unix + (steps * self.over).div_ceil(STEPS).saturating_sub(self.elapsed(now_unix))
     }
 
     fn is_due(&self, now_unix: u64) -> bool {
@@ -79,6 +88,32 @@ impl Overlay {
     /// In effect, perhaps in part.
     pub(super) fn is_begun(&self) -> bool {
         self.began.is_some() || self.starts.is_none()
+    }
+
+    /// Of one that sets the weight `to`: what it is so far on its way.
+    pub(super) fn weight_at(&self, to: u16, progress: f64) -> u16 {
+        let from = f64::from(self.from.unwrap_or(to));
+        (from + (f64::from(to) - from) * progress).round() as u16
+    }
+
+    /// Where it is on its way; `None` when it is on none.
+    pub(super) fn progress_at(&self, now_unix: u64) -> Option<Progress> {
+        let way = self.back.as_ref().or(self.ramp.as_ref().filter(|ramp| !ramp.done)).filter(|_| self.is_begun())?;
+        let done = way.steps(now_unix);
+        let weight_after = |steps: u64| match self.set {
+            Setting::Weight(to) if steps >= STEPS => Some(to),
+            Setting::Weight(to) => Some(self.weight_at(to, steps as f64 / STEPS as f64)),
+            _ => None,
+        };
+        let weight = weight_after(done);
+        // Between weights that are near not every step changes something.
+        let next = (done + 1..STEPS).find(|steps| weight.is_none() || weight_after(*steps) != weight).unwrap_or(STEPS);
+        Some(Progress {
+            percent: done as u8,
+            weight,
+            next_step: way.holding.is_none().then(|| way.step_at(next, now_unix)),
+            end: way.step_at(STEPS, now_unix),
+        })
     }
 
     /// Where it stands, in a word.
@@ -317,5 +352,38 @@ mod tests {
         assert!(!ramp.is_due(1299) && ramp.is_due(1300));
         ramp.done = true;
         assert_eq!((ramp.progress(1), ramp.is_due(9999)), (1.0, false));
+    }
+
+    #[test]
+    fn a_way_says_where_it_is_and_what_comes_next() {
+        let way = |from, to, over| {
+            let ramp = Ramp { over, began: Some(1000), ..Ramp::default() };
+            Overlay { began: Some(1000), from: Some(from), ramp: Some(ramp), ..Overlay::of(1, "a/b/c", Setting::Weight(to)) }
+        };
+        let at = |overlay: &Overlay, now| {
+            let progress = overlay.progress_at(now).expect("on its way");
+            (progress.percent, progress.weight, progress.next_step, progress.end)
+        };
+        let canary = way(5, 50, 7200);
+        // Half a unit after 1.1 hundredths of the way: the second step.
+        assert_eq!(at(&canary, 1000), (0, Some(5), Some(1144), 8200));
+        assert_eq!(at(&canary, 1144), (2, Some(6), Some(1288), 8200));
+        assert_eq!(at(&canary, 4600), (50, Some(28), Some(4816), 8200));
+        assert_eq!(at(&canary, 8199), (99, Some(50), Some(8200), 8200));
+        let near = way(1, 3, 3);
+        assert_eq!((at(&near, 1000), at(&near, 1001)), ((0, Some(1), Some(1001), 1003), (33, Some(2), Some(1003), 1003)));
+        // Every second is as far as it says.
+        for now in 1000..8200 {
+            let (_, weight, next, _) = at(&canary, now);
+            let next = next.expect("it moves");
+            assert!(next > now && at(&canary, next - 1).1 == weight, "{now}");
+        }
+        let mut held = canary.clone();
+        held.ramp = held.ramp.map(|ramp| Ramp { holding: Some(Hold { since: 4600, why: "it failed".into() }), ..ramp });
+        assert_eq!(at(&held, 5600), (50, Some(28), None, 9200));
+        let waits = Overlay { began: None, starts: Some(2000), ..canary };
+        assert_eq!(waits.progress_at(1500), None);
+        let drain = Overlay { set: Setting::State(Forced::Drain), ..way(0, 0, 200) };
+        assert_eq!(at(&drain, 1005), (2, None, Some(1006), 1200));
     }
 }

@@ -547,7 +547,7 @@ impl Writer {
                     let refusal = Refusal::Invalid { field: "target".into(), detail: format!("{why}; nothing was changed") };
                     match event {
                         Event::Overlay(_, _, reply) | Event::Revert(_, _, _, reply) => drop(reply.send(Err(refusal))),
-                        Event::Foresee(_, _, reply) | Event::ForeseeRevert(_, _, reply) => drop(reply.send(Err(refusal))),
+                        Event::Foresee(_, _, reply) | Event::ForeseeRevert(.., reply) => drop(reply.send(Err(refusal))),
                         _ => {}
                     }
                 }

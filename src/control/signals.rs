@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::api::{CheckSpec, Ignored, Refusal, Report, Taken, Who};
-use super::audit::plain_target;
+use super::audit::plain_endpoint;
 use super::reports::{Lasts, STALE};
 use super::who::Role;
 use super::writer::Writer;
@@ -50,7 +50,7 @@ impl Writer {
     }
 
     fn about(&self, target: &str) -> Option<About> {
-        let target = plain_target(target);
+        let target = plain_endpoint(target);
         let mut about: Option<About> = None;
         for zone in self.loaded().around(&target) {
             for at in zone.ids.pools_of(&zone.model, &target) {

@@ -127,7 +127,7 @@ impl Thing {
                 found.map(|(_, pool)| json!(pool)).ok_or_else(|| missing("pool", &id, known()))
             }
             Thing::Endpoint(zone, pool, endpoint) => {
-                let id = format!("{}/{pool}/{endpoint}", audit::plain_target(zone));
+                let id = format!("{}/{pool}/{}", audit::plain_target(zone), audit::plain_address(endpoint));
                 let found = snapshot.endpoints("", |_, endpoint| *endpoint.id == *id).next();
                 found.map(|(_, endpoint)| json!(endpoint)).ok_or_else(|| missing("endpoint", &id, endpoint_ids(snapshot)))
             }
@@ -196,7 +196,7 @@ fn digest_of(text: &[u8]) -> String {
 pub fn overlay_tag(shown: &Overlay) -> String {
     let ramp = shown.ramp.as_ref().map(|ramp| Ramp { over: ramp.over, ..Ramp::default() });
     let back = shown.back.as_ref().map(|back| Ramp { over: back.over, ..Ramp::default() });
-    let laid = Overlay { began: None, ramp, back, phase: String::new(), withdrawal: None, inactive: None, ..shown.clone() };
+    let laid = Overlay { began: None, ramp, back, withdrawal: None, ..shown.kept() };
     let digest = |overlay: &Overlay| digest_of(&serde_json::to_vec(overlay).unwrap_or_default());
     format!("\"{}.{}\"", digest(&laid), digest(shown))
 }

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
 use super::access::TokenChange;
-use super::api::{Applied, CertificateStatus, Consequences, FailedBack, Lift, Overlay, Promoted, Refusal, ReloadReport, Status};
+use super::api::{CertificateStatus, FailedBack, Promoted, Refusal, ReloadReport, Status};
 use super::audit::Entry;
-use super::changes::{OverlayReply, Reload, ReloadReply, StoredChange};
+use super::changes::{Made, Reload, ReloadReply, StoredChange};
 use super::checks::{self, Checks};
 use super::clock::Clock;
 use super::finish::Departed;
@@ -166,7 +166,7 @@ pub struct Writer {
     pub(super) clock: Clock,
     started_unix: u64,
     pub(super) reaper: Reaper,
-    pub(super) replies: Vec<(OverlayReply, Overlay)>,
+    pub(super) replies: Vec<Made>,
     pub(super) promote_replies: Vec<(PromoteReply, Promoted)>,
     pub(super) reload_replies: Vec<(ReloadReply, ReloadReport)>,
     pub(super) failback_replies: Vec<(oneshot::Sender<Result<FailedBack, Refusal>>, usize)>,
@@ -317,17 +317,14 @@ impl Writer {
             Event::Overlay(new, who, reply) => self.lay(new, &who, reply),
             Event::Revert(id, lift, who, reply) => self.lift(id, &lift, &who, reply),
             Event::Foresee(new, who, reply) => {
-                let _ = reply.send(self.admit_as_seen(new, &who).map(|change| {
-                    let warnings = if let Change::Lay(laid) = &change { self.warnings_of(&laid.overlay) } else { Vec::new() };
-                    Consequences { warnings, ..self.judge(&[change]) }
-                }));
+                let _ = reply.send(self.admit_as_seen(new, &who).map(|change| self.foreseen(change)));
             }
             Event::Amend(id, amend, who, reply) => self.amend(id, &amend, &who, reply),
             Event::Promote(id, promote, who, reply) => self.promote(id, &promote, who, reply),
             Event::Differences(reply) => drop(reply.send(self.know_state().map(|()| self.differences()))),
             Event::KnowState(reply) => drop(reply.send(self.know_state())),
-            Event::ForeseeRevert(id, who, reply) => {
-                let _ = reply.send(self.may_lift(id, &Lift::default(), &who).map(|change| self.judge(&[change])));
+            Event::ForeseeRevert(id, lift, who, reply) => {
+                let _ = reply.send(self.may_lift_as_seen(id, &lift, &who).map(|change| self.foreseen(change)));
             }
             Event::Reload { wanted, who, reply } => self.reload(Reload { wanted, who, reply }),
             Event::Failback(name, who, reply) => self.fail_back(&name, &who, reply),
@@ -341,7 +338,7 @@ impl Writer {
                 let _ = reply.send(match &which {
                     _ if self.file.is_unknown => self.know_state().map(|()| Vec::new()),
                     Laying::One(id, who) if wanted.is_empty() => Err(self.no_overlay(*id, who)),
-                    _ => Ok(wanted.into_iter().map(|laid| self.shown(laid)).collect()),
+                    _ => Ok(self.all_shown(wanted.into_iter())),
                 });
             }
             Event::Status(reply) => {
@@ -564,7 +561,7 @@ impl Writer {
             degraded,
             health: self.checks.references.seen(&self.checks.doubts[0], self.clock.now(), self.clock.unix()),
             certificates: certificates.into_iter().map(CertificateStatus::from).collect(),
-            overlays: self.book.iter().map(|laid| self.shown(laid)).collect(),
+            overlays: self.all_shown(self.book.iter()),
             ..Status::default()
         };
         let down = self.down.iter().map(|(name, why)| (name.clone(), why.clone())).collect();
@@ -576,16 +573,7 @@ impl Writer {
     /// Answers those whose change is published now.
     pub(super) fn reply(&mut self) {
         let generation = self.generation;
-        let shown = |(_, overlay): &(OverlayReply, Overlay)| {
-            let overlay = self.shown(self.book.get(overlay.id)?);
-            Some((overlay.id, (overlay.clone(), self.warnings_of(&overlay))))
-        };
-        let mut shown: HashMap<u64, (Overlay, Vec<String>)> = self.replies.iter().filter_map(shown).collect();
-        for (reply, overlay) in self.replies.drain(..) {
-            // The overlay as it stands, with what became of it.
-            let (overlay, warnings) = shown.remove(&overlay.id).unwrap_or((overlay, Vec::new()));
-            let _ = reply.send(Ok(Applied { overlay, generation, warnings }));
-        }
+        self.reply_changes();
         for (reply, mut report) in self.reload_replies.drain(..) {
             report.generation = generation;
             let _ = reply.send(Ok(report));

@@ -153,7 +153,7 @@ pub struct Serial {
 /// One step of a change.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Keeps an open overlay under its id; a second time replaces it. Its `inactive` is derived and not kept.
+    /// Keeps an open overlay under its id; a second time replaces it. What is derived is not kept.
     PutOverlay(Box<Overlay>),
     /// Marks an open overlay as over: `how` is `reverted` or `expired`, `at` unix seconds. Its id stays taken.
     EndOverlay {
@@ -182,7 +182,7 @@ pub enum Write {
 impl Write {
     /// [`Write::PutOverlay`] of a copy.
     pub fn put_overlay(overlay: &Overlay) -> Write {
-        Write::PutOverlay(Box::new(Overlay { inactive: None, phase: String::new(), ..overlay.clone() }))
+        Write::PutOverlay(Box::new(overlay.kept()))
     }
 }
 

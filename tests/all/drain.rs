@@ -314,7 +314,7 @@ fn an_overlay_is_extended_and_told_apart_from_the_files() {
     let low = lay(&rest, json!({ "target": "example.com/policy:split/fra", "set": { "weight": 5 } }));
     let drain = lay(&rest, json!({ "target": "example.com/fra/192.0.2.10", "set": { "state": "drain" } }));
     let ns = lay(&rest, json!({ "target": "example.com/ns1/A", "set": { "ttl": 20 } }));
-    let one = |target: &str, what: &str, files: &str, now: &str, overlays: &[u64]| json!({ "target": target, "what": what, "files": files, "now": now, "overlays": overlays });
+    let one = |target: &str, what: &str, files: &str, now: &str, overlays: &[u64]| json!({ "target": target, "what": what, "files": files, "now": now, "overlays": overlays, "in_force": &overlays[overlays.len() - 1..] });
     let found = rest.get("/v1/overlays/diff");
     let wanted = json!({ "differences": [
         one("example.com/www", "ttl", "4", "2", &[ttl]),

@@ -193,7 +193,7 @@ fn it_is_listed_explained_and_audited() {
     assert_eq!(rest.overlay(id)["set"], json!({ "disabled": true }));
     assert_eq!(
         rest.get("/v1/overlays/diff")["differences"],
-        json!([{ "target": target, "what": "rule", "files": "enabled", "now": "disabled", "overlays": [id] }])
+        json!([{ "target": target, "what": "rule", "files": "enabled", "now": "disabled", "overlays": [id], "in_force": [id] }])
     );
     let rule = &rest.get("/v1/policies/example.com/app")["rules"][5];
     assert_eq!(*rule, json!({ "id": target, "conditions": ["geo=AS-TR"], "conditions_count": 1, "to": ["p5"], "disabled_by": id }));

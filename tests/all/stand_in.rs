@@ -152,7 +152,7 @@ async fn answer_requests(mut ends: Ends, mut kept: Status, refused: Arc<Mutex<Ve
             Event::Revert(id, _, _, reply) => {
                 let at = status.overlays.iter().position(|overlay| overlay.id == id);
                 let result = match at {
-                    Some(at) => Ok(Applied { overlay: status.overlays.remove(at), generation: status.generation, warnings: Vec::new() }),
+                    Some(at) => Ok(applied(status.overlays.remove(at), status.generation)),
                     None => Err(Refusal::NotFound { what: format!("overlay {id}"), near: Vec::new() }),
                 };
                 kept = status;
@@ -174,7 +174,7 @@ async fn answer_requests(mut ends: Ends, mut kept: Status, refused: Arc<Mutex<Ve
             Event::Foresee(new, _, reply) if new.target == "example.com/fro" => {
                 let _ = reply.send(Err(Refusal::NotFound { what: "pool \"example.com/fro\"".into(), near: vec!["example.com/fra".into()] }));
             }
-            Event::Foresee(_, _, reply) | Event::ForeseeRevert(_, _, reply) => drop(reply.send(Ok(Consequences::default()))),
+            Event::Foresee(_, _, reply) | Event::ForeseeRevert(.., reply) => drop(reply.send(Ok(Consequences::default()))),
             _ => {}
         }
     }
@@ -194,7 +194,11 @@ fn lay(status: &mut Status, next: &mut u64, new: NewOverlay, owner: String) -> R
     let overlay = Overlay { owner, reason: new.reason, created: 1_700_000_200, expires, ..Overlay::of(*next, new.target, new.set) };
     *next += 1;
     status.overlays.push(overlay.clone());
-    Ok(Applied { overlay, generation: status.generation, warnings: Vec::new() })
+    Ok(applied(overlay, status.generation))
+}
+
+fn applied(overlay: Overlay, generation: u64) -> Applied {
+    Applied { overlay, generation, then: None, broke: Vec::new(), warnings: Vec::new() }
 }
 
 fn reload(status: &Status, zone: Option<String>, all_or_nothing: bool) -> Result<ReloadReport, Refusal> {

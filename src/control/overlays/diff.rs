@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::rank::Ranks;
 use super::{Book, Effects, Found};
-use crate::control::api::{Difference, Forced, Setting};
+use crate::control::api::{Difference, Overlay, Setting};
 use crate::control::loaded::Loaded;
 use crate::dns::RecordType;
 use crate::policy::model::PolicyKind;
@@ -11,41 +12,60 @@ use crate::policy::model::PolicyKind;
 /// Everything that is not as the files say, in the order of the oldest overlay about it.
 pub(in crate::control) fn differences(book: &Book, effects: &Effects, zones: Loaded<'_>) -> Vec<Difference> {
     let mut all: Vec<Difference> = Vec::new();
-    let mut known: BTreeMap<(String, &'static str), usize> = BTreeMap::new();
+    let mut known: BTreeMap<(&str, &'static str), Option<usize>> = BTreeMap::new();
+    let mut ranks = Ranks::new(book, effects, zones);
     for laid in book.iter().filter(|laid| laid.overlay.is_begun()) {
         let Some(found) = laid.found() else { continue };
-        let (what, files, now) = match laid.overlay.set {
-            Setting::Disabled(_) => ("rule", "enabled".into(), "disabled".into()),
-            Setting::State(_) => ("state", "as its checks say".to_string(), state_now(found, effects)),
-            Setting::Weight(_) => {
-                let text = |weight: Option<u16>| weight.map_or_else(String::new, |weight| weight.to_string());
-                ("weight", text(weight_of_files(found, zones)), text(weight_now(found, zones, effects)))
-            }
-            Setting::Ttl(_) => {
-                let (files, now) = ttls(found, zones, effects);
-                ("ttl", files, now)
-            }
-        };
-        let target = &laid.overlay.target;
-        match known.get(&(target.clone(), what)) {
-            Some(at) => all[*at].overlays.push(laid.overlay.id),
-            None if files == now => {}
-            None => {
-                known.insert((target.clone(), what), all.len());
-                all.push(Difference { target: target.clone(), what: what.into(), files, now, overlays: vec![laid.overlay.id] });
-            }
+        let Overlay { id, target, set, .. } = &laid.overlay;
+        let at = *known.entry((target, what(*set))).or_insert_with(|| {
+            all.extend(difference(target, found, *set, &mut ranks, effects));
+            all.len().checked_sub(1).filter(|at| all[*at].target == *target && all[*at].what == what(*set))
+        });
+        if let Some(at) = at {
+            all[at].overlays.push(*id);
         }
     }
     all
 }
 
-fn state_now(found: &Found, effects: &Effects) -> String {
+/// What of a target is not as the files say; which overlays are laid on it is left to the caller.
+pub(in crate::control) fn difference(target: &str, found: &Found, set: Setting, ranks: &mut Ranks<'_>, effects: &Effects) -> Option<Difference> {
+    let zones = ranks.zones();
+    let in_force = ranks.deciding(found, set);
+    let (files, now) = match set {
+        Setting::Disabled(_) => ("enabled".into(), if in_force.is_empty() { "enabled".into() } else { "disabled".into() }),
+        Setting::State(_) => (BY_CHECKS.to_string(), state_now(found, ranks, effects)),
+        Setting::Weight(_) => {
+            let text = |weight: Option<u16>| weight.map_or_else(String::new, |weight| weight.to_string());
+            (text(weight_of_files(found, zones)), text(weight_now(found, zones, effects)))
+        }
+        Setting::Ttl(_) => ttls(found, zones, effects),
+    };
+    (files != now).then(|| Difference { target: target.into(), what: what(set).into(), files, now, overlays: Vec::new(), in_force })
+}
+
+/// What the files say of a state.
+const BY_CHECKS: &str = "as its checks say";
+
+fn what(set: Setting) -> &'static str {
+    match set {
+        Setting::Disabled(_) => "rule",
+        Setting::State(_) => "state",
+        Setting::Weight(_) => "weight",
+        Setting::Ttl(_) => "ttl",
+    }
+}
+
+fn state_now(found: &Found, ranks: &Ranks<'_>, effects: &Effects) -> String {
     let Found::Thing(id) = found else { return String::new() };
-    match effects.forced([Some(&**id), None, None]) {
-        Some(Forced::Down) => "down".into(),
-        Some(Forced::Drain) => "drain".into(),
-        Some(Forced::Up) => "up".into(),
-        None => format!("gives up {:.0} %", effects.yields([Some(&**id), None]) * 100.0),
+    let levels = ranks.levels(id);
+    let level = |at: usize| levels.get(at).map(|id| &**id);
+    match effects.forced([level(0), level(1), level(2)]) {
+        Some(forced) => forced.word().into(),
+        None => match effects.yields([level(0), level(1)]).max(effects.yields([level(2), None])) {
+            0.0 => BY_CHECKS.into(),
+            share => format!("gives up {:.0} %", share * 100.0),
+        },
     }
 }
 

@@ -133,6 +133,11 @@ impl Effects {
         self.forcing > 0
     }
 
+    /// Things that are forced, given up or announced.
+    pub(super) fn forcing(&self) -> usize {
+        self.forcing
+    }
+
     /// True when anything gives up traffic step by step.
     pub(in crate::control) fn yields_any(&self) -> bool {
         self.yielding > 0

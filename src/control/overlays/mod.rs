@@ -1,9 +1,10 @@
 //! Runtime changes: checking them against what is loaded, and the book of those that are laid.
 //!
-//! [`target`] finds what they are about, [`effects`] is what they come to.
+//! [`target`] finds what they are about, [`effects`] is what they come to, [`rank`] which of several holds.
 
 mod diff;
 mod effects;
+mod rank;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -12,8 +13,10 @@ use super::api::{Amend, Forced, NewOverlay, Overlay, Ramp, Refusal, Setting, Whe
 use super::loaded::Loaded;
 use super::text::{check_expiry, check_reason, check_target};
 use crate::config;
-pub(super) use diff::{differences, weight_now};
+pub(super) use diff::{difference, differences, weight_now};
 pub(super) use effects::{Effects, Sum};
+pub(super) use rank::{Ranks, Standing};
+use target::find_spelled;
 pub(super) use target::{Found, find, policy_child, zone_text};
 
 /// Overlays that can be in effect at once; more are refused.
@@ -249,10 +252,7 @@ fn add(sum: &mut Sum, laid: &Laid, now_unix: u64, whole: bool) {
     }
     let progress = overlay.ramp.as_ref().filter(|_| !whole).map_or(1.0, |ramp| ramp.progress(now_unix));
     match overlay.set {
-        Setting::Weight(to) => {
-            let from = f64::from(overlay.from.unwrap_or(to));
-            sum.add(found, Setting::Weight((from + (f64::from(to) - from) * progress).round() as u16));
-        }
+        Setting::Weight(to) => sum.add(found, Setting::Weight(overlay.weight_at(to, progress))),
         Setting::State(Forced::Drain) if progress < 1.0 => sum.add_yield(progress as f32),
         set => sum.add(found, set),
     }
@@ -277,7 +277,7 @@ pub(super) fn admit(new: NewOverlay, who: &Who, id: u64, around: &Around<'_>) ->
         return invalid("target", format!("{} overlays are in effect, the limit is {MAX_OVERLAYS}: revert some first", around.held));
     }
     who.may_change(check_target("target", &new.target)?)?;
-    let found = find(&new.target, new.set, around.zones)?;
+    let (found, target) = find_spelled(&new.target, new.set, around.zones)?;
     let reason = check_reason(&new.reason)?.to_string();
     let starts = check_start(new.starts.as_ref(), around.now_unix)?;
     let expires = check_expiry(new.expires.as_deref(), starts.unwrap_or(around.now_unix), DEFAULT_EXPIRY_S)?;
@@ -306,7 +306,7 @@ pub(super) fn admit(new: NewOverlay, who: &Who, id: u64, around: &Around<'_>) ->
         from,
         ramp,
         break_glass: new.break_glass,
-        ..Overlay::of(id, new.target, new.set)
+        ..Overlay::of(id, target, new.set)
     };
     Ok(Laid::new(overlay, Ok(found)))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::control::api::{Refusal, Setting};
+use crate::control::audit::{plain_endpoint, plain_target};
 use crate::control::compile::ZoneParts;
 use crate::control::loaded::{Loaded, own_zone};
 use crate::control::rules;
@@ -46,6 +47,23 @@ impl Found {
             Found::Child(zone, ..) | Found::Steered(zone, _) | Found::Static(zone, ..) | Found::Rule(zone, _) => Some(zone),
         }
     }
+}
+
+/// Reads a target as people write it, and spells it as ids are: zones, names and addresses may be written in any way that the DNS takes for the
+/// same; pools, policies and regions are what the files call them, to the letter.
+pub(in crate::control) fn find_spelled(target: &str, set: Setting, zones: Loaded<'_>) -> Result<(Found, String), Refusal> {
+    let plain = plain_target(target);
+    // Perhaps an endpoint whose address is written in another form.
+    let found = find(&plain, set, zones).or_else(|refusal| find_as(&plain_endpoint(&plain), set, zones).map_err(|_| refusal))?;
+    let spelled = match &found {
+        Found::Thing(id) => id.to_string(),
+        Found::Steered(zone, owner) | Found::Static(zone, owner, _) => {
+            let rtype = plain.split('/').nth(2).map_or_else(String::new, |rtype| format!("/{}", rtype.to_ascii_uppercase()));
+            format!("{}/{}{rtype}", zone_text(zone), owner.relative_to(zone))
+        }
+        Found::Child(..) | Found::Rule(..) => plain,
+    };
+    Ok((found, spelled))
 }
 
 /// Reads a target; what `set` sets tells `zone/pool` from `zone/name`.
