@@ -111,7 +111,7 @@ const ERRORS: [(&str, &str, IsMet); 12] = [
     ("422", "the request contradicts the rules", |method, path| changes(method) || is_list(path) || path == "/v1/explain"),
     ("429", "too many requests", |_, _| true),
     ("503", "the state cannot be read or written, or the server is stopping", |method, path| {
-        changes(method) || matches!(tag(path), "overlays" | "tokens" | "audit" | "health") && path != "/v1/health"
+        changes(method) || matches!(tag(path), "overlays" | "tokens" | "audit")
     }),
 ];
 

@@ -176,6 +176,7 @@ impl From<Refusal> for Problem {
                 let detail = format!("{detail}; nothing was changed");
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", "the change could not be kept, so it was not made", detail)
             }
+            Refusal::Unread { detail } => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", "what is kept cannot be read", detail),
             Refusal::Changed { detail, tag } => Problem { tag: tag.map(Box::new), ..Problem::precondition(detail) },
             Refusal::Forbidden { detail } => Problem::forbidden(detail),
             Refusal::Safety { broken } => {

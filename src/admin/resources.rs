@@ -16,7 +16,7 @@ use super::body::{Nothing, json_or_empty};
 use super::openapi::{Endpoints, Healths, Monitors, Names, Policies, Pools, Records, Regions, Zones};
 use super::{Problem, Shared, patch};
 use crate::control::Role;
-use crate::control::api::{Forced, Who, ZoneStatus};
+use crate::control::api::{Forced, Refusal, Who, ZoneStatus};
 use crate::control::audit;
 use crate::control::resources::{
     EndpointResource, PolicyResource, PoolResource, RecordSet, RegionResource, Snapshot, SteeredResource, records, steered,
@@ -462,7 +462,12 @@ async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts
     let snapshot = shared.handle.snapshot(who.clone());
     let checks = snapshot.checks_of(&id).ok_or_else(|| missing("endpoint", &id, endpoint_ids(&snapshot)))?;
     let query = audit::Query { target: Some(id.clone()), kind: Some(audit::Kind::Health), limit: HISTORY, ..audit::Query::default() };
-    let history = shared.handle.audit(query).await?.entries;
+    // What its checks say now does not depend on what is kept.
+    let (history, incomplete) = match shared.handle.audit(query).await {
+        Ok(page) => (page.entries, page.incomplete),
+        Err(Refusal::Unread { detail }) => (Vec::new(), Some(detail)),
+        Err(refusal) => return Err(refusal.into()),
+    };
     // After its history: what that tells is seen.
     let pools = shared.handle.seen().await.pools(|pool| id.strip_prefix(&*pool.id).is_some_and(|rest| rest.starts_with('/')));
     let pool_reported = pools.first().and_then(|pool| pool.reported.clone());
@@ -476,6 +481,9 @@ async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts
     let mut reply = json!({ "endpoint": now, "checks": checks, "recent": recent, "history": history });
     if let Some(reported) = pool_reported {
         reply["pool_reported"] = json!(reported);
+    }
+    if let Some(why) = incomplete {
+        reply["history_incomplete"] = json!(why);
     }
     Ok(with_etag(&reply))
 }

@@ -161,12 +161,17 @@ fn open_store(path: &Path) -> (Store, Saved, Option<String>) {
         Err(error) => error,
     };
     let is_locked = matches!(error, StoreError::Locked { .. });
-    let readable = (is_locked || matches!(error, StoreError::Open { .. })).then(|| Store::read_copy(path).ok()).flatten();
+    let read = (is_locked || matches!(error, StoreError::Open { .. })).then(|| Store::read_copy(path).ok()).flatten();
+    let (copy, readable) = read.unzip();
     let what = if readable.is_some() { "serving with what it holds, and no change can be kept" } else { "serving without kept state" };
     let what = if is_locked { format!("{what}, until it is free") } else { what.into() };
     eprintln!("meridian: warning: {error}; {what}");
     let why = format!("{error}; {what}");
     let store = if is_locked { Store::locked(path, why) } else { Store::none(why) };
+    let store = match copy {
+        Some(copy) => store.reading(copy),
+        None => store,
+    };
     let is_nothing = std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     (store, readable.unwrap_or_else(|| Saved { is_unknown: !is_nothing, ..Saved::default() }), None)
 }

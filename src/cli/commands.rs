@@ -110,7 +110,8 @@ pub(super) fn finish(json: bool, reply: Result<Value, CallError>, show: impl FnO
 
 /// What the server warns of, beside what it has done.
 pub(super) fn warn(reply: &Value) {
-    for warning in reply["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+    let warnings = reply["warnings"].as_array().into_iter().flatten().chain(reply.get("incomplete"));
+    for warning in warnings.filter_map(Value::as_str) {
         eprintln!("meridian: warning: {}", super::table::clean(warning));
     }
 }

@@ -113,6 +113,9 @@ fn health_text(reply: &Value, now: u64, colours: bool) -> String {
         }
         shown = shown + "\n" + &table.render(colours);
     }
+    if let Some(why) = reply["history_incomplete"].as_str() {
+        let _ = writeln!(shown, "\nwhat is kept of the past is not whole: {}", clean(why));
+    }
     if history.is_empty() {
         shown.push_str("\nno check has come to another verdict\n");
         return shown;

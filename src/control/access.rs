@@ -96,15 +96,15 @@ impl Writer {
 
     /// One page of the log.
     pub(super) fn audit(&self, query: Query, reply: oneshot::Sender<Result<Page, Refusal>>) {
-        // Behind what was noted before: who was just refused finds that, too. What cannot be written takes no read along.
-        let (store, tried) = (self.store.clone(), self.write_unkept());
+        // Behind what was noted before: who was just refused finds that, too.
+        let (store, tried, unkept) = (self.store.clone(), self.write_unkept(), self.unkept.clone());
         tokio::spawn(async move {
             tried.await;
-            let page = match store.change(Vec::new(), Vec::new()).await {
-                Ok(_) => store.audit(query).await,
-                Err(error) => Err(error),
-            };
-            let _ = reply.send(page.map_err(|error| Refusal::Store { detail: error.to_string() }));
+            let page = store.audit(query).await.map(|page| {
+                let of_start = |why: &str| format!("these are the entries of the start, what came later is in the program's own log alone: {why}");
+                Page { incomplete: store.absent().map(of_start).or_else(|| unkept.in_words()), ..page }
+            });
+            let _ = reply.send(page.map_err(|error| Refusal::Unread { detail: error.to_string() }));
         });
     }
 

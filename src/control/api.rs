@@ -205,6 +205,11 @@ pub enum Refusal {
         /// The store's words.
         detail: String,
     },
+    /// What is kept cannot be read.
+    Unread {
+        /// The store's words.
+        detail: String,
+    },
     /// The token's role or scope does not reach that far.
     Forbidden {
         /// What was found, what is expected.

@@ -240,7 +240,7 @@ impl Handle {
         self.ask(|reply| Event::Failback(name, who, reply)).await
     }
 
-    /// Fails with [`Refusal::Store`] when there may be overlays and tokens that nobody could read: an empty list would say that there are none.
+    /// Fails with [`Refusal::Unread`] when there may be overlays and tokens that nobody could read: an empty list would say that there are none.
     pub async fn know_state(&self) -> Result<(), Refusal> {
         self.ask(Event::KnowState).await
     }
@@ -280,7 +280,7 @@ impl Handle {
         let _ = self.events.send(Event::Refused(Box::new(entry))).await;
     }
 
-    /// One page of the audit log; [`Refusal::Store`] when it cannot be read.
+    /// One page of the audit log; [`Refusal::Unread`] when it cannot be read.
     pub async fn audit(&self, query: Query) -> Result<Page, Refusal> {
         self.ask(|reply| Event::Audit(Box::new(query), reply)).await
     }

@@ -71,7 +71,7 @@ impl Writer {
     /// Fails when nobody could read what was kept.
     pub(super) fn know_state(&self) -> Result<(), Refusal> {
         match self.store.absent().filter(|_| self.file.is_unknown) {
-            Some(why) => Err(Refusal::Store { detail: why.to_owned() }),
+            Some(why) => Err(Refusal::Unread { detail: why.to_owned() }),
             None => Ok(()),
         }
     }

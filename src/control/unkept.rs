@@ -69,6 +69,15 @@ impl Unkept {
         self.with(|held| Batch { entries: held.number(entries), missed: 0 })
     }
 
+    /// What is held at present, in a sentence.
+    pub(super) fn in_words(&self) -> Option<String> {
+        self.with(|held| match (held.batch.entries.len(), held.batch.missed) {
+            (0, 0) => None,
+            (count, 0) => Some(format!("{count} newer entries wait until the state can be written")),
+            (count, missed) => Some(format!("{count} newer entries wait until the state can be written, and {missed} more were not kept")),
+        })
+    }
+
     /// The disk did not take them.
     pub(super) fn give_back(&self, batch: Batch) {
         self.with(|Held { batch: held, .. }| {

@@ -5,7 +5,7 @@
 //! at the path        what is done
 //! the open file      nothing
 //! nothing            the whole of it is written there anew, beside it first, and goes on from there
-//! another file       nothing is kept until the one that is open is back, or a restart takes the other
+//! another file       nothing is kept until the one that is open is back, or a restart takes the other; what is open goes into a file beside it
 //! its log is gone    the file is closed, which writes the log back into it, and opened again
 //! ```
 
@@ -16,7 +16,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::{StoreError, schema};
+use super::{StoreError, room, schema};
+
+/// Files that are set aside at most: whoever puts others in the place of the open one that often does not look at them.
+const MAX_ASIDE: u32 = 9;
 
 /// Device and inode.
 type FileId = (u64, u64);
@@ -31,17 +34,27 @@ pub(super) struct Held {
     log: Option<FileId>,
     /// What was done to keep what it holds, until it is told.
     mended: Option<String>,
+    /// While another file is in its place: what it holds, in a file beside that, if that could be written.
+    aside: Option<Option<PathBuf>>,
 }
 
 impl Held {
     /// A file that was just opened.
     pub(super) fn new(connection: Connection, path: &Path) -> Held {
-        let mut held = Held { connection: None, path: path.to_owned(), file: None, log: None, mended: None };
+        let mut held = Held { connection: None, path: path.to_owned(), file: None, log: None, mended: None, aside: None };
         held.hold(connection);
         held
     }
 
+    /// All that was set aside is at the path again.
+    fn forget_aside(&mut self) {
+        if let Some(Some(aside)) = self.aside.take() {
+            let _ = fs::remove_file(aside);
+        }
+    }
+
     fn hold(&mut self, connection: Connection) {
+        self.forget_aside();
         self.connection = Some(connection);
         self.file = id_of(&self.path).ok().flatten();
         self.log = id_of(&self.beside("-wal")).ok().flatten();
@@ -49,7 +62,7 @@ impl Held {
 
     /// The connection, unless the file is out of reach.
     pub(super) fn connection(&self) -> Result<&Connection, StoreError> {
-        self.connection.as_ref().ok_or_else(|| StoreError::Replaced { path: self.path.clone() })
+        self.connection.as_ref().ok_or_else(|| self.replaced())
     }
 
     /// What was done since this was last asked.
@@ -64,9 +77,18 @@ impl Held {
         }
         match id_of(&self.path) {
             Ok(None) => self.write_anew(),
-            Ok(found) if found != self.file => Err(StoreError::Replaced { path: self.path.clone() }),
+            Ok(found) if found != self.file => {
+                if self.aside.is_none() {
+                    self.aside = Some(self.set_aside());
+                }
+                Err(self.replaced())
+            }
             // A folder that cannot be looked into says nothing.
             Err(_) => Ok(()),
+            Ok(Some(_)) if self.aside.is_some() => {
+                self.forget_aside();
+                self.look()
+            }
             Ok(Some(_)) => match (self.log, id_of(&self.beside("-wal"))) {
                 (Some(log), Ok(found)) if found != Some(log) => {
                     // Closing writes the log that is open back into the file.
@@ -85,14 +107,35 @@ impl Held {
         }
     }
 
+    /// Sees to room on the disk; `Some` when nothing should be added to what is held. Must not be called within a transaction.
+    pub(super) fn make_room(&self) -> Option<u64> {
+        room::make(self.connection.as_ref()?, &self.path, &self.beside("-wal"))
+    }
+
     fn open_again(&mut self) -> Result<(), StoreError> {
         if self.file.is_some() && id_of(&self.path).is_ok_and(|found| found != self.file) {
-            return Err(StoreError::Replaced { path: self.path.clone() });
+            return Err(self.replaced());
         }
         let opened = schema::open(&self.path)?;
         schema::keep_log(&opened, false).map_err(|error| schema::explain(&self.path, error))?;
         self.hold(opened);
         Ok(())
+    }
+
+    fn replaced(&self) -> StoreError {
+        StoreError::Replaced { path: self.path.clone(), aside: self.aside.clone().flatten() }
+    }
+
+    /// Writes everything that is held into a file of its own, beside the one that has taken its place: a restart would lose it.
+    fn set_aside(&self) -> Option<PathBuf> {
+        let aside = (1..=MAX_ASIDE).map(|number| self.beside(&format!(".aside-{number}"))).find(|path| !path.exists())?;
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside).ok()?;
+        let written = self.connection.as_ref()?.execute("VACUUM INTO ?1", [aside.to_str()?]).is_ok();
+        if written && File::open(&aside).and_then(|file| file.sync_all()).is_ok() {
+            return Some(aside);
+        }
+        let _ = fs::remove_file(&aside);
+        None
     }
 
     /// Nothing is at the path: everything that is held goes there, and on from there.
@@ -213,12 +256,19 @@ mod tests {
         add(&mut held, 1);
         fs::rename(&path, &away).expect("moved");
         fs::write(&path, "another").expect("written");
-        assert_eq!(held.look(), Err(StoreError::Replaced { path: path.clone() }));
-        assert_eq!(fs::read_to_string(&path).expect("there"), "another");
+        let aside = held.beside(".aside-1");
+        for _ in 0..2 {
+            assert_eq!(held.look(), Err(StoreError::Replaced { path: path.clone(), aside: Some(aside.clone()) }));
+        }
+        assert_eq!((fs::read_to_string(&path).expect("there"), sum(&aside)), ("another".into(), 1));
         fs::rename(&away, &path).expect("moved back");
         add(&mut held, 2);
-        assert_eq!(held.take_mended(), None);
+        assert_eq!((held.take_mended(), aside.exists()), (None, false));
+        // One that is put over it leaves nothing to put back but what was set aside.
+        fs::write(&away, "another").expect("written");
+        fs::rename(&away, &path).expect("moved over it");
+        assert!(matches!(held.look(), Err(StoreError::Replaced { aside: Some(_), .. })));
         drop(held);
-        assert_eq!(sum(&path), 3);
+        assert_eq!(sum(&aside), 3);
     }
 }

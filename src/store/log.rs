@@ -141,7 +141,7 @@ pub(super) fn read(connection: &Connection, query: &Query) -> rusqlite::Result<P
     let more = entries.len() > limit;
     entries.truncate(limit);
     let next = if more { entries.last().map(|entry| entry.sequence) } else { None };
-    Ok(Page { entries, next })
+    Ok(Page { entries, next, incomplete: None })
 }
 
 // `substr` compares octets as they are: no wildcard in a name means anything.

@@ -14,6 +14,7 @@ mod copy;
 mod held;
 mod log;
 mod records;
+mod room;
 mod rows;
 mod schema;
 pub mod shared;
@@ -33,6 +34,7 @@ use crate::control::audit::{Entry, Page, Query};
 use crate::control::tokens::SavedToken;
 use crate::health;
 use crate::policy::plan::Choice;
+pub use copy::Copied;
 use held::Held;
 pub use records::Ended;
 pub use shared::SharedState;
@@ -221,9 +223,21 @@ pub enum StoreError {
     Replaced {
         /// The path.
         path: PathBuf,
+        /// Where what the open one holds was kept, if it could be.
+        aside: Option<PathBuf>,
     },
     /// A read or write failed: disk full, input/output error.
     Failed {
+        /// The database's words.
+        detail: String,
+    },
+    /// The disk is full but for so many octets, which are kept for taking things back: nothing is added.
+    Full {
+        /// Octets.
+        left: u64,
+    },
+    /// A read failed.
+    Unreadable {
         /// The database's words.
         detail: String,
     },
@@ -274,12 +288,22 @@ impl std::fmt::Display for StoreError {
                 "{}: found state schema {found}, expected {known} or older; a newer version of the program wrote it, and it was left as it is",
                 path.display()
             ),
-            StoreError::Replaced { path } => write!(
-                f,
-                "{}: another file has taken the place of the state file that is open; put that one back, or restart to go on with this one; nothing is kept until then",
-                path.display()
-            ),
+            StoreError::Replaced { path, aside } => {
+                write!(
+                    f,
+                    "{}: another file has taken the place of the state file that is open; nothing is kept until that one is back",
+                    path.display()
+                )?;
+                match aside {
+                    Some(aside) => write!(f, "; restart to go on with the other one; what the open one held is in {}", aside.display()),
+                    None => f.write_str(", or a restart goes on with the other one and loses what the open one held"),
+                }
+            }
             StoreError::Failed { detail } => write!(f, "the state store failed: {detail}; nothing was kept"),
+            StoreError::Full { left } => {
+                write!(f, "the disk of the state is full ({} KiB are left, which are kept for taking changes back); nothing was kept", left >> 10)
+            }
+            StoreError::Unreadable { detail } => write!(f, "the state file cannot be read: {detail}"),
             StoreError::Absent { why } => write!(f, "nothing can be kept: {why}"),
             StoreError::Conflict { key, expected, found } => {
                 let name = records::overlay_of(key).map_or_else(|| key.clone(), |id| format!("overlay {id}"));
@@ -310,8 +334,18 @@ pub struct Store {
 enum Own {
     /// A file, behind its thread; large texts are in the folder.
     File(mpsc::Sender<Job>, Arc<Path>),
-    /// Nowhere, and why; the file, if somebody else has it at present.
-    None(Arc<str>, Option<Arc<Path>>),
+    /// Nowhere.
+    None(Nowhere),
+}
+
+/// Nothing is kept.
+#[derive(Clone, Debug)]
+struct Nowhere {
+    why: Arc<str>,
+    /// The file, if somebody else has it at present.
+    awaited: Option<Arc<Path>>,
+    /// What could be read of it.
+    copy: Option<Copied>,
 }
 
 impl Store {
@@ -335,36 +369,41 @@ impl Store {
         Ok((Store { shared, own: Own::File(jobs, folder.into()), ended: Arc::new(Mutex::new(ended)) }, saved))
     }
 
-    /// What a file holds that can only be read, or that somebody else has: from a copy of it and its log, which is removed at once. Blocks; meant for
-    /// the start.
-    pub fn read_copy(path: &Path) -> Result<Saved, StoreError> {
-        let failed = |error: std::io::Error| StoreError::Open { path: path.to_owned(), detail: error.to_string() };
-        let folder = copy::folder().map_err(failed)?;
-        let found = copy::take(path, &folder).and_then(|copy| {
-            let connection = schema::open(&copy)?;
-            read(&connection, path)
-        });
-        let _ = std::fs::remove_dir_all(&folder);
-        found
+    /// What a file holds that can only be read, or that somebody else has: from a copy of it and its log, which stays for those who read the audit
+    /// log ([`Store::reading`]). Blocks; meant for the start.
+    pub fn read_copy(path: &Path) -> Result<(Copied, Saved), StoreError> {
+        let copy = Copied::take(path)?;
+        let saved = copy.saved(path)?;
+        Ok((copy, saved))
     }
 
     /// A store that keeps nothing and answers every write with [`StoreError::Absent`] and `why`. Reads find nothing.
     pub fn none(why: impl Into<String>) -> Store {
         let why: Arc<str> = Arc::from(why.into());
-        Store { shared: Arc::new(Nothing(why.clone())), own: Own::None(why, None), ended: Arc::default() }
+        Store { shared: Arc::new(Nothing(why.clone())), own: Own::None(Nowhere { why, awaited: None, copy: None }), ended: Arc::default() }
     }
 
     /// The same for a file that somebody else has at present: it may be opened later.
     pub fn locked(path: &Path, why: impl Into<String>) -> Store {
-        let none = Store::none(why);
-        let Own::None(why, _) = none.own else { return none };
-        Store { own: Own::None(why, Some(path.into())), ..none }
+        let mut none = Store::none(why);
+        if let Own::None(nowhere) = &mut none.own {
+            nowhere.awaited = Some(path.into());
+        }
+        none
+    }
+
+    /// The same with what could be read: the audit log, and the texts of zones.
+    pub fn reading(mut self, copy: Copied) -> Store {
+        if let Own::None(nowhere) = &mut self.own {
+            nowhere.copy = Some(copy);
+        }
+        self
     }
 
     /// The file, if there is one that somebody else has.
     pub fn awaited(&self) -> Option<&Path> {
         match &self.own {
-            Own::None(_, path) => path.as_deref(),
+            Own::None(nowhere) => nowhere.awaited.as_deref(),
             Own::File(..) => None,
         }
     }
@@ -378,7 +417,7 @@ impl Store {
     pub fn absent(&self) -> Option<&str> {
         match &self.own {
             Own::File(..) => None,
-            Own::None(why, _) => Some(why),
+            Own::None(nowhere) => Some(&nowhere.why),
         }
     }
 
@@ -458,9 +497,13 @@ impl Store {
 
     /// The texts of a zone's last good version.
     pub async fn zone_version(&self, zone: &str) -> Result<Option<BTreeMap<PathBuf, Vec<u8>>>, StoreError> {
-        let Own::File(_, folder) = &self.own else { return Ok(None) };
-        let (name, folder) = (zone.to_owned(), folder.clone());
-        let Some(texts) = self.run(|reply| Job::ZoneVersion(name, reply)).await? else { return Ok(None) };
+        let name = zone.to_owned();
+        let (texts, folder) = match &self.own {
+            Own::File(_, folder) => (self.run(|reply| Job::ZoneVersion(name, reply)).await?, folder.clone()),
+            Own::None(Nowhere { copy: Some(copy), .. }) => (copy.ask(move |connection| rows::zone_version(connection, &name)).await?, copy.texts()),
+            Own::None(_) => return Ok(None),
+        };
+        let Some(texts) = texts else { return Ok(None) };
         let read = move || texts.into_iter().map(|(path, text)| Some((path, texts::read(&folder, text)?))).collect();
         let texts: Option<BTreeMap<PathBuf, Vec<u8>>> = tokio::task::spawn_blocking(read).await.unwrap_or_default();
         texts.map(Some).ok_or_else(|| StoreError::Failed { detail: format!("the kept texts of {zone} are not what they were") })
@@ -483,9 +526,12 @@ impl Store {
         self.run(Job::Look).await
     }
 
-    /// One page of the audit log.
+    /// One page of the audit log; without a store, of what could be read at the start.
     pub async fn audit(&self, query: Query) -> Result<Page, StoreError> {
-        self.run(|reply| Job::Audit(Box::new(query), reply)).await
+        match &self.own {
+            Own::None(Nowhere { copy: Some(copy), .. }) => copy.ask(move |connection| log::read(connection, &query)).await,
+            _ => self.run(|reply| Job::Audit(Box::new(query), reply)).await,
+        }
     }
 
     /// Finishes what is queued and closes the file; later calls fail with [`StoreError::Closed`].
@@ -500,7 +546,7 @@ impl Store {
 
     async fn run<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
         match &self.own {
-            Own::None(why, _) => Err(StoreError::Absent { why: why.to_string() }),
+            Own::None(nowhere) => Err(StoreError::Absent { why: nowhere.why.to_string() }),
             Own::File(jobs, ..) => {
                 let (reply, answer) = oneshot::channel();
                 jobs.send(job(reply)).await.map_err(|_| StoreError::Closed)?;

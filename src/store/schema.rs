@@ -13,6 +13,9 @@ use super::StoreError;
 /// How long a start waits for whoever still has the file: a process that is just stopping, or a backup.
 const BUSY_WAIT: Duration = Duration::from_millis(500);
 
+/// Octets of the log that stay once it was written back: as much as it usually takes, so that they are not asked for again and again.
+const MAX_LOG_LEFT: &str = "4194304";
+
 /// Marks the file as ours (`PRAGMA application_id`): "MRDN".
 const APPLICATION_ID: i32 = 0x4d52_444e;
 
@@ -127,6 +130,9 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     pragma(connection, "journal_mode", "WAL").map_err(explain)?;
     pragma(connection, "synchronous", "FULL").map_err(explain)?;
     pragma(connection, "trusted_schema", "OFF").map_err(explain)?;
+    // What is sorted needs no file beside: the disk may be full.
+    pragma(connection, "temp_store", "MEMORY").map_err(explain)?;
+    pragma(connection, "journal_size_limit", MAX_LOG_LEFT).map_err(explain)?;
     migrate(connection, found).map_err(explain)
 }
 

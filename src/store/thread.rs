@@ -1,5 +1,5 @@
-//! The thread that owns the connection. It takes what is queued, runs it in one transaction (a savepoint each, so that one failure harms no
-//! other), commits with one sync, and only then replies.
+//! The thread that owns the connection. It takes what is queued, runs what writes in one transaction (a savepoint each, so that one failure harms no
+//! other), commits with one sync, and only then replies. What only reads comes after that, and needs no room on the disk.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::held::Held;
 use super::log::{self, LogSize};
 use super::shared::{Answer, Commit, Commits, Committed, LOG, MAX_KEY_LEN, MAX_VALUE_LEN, Revision, SharedState, Snapshot, Transaction, Watch};
 use super::texts::{self, Text};
-use super::{MAX_EVENT_LOG_BYTES, QUEUE_LEN, SavedKeeping, Serial, StoreError, Verdict, rows};
+use super::{MAX_EVENT_LOG_BYTES, QUEUE_LEN, SavedKeeping, Serial, StoreError, Verdict, room, rows};
 use crate::control::audit::{Page, Query};
 
 /// Keys and their new values.
@@ -35,6 +35,12 @@ pub(super) enum Job {
     Audit(Box<Query>, Reply<Page>),
     Look(Reply<Option<String>>),
     Close(oneshot::Sender<()>),
+}
+
+impl Job {
+    fn only_reads(&self) -> bool {
+        matches!(self, Job::GetAll(..) | Job::Watch { .. } | Job::ZoneVersion(..) | Job::Audit(..))
+    }
 }
 
 /// The shared state of one server: the file.
@@ -89,6 +95,8 @@ type Pending = Box<dyn FnOnce(Option<&StoreError>)>;
 struct Heads {
     log: LogSize,
     revision: Revision,
+    /// The disk is full but for so many octets.
+    full: Option<u64>,
 }
 
 /// What the thread knows between transactions.
@@ -101,7 +109,7 @@ struct Desk {
 impl Desk {
     /// A file whose last commit was `revision`.
     fn at(revision: Revision, log_bytes: u64) -> Desk {
-        Desk { heads: Heads { log: LogSize::new(log_bytes), revision }, commits: Commits::after(revision) }
+        Desk { heads: Heads { log: LogSize::new(log_bytes), revision, full: None }, commits: Commits::after(revision) }
     }
 }
 
@@ -110,7 +118,6 @@ impl Desk {
 struct After {
     replies: Vec<Pending>,
     commits: Vec<Commit>,
-    watches: Vec<(String, Revision, Reply<Watch>)>,
 }
 
 /// Starts the thread; it ends when every handle is gone, or with [`Job::Close`]. Large texts are in `folder`; the last commit was `revision`.
@@ -144,7 +151,7 @@ fn work(mut held: Held, folder: &Path, mut queue: mpsc::Receiver<Job>, revision:
     }
 }
 
-/// One transaction for all; replies after its end, and only while the file is where the next start finds it.
+/// Writes in one transaction, then whatever only reads: what cannot be written takes no read along.
 fn run_batch(held: &mut Held, folder: &Path, desk: &mut Desk, mut batch: Vec<Job>) {
     let looked = held.look();
     for job in batch.extract_if(.., |job| matches!(job, Job::Look(_))) {
@@ -152,6 +159,16 @@ fn run_batch(held: &mut Held, folder: &Path, desk: &mut Desk, mut batch: Vec<Job
             let _ = reply.send(looked.clone().map(|()| held.take_mended()));
         }
     }
+    let reads: Vec<Job> = batch.extract_if(.., |job| job.only_reads()).collect();
+    if !batch.is_empty() {
+        write(held, looked, folder, desk, batch);
+    }
+    reads.into_iter().for_each(|job| read(held, desk, job));
+}
+
+/// One transaction for all; replies after its end, and only while the file is where the next start finds it.
+fn write(held: &mut Held, looked: Result<(), StoreError>, folder: &Path, desk: &mut Desk, batch: Vec<Job>) {
+    desk.heads.full = looked.is_ok().then(|| held.make_room()).flatten();
     let begun = looked.and_then(|()| held.connection()?.execute_batch("BEGIN IMMEDIATE").map_err(failed));
     if let Err(error) = begun {
         batch.into_iter().for_each(|job| refuse(job, &error));
@@ -165,8 +182,24 @@ fn run_batch(held: &mut Held, folder: &Path, desk: &mut Desk, mut batch: Vec<Job
     for reply in after.replies {
         reply(error.as_ref());
     }
-    for (prefix, revision, reply) in after.watches {
-        let _ = reply.send(desk.commits.watch(prefix, revision));
+}
+
+/// What is committed, as far as the file can be read.
+fn read(held: &Held, desk: &Desk, job: Job) {
+    let connection = match held.connection() {
+        Ok(connection) => connection,
+        Err(error) => return refuse(job, &error),
+    };
+    match job {
+        Job::GetAll(prefix, reply) => {
+            let found = rows::get_all(connection, &prefix).map(|snapshot| Snapshot { revision: desk.heads.revision, ..snapshot });
+            let _ = reply.send(found.map_err(unreadable));
+        }
+        Job::Watch { prefix, after, reply } => drop(reply.send(desk.commits.watch(prefix, after))),
+        Job::ZoneVersion(zone, reply) => drop(reply.send(rows::zone_version(connection, &zone).map_err(unreadable))),
+        Job::Audit(query, reply) => drop(reply.send(log::read(connection, &query).map_err(unreadable))),
+        // Written before.
+        _ => {}
     }
 }
 
@@ -191,6 +224,8 @@ fn in_transaction(held: &Held, folder: &Path, desk: &mut Desk, batch: Vec<Job>) 
         if !connection.is_autocommit() {
             let _ = connection.execute_batch("ROLLBACK");
         }
+        // Should the disk be full, this may be what it is full of.
+        room::write_back(connection);
     }
     if has_texts && let Ok(named) = rows::text_files(connection) {
         texts::clean(folder, &named, false);
@@ -232,24 +267,18 @@ fn run_job(connection: &Connection, folder: &Path, heads: &mut Heads, job: Job, 
             }
             hold(pending, reply, result);
         }
-        Job::GetAll(prefix, reply) => {
-            let read = || rows::get_all(connection, &prefix).map(|snapshot| Snapshot { revision: heads.revision, ..snapshot });
-            hold(pending, reply, step(connection, read));
-        }
-        Job::Watch { prefix, after: revision, reply } => after.watches.push((prefix, revision, reply)),
         Job::PutVerdicts(verdicts, reply) => hold(pending, reply, step(connection, || rows::put_verdicts(connection, &verdicts))),
         Job::PutSerials(serials, reply) => hold(pending, reply, step(connection, || rows::put_serials(connection, &serials))),
         Job::PutZoneVersion { zone, content, sources, reply } => {
             let settled = texts::settle(folder, &sources).map_err(|error| StoreError::Failed { detail: error.to_string() });
+            let settled = settled.and_then(|()| heads.full.map_or(Ok(()), |left| Err(StoreError::Full { left })));
             let put = || step(connection, || rows::put_zone_version(connection, &zone, &content, &sources));
             hold(pending, reply, settled.and_then(|()| put()));
         }
-        Job::ZoneVersion(zone, reply) => hold(pending, reply, step(connection, || rows::zone_version(connection, &zone))),
         Job::PutHolds(holds, reply) => hold(pending, reply, step(connection, || rows::put_holds(connection, &holds))),
         Job::PutKeeping(keeping, reply) => hold(pending, reply, step(connection, || rows::put_keeping(connection, &keeping))),
-        Job::Audit(query, reply) => hold(pending, reply, step(connection, || log::read(connection, &query))),
         // Split off before.
-        Job::Look(_) | Job::Close(_) => {}
+        Job::GetAll(..) | Job::Watch { .. } | Job::ZoneVersion(..) | Job::Audit(..) | Job::Look(_) | Job::Close(_) => {}
     }
 }
 
@@ -271,6 +300,12 @@ fn change(
     if sets.is_empty() && entries.is_empty() {
         return Ok((Committed { revision: heads.revision, sequence: 0 }, Vec::new()));
     }
+    if let Some(left) = heads.full
+        && adds(connection, &sets)?
+    {
+        *conflict = Some(StoreError::Full { left });
+        return Err(rusqlite::Error::QueryReturnedNoRows);
+    }
     heads.revision += 1;
     for (key, value) in &sets {
         rows::set(connection, key, value.as_deref(), heads.revision)?;
@@ -282,6 +317,19 @@ fn change(
         changes.push((format!("{LOG}{sequence:020}"), Some(json)));
     }
     Ok((Committed { revision: heads.revision, sequence }, changes))
+}
+
+/// It takes nothing back and makes something that was not there before, if only an entry of the log.
+fn adds(connection: &Connection, sets: &Changes) -> rusqlite::Result<bool> {
+    if sets.iter().any(|(_, value)| value.is_none()) {
+        return Ok(false);
+    }
+    for (key, _) in sets {
+        if rows::revision_of(connection, key)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(sets.is_empty())
 }
 
 /// The transaction could not begin: nothing runs.
@@ -328,9 +376,15 @@ fn failed(error: rusqlite::Error) -> StoreError {
     StoreError::Failed { detail: error.to_string() }
 }
 
+pub(super) fn unreadable(error: rusqlite::Error) -> StoreError {
+    StoreError::Unreadable { detail: error.to_string() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Who;
+    use crate::control::audit::Entry;
     use crate::store::schema;
     use crate::store::shared::Expect;
 
@@ -359,6 +413,34 @@ mod tests {
         assert_eq!(first_reply.try_recv(), Ok(Err(conflict)));
         assert_eq!(second_reply.try_recv(), Ok(Ok(())));
         assert_eq!(rows::read_own(held.connection().expect("open")).expect("read").serials["example.com."], serial);
+    }
+
+    #[test]
+    fn a_full_disk_takes_back_and_replaces_but_adds_nothing() {
+        let folder = tempfile::tempdir().expect("folder");
+        let held = held(folder.path());
+        let mut heads = Desk::at(0, 1 << 20).heads;
+        let mut commit = |full, sets: &[(&str, Option<&str>)], with_entry: bool| {
+            heads.full = full;
+            let sets = sets.iter().map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned))).collect();
+            let entries = with_entry.then(|| Entry::done(&Who::itself(), "reload", "", 1)).into_iter().collect();
+            let mut conflict = None;
+            let done = change(held.connection().expect("open"), &mut heads, Transaction { sets, entries, ..Transaction::default() }, &mut conflict);
+            done.map(|_| ()).map_err(|_| conflict)
+        };
+        let full = Some(Some(StoreError::Full { left: 5 }));
+        assert_eq!(commit(None, &[("a", Some("1")), ("b", Some("1"))], true).err(), None);
+        for (sets, with_entry, refused) in [
+            (&[("c", Some("1"))][..], false, true),
+            (&[("a", Some("2")), ("c", Some("1"))], true, true),
+            (&[], true, true),
+            (&[], false, false),
+            (&[("a", Some("2"))], true, false),
+            (&[("a", None), ("ended/a", Some("1"))], true, false),
+            (&[("b", None)], false, false),
+        ] {
+            assert_eq!(commit(Some(5), sets, with_entry).err(), full.clone().filter(|_| refused), "{sets:?} {with_entry}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Every `unsafe` of the program: datagram calls, socket filters, the few socket options that no crate wraps, the limit on open files,
-//! advice on memory, and the limits and the end of what checks have started.
+//! the room on a disk, advice on memory, and the limits and the end of what checks have started.
 //!
 //! ```text
 //! linux      batched calls (recvmmsg, sendmmsg), SO_REUSEPORT with load balancing, filters in the kernel
@@ -16,6 +16,7 @@ compile_error!("meridian runs on Unix systems only; Linux is the one that it is 
 #[cfg(test)]
 pub(crate) mod counting;
 mod datagram;
+mod disk;
 #[cfg(test)]
 pub(crate) mod instructions;
 mod memory;
@@ -35,6 +36,7 @@ mod portable;
 use portable as system;
 
 pub use datagram::{Message, Sent, Wait};
+pub use disk::free_room;
 pub use memory::{prefer_large_pages, return_free_memory, return_large_blocks};
 pub use packet_info::receive_destination;
 pub use prefetch::prefetch;

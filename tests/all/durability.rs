@@ -236,6 +236,54 @@ fn a_full_disk_refuses_changes_loses_none_and_is_said() {
     assert!(!degraded.contains("full"), "{degraded}");
 }
 
+/// Nobody else has anything there to remove.
+#[test]
+fn a_disk_that_the_state_alone_has_filled_can_be_read_and_takes_changes_back() {
+    let small = Small::new();
+    let rest = small.rest();
+    let (mut laid, mut refusal) = (Vec::new(), Value::Null);
+    for weight in 2..20_000 {
+        match Small::lay(&rest, weight) {
+            (201, reply) => laid.push(reply["id"].as_u64().expect("an id")),
+            (429, _) => std::thread::sleep(Duration::from_millis(50)),
+            (status, problem) => {
+                assert_eq!(status, 503, "{problem}");
+                refusal = problem;
+                break;
+            }
+        }
+    }
+    assert!(refusal["detail"].as_str().is_some_and(|detail| detail.contains("kept for taking changes back")), "{refusal}");
+    // Refused all the time, and beside that all that is there can be read.
+    for _ in 0..20 {
+        assert_eq!(Small::lay(&rest, 7).0, 503);
+        let page = rest.get("/v1/audit?limit=1000");
+        assert!(
+            page["entries"].as_array().is_some_and(|entries| entries.len() >= laid.len().min(900)),
+            "{}",
+            page["entries"].as_array().map_or(0, Vec::len)
+        );
+        let health = rest.get("/v1/health/example.com/p1/10.0.1.1");
+        assert_eq!(health["endpoint"]["id"], "example.com/p1/10.0.1.1");
+    }
+    let page = rest.get("/v1/audit?limit=1");
+    assert!(page["incomplete"].as_str().is_some_and(|why| why.contains("wait until the state can be written")), "{page}");
+    // What is taken back makes room for more.
+    for id in &laid[..laid.len() / 2] {
+        let (status, reply) = rest.call(Method::DELETE, &format!("/v1/overlays/{id}"), None);
+        match status {
+            429 => std::thread::sleep(Duration::from_millis(50)),
+            _ => assert_eq!(status, 200, "{reply}"),
+        }
+    }
+    let began = Instant::now();
+    while Small::lay(&rest, 7).0 != 201 {
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", Small::lay(&rest, 7));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    small.answers();
+}
+
 #[test]
 fn what_happened_while_the_disk_was_full_is_in_the_log_once_there_is_room() {
     let small = Small::new();
@@ -320,6 +368,12 @@ fn what_can_only_be_read(killed: bool) {
     assert_eq!((status, &problem["type"]), (503, &json!("urn:meridian:store")), "{problem}");
     assert_eq!(std::fs::read_to_string(small.0.path().join("zones/example.com.toml")).expect("the file"), zone(), "it is not written either");
     assert_eq!(overlays(&rest), laid);
+    // Who laid it can be read, and how far that goes.
+    let page = rest.get("/v1/audit?action=overlay.lay");
+    assert_eq!(page["entries"].as_array().map(Vec::len), Some(laid.len()), "{page}");
+    assert!(page["incomplete"].as_str().is_some_and(|why| why.starts_with("these are the entries of the start")), "{page}");
+    let health = rest.get("/v1/health/example.com/p2/10.0.2.1");
+    assert!(health["endpoint"]["weight"] == 7 && health["history_incomplete"].is_string(), "{health}");
     let pager = rest.with_token(token.as_str().expect("a token"));
     assert_eq!(pager.call(Method::GET, "/v1/status", None).0, 200);
 }

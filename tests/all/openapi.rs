@@ -140,7 +140,7 @@ const MET: &[(u16, &str, At, With)] = &[
     (422, "GET ", At::Served, With::Query("limit=0")),
     (422, "", At::Served, With::KeyAgain),
     (429, "", At::Limited, With::Often),
-    (503, "GET /v1/health/{zone}/{pool}/{endpoint}", At::Stateless, With::Same),
+    (503, "GET /v1/audit", At::Stateless, With::Same),
     (503, "", At::Stopped, With::Same),
 ];
 

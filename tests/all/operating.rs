@@ -178,6 +178,9 @@ fn a_state_that_somebody_else_has_holds_and_is_taken_over_when_it_is_free() {
     let (status, problem) = rest.call(Method::POST, "/v1/overlays", Some(up.clone()));
     assert_eq!((status, &problem["type"]), (503, &json!("urn:meridian:store")), "{problem}");
     assert_eq!(rest.call(Method::DELETE, &format!("/v1/overlays/{id}"), None).0, 503);
+    let page = rest.get("/v1/audit?action=overlay.lay");
+    assert_eq!((&page["entries"][0]["target"], page["entries"].as_array().map(Vec::len)), (&json!("example.com/fra"), Some(1)), "{page}");
+    assert!(page["incomplete"].as_str().is_some_and(|why| why.contains("in use by another process")), "{page}");
     // Whoever has it changes something, and lets it go: that is in force, and changes are kept.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -186,6 +189,7 @@ fn a_state_that_somebody_else_has_holds_and_is_taken_over_when_it_is_free() {
     });
     drop(holder);
     wait_for_degraded(&rest, |text| text == "[]");
+    assert_eq!(rest.get("/v1/audit")["incomplete"], Value::Null);
     assert_eq!(rest.get("/v1/overlays")["overlays"], json!([]));
     server.wait_for("app.example.com", RecordType::A, |seen| seen.len() == 2);
     let (status, laid) = rest.call(Method::POST, "/v1/overlays", Some(up));
@@ -223,6 +227,11 @@ fn a_state_file_that_is_taken_away_is_written_anew_and_another_in_its_place_is_l
     let (status, problem) = rest.call(Method::POST, "/v1/overlays", Some(up));
     assert_eq!((status, &problem["type"]), (503, &json!("urn:meridian:store")), "{degraded}: {problem}");
     assert_eq!(std::fs::metadata(&path).expect("there").len(), 0);
+    // What it held can be read, and is not lost should nobody put it back.
+    assert!(degraded.contains("meridian.db.aside-1"), "{degraded}");
+    assert!(rest.get("/v1/audit?action=overlay.lay")["entries"].as_array().is_some_and(|entries| entries.len() == 2));
+    let (_, held) = Store::open(&path.with_file_name("meridian.db.aside-1")).expect("a state file");
+    assert_eq!(held.overlays.iter().map(|overlay| overlay.id).collect::<Vec<_>>(), [first, second]);
     std::fs::rename(&away, &path).expect("moved back");
     wait_for_degraded(&rest, |text| text == "[]");
     let third = rest.lay("example.com/app", json!({ "ttl": 20 }));

@@ -403,7 +403,7 @@ pub(super) fn words(refusal: &Refusal) -> String {
         Refusal::NotFound { what, near } if near.is_empty() => format!("{what} does not exist"),
         Refusal::NotFound { what, near } => format!("{what} does not exist (did you mean {}?)", near.join(", ")),
         Refusal::Invalid { field, detail } => format!("{field}: {detail}"),
-        Refusal::Store { detail } | Refusal::Forbidden { detail } | Refusal::Changed { detail, .. } => detail.clone(),
+        Refusal::Store { detail } | Refusal::Unread { detail } | Refusal::Forbidden { detail } | Refusal::Changed { detail, .. } => detail.clone(),
         Refusal::Safety { broken } => broken.iter().map(|rule| rule.to_string()).collect::<Vec<_>>().join("; "),
         Refusal::Stopping => "the program is stopping".into(),
     }
