@@ -49,6 +49,10 @@ impl Writer {
     /// Keeps entries in the background, behind those that the disk has not taken so far.
     pub(super) fn keep_entries(&self, entries: Vec<Entry>) {
         if self.store.absent().is_some() {
+            // A file that somebody else has at present takes them once it is free.
+            if self.store.awaited().is_some() {
+                self.unkept.hold(entries);
+            }
             return;
         }
         if let Some(batch) = self.unkept.take_with(entries) {
@@ -101,7 +105,11 @@ impl Writer {
         tokio::spawn(async move {
             tried.await;
             let page = store.audit(query).await.map(|page| {
-                let of_start = |why: &str| format!("these are the entries of the start, what came later is in the program's own log alone: {why}");
+                let of_start = |why: &str| match (store.awaited(), unkept.in_words()) {
+                    (Some(_), Some(waiting)) => format!("these are the entries of the start, {waiting}: {why}"),
+                    (Some(_), None) => format!("these are the entries of the start: {why}"),
+                    (None, _) => format!("these are the entries of the start, what came later is in the program's own log alone: {why}"),
+                };
                 Page { incomplete: store.absent().map(of_start).or_else(|| unkept.in_words()), ..page }
             });
             let _ = reply.send(page.map_err(|error| Refusal::Unread { detail: error.to_string() }));

@@ -299,6 +299,7 @@ impl Writer {
     /// Keeps what no request waits for.
     pub(super) fn keep(&self, writes: Vec<Write>, entries: Vec<Entry>) {
         if self.store.absent().is_some() {
+            self.keep_entries(entries);
             return;
         }
         let batch = self.unkept.take_only(entries);

@@ -69,6 +69,13 @@ impl Unkept {
         self.with(|held| Batch { entries: held.number(entries), missed: 0 })
     }
 
+    /// There is nowhere to write them at present.
+    pub(super) fn hold(&self, entries: Vec<Entry>) {
+        if let Some(batch) = self.take_with(entries) {
+            self.give_back(batch);
+        }
+    }
+
     /// What is held at present, in a sentence.
     pub(super) fn in_words(&self) -> Option<String> {
         self.with(|held| match (held.batch.entries.len(), held.batch.missed) {

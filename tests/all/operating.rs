@@ -189,6 +189,12 @@ fn a_state_that_somebody_else_has_holds_and_is_taken_over_when_it_is_free() {
     });
     drop(holder);
     wait_for_degraded(&rest, |text| text == "[]");
+    // Who was refused meanwhile is in the log as well.
+    let began = Instant::now();
+    while rest.get("/v1/audit?kind=refused&outcome=store")["entries"].as_array().map(Vec::len) != Some(2) {
+        assert!(began.elapsed() < PATIENCE, "{}", rest.get("/v1/audit"));
+        std::thread::sleep(Duration::from_millis(100));
+    }
     assert_eq!(rest.get("/v1/audit")["incomplete"], Value::Null);
     assert_eq!(rest.get("/v1/overlays")["overlays"], json!([]));
     server.wait_for("app.example.com", RecordType::A, |seen| seen.len() == 2);
