@@ -56,10 +56,10 @@ fn what(set: Setting) -> &'static str {
     }
 }
 
-fn state_now(found: &Found, ranks: &Ranks<'_>, effects: &Effects) -> String {
+fn state_now(found: &Found, ranks: &mut Ranks<'_>, effects: &Effects) -> String {
     let Found::Thing(id) = found else { return String::new() };
     let levels = ranks.levels(id);
-    let level = |at: usize| levels.get(at).map(|id| &**id);
+    let level = |at: usize| levels[at].as_deref();
     match effects.forced([level(0), level(1), level(2)]) {
         Some(forced) => forced.word().into(),
         None => match effects.yields([level(0), level(1)]).max(effects.yields([level(2), None])) {

@@ -170,7 +170,7 @@ impl Book {
     }
 
     /// Ids of the overlays of one target, oldest first.
-    pub(super) fn about(&self, key: &Found) -> impl Iterator<Item = u64> {
+    pub(super) fn about(&self, key: &Found) -> impl DoubleEndedIterator<Item = u64> {
         self.by_key.get(key).into_iter().flatten().copied()
     }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::{Book, Effects, Found, Laid};
 use crate::control::api::{Forced, Setting};
+use crate::control::compile::ZoneParts;
 use crate::control::loaded::Loaded;
 use crate::dns::RecordType;
 
@@ -51,14 +52,8 @@ struct Below {
     forced: [(usize, BTreeSet<u64>); DOWN as usize + 1],
 }
 
-impl Below {
-    fn add(&mut self, (strength, ids): &(Strength, Vec<u64>)) {
-        self.all += 1;
-        let (count, named) = &mut self.forced[usize::from(*strength)];
-        *count += 1;
-        named.extend(ids.iter().take(MAX_NAMED.saturating_sub(named.len())));
-    }
-}
+/// A pool and its region, by their ids.
+type Groups = (Arc<str>, Option<Arc<str>>);
 
 /// Tells which overlays hold; remembers what it has looked at, for lists.
 pub(in crate::control) struct Ranks<'a> {
@@ -66,11 +61,12 @@ pub(in crate::control) struct Ranks<'a> {
     effects: &'a Effects,
     zones: Loaded<'a>,
     below: HashMap<Arc<str>, Below>,
+    pools: HashMap<Arc<str>, Groups>,
 }
 
 impl<'a> Ranks<'a> {
     pub(in crate::control) fn new(book: &'a Book, effects: &'a Effects, zones: Loaded<'a>) -> Ranks<'a> {
-        Ranks { book, effects, zones, below: HashMap::new() }
+        Ranks { book, effects, zones, below: HashMap::new(), pools: HashMap::new() }
     }
 
     /// What it looks in.
@@ -100,7 +96,7 @@ impl<'a> Ranks<'a> {
     }
 
     /// The overlays that decide what is in effect for a target, of those that set the same; oldest first, as far as they are named.
-    pub(in crate::control) fn deciding(&self, found: &Found, set: Setting) -> Vec<u64> {
+    pub(in crate::control) fn deciding(&mut self, found: &Found, set: Setting) -> Vec<u64> {
         let key = found.key();
         let mut alike = Vec::new();
         self.each_about(&key, |laid| {
@@ -109,7 +105,10 @@ impl<'a> Ranks<'a> {
             }
         });
         let ids: Vec<u64> = match (found, set) {
-            (Found::Thing(id), Setting::State(_)) => self.strongest(self.levels(id).iter()).1,
+            (Found::Thing(id), Setting::State(_)) => {
+                let levels = self.levels(id);
+                self.strongest(&levels)
+            }
             (_, Setting::Disabled(_)) => alike.into_iter().map(|(id, _)| id).collect(),
             (Found::Static(zone, owner, rtype), _) => {
                 let is_of = |found: &Option<Found>, rtype| !matches!(found, Some(Found::Static(.., Some(own))) if *own != rtype);
@@ -122,32 +121,34 @@ impl<'a> Ranks<'a> {
     }
 
     /// An id with the ids of the pool and the region that it is in.
-    pub(in crate::control) fn levels(&self, id: &Arc<str>) -> Vec<Arc<str>> {
-        let mut levels = vec![id.clone()];
+    pub(in crate::control) fn levels(&mut self, id: &Arc<str>) -> [Option<Arc<str>>; 3] {
         if id.starts_with("region:") {
-            return levels;
+            return [Some(id.clone()), None, None];
         }
-        for zone in self.zones.around(id) {
-            let pool = zone.ids.pool(id).or_else(|| zone.ids.pool(id.rsplit_once('/')?.0));
-            let Some(pool) = pool.map(|at| &zone.model.pools[at]) else { continue };
-            if pool.id != *id {
-                levels.push(pool.id.clone());
-            }
-            levels.extend(pool.region.as_ref().map(|region| Arc::from(format!("region:{region}"))));
-            break;
-        }
-        levels
+        let prefix = id.rsplit_once('/').map_or("", |(prefix, _)| prefix);
+        let known = self.pools.get(&**id).or_else(|| self.pools.get(prefix)).cloned();
+        let Some((pool, region)) = known.or_else(|| self.groups(id, prefix)) else { return [Some(id.clone()), None, None] };
+        [Some(id.clone()), (pool != *id).then_some(pool), region]
+    }
+
+    fn groups(&mut self, id: &str, prefix: &str) -> Option<Groups> {
+        let found = |zone: &'a ZoneParts| zone.ids.pool(id).or_else(|| zone.ids.pool(prefix)).map(|at| &zone.model.pools[at]);
+        let pool = self.zones.around(id).find_map(found)?;
+        let groups = (pool.id.clone(), pool.region.as_ref().map(|region| Arc::from(format!("region:{region}"))));
+        self.pools.insert(pool.id.clone(), groups.clone());
+        Some(groups)
     }
 
     fn of_state(&mut self, laid: &Laid, id: &Arc<str>) -> Standing {
         let own = strength(laid);
-        let (strongest, ids) = self.strongest(self.levels(id).iter());
-        if strongest > own {
+        let levels = self.levels(id);
+        if self.forced(&levels) > own {
+            let ids = self.strongest(&levels);
             let why = format!("{} outranks it: down beats drain beats up, at any level", self.described(&ids));
             return Standing { in_force: false, by: ids.into_iter().take(MAX_NAMED).collect(), why: Some(why) };
         }
-        let is_group = id.starts_with("region:") || self.zones.around(id).any(|zone| zone.ids.pool(id).is_some());
-        // Nothing but itself forces anything.
+        // An endpoint has nothing below it, and where nothing else is forced there is nothing to look for.
+        let is_group = id.starts_with("region:") || self.pools.contains_key(id);
         if !is_group || self.effects.forcing() < 2 {
             return Standing::holds();
         }
@@ -158,44 +159,62 @@ impl<'a> Ranks<'a> {
             over += count;
             by.extend(ids.iter().copied());
         }
-        let by: Vec<u64> = by.into_iter().take(MAX_NAMED).collect();
         if over == 0 {
             return Standing::holds();
         }
+        let by: Vec<u64> = by.into_iter().take(MAX_NAMED).collect();
         let why = format!("{over} of {all} endpoints: {} outranks it there, down beats drain beats up", self.described(&by));
         Standing { in_force: over < all, by, why: Some(why) }
     }
 
     fn below(&mut self, id: &Arc<str>) -> &Below {
         if !self.below.contains_key(id) {
-            let (mut below, mut seen) = (Below::default(), HashSet::new());
-            for zone in self.zones.around(id) {
-                for at in zone.ids.pools_of(&zone.model, id) {
-                    let pool = &zone.model.pools[at];
-                    // A library's pool is in several zones.
-                    if !seen.insert(&pool.id) {
-                        continue;
-                    }
-                    // What is laid on the thing itself is not below it.
-                    let of_pool = [&pool.id].into_iter().filter(|pool| *pool != id);
-                    if pool.endpoints.is_empty() {
-                        below.add(&self.strongest(of_pool.clone()));
-                    }
-                    for endpoint in &pool.endpoints {
-                        below.add(&self.strongest(of_pool.clone().chain([&endpoint.id])));
-                    }
-                }
-            }
-            self.below.insert(id.clone(), below);
+            let found = self.look_below(id);
+            self.below.insert(id.clone(), found);
         }
         self.below.entry(id.clone()).or_default()
     }
 
-    /// The strongest that forces one of these things, and which overlays do.
-    fn strongest<'i>(&self, things: impl Iterator<Item = &'i Arc<str>>) -> (Strength, Vec<u64>) {
+    fn look_below(&self, id: &Arc<str>) -> Below {
+        let (mut below, mut seen) = (Below::default(), HashSet::new());
+        let mut add = |levels: [Option<Arc<str>>; 3]| {
+            let strength = self.forced(&levels);
+            below.all += 1;
+            let (count, named) = &mut below.forced[usize::from(strength)];
+            *count += 1;
+            // What beats nothing need not be named.
+            if strength > 1 && named.len() < MAX_NAMED {
+                named.extend(self.strongest(&levels));
+            }
+        };
+        for zone in self.zones.around(id) {
+            for at in zone.ids.pools_of(&zone.model, id) {
+                let pool = &zone.model.pools[at];
+                // A library's pool is in several zones.
+                if !seen.insert(&pool.id) {
+                    continue;
+                }
+                // What is laid on the thing itself is not below it.
+                let of_pool = Some(pool.id.clone()).filter(|pool| pool != id);
+                if pool.endpoints.is_empty() {
+                    add([of_pool.clone(), None, None]);
+                }
+                pool.endpoints.iter().for_each(|endpoint| add([of_pool.clone(), Some(endpoint.id.clone()), None]));
+            }
+        }
+        below
+    }
+
+    /// How strongly one of these is forced.
+    fn forced(&self, levels: &[Option<Arc<str>>; 3]) -> Strength {
+        self.effects.forced(levels.each_ref().map(|id| id.as_deref())).map_or(0, forced_strength)
+    }
+
+    /// The overlays that force one of these the most, oldest first.
+    fn strongest(&self, levels: &[Option<Arc<str>>; 3]) -> Vec<u64> {
         let (mut strongest, mut ids) = (0, Vec::new());
-        for thing in things {
-            self.each_about(&Found::Thing(thing.clone()), |laid| {
+        for id in levels.iter().flatten() {
+            self.each_about(&Found::Thing(id.clone()), |laid| {
                 let strength = strength(laid);
                 if strength > strongest {
                     strongest = strength;
@@ -207,11 +226,15 @@ impl<'a> Ranks<'a> {
             });
         }
         ids.sort_unstable();
-        (strongest, ids)
+        ids
     }
 
     /// The newest of those that set the same, if that is not this one; of a record type, where there are several.
     fn newest(&self, key: &Found, than: &Laid, rtype: Option<RecordType>) -> Option<u64> {
+        // Nothing of any sort is newer.
+        if self.book.about(key).next_back().is_none_or(|id| id <= than.overlay.id) {
+            return None;
+        }
         let mut newest = None;
         self.each_about(key, |laid| {
             if is_alike(laid.overlay.set, than.overlay.set) && is_of(laid, rtype) {
@@ -262,10 +285,16 @@ fn strength(laid: &Laid) -> Strength {
     let is_on_its_way = overlay.back.is_some() || overlay.ramp.as_ref().is_some_and(|ramp| !ramp.done);
     match overlay.set {
         Setting::State(_) if is_on_its_way => 1,
-        Setting::State(Forced::Up) => 1,
-        Setting::State(Forced::Drain) => 2,
-        Setting::State(Forced::Down) => DOWN,
+        Setting::State(forced) => forced_strength(forced),
         Setting::Weight(_) | Setting::Ttl(_) | Setting::Disabled(_) => 0,
+    }
+}
+
+fn forced_strength(forced: Forced) -> Strength {
+    match forced {
+        Forced::Up => 1,
+        Forced::Drain => 2,
+        Forced::Down => DOWN,
     }
 }
 
