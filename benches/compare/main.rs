@@ -27,8 +27,9 @@ struct Options {
     /// Workloads, separated by commas: static, nxdomain, geo, weighted, sticky, million, million-nxdomain, zones.
     #[arg(long, value_delimiter = ',', default_value = "static,nxdomain,geo,weighted,sticky")]
     workloads: Vec<String>,
-    /// Servers, separated by commas: echo, meridian, gdnsd, knot, nsd, bind. Those that are not installed are left out.
-    #[arg(long, value_delimiter = ',', default_value = "echo,meridian,gdnsd,knot,nsd,bind")]
+    /// Servers, separated by commas: echo, meridian, meridian-busy (with busy_poll = 50), gdnsd, knot, nsd, powerdns, bind. Those that are not
+    /// installed are left out.
+    #[arg(long, value_delimiter = ',', default_value = "echo,meridian,gdnsd,knot,nsd,powerdns,bind")]
     servers: Vec<String>,
     /// Turns of each server.
     #[arg(long, default_value_t = 5)]
@@ -132,8 +133,7 @@ fn run(options: &Options) -> ExitCode {
         };
         let mut competitors = Vec::new();
         for (server, kind) in &chosen {
-            let is_ours = matches!(kind, Kind::Echo | Kind::Meridian);
-            if !kind.can_serve(workload.data()) || !workload.is_common() && !is_ours {
+            if !kind.can_serve(workload.data()) || !workload.is_common() && !kind.is_ours() {
                 continue;
             }
             port += 1;

@@ -16,23 +16,33 @@ pub(crate) enum Kind {
     /// Sets QR and sends back: what the kernel alone costs.
     Echo,
     Meridian,
+    /// With `busy_poll`.
+    MeridianBusy,
     Gdnsd,
     Knot,
     Nsd,
+    PowerDns,
     Bind,
 }
 
 /// Servers by the name that the command line knows them by, and the program that must be installed.
-pub(crate) const SERVERS: [(&str, Kind, &str); 6] = [
+pub(crate) const SERVERS: [(&str, Kind, &str); 8] = [
     ("echo", Kind::Echo, ""),
     ("meridian", Kind::Meridian, ""),
+    ("meridian-busy", Kind::MeridianBusy, ""),
     ("gdnsd", Kind::Gdnsd, "gdnsd"),
     ("knot", Kind::Knot, "knotd"),
     ("nsd", Kind::Nsd, "nsd"),
+    ("powerdns", Kind::PowerDns, "pdns_server"),
     ("bind", Kind::Bind, "named"),
 ];
 
 impl Kind {
+    /// It serves Meridian's own policies, or only sends back.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Kind::Echo | Kind::Meridian | Kind::MeridianBusy)
+    }
+
     /// NSD and BIND answer nothing by client subnet.
     pub(crate) fn can_serve(self, data: Data) -> bool {
         data != Data::Geo || !matches!(self, Kind::Nsd | Kind::Bind)
@@ -64,6 +74,9 @@ impl Served<'_> {
 /// The core that servers run on.
 const SERVER_CORE: &str = "0";
 
+/// Of `meridian-busy`.
+const BUSY_POLL_MICROS: u32 = 50;
+
 /// What a server may take to load.
 const START_LIMIT: Duration = Duration::from_secs(300);
 
@@ -91,10 +104,12 @@ impl Server {
         let dir = dir.canonicalize()?;
         let command = match kind {
             Kind::Echo => vec![std::env::current_exe()?.display().to_string(), "echo".into(), address.port().to_string()],
-            Kind::Meridian => meridian(&dir, address, served)?,
+            Kind::Meridian => meridian(&dir, address, served, 0)?,
+            Kind::MeridianBusy => meridian(&dir, address, served, BUSY_POLL_MICROS)?,
             Kind::Gdnsd => gdnsd(&dir, address, served)?,
             Kind::Knot => knot(&dir, address, served)?,
             Kind::Nsd => nsd(&dir, address, served)?,
+            Kind::PowerDns => powerdns(&dir, address, served)?,
             Kind::Bind => bind(&dir, address, served)?,
         };
         let log = fs::File::create(dir.join("log"))?;
@@ -192,10 +207,10 @@ fn geo_file(dir: &Path, geo: &Geo) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn meridian(dir: &Path, address: SocketAddr, served: Served<'_>) -> io::Result<Vec<String>> {
+fn meridian(dir: &Path, address: SocketAddr, served: Served<'_>, busy_poll: u32) -> io::Result<Vec<String>> {
     let zones = if let Served::Zones(zones, _) = served { zones.to_path_buf() } else { dir.join("zones") };
     fs::create_dir_all(&zones)?;
-    let mut config = format!("[server]\nlisten = [\"{address}\"]\nthreads = 1\n[zones]\ndir = \"{}\"\n", zones.display());
+    let mut config = format!("[server]\nlisten = [\"{address}\"]\nthreads = 1\nbusy_poll = {busy_poll}\n[zones]\ndir = \"{}\"\n", zones.display());
     write!(config, "[admin]\nlisten = \"127.0.0.1:{}\"\n[state]\npath = \"state.db\"\n", address.port() + 20_000).expect("a string");
     match served {
         Served::Geo(geo) => {
@@ -310,6 +325,47 @@ fn nsd(dir: &Path, address: SocketAddr, served: Served<'_>) -> io::Result<Vec<St
     }
     fs::write(dir.join("nsd.conf"), config)?;
     Ok(words(format!("nsd -d -c {}/nsd.conf", dir.display())))
+}
+
+fn powerdns(dir: &Path, address: SocketAddr, served: Served<'_>) -> io::Result<Vec<String>> {
+    let mut config = format!(
+        "local-address={}\nlocal-port={}\nsocket-dir={2}\nreceiver-threads=1\ndistributor-threads=1\nguardian=no\ndaemon=no\ndisable-syslog=yes\n\
+         loglevel=3\nedns-subnet-processing=yes\nsecurity-poll-suffix=\n",
+        address.ip(),
+        address.port(),
+        dir.display()
+    );
+    if let Served::Geo(geo) = served {
+        let database = geo_file(dir, geo)?;
+        writeln!(config, "launch=geoip\ngeoip-zones-file={}/zones.yaml\ngeoip-database-files=mmdb:{}", dir.display(), database.display())
+            .expect("a string");
+        let mut zones = String::from("mapping_lookup_formats: ['%co']\ncustom_mapping:\n");
+        for (_, country, region) in geo.places() {
+            writeln!(zones, "  \"{}\": r{region}", text_of(country).to_lowercase()).expect("a string");
+        }
+        write!(
+            zones,
+            "domains:\n- domain: {ZONE}\n  ttl: 60\n  records:\n    {ZONE}:\n    - soa: ns1.{ZONE} hostmaster.{ZONE} 1 3600 900 1209600 60\n    \
+             - ns: ns1.{ZONE}\n    ns1.{ZONE}:\n    - a: 192.0.2.53\n"
+        )
+        .expect("a string");
+        for region in 0..REGIONS {
+            let (v4, v6) = addresses(region);
+            writeln!(zones, "    r{region}.{ZONE}:\n    - a: {v4}\n    - aaaa: \"{v6}\"").expect("a string");
+        }
+        zones.push_str("  services:\n");
+        (0..GEO_NAMES).for_each(|n| writeln!(zones, "    app{n:02}.{ZONE}: ['%mp.{ZONE}', 'r0.{ZONE}']").expect("a string"));
+        fs::write(dir.join("zones.yaml"), zones)?;
+    } else {
+        writeln!(config, "launch=bind\nbind-config={}/named.conf", dir.display()).expect("a string");
+        let mut zones = String::new();
+        for (name, file) in served.zones() {
+            writeln!(zones, "zone \"{name}\" {{ type master; file \"{}\"; }};", file.display()).expect("a string");
+        }
+        fs::write(dir.join("named.conf"), zones)?;
+    }
+    fs::write(dir.join("pdns.conf"), config)?;
+    Ok(words(format!("pdns_server --config-dir={}", dir.display())))
 }
 
 fn bind(dir: &Path, address: SocketAddr, served: Served<'_>) -> io::Result<Vec<String>> {

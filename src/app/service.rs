@@ -290,7 +290,7 @@ fn start(
     doors: Doors,
 ) -> std::io::Result<Service> {
     let (hangup, terminate, interrupt) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let limits = build.settings.as_ref().map(|settings| settings.tcp).unwrap_or_default();
+    let (limits, busy_poll) = build.settings.as_ref().map(|settings| (settings.tcp, settings.busy_poll)).unwrap_or_default();
     let registry = Registry::new();
     let published = Arc::new(Published::new(World::default()));
     let (handle, ends) = channel(published.clone());
@@ -300,7 +300,7 @@ fn start(
     let Sockets { listeners, encrypted, threads } = sockets;
     let encrypted_addresses = encrypted.addresses();
     let encrypted = encrypted.start(&published, &registry, threads)?;
-    let serving = listeners.start_with(published.clone(), registry.clone(), &tokio::runtime::Handle::current(), limits)?;
+    let serving = listeners.start_with(published.clone(), registry.clone(), &tokio::runtime::Handle::current(), limits, busy_poll)?;
     let (stop, stopping) = watch::channel(false);
     let places = probe::places(crate::sys::open_file_limit());
     let checks = probe::Options { registry: registry.clone(), max_concurrent: places, ..probe::Options::default() };

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::admin::{self, AdminOptions};
 use super::encrypted::{self, Encrypted};
@@ -21,6 +22,9 @@ use crate::world::{QueryLog, RateLimit};
 pub(super) const DNS_PORT: u16 = 53;
 /// The port of the admin listener.
 pub(super) const ADMIN_PORT: u16 = 8053;
+/// Beyond that a thread that sleeps is as quick.
+const MAX_BUSY_POLL_MICROS: i64 = 1_000;
+
 /// The most threads that answer over UDP: more than any machine has cores.
 pub(super) const MAX_THREADS: i64 = 1024;
 /// The most listen addresses: each is a UDP and a TCP socket per thread.
@@ -93,6 +97,8 @@ pub struct Settings {
     pub lines: Lines,
     /// `server.threads`.
     pub threads: Threads,
+    /// `server.busy_poll`: how long a UDP thread looks for queries before it sleeps.
+    pub busy_poll: Duration,
     /// `server.nsid`, at most [`MAX_NSID_LEN`] octets.
     pub nsid: Option<String>,
     /// `server.version`, for `version.bind`.
@@ -149,6 +155,7 @@ impl Settings {
             listen: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, DNS_PORT)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, DNS_PORT))],
             lines: Lines::default(),
             threads: Threads::Auto,
+            busy_poll: Duration::ZERO,
             nsid: None,
             version: None,
             cookies: true,
@@ -254,6 +261,9 @@ fn server(table: &Table<'_>, settings: &mut Settings) {
             }
             _ => value.expected(format_args!("\"auto\" or a number from 1 to {MAX_THREADS}")),
         }
+    }
+    if let Some(micros) = table.take("busy_poll").and_then(|value| value.integer(0..=MAX_BUSY_POLL_MICROS, " microseconds")) {
+        settings.busy_poll = Duration::from_micros(micros as u64);
     }
     if let Some(value) = table.take("tcp") {
         settings.tcp = limits::tcp(&value);

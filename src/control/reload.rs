@@ -313,6 +313,7 @@ fn needs_restart(before: Option<&Settings>, now: &Settings) -> Vec<String> {
     let changed = [
         ("server.listen", before.listen != now.listen),
         ("server.threads", before.threads != now.threads),
+        ("server.busy_poll", before.busy_poll != now.busy_poll),
         ("server.tcp", before.tcp != now.tcp),
         ("server.tls, https or quic", before.encrypted != now.encrypted),
         ("admin or metrics", (before.admin_listen, before.admin_enabled, &before.admin) != (now.admin_listen, now.admin_enabled, &now.admin)),

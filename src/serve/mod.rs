@@ -50,11 +50,18 @@ const TURN: Duration = Duration::from_micros(100);
 impl Listeners {
     /// Starts answering from `published`, counting in `registry`, with the usual TCP [`Limits`]. Fails only when threads cannot be started.
     pub fn start(self, published: Arc<Published>, registry: Registry, runtime: &tokio::runtime::Handle) -> io::Result<Serving> {
-        self.start_with(published, registry, runtime, Limits::default())
+        self.start_with(published, registry, runtime, Limits::default(), Duration::ZERO)
     }
 
     /// The same with other limits.
-    pub fn start_with(self, published: Arc<Published>, registry: Registry, runtime: &tokio::runtime::Handle, limits: Limits) -> io::Result<Serving> {
+    pub fn start_with(
+        self,
+        published: Arc<Published>,
+        registry: Registry,
+        runtime: &tokio::runtime::Handle,
+        limits: Limits,
+        busy_poll: Duration,
+    ) -> io::Result<Serving> {
         let addresses = self.addresses();
         // From here on a failure drops `serving`, which stops what has been started.
         let mut serving = Serving { addresses, stop: Arc::default(), threads: Vec::new(), tcp: tcp::Running::default() };
@@ -63,7 +70,7 @@ impl Listeners {
         runtime.spawn(guard::log(to_log));
         let place = Place { threads: udp.len(), seed: new_dice().roll() as u32, notices: Some(notices) };
         for (at, sockets) in udp.into_iter().enumerate() {
-            let worker = udp::Worker::new(sockets, published.clone(), registry.thread(), place.clone())?;
+            let worker = udp::Worker::new(sockets, published.clone(), registry.thread(), place.clone(), busy_poll)?;
             let stop = serving.stop.clone();
             serving.threads.push(std::thread::Builder::new().name(format!("udp-{at}")).spawn(move || {
                 // Where it is not possible, queries wait for the turn of whatever else runs on the core.

@@ -32,7 +32,7 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let registry = Registry::new();
         let published = Arc::new(Published::new(World::default()));
-        let serving = listeners.start_with(published, registry.clone(), runtime.handle(), limits).unwrap();
+        let serving = listeners.start_with(published, registry.clone(), runtime.handle(), limits, Duration::ZERO).unwrap();
         let addresses = serving.addresses().to_vec();
         Server { runtime, serving: Some(serving), registry, addresses }
     }
