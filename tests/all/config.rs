@@ -128,7 +128,7 @@ fn every_key_reaches_its_place_and_defaults_cascade() {
     assert_eq!(report(&loaded), "");
     let settings = loaded.settings.as_ref().expect("settings");
     assert_eq!((settings.threads, settings.nsid.as_deref(), settings.version.as_deref()), (Threads::Count(4), Some("ns1.fra"), Some("meridian")));
-    assert_eq!(settings.busy_poll, std::time::Duration::from_micros(50));
+    assert_eq!(settings.busy_poll, Duration::from_micros(50));
     assert_eq!(settings.geo_databases, [Path::new("geodata/city.mmdb"), Path::new("/var/lib/asn.mmdb")]);
     assert_eq!(settings.latency_table.as_deref(), Some(Path::new("rtt.csv")));
     assert_eq!(settings.ecs_clip, Some(EcsClip { v4: 24, v6: 56 }));
