@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-use crate::certs::{LOOK_EVERY, Shown, Stamp, certificates, stamp};
+use crate::certs::{LOOK_EVERY, Shown, Stamp, Trouble, add_authorities, stamp};
 use crate::config::AdminTls;
 use crate::control::unix_now;
 use crate::telemetry::{CertificateFacts, Registry};
@@ -29,12 +29,12 @@ pub struct Tls {
 struct Authorities {
     file: PathBuf,
     seen: Mutex<Stamp>,
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<Trouble>>,
 }
 
 impl Tls {
     /// Reads the files. The error names the file and what is wrong with it.
-    pub fn load(files: &AdminTls) -> Result<Tls, String> {
+    pub fn load(files: &AdminTls) -> Result<Tls, Trouble> {
         let shown = Arc::new(Shown::load(&files.certificate, &files.key, None)?);
         let authorities = files.client_ca.clone().map(|file| {
             let seen = Mutex::new(stamp(&file));
@@ -49,13 +49,13 @@ impl Tls {
         self.current.load_full()
     }
 
-    /// What is wrong with the files at this time.
-    pub fn troubles(&self) -> Vec<String> {
-        self.facts().troubles
+    /// What is wrong with what is in use, at this time.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.shown.troubles(unix_s())
     }
 
     fn facts(&self) -> CertificateFacts {
-        let mut facts = self.shown.facts(LISTENER, i64::try_from(unix_now()).unwrap_or(i64::MAX));
+        let mut facts = self.shown.facts(LISTENER, unix_s());
         let trouble = self.authorities.as_ref().and_then(|authorities| authorities.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone());
         facts.troubles.extend(trouble.map(|why| format!("{why}; the authorities before stay in use")));
         facts
@@ -69,7 +69,7 @@ impl Tls {
             match self.shown.look() {
                 None => {}
                 Some(Ok(())) => tracing::info!("admin: the certificate was read again"),
-                Some(Err(error)) => tracing::error!(error, "admin: the certificate before stays in use"),
+                Some(Err(error)) => tracing::error!(%error, "admin: the certificate before stays in use"),
             }
             self.look_at_authorities();
         }
@@ -85,24 +85,27 @@ impl Tls {
         let found = config(&self.shown, Some(&authorities.file)).map(|config| self.current.store(Arc::new(config)));
         match &found {
             Ok(()) => tracing::info!("admin: the authorities of clients were read again"),
-            Err(error) => tracing::error!(error, "admin: the authorities before stay in use"),
+            Err(error) => tracing::error!(%error, "admin: the authorities before stay in use"),
         }
         *authorities.trouble.lock().unwrap_or_else(PoisonError::into_inner) = found.err();
     }
 }
 
-fn config(shown: &Arc<Shown>, client_ca: Option<&Path>) -> Result<ServerConfig, String> {
+fn unix_s() -> i64 {
+    i64::try_from(unix_now()).unwrap_or(i64::MAX)
+}
+
+fn config(shown: &Arc<Shown>, client_ca: Option<&Path>) -> Result<ServerConfig, Trouble> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| shown.trouble(error.to_string()))?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
-            }
+            add_authorities(&mut roots, path)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| format!("{}: {error}", path.display()))?)
+            builder.with_client_cert_verifier(verifier.map_err(|error| Trouble { file: path.to_path_buf(), what: error.to_string() })?)
         }
     };
     let mut config = builder.with_cert_resolver(shown.clone());

@@ -52,7 +52,7 @@ pub enum Transport {
     Tls,
     /// DNS over HTTPS (RFC 8484). As over TLS, but HTTP says how long the connection is kept.
     Https,
-    /// DNS over QUIC (RFC 9250). As over TLS, but QUIC says how long the connection is kept.
+    /// DNS over QUIC (RFC 9250). As over TLS, but QUIC says how long the connection is kept, and every reply with OPT is padded.
     Quic,
 }
 
@@ -74,6 +74,15 @@ impl Transport {
     /// Nobody on the way can read it.
     pub fn is_encrypted(self) -> bool {
         matches!(self, Transport::Tls | Transport::Https | Transport::Quic)
+    }
+
+    /// A reply with OPT is padded: over QUIC always (RFC 9250 §5.4), else for clients that pad (RFC 7830 §4); never where everybody can read it.
+    fn pads(self, is_asked: bool) -> bool {
+        match self {
+            Transport::Udp | Transport::Tcp => false,
+            Transport::Tls | Transport::Https => is_asked,
+            Transport::Quic => true,
+        }
     }
 
     /// The DNS has a word in how long the connection is kept (RFC 7828 §3; RFC 9250 §5.5.2 and HTTP have their own ways).

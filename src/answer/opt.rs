@@ -109,7 +109,7 @@ fn write_with_options(world: &World, asked: &Asked<'_>, edns: &Edns, said: &Said
     if let Some(extended) = said.extended {
         put_extended(writer, extended)?;
     }
-    if edns.padding && asked.transport.is_encrypted() {
+    if asked.transport.pads(edns.padding) {
         pad(writer)?;
     }
     let options = (writer.len() - at - FIXED_LEN) as u16;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::admin;
+use crate::certs::Trouble;
 use crate::config::{OsFiles, Problem, Settings, Severity, load_master_alone};
 use crate::control::load::{self, Build, Previous};
 use crate::dns::Name;
@@ -77,15 +78,23 @@ pub fn check(options: &CheckOptions) -> ExitCode {
 /// Of all listeners. What keeps a listener closed when the program runs is an error; what clients will not believe is a warning, for it is shown to
 /// them all the same.
 fn problems_of_certificates(settings: &Settings) -> Vec<Problem> {
-    let of_dns = certificate_troubles(&settings.encrypted).into_iter().map(|(listener, found)| ("server", listener, found));
-    let of_admin = settings.admin.tls.as_ref().map(|files| ("admin", "tls", admin::Tls::load(files).map(|tls| tls.troubles())));
-    let problems = of_dns.chain(of_admin).flat_map(|(table, listener, found)| {
-        let (severity, texts) = match found {
-            Ok(troubles) => (Severity::Warning, troubles),
-            Err(error) => (Severity::Error, vec![format!("{error}; it would stay closed")]),
+    let of_dns = certificate_troubles(&settings.encrypted);
+    let of_admin = settings.admin.tls.as_ref().map(|files| ("admin.tls", admin::Tls::load(files).map(|tls| tls.troubles())));
+    let problems = of_dns.into_iter().chain(of_admin).flat_map(|(listener, found)| {
+        let (severity, troubles, more) = match found {
+            Ok(troubles) => (Severity::Warning, troubles, ""),
+            Err(trouble) => (Severity::Error, vec![trouble], "; it would stay closed"),
         };
-        let subject = vec![table.to_owned(), listener.to_owned()];
-        texts.into_iter().map(move |text| Problem { severity, file: settings.file.clone(), line: 0, subject: subject.clone(), text })
+        let subject: Vec<String> = listener.split('.').map(str::to_owned).collect();
+        let line = |trouble: &Trouble| settings.lines.of_file(listener, &trouble.file);
+        let problem = |trouble: Trouble| Problem {
+            severity,
+            file: settings.file.clone(),
+            line: line(&trouble),
+            subject: subject.clone(),
+            text: format!("{trouble}{more}"),
+        };
+        troubles.into_iter().map(problem).collect::<Vec<_>>()
     });
     problems.collect()
 }

@@ -28,7 +28,7 @@ use crate::control::load::{self, Build, Previous};
 use crate::control::writer::{Start, Writer};
 use crate::dns::Name;
 use crate::probe;
-use crate::serve::{BESIDE_UDP, EncryptedDoors, EncryptedServing, Listeners, STOP_TIMEOUT, Serving};
+use crate::serve::{BESIDE_UDP, EncryptedDoors, EncryptedServing, EncryptedTrouble, Listeners, STOP_TIMEOUT, Serving};
 use crate::store::{Saved, Store, StoreError};
 use crate::telemetry::{Logger, Registry};
 use crate::world::{Published, World};
@@ -130,18 +130,28 @@ async fn serve(options: &RunOptions) -> ExitCode {
     }
     let doors = open_doors(&settings, &mut degraded).await;
     let (encrypted, troubles) = EncryptedDoors::open(&settings.encrypted);
-    troubles.iter().for_each(|trouble| eprintln!("meridian: warning: {}", trouble.text));
+    let told =
+        |trouble: &EncryptedTrouble| format!("{}{}: {}", place(&settings, trouble.listener, trouble.file.as_deref()), trouble.listener, trouble.text);
+    troubles.iter().for_each(|trouble| eprintln!("meridian: warning: {}", told(trouble)));
     if options.strict && troubles.iter().any(|trouble| trouble.is_closed) {
         eprintln!("meridian: not started: a transport cannot be opened and --strict was given");
         return ExitCode::FAILURE;
     }
-    degraded.extend(troubles.into_iter().filter(|trouble| trouble.is_closed).map(|trouble| trouble.text));
+    degraded.extend(troubles.iter().filter(|trouble| trouble.is_closed).map(told));
     match start(options, build, store, saved, degraded, Sockets { listeners, encrypted, threads }, doors) {
         Ok(service) => service.until_stopped().await,
         Err(error) => {
             eprintln!("meridian: not started: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The line on which a listener names a file, as `meridian.toml:9: `; nothing where no line does.
+fn place(settings: &Settings, listener: &str, file: Option<&Path>) -> String {
+    match file.map_or(0, |file| settings.lines.of_file(listener, file)) {
+        0 => String::new(),
+        line => format!("{}:{line}: ", settings.file.display()),
     }
 }
 
@@ -242,11 +252,12 @@ async fn open_doors(settings: &Settings, degraded: &mut Vec<String>) -> Doors {
     let tls = match settings.admin.tls.as_ref().map(admin::Tls::load).transpose() {
         Ok(tls) => {
             let troubles = tls.iter().flat_map(admin::Tls::troubles);
-            troubles.for_each(|trouble| eprintln!("meridian: warning: admin.tls: {trouble}"));
+            troubles.for_each(|trouble| eprintln!("meridian: warning: {}admin.tls: {trouble}", place(settings, "admin.tls", Some(&trouble.file))));
             tls
         }
         Err(error) => {
-            complain(format!("admin listener {listen}: not opened: admin.tls: {error}; DNS serves without it"));
+            let place = place(settings, "admin.tls", Some(&error.file));
+            complain(format!("{place}admin listener {listen}: not opened: admin.tls: {error}; DNS serves without it"));
             return doors;
         }
     };

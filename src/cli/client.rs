@@ -14,7 +14,8 @@ use serde_json::Value;
 use super::args::{ConfigArg, Connect};
 use super::{FAILED, REFUSED, UNREACHABLE, USAGE};
 use crate::admin::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Token};
-use crate::certs::{Trusting, certificates, private_key};
+use crate::certs::verify::{Trusting, Verifier};
+use crate::certs::{certificates, private_key, words};
 use crate::config;
 
 /// A server that does not take a connection within this is not there.
@@ -115,7 +116,7 @@ impl Client {
         let is_tls = base.scheme() == "https";
         // One that cannot be read is for the server to complain of, unless it is missed here.
         let configured = certificate.as_deref().filter(|_| is_tls).map_or_else(|| Ok(Vec::new()), certificates);
-        let (configured, untrusted) = configured.map_or_else(|why| (Vec::new(), Some(why)), |configured| (configured, None));
+        let (configured, untrusted) = configured.map_or_else(|why| (Vec::new(), Some(why.to_string())), |configured| (configured, None));
         let http = http_client(is_tls, connect, configured).map_err(CallError::Usage)?;
         Ok(Client { http, base, token, untrusted })
     }
@@ -317,7 +318,7 @@ fn http_client(tls: bool, connect: &Connect, configured: Vec<CertificateDer<'sta
     if tls {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(path) = &connect.ca {
-            named.extend(certificates(path)?);
+            named.extend(certificates(path).map_err(|trouble| trouble.to_string())?);
         }
         roots.add_parsable_certificates(named.iter().cloned());
     }
@@ -325,13 +326,15 @@ fn http_client(tls: bool, connect: &Connect, configured: Vec<CertificateDer<'sta
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
     let tls = match Trusting::new(roots, named) {
-        Some(trusting) => tls.dangerous().with_custom_certificate_verifier(Arc::new(trusting)),
+        Some(trusting) => tls.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(trusting))),
         None => tls.with_root_certificates(RootCertStore::empty()),
     };
     let tls = match (&connect.cert, &connect.key) {
         (Some(cert), Some(key)) => {
-            let private = private_key(key)?;
-            tls.with_client_auth_cert(certificates(cert)?, private).map_err(|error| format!("{}: {error}", cert.display()))?
+            let read = certificates(cert).and_then(|chain| Ok((chain, private_key(key)?)));
+            let (chain, private) = read.map_err(|trouble| trouble.to_string())?;
+            let pair = tls.with_client_auth_cert(chain, private);
+            pair.map_err(|error| format!("{} and {}: {}", cert.display(), key.display(), words::material(&error)))?
         }
         _ => tls.with_no_client_auth(),
     };

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::read;
-use super::settings::{Settings, socket_address};
+use super::settings::{Lines, Settings, pem_file, socket_address};
 use super::source::{Table, Value};
 
 /// `admin.requests_per_second` unless it is said: far above people and most automation, far below what costs DNS anything.
@@ -56,12 +55,12 @@ pub(super) fn admin(table: &Table<'_>, settings: &mut Settings) {
     if let Some(rate) = table.take("requests_per_second").and_then(|value| value.integer(RATE, "")) {
         settings.admin.requests_per_second = rate as u32;
     }
-    settings.admin.tls = table.take("tls").and_then(|value| tls(&value));
+    settings.admin.tls = table.take("tls").and_then(|value| tls(&value, &mut settings.lines));
 }
 
-fn tls(value: &Value<'_>) -> Option<AdminTls> {
+fn tls(value: &Value<'_>, lines: &mut Lines) -> Option<AdminTls> {
     let table = value.table(" such as { certificate = \"admin.crt\", key = \"admin.key\" }")?;
-    let path = |key| table.take(key).and_then(|value| read::path(&value)).map(|path| path.value);
+    let mut path = |key| pem_file(&table, key, "admin.tls", lines);
     let (certificate, key, client_ca) = (path("certificate"), path("key"), path("client_ca"));
     if certificate.is_none() || key.is_none() {
         table.missing("certificate or key is missing; write { certificate = \"admin.crt\", key = \"admin.key\" }");

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::limits::{CONNECTIONS, LIFETIME, WAIT};
-use super::read;
-use super::settings::{Lines, addresses};
+use super::settings::{Lines, addresses, pem_file};
 use super::source::{Table, Value};
 
 /// Queries under way on one connection; each may hold 128 KiB for a moment.
@@ -92,7 +91,7 @@ pub(super) fn encrypted(server: &Table<'_>, lines: &mut Lines) -> Encrypted {
 fn listener(value: &Value<'_>, key: &'static str, whole: &'static str, lines: &mut Lines) -> Option<EncryptedListener> {
     let table = value.table(&format!(" such as [{whole}]"))?;
     let listen = table.take("listen").map(|value| addresses(&value, whole, lines));
-    let path = |key| table.take(key).and_then(|value| read::path(&value)).map(|path| path.value);
+    let mut path = |key| pem_file(&table, key, whole, lines);
     let (certificate, private) = (path("certificate"), path("key"));
     for (given, key, example) in [
         (listen.is_some(), "listen", "\"[::]:853\""),

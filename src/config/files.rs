@@ -199,7 +199,7 @@ pub(super) fn lexical(path: &Path) -> PathBuf {
 }
 
 /// What went wrong in words for a report: the system's, in lower case and without its number.
-pub(super) fn io_words(error: &io::Error) -> String {
+pub(crate) fn io_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or folder".into(),
         io::ErrorKind::PermissionDenied => "permission denied".into(),

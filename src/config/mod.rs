@@ -47,6 +47,7 @@ mod zone;
 
 pub use admin::{AdminOptions, AdminTls, REQUESTS_PER_SECOND};
 pub use encrypted::{Encrypted, EncryptedLimits, EncryptedListener};
+pub(crate) use files::io_words;
 pub use files::{Files, MAX_FILE_LEN, MAX_TOML_LEN, MemoryFiles, Opened, OsFiles, Stamp};
 pub use hash::TextHash;
 pub use health::HealthOptions;

@@ -56,9 +56,12 @@ pub struct MasterFile {
     pub line: u32,
 }
 
-/// The lines of addresses to listen on. Files that say the same on other lines are equal.
+/// The lines of addresses to listen on, and of files of certificates and keys. Files that say the same on other lines are equal.
 #[derive(Clone, Debug, Default)]
-pub struct Lines(Vec<(&'static str, SocketAddr, u32)>);
+pub struct Lines {
+    addresses: Vec<(&'static str, SocketAddr, u32)>,
+    files: Vec<(&'static str, PathBuf, u32)>,
+}
 
 impl PartialEq for Lines {
     fn eq(&self, _: &Lines) -> bool {
@@ -68,12 +71,21 @@ impl PartialEq for Lines {
 
 impl Lines {
     pub(super) fn note(&mut self, key: &'static str, address: SocketAddr, line: u32) {
-        self.0.push((key, address, line));
+        self.addresses.push((key, address, line));
+    }
+
+    pub(super) fn note_file(&mut self, key: &'static str, file: &Path, line: u32) {
+        self.files.push((key, file.to_path_buf(), line));
     }
 
     /// Where this key, such as `server.tls`, lists the address: one-based, 0 when no line does.
     pub fn of(&self, key: &str, address: SocketAddr) -> u32 {
-        self.0.iter().find(|(other, listed, _)| *other == key && *listed == address).map_or(0, |(_, _, line)| *line)
+        self.addresses.iter().find(|(other, listed, _)| *other == key && *listed == address).map_or(0, |(_, _, line)| *line)
+    }
+
+    /// Where this key names the file: one-based, 0 when no line does.
+    pub fn of_file(&self, key: &str, file: &Path) -> u32 {
+        self.files.iter().find(|(other, named, _)| *other == key && named == file).map_or(0, |(_, _, line)| *line)
     }
 }
 
@@ -362,6 +374,14 @@ pub(super) fn addresses(value: &Value<'_>, key: &'static str, lines: &mut Lines)
         found.push(address);
     }
     found
+}
+
+/// The file that this key of a listener names; its line is noted.
+pub(super) fn pem_file(table: &Table<'_>, key: &'static str, listener: &'static str, lines: &mut Lines) -> Option<PathBuf> {
+    let value = table.take(key)?;
+    let file = read::path(&value)?.value;
+    lines.note_file(listener, &file, value.line);
+    Some(file)
 }
 
 pub(super) fn socket_address(value: &Value<'_>) -> Option<SocketAddr> {

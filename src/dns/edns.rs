@@ -102,6 +102,18 @@ impl Edns {
         Edns { udp_payload, dnssec_ok, nsid: false, padding: false, keepalive: Keepalive::Absent, ecs: None, cookie: None }
     }
 
+    /// Of an OPT record whose options are not to be used: whether they ask for padding all the same, as far as they can be told apart. A reply that is an
+    /// error has a length, too (RFC 7830 §4).
+    #[cold]
+    pub(super) fn with_padding_of(self, mut rest: &[u8]) -> Edns {
+        let mut padding = false;
+        while let Some((head, behind)) = rest.split_first_chunk::<4>() {
+            padding |= u16::from_be_bytes([head[0], head[1]]) == option::PADDING;
+            rest = behind.get(usize::from(u16::from_be_bytes([head[2], head[3]]))..).unwrap_or_default();
+        }
+        Edns { padding, ..self }
+    }
+
     /// Reads the options; `None` when they are malformed.
     #[inline]
     pub(super) fn read_options(&mut self, mut rest: &[u8]) -> Option<()> {

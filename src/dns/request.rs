@@ -334,7 +334,7 @@ pub(crate) fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
 
 /// The OPT record among the records behind the question, or the fault, its `question_end` left to the caller.
 fn read_records(packet: &[u8], mut at: usize, before: usize, additional: usize) -> Result<Option<Edns>, Fault> {
-    let formerr = |opt: &Option<RawRecord<'_>>| Fault::of(Rcode::FORMERR, HEADER_LEN, opt.as_ref().map(RawRecord::bare));
+    let formerr = |opt: &Option<RawRecord<'_>>| Fault::of(Rcode::FORMERR, HEADER_LEN, opt.as_ref().map(RawRecord::unread));
     let mut opt: Option<RawRecord<'_>> = None;
     let mut tsig = None;
     for index in 0..before + additional {
@@ -373,17 +373,22 @@ impl RawRecord<'_> {
         Edns::bare(self.class, self.ttl[2] & 0x80 != 0)
     }
 
+    /// As the OPT record of a fault: nothing of its options is used but that they ask for padding.
+    fn unread(&self) -> Edns {
+        self.bare().with_padding_of(self.rdata)
+    }
+
     /// As an OPT record.
     #[inline]
     fn edns(&self) -> Result<Edns, Fault> {
-        let mut edns = self.bare();
-        // Of another version nothing but the fixed part can be understood (RFC 6891 §6.1.3).
+        // Of another version nothing but the fixed part can be understood (RFC 6891 §6.1.3); padding does no harm where it was not meant.
         if self.ttl[1] != 0 {
-            return Err(Fault::of(Rcode::BADVERS, HEADER_LEN, Some(edns)));
+            return Err(Fault::of(Rcode::BADVERS, HEADER_LEN, Some(self.unread())));
         }
+        let mut edns = self.bare();
         match edns.read_options(self.rdata) {
             Some(()) => Ok(edns),
-            None => Err(Fault::of(Rcode::FORMERR, HEADER_LEN, Some(self.bare()))),
+            None => Err(Fault::of(Rcode::FORMERR, HEADER_LEN, Some(self.unread()))),
         }
     }
 }

@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use ring::digest::{self, SHA256, SHA256_OUTPUT_LEN};
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName};
 
 use crate::certs;
+use crate::certs::verify::{Judge, Presented};
 
 /// After this a chain is verified with all of its signatures again. Nothing makes that necessary; a memory that errs should not do so for long.
 const AGAIN_AFTER: Duration = Duration::from_secs(3600);
@@ -79,22 +78,15 @@ fn valid_in(all: &[&CertificateDer<'_>]) -> Option<(i64, i64)> {
     })
 }
 
-impl ServerCertVerifier for Remembering {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let all: Vec<&CertificateDer<'_>> = std::iter::once(end_entity).chain(intermediates).collect();
-        let (key, at) = (key(&all, server_name), i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+impl Judge for Remembering {
+    fn judge(&self, presented: &Presented<'_>) -> Result<(), rustls::Error> {
+        let all: Vec<&CertificateDer<'_>> = std::iter::once(presented.certificate).chain(presented.intermediates).collect();
+        let (key, at) = (key(&all, presented.name), i64::try_from(presented.now.as_secs()).unwrap_or(i64::MAX));
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known().get(&key).is_some_and(|verified| verified.holds(at)) {
-            return Ok(ServerCertVerified::assertion());
+            return Ok(());
         }
-        let verified = self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        presented.judged_by(&self.verifier)?;
         if let Some((from, until)) = valid_in(&all) {
             let mut known = known();
             if known.len() >= REMEMBERED_MAX {
@@ -102,35 +94,14 @@ impl ServerCertVerifier for Remembering {
             }
             known.insert(key, Verified { at, from, until });
         }
-        Ok(verified)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+    use rustls::pki_types::UnixTime;
     use rustls::{CertificateError, Error, RootCertStore};
 
     use super::*;
@@ -181,7 +152,7 @@ mod tests {
         let middle = [chain.middle.der().clone()];
         let verify = |leaf: &Certificate, between: &[CertificateDer<'_>], name: &str, now: UnixTime| {
             let name = ServerName::try_from(name.to_owned()).expect("a name");
-            remembering.verify_server_cert(leaf.der(), between, &name, &[], now).map(drop)
+            remembering.judge(&Presented { certificate: leaf.der(), intermediates: between, name: &name, ocsp: &[], now })
         };
         let reject = |found: Result<(), Error>, what: &str| {
             let Err(Error::InvalidCertificate(why)) = found else { panic!("{what}: {found:?}") };

@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::check::Progress;
 use super::words::{self, Phase};
+use crate::certs::words::foreign;
 use crate::control::api::CheckTarget;
 use crate::health::{Failure, Outcome};
 use crate::policy::model::ExecCheck;
@@ -72,7 +73,7 @@ pub(super) async fn exec(check: &ExecCheck, target: &CheckTarget, timeout: Durat
     }
     let text = String::from_utf8_lossy(&said);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let said = if line.is_empty() { String::new() } else { format!(": {}", words::shown_line(line)) };
+    let said = if line.is_empty() { String::new() } else { format!(": {}", foreign(line)) };
     Err(Failure::Answer(match ended.code() {
         Some(code) => format!("exit code {code}{said}"),
         None => match ended.signal() {

@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::check::{Means, Progress, Way, client, lookup, url};
 use super::tls::TlsRoots;
 use super::words::{self, Phase};
+use crate::certs::words::foreign;
 use crate::control::api::{CheckSpec, CheckTarget};
 use crate::control::unix_now;
 use crate::health::{Failure, Outcome};
@@ -128,7 +129,7 @@ async fn bearer(file: &Path) -> Result<HeaderValue, Failure> {
 fn judge(check: &PrometheusCheck, status: u16, body: &[u8], now_unix: u64) -> Outcome {
     let reply: Value = serde_json::from_slice(body).unwrap_or_default();
     if reply["status"] == "error" {
-        let part = |name: &str| words::shown_line(reply[name].as_str().unwrap_or_default());
+        let part = |name: &str| foreign(reply[name].as_str().unwrap_or_default());
         return Err(no_verdict(&format!("{}: {}", part("errorType"), part("error"))));
     }
     if status != 200 {
@@ -143,7 +144,7 @@ fn judge(check: &PrometheusCheck, status: u16, body: &[u8], now_unix: u64) -> Ou
             let text = format!("{} series, expected one: put sum(…) or the like around it, or name $address in it", several.len());
             return Err(no_verdict(&text));
         }
-        (Some(kind), _) => return Err(no_verdict(&format!("the query gives a {}, expected one number", words::shown_line(kind)))),
+        (Some(kind), _) => return Err(no_verdict(&format!("the query gives a {}, expected one number", foreign(kind)))),
         _ => return Err(no_verdict("that is no reply of its HTTP API")),
     };
     let number = sample[1].as_str().and_then(|text| text.parse::<f64>().ok());

@@ -2,26 +2,18 @@
 //! checks that say the same, replaced as a whole.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
-use std::time::SystemTime;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ALL_VERSIONS, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use super::chains::Remembering;
-use super::words;
+use crate::certs::verify::{Anybody, Verifier};
+use crate::certs::{Stamp, Trouble, add_authorities, certificates, private_key, stamp, words};
 use crate::control::api::CheckSpec;
 use crate::policy::model::{ClientCertificate, TlsCheck, TlsVersion};
-
-/// A file of certificates larger than this is refused: the whole set of public roots is about 250 KB.
-const FILE_MAX_BYTES: u64 = 1 << 20;
 
 /// TLS configurations for checks. Immutable: a changed file or set of checks makes a new one with [`TlsRoots::load`].
 #[derive(Debug, Default)]
@@ -35,7 +27,7 @@ pub struct TlsRoots {
 #[derive(Clone, Debug)]
 struct Known {
     /// Of each file that it is made of, as it was before it was read.
-    stamps: Vec<(PathBuf, Option<Stamp>)>,
+    stamps: Vec<(PathBuf, Stamp)>,
     config: Result<ClientConfig, String>,
 }
 
@@ -43,13 +35,6 @@ impl Known {
     fn is_current(&self) -> bool {
         self.config.is_ok() && self.stamps.iter().all(|(path, seen)| *seen == stamp(path))
     }
-}
-
-/// Tells whether a file has to be read again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    len: u64,
 }
 
 impl TlsRoots {
@@ -92,48 +77,9 @@ fn make(tls: &TlsCheck, system: Option<&(Arc<RootCertStore>, Option<String>)>) -
         _ if tls.insecure => Ok(RootCertStore::empty().into()),
         (_, None) => Err("root certificates not loaded".to_owned()),
         (None, Some((roots, why))) => why.clone().map_or_else(|| Ok(roots.clone()), Err),
-        (Some(path), Some((system, _))) => read_roots(path, system).map(Arc::new).map_err(|why| format!("CA file {}: {why}", path.display())),
+        (Some(path), Some((system, _))) => read_roots(path, system).map(Arc::new).map_err(|trouble| format!("CA file {trouble}")),
     };
     Known { stamps, config: roots.and_then(|roots| client_config(tls, roots)) }
-}
-
-/// Takes any certificate. The signatures of the handshake are checked all the same.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 fn load_system() -> (Arc<RootCertStore>, Option<String>) {
@@ -148,58 +94,15 @@ fn load_system() -> (Arc<RootCertStore>, Option<String>) {
     (Arc::new(roots), why)
 }
 
-/// The system's words.
-fn plain(error: std::io::Error) -> String {
-    words::plain(&error.to_string())
-}
-
-/// What is wrong with the form of a file; the library shows octets as numbers.
-fn pem_words(error: &pem::Error) -> &'static str {
-    match error {
-        pem::Error::MissingSectionEnd { .. } => "it has a beginning (BEGIN) and no end (END)",
-        pem::Error::IllegalSectionStart { .. } => "its first line is no BEGIN of PEM",
-        pem::Error::Base64Decode(_) => "what is between BEGIN and END is no base64",
-        pem::Error::NoItemsFound => "found none",
-        _ => "it cannot be read as PEM",
-    }
-}
-
-/// A whole file, unless it is larger than a certificate's may be.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let meta = fs::metadata(path).map_err(plain)?;
-    if !meta.is_file() {
-        return Err("not a regular file".to_owned());
-    }
-    let mut pem = Vec::new();
-    let file = File::open(path).map_err(plain)?;
-    file.take(FILE_MAX_BYTES + 1).read_to_end(&mut pem).map_err(plain)?;
-    if pem.len() as u64 > FILE_MAX_BYTES {
-        return Err(format!("larger than {FILE_MAX_BYTES} bytes"));
-    }
-    Ok(pem)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = read(path)?;
-    let all = CertificateDer::pem_slice_iter(&pem).enumerate();
-    let all: Result<Vec<_>, String> =
-        all.map(|(at, found)| found.map_err(|error| format!("certificate {}: {}", at + 1, pem_words(&error)))).collect();
-    all.and_then(|all| if all.is_empty() { Err("found no certificate, expected PEM".to_owned()) } else { Ok(all) })
-}
-
-fn read_roots(path: &Path, system: &RootCertStore) -> Result<RootCertStore, String> {
+fn read_roots(path: &Path, system: &RootCertStore) -> Result<RootCertStore, Trouble> {
     let mut roots = system.clone();
-    for (at, certificate) in certificates(path)?.into_iter().enumerate() {
-        roots.add(certificate).map_err(|error| format!("certificate {}: {}", at + 1, words::material(&error)))?;
-    }
+    add_authorities(&mut roots, path)?;
     Ok(roots)
 }
 
 fn read_client(client: &ClientCertificate) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
-    let chain = certificates(&client.certificate).map_err(|why| format!("client certificate {}: {why}", client.certificate.display()))?;
-    let key = read(&client.key)
-        .and_then(|pem| PrivateKeyDer::from_pem_slice(&pem).map_err(|error| format!("no private key in PEM: {}", pem_words(&error))));
-    Ok((chain, key.map_err(|why| format!("client key {}: {why}", client.key.display()))?))
+    let chain = certificates(&client.certificate).map_err(|trouble| format!("client certificate {trouble}"))?;
+    Ok((chain, private_key(&client.key).map_err(|trouble| format!("client key {trouble}"))?))
 }
 
 const TLS13_ALONE: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
@@ -216,12 +119,12 @@ fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>) -> Result<ClientConf
     let builder = ClientConfig::builder_with_provider(provider.clone());
     let builder = builder.with_protocol_versions(versions(tls.min_version)).map_err(|error| error.to_string())?;
     let builder = match tls.insecure {
-        true => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+        true => builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(Anybody))),
         // Without roots nobody is trusted, and there is nothing to remember.
         false if roots.is_empty() => builder.with_root_certificates(roots),
         false => {
             let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build().map_err(|error| error.to_string())?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Remembering::new(verifier)))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(Remembering::new(verifier))))
         }
     };
     let mut config = match &tls.client {
@@ -236,13 +139,9 @@ fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>) -> Result<ClientConf
     Ok(config)
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
-    let meta = fs::metadata(path).ok()?;
-    Some(Stamp { modified: meta.modified().ok(), len: meta.len() })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::time::Duration;
 
     use super::*;
@@ -296,7 +195,7 @@ mod tests {
         check("key.pem", Some(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), "found no certificate");
         check("rubbish.pem", Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "certificate 1");
         check("cut.pem", Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n"), "certificate 1");
-        check("huge.pem", Some(&vec![b'\n'; FILE_MAX_BYTES as usize + 1]), "larger than");
+        check("huge.pem", Some(&vec![b'\n'; (1 << 20) + 1]), "larger than");
         fs::create_dir(dir.path().join("folder.pem")).expect("a folder");
         check("folder.pem", None, "not a regular file");
     }

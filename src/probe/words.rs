@@ -4,16 +4,10 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use rustls::{AlertDescription, CertificateError, OtherError};
+use rustls::AlertDescription;
 
+use crate::certs::words::{foreign, material, spelled};
 use crate::health::Failure;
-use crate::health::concern::rough_span;
-
-/// Text from the network is cut after this many characters: it ends in tables and JSON.
-const MAX_FOREIGN_CHARS: usize = 120;
-
-/// A certificate's names are listed up to this many; wildcard farms carry hundreds.
-const MAX_NAMES_SHOWN: usize = 3;
 
 /// A timeout that is noticed this much too late says that this machine stood still, not that the endpoint did.
 const STALL: Duration = Duration::from_secs(1);
@@ -199,7 +193,6 @@ fn own_fault(code: i32) -> Option<&'static str> {
 
 fn tls_failure(error: &rustls::Error) -> Failure {
     Failure::Tls(match error {
-        rustls::Error::InvalidCertificate(why) => certificate_words(why),
         rustls::Error::AlertReceived(alert) => format!("the peer sent the alert {}", alert_words(*alert)),
         rustls::Error::InvalidMessage(_) => "the peer does not speak TLS on this port".to_owned(),
         rustls::Error::PeerIncompatible(why) => format!("no common protocol version or cipher: {}", spelled(&format!("{why:?}"))),
@@ -207,84 +200,14 @@ fn tls_failure(error: &rustls::Error) -> Failure {
         rustls::Error::InappropriateMessage { .. } | rustls::Error::InappropriateHandshakeMessage { .. } => {
             "the peer sent a message out of turn".to_owned()
         }
-        rustls::Error::InvalidCertRevocationList(why) => format!("revocation list not usable: {}", spelled(&format!("{why:?}"))),
-        rustls::Error::InconsistentKeys(_) => "the key is not that of the certificate".to_owned(),
         rustls::Error::NoCertificatesPresented => "the peer sent no certificate".to_owned(),
-        other => foreign(&other.to_string()),
+        other => material(other),
     })
-}
-
-/// What is wrong with TLS material of our own, in the same words.
-pub(super) fn material(error: &rustls::Error) -> String {
-    match tls_failure(error) {
-        Failure::Tls(words) => words,
-        other => other.to_string(),
-    }
-}
-
-fn certificate_words(error: &CertificateError) -> String {
-    match error {
-        CertificateError::Expired => "certificate expired".to_owned(),
-        CertificateError::ExpiredContext { time, not_after } => {
-            format!("certificate expired {} ago", rough_span(time.as_secs().saturating_sub(not_after.as_secs())))
-        }
-        CertificateError::NotValidYet => "certificate not yet valid".to_owned(),
-        CertificateError::NotValidYetContext { time, not_before } => {
-            format!("certificate not yet valid, only in {}", rough_span(not_before.as_secs().saturating_sub(time.as_secs())))
-        }
-        CertificateError::NotValidForName => "certificate not valid for this name".to_owned(),
-        CertificateError::NotValidForNameContext { expected, presented } => {
-            format!("certificate not valid for name \"{}\" ({})", expected.to_str(), names(presented))
-        }
-        CertificateError::UnknownIssuer => "certificate from an unknown issuer".to_owned(),
-        CertificateError::Revoked => "certificate revoked".to_owned(),
-        CertificateError::BadSignature => "certificate with a bad signature (signed by another key than the trusted CA of that name)".to_owned(),
-        CertificateError::BadEncoding => "certificate badly encoded".to_owned(),
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => "certificate not meant for servers".to_owned(),
-        CertificateError::Other(OtherError(why)) if why.to_string().contains("CaUsedAsEndEntity") => {
-            "certificate is marked as a CA's own (CA:TRUE), which a server's may not be".to_owned()
-        }
-        // Some have words of their own, the others are names of the library's.
-        other => {
-            let words = other.to_string();
-            format!(
-                "certificate not accepted: {}",
-                if words.contains(' ') && !words.contains(['(', '{']) { foreign(&words) } else { spelled(&words) }
-            )
-        }
-    }
-}
-
-fn names(presented: &[String]) -> String {
-    // Each comes as `DnsName("…")` or `IpAddress(…)`; what is in there is the name.
-    let bare = |name: &'_ String| match (name.split('"').nth(1), name.split_once('(')) {
-        (Some(quoted), _) => foreign(quoted),
-        (None, Some((_, inner))) => foreign(inner.trim_end_matches(')')),
-        (None, None) => foreign(name),
-    };
-    let shown: Vec<String> = presented.iter().take(MAX_NAMES_SHOWN).map(bare).collect();
-    match presented.len() {
-        0 => "it names nothing".to_owned(),
-        all if all > MAX_NAMES_SHOWN => format!("it names {} and {} more", shown.join(", "), all - MAX_NAMES_SHOWN),
-        _ => format!("it names {}", shown.join(", ")),
-    }
 }
 
 /// The RFC 8446 name of an alert, in words.
 fn alert_words(alert: AlertDescription) -> String {
     format!("\"{}\"", spelled(&format!("{alert:?}")))
-}
-
-/// A name of the library's, `NoCipherSuitesInCommon(…)`, in words.
-fn spelled(name: &str) -> String {
-    let mut words = String::new();
-    for character in name.chars().take_while(|character| character.is_ascii_alphanumeric()).take(MAX_FOREIGN_CHARS) {
-        if character.is_ascii_uppercase() && words.ends_with(|last: char| last.is_ascii_lowercase() || last.is_ascii_digit()) {
-            words.push(' ');
-        }
-        words.push(character.to_ascii_lowercase());
-    }
-    words
 }
 
 /// The system's words without its number and capital letter.
@@ -294,22 +217,10 @@ pub(super) fn plain(words: &str) -> String {
     characters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(characters).collect()
 }
 
-/// A line of foreign text, safe to show and bounded.
-pub(super) fn shown_line(line: &str) -> String {
-    foreign(line)
-}
-
-/// Makes text from the network safe to show: no control characters, bounded.
-fn foreign(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_FOREIGN_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if text.chars().nth(MAX_FOREIGN_CHARS).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
+    use rustls::CertificateError;
+
     use super::*;
 
     #[test]
@@ -367,33 +278,13 @@ mod tests {
         check(rustls::Error::AlertReceived(AlertDescription::UnrecognisedName), "TLS: the peer sent the alert \"unrecognised name\"");
         check(rustls::Error::AlertReceived(AlertDescription::HandshakeFailure), "TLS: the peer sent the alert \"handshake failure\"");
         check(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType), "TLS: the peer does not speak TLS on this port");
-        let many = CertificateError::NotValidForNameContext {
-            expected: rustls::pki_types::ServerName::try_from("app.example.com").expect("a name"),
-            presented: (0..5).map(|n| format!("DnsName(\"n{n}.example\")")).collect(),
-        };
-        check(
-            rustls::Error::InvalidCertificate(many),
-            "TLS: certificate not valid for name \"app.example.com\" (it names n0.example, n1.example, n2.example and 2 more)",
-        );
+        check(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer), "TLS: certificate from an unknown issuer");
     }
 
     #[test]
     fn no_words_are_names_of_a_library() {
-        use rustls::{InconsistentKeys, PeerIncompatible, PeerMisbehaved};
-        let address = CertificateError::NotValidForNameContext {
-            expected: rustls::pki_types::ServerName::try_from("192.0.2.10").expect("a name"),
-            presented: ["IpAddress(192.0.2.1)", "IpAddress(2001:db8::1)", "DnsName(\"a.example\")"].map(str::to_owned).to_vec(),
-        };
+        use rustls::{PeerIncompatible, PeerMisbehaved};
         for (error, words) in [
-            (
-                rustls::Error::InvalidCertificate(address),
-                "certificate not valid for name \"192.0.2.10\" (it names 192.0.2.1, 2001:db8::1, a.example)",
-            ),
-            (
-                rustls::Error::InvalidCertificate(CertificateError::UnhandledCriticalExtension),
-                "certificate not accepted: unhandled critical extension",
-            ),
-            (rustls::Error::InvalidCertificate(CertificateError::UnknownRevocationStatus), "certificate not accepted: unknown revocation status"),
             (
                 rustls::Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
                 "no common protocol version or cipher: no cipher suites in common",
@@ -403,15 +294,8 @@ mod tests {
                 "no common protocol version or cipher: server rejected encrypted client hello",
             ),
             (rustls::Error::PeerMisbehaved(PeerMisbehaved::TooManyKeyUpdateRequests), "the peer breaks the protocol: too many key update requests"),
-            (rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch), "the key is not that of the certificate"),
         ] {
-            assert_eq!(material(&error), words);
+            assert_eq!(tls_failure(&error).to_string(), format!("TLS: {words}"));
         }
-    }
-
-    #[test]
-    fn foreign_text_is_cut_and_cleaned() {
-        assert_eq!(foreign("a\u{1b}[31mb\n"), "a\u{fffd}[31mb\u{fffd}");
-        assert_eq!(foreign(&"x".repeat(500)).chars().count(), MAX_FOREIGN_CHARS + 1);
     }
 }

@@ -133,10 +133,19 @@ fn a_certificate_that_has_expired_is_told_of() {
     let key = KeyPair::generate().expect("a key");
     let expired = params.self_signed(&key).expect("a certificate").pem();
     let server = start(TLS, &[("tls/a.crt", &expired), ("tls/a.key", &key.serialize_pem())]);
-    server.says(&["meridian: warning: admin.tls: ", "tls/a.crt: the certificate expired", "clients that verify it refuse us"]);
+    server.says(&[
+        "meridian: warning: ",
+        "meridian.toml:",
+        ": admin.tls: ",
+        "tls/a.crt: the certificate expired",
+        "clients that verify it refuse us",
+    ]);
     let check = Command::new(env!("CARGO_BIN_EXE_meridian")).arg("check").current_dir(server.path()).output().expect("the program runs");
     let checked = String::from_utf8_lossy(&check.stdout).into_owned();
-    assert!(checked.contains("warning: admin: tls: tls/a.crt") && checked.contains("the certificate expired"), "{checked}");
+    assert!(
+        checked.contains("warning: admin: tls: tls/a.crt") && checked.contains("meridian.toml:") && checked.contains("the certificate expired"),
+        "{checked}"
+    );
     let health = curl_insecure(&server, "/metrics");
     let ends = health.lines().find(|line| line.starts_with("meridian_certificate_expiry_timestamp_seconds{listener=\"admin.tls\"}"));
     assert!(ends.is_some_and(|line| line.ends_with(" 1609459200")), "{health}");

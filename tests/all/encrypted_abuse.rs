@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::encrypted::{Served, ask_quic, framed, query, runtime};
+use crate::encrypted::{Served, ask_quic, config, framed, query, runtime};
 use crate::meridian::PATIENCE;
 
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -104,8 +104,41 @@ fn idle_and_unfinished_connections_end() {
         send.write_all(&[0, 29, 0]).await.expect("sent");
         let stopped = receive.read_to_end(100).await;
         assert!(stopped.is_err(), "{stopped:?}");
-        assert!(matches!(connection.closed().await, quinn::ConnectionError::TimedOut | quinn::ConnectionError::ConnectionClosed(_)));
+        // Both ends know when it is idle (`max_idle_timeout`); whoever is first ends it.
+        let end = tokio::time::timeout(PATIENCE, connection.closed()).await.expect("an end");
+        assert!(matches!(end, quinn::ConnectionError::TimedOut | quinn::ConnectionError::ApplicationClosed(_)), "{end}");
     });
+}
+
+/// The code and the reason with which the server ends a connection.
+pub async fn closed(connection: &quinn::Connection) -> (u64, String) {
+    let error = tokio::time::timeout(PATIENCE, connection.closed()).await.expect("an end");
+    let quinn::ConnectionError::ApplicationClosed(closed) = error else { panic!("{error}") };
+    (closed.error_code.into_inner(), String::from_utf8_lossy(&closed.reason).into_owned())
+}
+
+/// Packets are not queries: PINGs keep nothing open, and whoever asks stays.
+#[test]
+fn idle_over_quic_is_to_ask_nothing() {
+    let served = Served::start("idle = \"1s\"\nlifetime = \"1h\"");
+    let mut asked = query("www.example.com", 1, &[]);
+    asked[..2].fill(0);
+    runtime().block_on(async {
+        let mut transport = quinn::TransportConfig::default();
+        transport.keep_alive_interval(Some(Duration::from_millis(100)));
+        let connection = served.quic_with(served.quic, transport).await;
+        let (began, mut last) = (Instant::now(), Instant::now());
+        while began.elapsed() < Duration::from_millis(2500) {
+            match ask_quic(&connection, &asked).await {
+                Ok(_) => last = Instant::now(),
+                Err(error) => assert!(last.elapsed() >= Duration::from_secs(1), "it asked {:?} ago: {error}", last.elapsed()),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(closed(&connection).await, (0, "idle".to_owned()));
+        assert!(connection.stats().frame_tx.ping > 0, "{:?}", connection.stats());
+    });
+    assert_eq!(served.metric("meridian_encrypted_timed_out_total{transport=\"quic\"}"), 1);
 }
 
 /// Datagrams that begin a connection and come from everywhere, as far as anybody can tell; those that begin nothing; and garbage.
@@ -253,4 +286,68 @@ fn who_does_not_read_http_is_cut_off() {
     let served = Served::start("write = \"500ms\"\nidle = \"1m\"");
     let asked = query("big.example.com", 16, &[]);
     asks_until_cut_off(&served, &windows((1 << 31) - 1, (1 << 30) - 1), |stream| request(stream, "GET", &asked));
+}
+
+/// What the server says with GOAWAY (RFC 9113 §6.8), connection by connection: its error codes.
+fn goodbyes(mut came: &[u8]) -> Vec<u32> {
+    let mut codes = Vec::new();
+    while let Some((head, rest)) = came.split_first_chunk::<9>() {
+        let Some((payload, behind)) = rest.split_at_checked(u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize) else { break };
+        if let (7, Some(code)) = (head[3], payload.get(4..8)) {
+            codes.push(u32::from_be_bytes(code.try_into().expect("four octets")));
+        }
+        came = behind;
+    }
+    codes
+}
+
+/// Streams that are begun and reset at once ("rapid reset", CVE-2023-44487) end their connection; nobody else notices.
+#[test]
+fn streams_that_are_reset_at_once_end_their_connection() {
+    let served = Served::start("");
+    let asked = query("www.example.com", 1, &[]);
+    let mut stream = served.connect(served.https, Some(b"h2"));
+    let pair = |at: u32| [request(at, "GET", &asked), frame(3, 0, at, &8u32.to_be_bytes())].concat();
+    // In one record of TLS, so that all of it is read before the connection ends: what is left unread would end it without a word (RFC 9293 §3.6.1).
+    let all: Vec<u8> = windows(65_535, 1 << 20).into_iter().chain((1..128).step_by(2).flat_map(pair)).collect();
+    assert!(all.len() < 1 << 14, "{}", all.len());
+    stream.write_all(&all).and_then(|()| stream.flush()).expect("sent");
+    let mut came = Vec::new();
+    let _ = stream.read_to_end(&mut came);
+    const ENHANCE_YOUR_CALM: u32 = 11;
+    assert_eq!(goodbyes(&came), [ENHANCE_YOUR_CALM]);
+    assert_eq!(served.curl("/dns-query", &["-H", "Content-Type: application/dns-message"], Some(&asked)).0, 200);
+}
+
+/// No more queries are under way on a connection than `streams`: the next one waits until one of them has ended.
+#[test]
+fn rfc9000_section_4_6_streams_are_bounded() {
+    let more = "[server.quic]\nstreams = 4\nmessage = \"5m\"\nidle = \"5m\"\n";
+    let served = Served::with(&config("").replace("[server.quic]\n", more), &["dns.example.net", "127.0.0.1"]);
+    let mut asked = query("www.example.com", 1, &[]);
+    asked[..2].fill(0);
+    runtime().block_on(async {
+        let connection = served.quic().await;
+        let mut open = Vec::new();
+        for _ in 0..4 {
+            let (mut send, receive) = connection.open_bi().await.expect("a stream");
+            send.write_all(&[0]).await.expect("sent");
+            open.push((send, receive));
+        }
+        let fifth = tokio::time::timeout(Duration::from_millis(500), ask_quic(&connection, &asked)).await;
+        assert!(fifth.is_err(), "{fifth:?}");
+        // Given up, which makes room.
+        let (mut send, _) = open.pop().expect("a stream");
+        send.reset(3u32.into()).expect("open");
+        let reply = tokio::time::timeout(PATIENCE, ask_quic(&connection, &asked)).await;
+        assert!(matches!(reply, Ok(Ok(_))), "{reply:?}");
+    });
+    // Over HTTPS it is told at the beginning: SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113 §6.5.2).
+    let mut stream = served.connect(served.https, Some(b"h2"));
+    stream.write_all(&windows(65_535, 1 << 20)).expect("sent");
+    let mut settings = vec![0; 9];
+    stream.read_exact(&mut settings).expect("a frame");
+    let mut all = vec![0; usize::from(settings[2])];
+    stream.read_exact(&mut all).expect("its settings");
+    assert!(settings[3] == 4 && all.chunks(6).any(|setting| setting == [0, 3, 0, 0, 0, 100]), "{settings:?} {all:?}");
 }

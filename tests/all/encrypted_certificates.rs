@@ -1,5 +1,6 @@
 //! Certificates of encrypted transports: swapped while clients ask, told of where clients will not believe them, refused where they are none.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -100,7 +101,7 @@ fn a_certificate_is_swapped_under_load_without_a_loss() {
 #[test]
 fn certificates_that_clients_will_not_believe_are_told_at_load() {
     let authority = Authority::new();
-    let (expired, other) = (authority.sign(&["dns.example.net"], 2021), authority.sign(&["other.example.net"], 2099));
+    let (expired, other) = (authority.sign(&["dns.example.net"], 2021), authority.sign(&["other.example.net", "192.0.2.7", "2001:db8::7"], 2099));
     let listener = |key: &str, file: &str| {
         format!("[server.{key}]\nlisten = \"127.0.0.1:0\"\ncertificate = \"{file}.crt\"\nkey = \"{file}.key\"\nname = \"dns.example.net\"\n")
     };
@@ -118,30 +119,77 @@ fn certificates_that_clients_will_not_believe_are_told_at_load() {
         ("other.crt", &other.0),
         ("other.key", &other.1),
     ]);
+    let exposed = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(server.path().join("other.key"), exposed).expect("a mode");
+    let line = |text: &str| config.lines().position(|line| line.contains(text)).expect("it is there") + 1;
     let (_, status, _) = server.command(&["status"]);
     for wanted in [
         "expired.crt: the certificate expired",
         "other.crt: the certificate is not for the name \"dns.example.net\"",
-        "nothing.crt: cannot be read: No such file",
+        "nothing.crt: cannot be read: no such file",
         "expired.crt: expired",
         "other.crt: expires in",
     ] {
         assert!(status.contains(wanted), "{wanted}: {status}");
     }
-    server.says(&["the certificate expired"]);
+    server.says(&[&format!("meridian.toml:{}: server.tls: ", line("\"expired.crt")), "the certificate expired"]);
+    server.says(&[&format!("meridian.toml:{}: server.quic: not opened: ", line("\"nothing.crt")), "nothing.crt: cannot be read"]);
     let check = Command::new(env!("CARGO_BIN_EXE_meridian")).arg("check").current_dir(server.path()).output().expect("the program runs");
     let checked = String::from_utf8_lossy(&check.stdout).into_owned();
     // What `run` would leave closed is an error; what it shows to clients all the same is a warning.
     for wanted in [
-        "warning: server: tls: expired.crt: the certificate expired",
-        "(it names other.example.net); clients that verify it refuse us",
-        "meridian.toml: server: quic: nothing.crt: cannot be read: No such file",
+        &*format!("meridian.toml:{}: warning: server: tls: expired.crt: the certificate expired", line("\"expired.crt")),
+        "(it names other.example.net, 192.0.2.7, 2001:db8::7); clients that verify it refuse us",
+        &format!(
+            "meridian.toml:{}: warning: server: https: other.key: everybody on this machine may read the private key (mode 644): chmod o= other.key",
+            line("\"other.key")
+        ),
+        &format!("meridian.toml:{}: server: quic: nothing.crt: cannot be read: no such file", line("\"nothing.crt")),
         "it would stay closed",
-        "1 errors, 5 warnings",
+        "1 errors, 6 warnings",
     ] {
         assert!(checked.contains(wanted), "{wanted}: {checked}");
     }
     assert_eq!(check.status.code(), Some(1), "{checked}");
+}
+
+/// The kinds of keys that are taken, and what is said of the others, by the keys that OpenSSL makes.
+#[test]
+fn keys_of_every_kind_are_taken_or_told_in_plain_words() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = "[server]\nlisten = \"127.0.0.1:0\"\n[server.tls]\nlisten = \"127.0.0.1:0\"\ncertificate = \"a.crt\"\nkey = \"a.key\"\n\
+                  [admin]\nenabled = false\n";
+    std::fs::create_dir(folder.path().join("zones")).expect("a folder");
+    std::fs::write(folder.path().join("meridian.toml"), config).expect("written");
+    let run = |program: &str, args: &[&str]| Command::new(program).args(args).current_dir(&folder).output().expect("it runs");
+    let expected =
+        "a.key: the key cannot be used: expected a key of RSA (2048 to 4096 bits), ECDSA (P-256 or P-384) or Ed25519; it would stay closed";
+    // How it is made, how it is written (PKCS#8, else as it was before that), whether it is taken.
+    for (algorithm, option, is_pkcs8, is_taken) in [
+        ("RSA", "rsa_keygen_bits:2048", true, true),
+        ("RSA", "rsa_keygen_bits:2048", false, true),
+        ("RSA", "rsa_keygen_bits:3072", true, true),
+        ("RSA", "rsa_keygen_bits:4096", true, true),
+        ("RSA", "rsa_keygen_bits:1024", true, false),
+        ("EC", "ec_paramgen_curve:P-256", true, true),
+        ("EC", "ec_paramgen_curve:P-256", false, true),
+        ("EC", "ec_paramgen_curve:P-384", true, true),
+        ("EC", "ec_paramgen_curve:P-521", true, false),
+        ("ED25519", "", true, true),
+        ("ED448", "", true, false),
+    ] {
+        let options: &[&str] = if option.is_empty() { &[] } else { &["-pkeyopt", option] };
+        let made = run("openssl", &[&["genpkey", "-algorithm", algorithm, "-out", "a.key"], options].concat());
+        assert!(made.status.success(), "{algorithm} {option}: {}", String::from_utf8_lossy(&made.stderr));
+        if !is_pkcs8 {
+            assert!(run("openssl", &["pkey", "-in", "a.key", "-traditional", "-out", "old.key"]).status.success());
+            std::fs::rename(folder.path().join("old.key"), folder.path().join("a.key")).expect("renamed");
+        }
+        assert!(run("openssl", &["req", "-x509", "-key", "a.key", "-subj", "/CN=x", "-days", "99", "-out", "a.crt"]).status.success());
+        let checked = String::from_utf8_lossy(&run(env!("CARGO_BIN_EXE_meridian"), &["check"]).stdout).into_owned();
+        assert_eq!(checked.contains("0 errors, 0 warnings"), is_taken, "{algorithm} {option}: {checked}");
+        assert_eq!(checked.contains(expected), !is_taken, "{algorithm} {option}: {checked}");
+    }
 }
 
 /// What `check` says is what `run` does: every way in which a certificate or its key cannot be used.
@@ -154,8 +202,8 @@ fn certificates_that_cannot_be_used_fail_the_check() {
                   [admin]\nlisten = \"127.0.0.1:0\"\n";
     for (what, certificate, key, wanted) in [
         ("a pair", Some(&*good.0), Some(&*good.1), None),
-        ("no certificate", None, Some(&good.1), Some("a.crt: cannot be read: No such file")),
-        ("no key", Some(&good.0), None, Some("a.key: cannot be read: No such file")),
+        ("no certificate", None, Some(&good.1), Some("a.crt: cannot be read: no such file")),
+        ("no key", Some(&good.0), None, Some("a.key: cannot be read: no such file")),
         ("the key of another", Some(&good.0), Some(&other.1), Some("a.key: the key is not that of the certificate a.crt")),
         ("a passphrase", Some(&good.0), Some(passphrase), Some("a.key: the private key is encrypted")),
         ("key and certificate the other way round", Some(&good.1), Some(&good.0), Some("a.crt: found no certificate, expected PEM")),
@@ -174,7 +222,8 @@ fn certificates_that_cannot_be_used_fail_the_check() {
         let checked = String::from_utf8_lossy(&check.stdout).into_owned();
         assert_eq!(check.status.code(), Some(i32::from(wanted.is_some())), "{what}: {checked}");
         if let Some(wanted) = wanted {
-            assert!(checked.contains(&format!("meridian.toml: server: quic: {wanted}")), "{what}: {checked}");
+            let line = if wanted.starts_with("a.crt") { 5 } else { 6 };
+            assert!(checked.contains(&format!("meridian.toml:{line}: server: quic: {wanted}")), "{what}: {checked}");
             let strict = program("run", &["--strict"]);
             let said = String::from_utf8_lossy(&strict.stderr).into_owned();
             assert!(strict.status.code() == Some(1) && said.contains("a transport cannot be opened and --strict was given"), "{what}: {said}");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use quinn::{ReadError, ReadToEndError};
 
 use crate::encrypted::{Served, ask_quic, config, query, runtime};
+use crate::encrypted_abuse::closed;
 use crate::meridian::PATIENCE;
 
 fn zero_id(name: &str) -> Vec<u8> {
@@ -18,22 +19,29 @@ fn zero_id(name: &str) -> Vec<u8> {
 #[test]
 fn rfc9250_section_4_3_3_protocol_errors_end_the_connection() {
     let served = Served::start("");
-    let asked = {
-        let mut asked = query("www.example.com", 1, &[]);
-        asked[..2].fill(0);
-        asked
-    };
-    let with_id = query("www.example.com", 1, &[]);
+    let asked = zero_id("www.example.com");
+    let framed = |message: &[u8]| [&(message.len() as u16).to_be_bytes()[..], message].concat();
     let mut keepalive = query("www.example.com", 1, b"\0\x0b\0\0");
     keepalive[..2].fill(0);
+    let mut response = asked.clone();
+    response[2] |= 0x80;
     runtime().block_on(async {
-        for (what, bad) in [("an ID", &with_id), ("keepalive", &keepalive)] {
+        for (octets, reason) in [
+            (framed(&query("www.example.com", 1, &[])), "the message ID is not 0"),
+            (framed(&keepalive), "edns-tcp-keepalive is not for QUIC"),
+            ([framed(&asked), framed(&asked)].concat(), "more than one message on a stream"),
+            (framed(&asked)[..20].to_vec(), "a message shorter than its length"),
+            (Vec::new(), "no query on a stream"),
+            (framed(&response), "a response or no message, expected a query"),
+        ] {
             let connection = served.quic().await;
             assert!(ask_quic(&connection, &asked).await.is_ok());
-            assert!(ask_quic(&connection, bad).await.is_err(), "{what}");
-            let closed = connection.closed().await;
-            let quinn::ConnectionError::ApplicationClosed(closed) = closed else { panic!("{what}: {closed}") };
-            assert_eq!(closed.error_code, 2u32.into(), "{what}: DOQ_PROTOCOL_ERROR");
+            let (mut send, mut receive) = connection.open_bi().await.expect("a stream");
+            send.write_all(&octets).await.expect("sent");
+            send.finish().expect("open");
+            assert!(receive.read_to_end(1000).await.is_err(), "{reason}");
+            // DOQ_PROTOCOL_ERROR.
+            assert_eq!(closed(&connection).await, (2, reason.to_owned()));
         }
         // Many at once on one connection; one that is never finished holds up none of them.
         let connection = served.quic().await;

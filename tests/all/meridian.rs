@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -284,10 +285,13 @@ pub fn scope(message: &Message) -> Option<u8> {
     })
 }
 
-fn write(dir: &Path, path: &str, text: &str) -> PathBuf {
+pub fn write(dir: &Path, path: &str, text: &str) -> PathBuf {
     let path = dir.join(path);
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder");
     std::fs::write(&path, text).expect("the file");
+    if path.extension().is_some_and(|extension| extension == "key") {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("a mode");
+    }
     path
 }
 

@@ -276,7 +276,7 @@ async fn an_unusable_ca_file_says_nothing_of_the_endpoint() {
     let origin = Origin::https("127.0.0.1:0", &authority, Certificate::Good);
     let missing = authority.ca_file().with_file_name("missing.pem");
     let outcome = run(&https(origin.addr(), Some(missing.clone()))).await;
-    assert_eq!(words(&outcome), format!("check could not run: CA file {}: no such file or directory", missing.display()));
+    assert_eq!(words(&outcome), format!("check could not run: CA file {}: cannot be read: no such file or folder", missing.display()));
     assert_eq!(origin.seen().connections, 0);
 }
 

@@ -1,10 +1,11 @@
 //! DNS over HTTPS (RFC 8484): HTTP/2, GET and POST.
 //!
 //! ```text
+//! header fields of more than 16 KiB          431, by the library; many times that ends the connection
 //! another path                               404
 //! another method than GET, HEAD, POST        405, with Allow
 //! Accept without application/dns-message     406
-//! POST of another type                       415, with Accept; in another coding: with Accept-Encoding
+//! POST of another type, or of two            415, with Accept; in another coding: with Accept-Encoding
 //! POST of more than 65,535 octets            413; that does not arrive in time: 408
 //! no query: dns= missing, no base64url, QR   400
 //! a query that the engine fails on           500
@@ -12,7 +13,7 @@
 //! ```
 //!
 //! What the header fields say is answered by them, before the body has come. The rest of a body that nobody wants is read behind the answer as long as it
-//! is short, else the client is told to stop: RST_STREAM with NO_ERROR (RFC 9113 §8.1).
+//! is short, else the client is told to stop, a second later: RST_STREAM with NO_ERROR (RFC 9113 §8.1).
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -20,7 +21,6 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -43,7 +43,7 @@ use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::server::TlsStream;
 
 use super::desks::Answered;
-use super::{Entered, FAREWELL, Shared};
+use super::{Entered, FAREWELL, Shared, UnderWay};
 use crate::answer::{Audience, Reply, Transport};
 use crate::dns::least_ttl;
 
@@ -51,8 +51,9 @@ use crate::dns::least_ttl;
 const MEDIA_TYPE: &str = "application/dns-message";
 /// Octets of a message (RFC 8484 §6).
 const MAX_MESSAGE_LEN: usize = 65_535;
-/// Octets of a body that are read although nobody wants them: to some clients it is an error when a stream is reset while they send.
-const MAX_IGNORED_LEN: usize = 128 << 10;
+/// Octets of a body that are read although nobody wants them: to some clients it is an error when a stream is reset while they send, and what is sent by
+/// mistake is seldom larger. It costs no memory.
+const MAX_IGNORED_LEN: usize = 1 << 20;
 /// Octets of all header fields of a request; a query in the URI has up to a few thousand.
 const MAX_HEADERS_LEN: u32 = 16 << 10;
 /// What a client may send on one stream, and on all streams of a connection, before it is read: queries in flight, not uploads.
@@ -63,72 +64,55 @@ const SEND_BUFFER: usize = 64 << 10;
 /// Streams that a client may begin and reset before they are looked at ("rapid reset", CVE-2023-44487), and streams that we reset for its mistakes.
 const RESETS: usize = 32;
 
-/// What tells an idle connection, and one whose client does not take its replies.
+/// What tells a connection whose client does not take its replies.
 #[derive(Debug, Default)]
-struct Pulse {
-    under_way: AtomicUsize,
-    last_ns: AtomicU64,
-    waiting: Mutex<Waiting>,
+struct Waiting {
+    replies: Mutex<Replies>,
     /// A first reply waits.
     begun: Notify,
 }
 
 /// Replies that the client has not taken: since when, in the order in which they were made.
 #[derive(Debug, Default)]
-struct Waiting {
+struct Replies {
     next: u64,
     since_ns: BTreeMap<u64, u64>,
 }
 
-impl Pulse {
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+impl Waiting {
+    fn replies(&self) -> std::sync::MutexGuard<'_, Replies> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// A request under way.
-struct Beat<'a>(&'a Pulse, &'a Entered);
-
-impl<'a> Beat<'a> {
-    fn new(pulse: &'a Pulse, entered: &'a Entered) -> Beat<'a> {
-        pulse.under_way.fetch_add(1, Relaxed);
-        Beat(pulse, entered)
-    }
-}
-
-impl Drop for Beat<'_> {
-    fn drop(&mut self) {
-        let Beat(pulse, entered) = self;
-        entered.answered();
-        pulse.last_ns.store(entered.shared.now_ns(), Relaxed);
-        pulse.under_way.fetch_sub(1, Relaxed);
+    fn oldest_ns(&self) -> Option<u64> {
+        self.replies().since_ns.first_key_value().map(|(_, since_ns)| *since_ns)
     }
 }
 
 /// A reply until the client's windows take it: hyper asks for it when they are open, and drops it when all is sent.
 struct Outgoing {
     octets: Full<Bytes>,
-    pulse: Arc<Pulse>,
+    waiting: Arc<Waiting>,
     id: u64,
 }
 
 impl Outgoing {
-    fn new(octets: Full<Bytes>, pulse: &Arc<Pulse>, now_ns: u64) -> Outgoing {
-        let mut waiting = pulse.waiting();
-        let id = waiting.next;
-        waiting.next += 1;
-        waiting.since_ns.insert(id, now_ns);
-        if waiting.since_ns.len() == 1 {
-            pulse.begun.notify_one();
+    fn new(octets: Full<Bytes>, waiting: &Arc<Waiting>, now_ns: u64) -> Outgoing {
+        let mut replies = waiting.replies();
+        let id = replies.next;
+        replies.next += 1;
+        replies.since_ns.insert(id, now_ns);
+        if replies.since_ns.len() == 1 {
+            waiting.begun.notify_one();
         }
-        drop(waiting);
-        Outgoing { octets, pulse: pulse.clone(), id }
+        drop(replies);
+        Outgoing { octets, waiting: waiting.clone(), id }
     }
 }
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        self.pulse.waiting().since_ns.remove(&self.id);
+        self.waiting.replies().since_ns.remove(&self.id);
     }
 }
 
@@ -152,20 +136,17 @@ impl Body for Outgoing {
 /// One connection after its handshake.
 pub(super) async fn converse(stream: TlsStream<TcpStream>, peer: SocketAddr, server: SocketAddr, entered: &Arc<Entered>, end: Instant) {
     let shared = entered.shared.clone();
-    // Whoever names no protocol is no client of HTTP/2 (RFC 9113 §3.2).
-    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-        return shared.handshake_failed();
-    }
-    let pulse = Arc::new(Pulse::default());
-    pulse.last_ns.store(shared.now_ns(), Relaxed);
+    entered.is_ready();
+    let waiting = Arc::new(Waiting::default());
     let service = {
-        let (pulse, entered) = (pulse.clone(), entered.clone());
+        let (waiting, entered) = (waiting.clone(), entered.clone());
         service_fn(move |request| {
-            let (pulse, entered) = (pulse.clone(), entered.clone());
+            let (waiting, under_way) = (waiting.clone(), UnderWay::new(&entered));
             async move {
-                let _beat = Beat::new(&pulse, &entered);
+                let entered = &under_way.0;
                 let response = respond(request, peer, server, &entered.shared).await;
-                Ok::<_, Infallible>(response.map(|octets| Outgoing::new(octets, &pulse, entered.shared.now_ns())))
+                entered.answered();
+                Ok::<_, Infallible>(response.map(|octets| Outgoing::new(octets, &waiting, entered.shared.now_ns())))
             }
         })
     };
@@ -187,17 +168,14 @@ pub(super) async fn converse(stream: TlsStream<TcpStream>, peer: SocketAddr, ser
     // True when the client does not take its replies.
     let over = async {
         loop {
-            let since = |ns: u64| Duration::from_nanos(shared.now_ns().saturating_sub(ns));
-            let oldest = pulse.waiting().since_ns.first_key_value().map(|(_, since_ns)| *since_ns);
-            let (left, is_stalled) = match oldest {
-                Some(since_ns) => (limits.write.saturating_sub(since(since_ns)), true),
-                None if pulse.under_way.load(Relaxed) > 0 => (limits.idle, false),
-                None => (limits.idle.saturating_sub(since(pulse.last_ns.load(Relaxed))), false),
+            let (left, is_stalled) = match waiting.oldest_ns() {
+                Some(since_ns) => (limits.write.saturating_sub(Duration::from_nanos(shared.now_ns().saturating_sub(since_ns))), true),
+                None => (entered.until_idle(), false),
             };
             if left.is_zero() {
                 return is_stalled;
             }
-            let _ = timeout(left, pulse.begun.notified()).await;
+            let _ = timeout(left, waiting.begun.notified()).await;
         }
     };
     let is_stalled = tokio::select! {
@@ -262,24 +240,34 @@ fn cache_control(octets: &[u8], reply: &Reply) -> String {
     }
 }
 
-/// Sees to the rest of a body that nobody wants, after the answer. Whoever announces much, or sends it slowly, is told to stop: by dropping it.
-fn ignore(body: Incoming, patience: Duration) {
-    if !body.is_end_stream() && body.size_hint().lower() <= MAX_IGNORED_LEN as u64 {
-        tokio::spawn(async move {
-            let _ = timeout(patience, drain(body)).await;
-        });
+/// Sees to the rest of a body that nobody wants, behind the answer. A client is told to stop (by dropping the body) when it has had time to take the
+/// answer and to stop by itself: some take the end of a stream on which they send for an error, whatever was answered before.
+fn ignore(mut body: Incoming, patience: Duration) {
+    if body.is_end_stream() {
+        return;
     }
+    tokio::spawn(async move {
+        let is_short = body.size_hint().lower() <= MAX_IGNORED_LEN as u64;
+        if is_short && timeout(patience, has_ended(&mut body)).await == Ok(true) {
+            return;
+        }
+        // What is not read any more is bounded by the windows.
+        tokio::time::sleep(FAREWELL).await;
+        drop(body);
+    });
 }
 
-async fn drain(mut body: Incoming) {
+/// Reads as far as is borne with; whether that was all.
+async fn has_ended(body: &mut Incoming) -> bool {
     let mut left = MAX_IGNORED_LEN;
     while let Some(Ok(frame)) = body.frame().await {
         let len = frame.data_ref().map_or(0, Bytes::len);
         if len > left {
-            return;
+            return false;
         }
         left -= len;
     }
+    true
 }
 
 /// What a request gets that is no query.
@@ -328,8 +316,7 @@ fn head_of(head: &Parts, body: &Incoming, shared: &Shared) -> Result<Option<Vec<
             packet.map(Some).ok_or(StatusCode::BAD_REQUEST.into())
         }
         Method::POST => {
-            let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-            if kind.is_none_or(|value| essence(value) != MEDIA_TYPE) {
+            if !is_message(&head.headers) {
                 return Err(Refused::but_takes(StatusCode::UNSUPPORTED_MEDIA_TYPE, ACCEPT, MEDIA_TYPE));
             }
             if is_coded(&head.headers) {
@@ -354,6 +341,13 @@ async fn body_of(body: &mut Incoming, shared: &Shared) -> Result<Vec<u8>, Refuse
     }
 }
 
+/// Whether the body is a message. Of several fields none is taken: which of them holds is anybody's guess (RFC 9110 §8.3).
+fn is_message(headers: &HeaderMap) -> bool {
+    let mut kinds = headers.get_all(CONTENT_TYPE).iter();
+    let first = kinds.next().and_then(|value| value.to_str().ok());
+    kinds.next().is_none() && first.is_some_and(|value| essence(value) == MEDIA_TYPE)
+}
+
 /// Whether the body is compressed or the like: `identity` says that it is not (RFC 9110 §8.4, §12.5.3).
 fn is_coded(headers: &HeaderMap) -> bool {
     let codings = headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| value.as_bytes().split(|octet| *octet == b','));
@@ -365,14 +359,16 @@ fn essence(value: &str) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Whether the client takes messages: the range that says the most of them counts; without `Accept` it takes anything (RFC 9110 §12.5.1).
+/// Whether the client takes messages: the range that says the most of them counts. Without a range it takes anything (RFC 9110 §12.5.1 says so of a
+/// request without `Accept`; an empty one rules nothing out either).
 fn accepts(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(ACCEPT).iter().peekable();
-    if values.peek().is_none() {
+    let values = headers.get_all(ACCEPT).iter().flat_map(|value| value.as_bytes().split(|octet| *octet == b','));
+    // What is no text is none of the ranges below.
+    let ranges: Vec<&str> = values.map(|range| str::from_utf8(range).unwrap_or("?").trim()).filter(|range| !range.is_empty()).collect();
+    if ranges.is_empty() {
         return true;
     }
-    let ranges = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    let judged = ranges.filter_map(|range| {
+    let judged = ranges.iter().filter_map(|range| {
         let says = ["*/*", "application/*", MEDIA_TYPE].iter().position(|known| essence(range) == *known)?;
         let refused = range.split(';').skip(1).any(|parameter| matches!(parameter.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
         Some((says, !refused))
@@ -397,7 +393,9 @@ mod tests {
             (Some("application/dns-message;q=0"), false),
             (Some("application/dns-message;q=0, */*"), false),
             (Some("*/*;q=0, application/dns-message"), true),
-            (Some(""), false),
+            (Some(""), true),
+            (Some(" , "), true),
+            (Some(", text/html"), false),
         ] {
             let mut headers = HeaderMap::new();
             if let Some(accept) = accept {
@@ -406,6 +404,23 @@ mod tests {
             assert_eq!(accepts(&headers), takes, "{accept:?}");
         }
     }
+
+    #[test]
+    fn rfc9110_section_8_3_content_type() {
+        for (kinds, is_one) in [
+            (&[][..], false),
+            (&["application/dns-message"], true),
+            (&["Application/DNS-Message ;x=y"], true),
+            (&["application/dns-message", "application/dns-message"], false),
+            (&["application/dns-message", "text/plain"], false),
+            (&["application/dns-message, text/plain"], false),
+            (&["text/plain"], false),
+        ] {
+            let headers = kinds.iter().map(|kind| (CONTENT_TYPE, HeaderValue::from_static(kind))).collect();
+            assert_eq!(is_message(&headers), is_one, "{kinds:?}");
+        }
+    }
+
     #[test]
     fn rfc9110_section_8_4_content_codings() {
         for (codings, is_one) in [

@@ -18,11 +18,13 @@ mod unproved;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 
@@ -31,7 +33,7 @@ use super::BESIDE_UDP;
 use super::bind::{listen_alone, udp_alone};
 use super::connections::{Close, Connections, Link};
 use crate::answer::Transport;
-use crate::certs::{LOOK_EVERY, Shown};
+use crate::certs::{self, LOOK_EVERY, Shown};
 use crate::config::{Encrypted, EncryptedLimits, EncryptedListener};
 use crate::telemetry::Registry;
 use crate::world::Published;
@@ -40,6 +42,8 @@ use crate::world::Published;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// When stopping: how often it is looked whether all have gone.
 const STOP_POLL: Duration = Duration::from_millis(20);
+/// How often it is looked whether the keys of tickets have had their time.
+const KEYS_EVERY: Duration = Duration::from_secs(60);
 /// For the last words of a connection: close_notify, GOAWAY.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -87,13 +91,17 @@ impl Close for Leave {
 struct Entered {
     shared: Arc<Shared>,
     link: Arc<Link<Leave>>,
+    /// Queries under way, and when the last of them ended.
+    under_way: AtomicUsize,
+    last_ns: AtomicU64,
 }
 
 impl Entered {
     fn new(shared: &Arc<Shared>, peer: SocketAddr) -> Entered {
-        let link = Arc::new(Link::new(Leave::default(), shared.now_ns()));
+        let now_ns = shared.now_ns();
+        let link = Arc::new(Link::new(Leave::default(), now_ns));
         shared.connections.enter(peer.ip(), &link);
-        Entered { shared: shared.clone(), link }
+        Entered { shared: shared.clone(), link, under_way: AtomicUsize::new(0), last_ns: AtomicU64::new(now_ns) }
     }
 
     /// It has been of use.
@@ -101,9 +109,41 @@ impl Entered {
         self.link.answered(self.shared.now_ns());
     }
 
+    /// From here on it may be idle.
+    fn is_ready(&self) {
+        self.last_ns.store(self.shared.now_ns(), Relaxed);
+    }
+
+    /// How long it may go on like this before it is idle. Only queries count: what else a client sends (PING, windows) keeps nothing open.
+    fn until_idle(&self) -> Duration {
+        let idle = self.shared.limits.idle;
+        if self.under_way.load(Relaxed) > 0 {
+            return idle;
+        }
+        let quiet_ns = self.shared.now_ns().saturating_sub(self.last_ns.load(Relaxed));
+        idle.saturating_sub(Duration::from_nanos(quiet_ns))
+    }
+
     /// Returns when it has to make room for others.
     async fn pushed_out(&self) {
         self.link.stream.0.notified().await;
+    }
+}
+
+/// A query under way, until this is dropped.
+struct UnderWay(Arc<Entered>);
+
+impl UnderWay {
+    fn new(entered: &Arc<Entered>) -> UnderWay {
+        entered.under_way.fetch_add(1, Relaxed);
+        UnderWay(entered.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.is_ready();
+        self.0.under_way.fetch_sub(1, Relaxed);
     }
 }
 
@@ -119,16 +159,16 @@ impl Shared {
     }
 
     fn timed_out(&self) {
-        self.registry.connections(self.transport).timed_out.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.registry.connections(self.transport).timed_out.fetch_add(1, Relaxed);
     }
 
     fn handshake_failed(&self) {
-        self.registry.connections(self.transport).handshake_errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.registry.connections(self.transport).handshake_errors.fetch_add(1, Relaxed);
     }
 
     fn accept_failed(&self, error: &io::Error) {
         let counters = self.registry.connections(self.transport);
-        let count = counters.accept_errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        let count = counters.accept_errors.fetch_add(1, Relaxed) + 1;
         if count.is_power_of_two() {
             tracing::warn!(%error, count, transport = self.transport.name(), "a connection could not be accepted");
         }
@@ -141,15 +181,19 @@ impl Shared {
     }
 }
 
-/// What is wrong with the certificates that these settings name, by transport; the error is what would keep it closed.
-pub fn certificate_troubles(settings: &Encrypted) -> Vec<(&'static str, Result<Vec<String>, String>)> {
-    configured(settings).map(|(transport, config)| (transport.name(), load(config).map(|shown| shown.facts("", unix_s()).troubles))).collect()
+/// What is wrong with the certificates that these settings name, by their table in `meridian.toml`; the error is what would keep it closed.
+pub fn certificate_troubles(settings: &Encrypted) -> Vec<(&'static str, Result<Vec<certs::Trouble>, certs::Trouble>)> {
+    configured(settings).map(|(transport, config)| (listener(transport), load(config).map(|shown| shown.troubles(unix_s())))).collect()
 }
 
 /// What was found when doors were opened.
 #[derive(Debug)]
 pub struct Trouble {
-    /// Which one, and what is wrong.
+    /// Its table in `meridian.toml`.
+    pub listener: &'static str,
+    /// The file that it is about, if it is about one.
+    pub file: Option<PathBuf>,
+    /// What is wrong.
     pub text: String,
     /// It stays closed; otherwise it serves all the same.
     pub is_closed: bool,
@@ -161,11 +205,16 @@ fn configured(settings: &Encrypted) -> impl Iterator<Item = (Transport, &Encrypt
 }
 
 /// Its table in `meridian.toml`.
-fn listener(transport: Transport) -> String {
-    format!("server.{}", transport.name())
+fn listener(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tls => "server.tls",
+        Transport::Https => "server.https",
+        Transport::Quic => "server.quic",
+        Transport::Udp | Transport::Tcp => "server.listen",
+    }
 }
 
-fn load(config: &EncryptedListener) -> Result<Shown, String> {
+fn load(config: &EncryptedListener) -> Result<Shown, certs::Trouble> {
     Shown::load(&config.certificate, &config.key, config.name.as_deref())
 }
 
@@ -173,19 +222,29 @@ impl Doors {
     /// Binds what the settings ask for. A transport whose certificate or port cannot be had stays closed; the second value says why.
     pub fn open(settings: &Encrypted) -> (Doors, Vec<Trouble>) {
         let (mut doors, mut troubles) = (Vec::new(), Vec::new());
-        let serves = |text| Trouble { text, is_closed: false };
         for (transport, config) in configured(settings) {
-            match Door::open(transport, config) {
+            let listener = listener(transport);
+            let serves = |file, text| Trouble { listener, file, text, is_closed: false };
+            let closed = |file, text| Trouble { listener, file, text: format!("not opened: {text}; DNS serves without it"), is_closed: true };
+            let shown = match load(config) {
+                Ok(shown) => shown,
+                Err(trouble) => {
+                    let text = trouble.to_string();
+                    troubles.push(closed(Some(trouble.file), text));
+                    continue;
+                }
+            };
+            match Door::open(transport, config, shown) {
                 Ok((door, lacking)) => {
-                    troubles.extend(lacking.into_iter().map(|error| serves(format!("{}: {error}; it listens on the others", listener(transport)))));
-                    let facts = door.shown.facts(listener(transport), unix_s());
-                    troubles.extend(facts.troubles.iter().map(|trouble| serves(format!("{}: {trouble}", facts.listener))));
+                    troubles.extend(lacking.into_iter().map(|error| serves(None, format!("{error}; it listens on the others"))));
+                    let of_certificate = door.shown.troubles(unix_s());
+                    troubles.extend(of_certificate.into_iter().map(|trouble| {
+                        let text = trouble.to_string();
+                        serves(Some(trouble.file), text)
+                    }));
                     doors.push(door);
                 }
-                Err(error) => {
-                    let text = format!("{}: not opened: {error}; DNS serves without it", listener(transport));
-                    troubles.push(Trouble { text, is_closed: true });
-                }
+                Err(error) => troubles.push(closed(None, error)),
             }
         }
         (Doors { doors }, troubles)
@@ -221,10 +280,11 @@ impl Doors {
         let runtime = running.runtime.insert(runtime);
         let desks = Arc::new(Desks::new(published.clone(), registry.clone()));
         let entered = runtime.enter();
+        let configs: Vec<Arc<ServerConfig>> = self.doors.iter().map(Door::tls).collect::<io::Result<_>>()?;
         let shown: Vec<_> = self.doors.iter().map(|door| (door.transport, door.shown.clone())).collect();
         runtime.spawn(watch_certificates(shown, registry.clone()));
-        for door in self.doors {
-            let config = door.tls()?;
+        runtime.spawn(change_keys(configs.iter().map(|config| config.ticketer.clone()).collect()));
+        for (door, config) in self.doors.into_iter().zip(configs) {
             let shared = Arc::new(Shared {
                 transport: door.transport,
                 limits: door.config.limits,
@@ -256,8 +316,7 @@ impl Doors {
 
 impl Door {
     /// With the addresses that can be had, and what is wrong with the others; an error when there is none.
-    fn open(transport: Transport, config: &EncryptedListener) -> Result<(Door, Vec<String>), String> {
-        let shown = Arc::new(load(config)?);
+    fn open(transport: Transport, config: &EncryptedListener, shown: Shown) -> Result<(Door, Vec<String>), String> {
         let (mut tcp, mut udp, mut lacking) = (Vec::new(), Vec::new(), Vec::new());
         for address in &config.listen {
             let bound = match transport {
@@ -269,11 +328,11 @@ impl Door {
         if tcp.is_empty() && udp.is_empty() {
             return Err(lacking.join("; "));
         }
-        Ok((Door { transport, config: config.clone(), shown, tcp, udp }, lacking))
+        Ok((Door { transport, config: config.clone(), shown: Arc::new(shown), tcp, udp }, lacking))
     }
 
-    /// What handshakes go by. The certificate is looked up for each, tickets are sealed with keys that change by themselves (every six hours),
-    /// and nothing is kept here of a session. No early data: who asks with a ticket waits for one round trip.
+    /// What handshakes go by. The certificate is looked up for each, tickets are sealed with keys that change by themselves (every six hours; the one
+    /// before is good for as long again), and nothing is kept here of a session. No early data: who asks with a ticket waits for one round trip.
     fn tls(&self) -> io::Result<Arc<ServerConfig>> {
         let versions: &[_] = match self.transport {
             Transport::Quic => &[&rustls::version::TLS13],
@@ -312,8 +371,19 @@ async fn watch_certificates(shown: Vec<(Transport, Arc<Shown>)>, registry: Regis
             match shown.look() {
                 None => {}
                 Some(Ok(())) => tracing::info!(transport, "the certificate was read again"),
-                Some(Err(error)) => tracing::error!(transport, error, "the certificate before stays in use"),
+                Some(Err(error)) => tracing::error!(transport, %error, "the certificate before stays in use"),
             }
+        }
+    }
+}
+
+/// The keys of tickets are looked at when one is needed, and change then if it is time. Where nobody comes that would be late: the key of a day ago would
+/// open its tickets once more.
+async fn change_keys(ticketers: Vec<Arc<dyn ProducesTickets>>) {
+    loop {
+        tokio::time::sleep(KEYS_EVERY).await;
+        for ticketer in &ticketers {
+            let _ = ticketer.encrypt(&[]);
         }
     }
 }

@@ -3,15 +3,18 @@
 //! ```text
 //! what the client does                                     what it gets (RFC 9250 §4.3)
 //! a query with its length, ID 0, and FIN                   the reply and FIN
-//! no query, more than one, an ID, keepalive, no FIN        the connection ends with DOQ_PROTOCOL_ERROR
+//! no query, more than one, an ID, keepalive, no FIN        the connection ends with DOQ_PROTOCOL_ERROR, and the reason says which
 //! STOP_SENDING before the reply                            RESET_STREAM with its code (RFC 9000 §3.5)
 //! RESET_STREAM before FIN                                  RESET_STREAM with DOQ_REQUEST_CANCELLED
 //! half a query until `message`, no window until `write`    RESET_STREAM with DOQ_EXCESSIVE_LOAD
 //! a query that the engine fails on                         RESET_STREAM with DOQ_INTERNAL_ERROR
+//! no query for `idle`, whatever else it sends              the connection ends with DOQ_NO_ERROR (§5.5.2)
 //! ```
 
+use std::cmp::Ordering;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::pin::pin;
 use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicServerConfig;
@@ -20,11 +23,11 @@ use quinn::{
     TransportConfig, VarInt, WriteError,
 };
 use rustls::ServerConfig as TlsConfig;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::desks::Answered;
 use super::unproved::{Accounts, Held, Ids, Thrifty};
-use super::{Entered, FAREWELL, Shared};
+use super::{Entered, FAREWELL, Shared, UnderWay};
 use crate::answer::Transport;
 use crate::dns::{Keepalive, Parsed, QueryName, request};
 
@@ -58,6 +61,8 @@ pub(super) fn endpoint(socket: UdpSocket, tls: &Arc<TlsConfig>, shared: &Shared)
         .stream_receive_window(STREAM_WINDOW)
         .receive_window(CONNECTION_WINDOW)
         .send_window(SEND_WINDOW)
+        // Replies fit the 1,200 octets that every path carries, and most connections are short: probes for more cost each of them some eight datagrams.
+        .mtu_discovery_config(None)
         .datagram_receive_buffer_size(None);
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport)).max_incoming(limits.total.min(1 << 16));
@@ -114,36 +119,51 @@ async fn serve(incoming: Incoming, server: SocketAddr, entered: Entered, _held: 
         () = entered.pushed_out() => connection.close(EXCESSIVE_LOAD, b""),
         () = shared.stopped() => {
             // Queries that have been received are answered meanwhile.
-            tokio::time::sleep(FAREWELL / 4).await;
+            sleep(FAREWELL / 4).await;
             connection.close(NO_ERROR, b"");
         }
-        () = tokio::time::sleep(shared.limits.lifetime) => {
+        () = sleep(shared.limits.lifetime) => {
             shared.timed_out();
             connection.close(NO_ERROR, b"");
         }
     }
 }
 
-/// Until the connection ends.
+/// Until the connection ends, or has been idle for too long: QUIC's own idle timeout ends with any packet, PINGs of a client that asks nothing among them.
 async fn streams(connection: &Connection, server: SocketAddr, entered: &Arc<Entered>) {
+    entered.is_ready();
+    let mut idle = pin!(sleep(entered.until_idle()));
     loop {
-        match connection.accept_bi().await {
-            Ok((send, receive)) => {
-                tokio::spawn(query(connection.clone(), send, receive, server, entered.clone()));
+        tokio::select! {
+            accepted = connection.accept_bi() => match accepted {
+                Ok((send, receive)) => {
+                    tokio::spawn(query(connection.clone(), send, receive, server, UnderWay::new(entered)));
+                }
+                Err(quinn::ConnectionError::TimedOut) => return entered.shared.timed_out(),
+                Err(_) => return,
+            },
+            () = &mut idle => {
+                let left = entered.until_idle();
+                if left.is_zero() {
+                    entered.shared.timed_out();
+                    return connection.close(NO_ERROR, b"idle");
+                }
+                idle.as_mut().reset(Instant::now() + left);
             }
-            Err(quinn::ConnectionError::TimedOut) => return entered.shared.timed_out(),
-            Err(_) => return,
         }
     }
 }
 
 /// One query. What breaks the protocol ends the connection (RFC 9250 §4.3.3); whom nobody waits for any more is given up (§4.3.1).
-async fn query(connection: Connection, mut send: SendStream, mut receive: RecvStream, server: SocketAddr, entered: Arc<Entered>) {
+async fn query(connection: Connection, mut send: SendStream, mut receive: RecvStream, server: SocketAddr, under_way: UnderWay) {
+    let entered = &under_way.0;
     let shared = &entered.shared;
     let mut octets = Vec::new();
     let stopped = send.stopped();
     let read = async {
         tokio::select! {
+            // As a rule all of it is there, and nothing else need be looked at.
+            biased;
             read = read_to_end(&mut receive, &mut octets) => read,
             stopped = stopped => Err(stopped.ok().flatten().map_or(Broken::Gone, Broken::Cancelled)),
         }
@@ -152,12 +172,12 @@ async fn query(connection: Connection, mut send: SendStream, mut receive: RecvSt
         Ok(Ok(())) => None,
         Ok(Err(broken)) => Some(broken),
         // A whole query whose client does not say that it is one.
-        Err(_) if message_of(&octets).is_some() => return connection.close(PROTOCOL_ERROR, b"no FIN"),
+        Err(_) if message_of(&octets).is_ok() => return connection.close(PROTOCOL_ERROR, b"no FIN behind the query"),
         Err(_) => Some(Broken::Cancelled(EXCESSIVE_LOAD)),
     };
     match broken {
         None => {}
-        Some(Broken::TooLong) => return connection.close(PROTOCOL_ERROR, b"more than one message"),
+        Some(Broken::TooLong) => return connection.close(PROTOCOL_ERROR, MORE_THAN_ONE.as_bytes()),
         Some(Broken::Cancelled(code)) => {
             let _ = receive.stop(code);
             let _ = send.reset(code);
@@ -165,18 +185,18 @@ async fn query(connection: Connection, mut send: SendStream, mut receive: RecvSt
         }
         Some(Broken::Gone) => return,
     }
-    let Some(packet) = message_of(&octets) else { return connection.close(PROTOCOL_ERROR, b"no query") };
+    let packet = match message_of(&octets) {
+        Ok(packet) => packet,
+        Err(why) => return connection.close(PROTOCOL_ERROR, why.as_bytes()),
+    };
     let reply = match shared.desks.message(packet, connection.remote_address(), server, Transport::Quic) {
         Answered::Reply(reply, _) => reply,
-        Answered::Silence => return connection.close(PROTOCOL_ERROR, b"no query"),
+        Answered::Silence => return connection.close(PROTOCOL_ERROR, b"a response or no message, expected a query"),
         Answered::Failure => return drop(send.reset(INTERNAL_ERROR)),
     };
-    let length = u16::try_from(reply.len()).unwrap_or(u16::MAX).to_be_bytes();
-    let write = async {
-        send.write_all(&length).await?;
-        send.write_all(&reply).await
-    };
-    match timeout(shared.limits.write, write).await {
+    // At once: what is written in two goes asks twice for the connection's lock.
+    let framed = [&u16::try_from(reply.len()).unwrap_or(u16::MAX).to_be_bytes()[..], &reply].concat();
+    match timeout(shared.limits.write, send.write_all(&framed)).await {
         Ok(Ok(())) => {
             let _ = send.finish();
             entered.answered();
@@ -209,16 +229,22 @@ async fn read_to_end(receive: &mut RecvStream, octets: &mut Vec<u8>) -> Result<(
     }
 }
 
-/// The message of a stream: its length before it, nothing behind it, ID 0 (RFC 9250 §4.2.1), and no word on keeping the connection (§5.5.2).
-fn message_of(octets: &[u8]) -> Option<&[u8]> {
-    let (length, packet) = octets.split_first_chunk::<2>()?;
-    if usize::from(u16::from_be_bytes(*length)) != packet.len() || !packet.starts_with(&[0, 0]) {
-        return None;
+const MORE_THAN_ONE: &str = "more than one message on a stream";
+
+/// The message of a stream: its length before it, nothing behind it, ID 0 (RFC 9250 §4.2.1), and no word on keeping the connection (§5.5.2). Else what is
+/// wrong, for whoever reads it at the other end.
+fn message_of(octets: &[u8]) -> Result<&[u8], &'static str> {
+    let Some((length, packet)) = octets.split_first_chunk::<2>() else { return Err("no query on a stream") };
+    match usize::from(u16::from_be_bytes(*length)).cmp(&packet.len()) {
+        Ordering::Less => return Err(MORE_THAN_ONE),
+        Ordering::Greater => return Err("a message shorter than its length"),
+        Ordering::Equal if packet.get(..2).is_some_and(|id| id != [0, 0]) => return Err("the message ID is not 0"),
+        Ordering::Equal => {}
     }
     let mut name = QueryName::root();
     match request::parse(packet, &mut name) {
-        Parsed::Query(request) if request.edns.is_some_and(|edns| edns.keepalive != Keepalive::Absent) => None,
-        _ => Some(packet),
+        Parsed::Query(request) if request.edns.is_some_and(|edns| edns.keepalive != Keepalive::Absent) => Err("edns-tcp-keepalive is not for QUIC"),
+        _ => Ok(packet),
     }
 }
 
@@ -236,17 +262,17 @@ mod tests {
             octets
         };
         let keepalive = [b"\0\x2c", &QUERY[2..12], b"\0\x01", &QUERY[14..], b"\0\0\x29\x04\xd0\0\0\0\0\0\x04\0\x0b\0\0"].concat();
-        for (what, octets, fits) in [
-            ("a query", QUERY.to_vec(), true),
-            ("nothing", Vec::new(), false),
-            ("half a length", vec![0], false),
-            ("an ID", with(3, 1), false),
-            ("a length too short", with(1, 0x1c), false),
-            ("a length too long", with(1, 0x1e), false),
-            ("two messages", [QUERY, QUERY].concat(), false),
-            ("keepalive", keepalive, false),
+        for (octets, why) in [
+            (QUERY.to_vec(), None),
+            (Vec::new(), Some("no query on a stream")),
+            (vec![0], Some("no query on a stream")),
+            (with(3, 1), Some("the message ID is not 0")),
+            (with(1, 0x1c), Some(MORE_THAN_ONE)),
+            (with(1, 0x1e), Some("a message shorter than its length")),
+            ([QUERY, QUERY].concat(), Some(MORE_THAN_ONE)),
+            (keepalive, Some("edns-tcp-keepalive is not for QUIC")),
         ] {
-            assert_eq!(message_of(&octets).is_some(), fits, "{what}");
+            assert_eq!(message_of(&octets).err(), why, "{octets:?}");
         }
     }
 }

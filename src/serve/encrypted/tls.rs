@@ -1,14 +1,16 @@
 //! Connections over TCP with TLS, and DNS over TLS (RFC 7858) on them: messages with a length of two octets before each, as over TCP.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::super::stream::lacking;
@@ -20,9 +22,11 @@ const READ_LEN: usize = 4096;
 /// A quiet connection keeps no more room than this for its next query.
 const KEPT_LEN: usize = 512;
 
+/// A record with the fatal alert no_application_protocol (RFC 7301 §3.2, RFC 8446 §6), before there are keys.
+const NO_APPLICATION_PROTOCOL: [u8; 7] = [21, 3, 3, 0, 2, 2, 120];
+
 /// Accepts until the service ends.
 pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, shared: Arc<Shared>) {
-    let acceptor = TlsAcceptor::from(config);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -31,7 +35,7 @@ pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, sha
         match accepted {
             Ok((stream, peer)) => {
                 let entered = Arc::new(Entered::new(&shared, peer));
-                tokio::spawn(serve(stream, peer, acceptor.clone(), entered));
+                tokio::spawn(serve(stream, peer, config.clone(), entered));
             }
             Err(error) => {
                 shared.accept_failed(&error);
@@ -42,12 +46,12 @@ pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, sha
 }
 
 /// One connection, from its handshake to its end.
-async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, entered: Arc<Entered>) {
+async fn serve(stream: TcpStream, peer: SocketAddr, config: Arc<ServerConfig>, entered: Arc<Entered>) {
     let Ok(server) = stream.local_addr() else { return };
     let shared = &entered.shared;
     let end = Instant::now() + shared.limits.lifetime;
     let work = async {
-        let stream = match timeout(shared.limits.handshake, acceptor.accept(stream)).await {
+        let stream = match timeout(shared.limits.handshake, handshake(stream, config, shared.transport)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(_)) => return shared.handshake_failed(),
             Err(_) => return shared.timed_out(),
@@ -63,6 +67,17 @@ async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, enter
         // It ends by itself, in order; not where it hangs.
         () = sleep_until(end + shared.limits.write + FAREWELL) => shared.timed_out(),
     }
+}
+
+/// HTTP/2 has to be named (RFC 9113 §3.2): whoever names nothing gets the alert that rustls sends to whoever names something else. Over TLS nothing need be
+/// named (RFC 7858 has no name).
+async fn handshake(stream: TcpStream, config: Arc<ServerConfig>, transport: Transport) -> io::Result<TlsStream<TcpStream>> {
+    let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    if transport == Transport::Https && start.client_hello().alpn().is_none() {
+        start.io.write_all(&NO_APPLICATION_PROTOCOL).await?;
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    start.into_stream(config).await
 }
 
 /// In units of 100 ms (RFC 7828 §3.1).

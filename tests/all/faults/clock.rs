@@ -16,7 +16,15 @@ fn library() -> PathBuf {
     places.into_iter().find(|path| path.exists()).expect("libfaketime (Debian: libfaketime; scripts/test.sh sees to it)")
 }
 
-fn set_clock(file: &Path, offset: &str) {
+/// The program by the clock of this file.
+pub fn clocked(clock: &Path) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_meridian"));
+    program.env("LD_PRELOAD", library()).env("FAKETIME_TIMESTAMP_FILE", clock).env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    program
+}
+
+/// How far that clock is ahead.
+pub fn set_clock(file: &Path, offset: &str) {
     // As a whole: it is read at every look at the clock.
     let new = file.with_extension("new");
     std::fs::write(&new, offset).expect("written");
@@ -38,13 +46,7 @@ fn a_clock_that_jumps_moves_no_state_but_that_of_certificates_that_it_ends() {
         std::fs::write(folder.path().join("zones/example.com.toml"), zone(&pools)).expect("written");
         let clock = folder.path().join("clock");
         set_clock(&clock, "+0");
-        let mut program = Command::new(env!("CARGO_BIN_EXE_meridian"));
-        program
-            .env("LD_PRELOAD", library())
-            .env("FAKETIME_TIMESTAMP_FILE", &clock)
-            .env("FAKETIME_NO_CACHE", "1")
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        let meridian = Meridian::start_by(program, folder);
+        let meridian = Meridian::start_by(clocked(&clock), folder);
         let rest = Rest::new(&meridian);
         let stream = Stream::of(&meridian, &["plain", "secure"]);
         wait(&rest, "both up", |traces| [plain, secure].iter().all(|address| traces.get(*address).is_some_and(|steps| entered(steps) == ["up"])));

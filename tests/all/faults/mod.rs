@@ -2,7 +2,7 @@
 //! pulled, clocks that jump. What is compared is the trace of states in the audit log, which misses nothing, with what `docs/health.md` says; and
 //! a client asks for every name all the while and is always answered.
 
-mod clock;
+pub mod clock;
 mod network;
 
 use std::collections::BTreeMap;

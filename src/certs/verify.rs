@@ -1,0 +1,146 @@
+//! Who is believed. What clients of ours decide about a server's certificate is a [`Judge`]; the rest of a handshake is the same for all of them, and
+//! its signature is verified whoever is believed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// What a server shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// Its own certificate.
+    pub certificate: &'a CertificateDer<'a>,
+    /// Those that lead to its authority.
+    pub intermediates: &'a [CertificateDer<'a>],
+    /// What it is called.
+    pub name: &'a ServerName<'a>,
+    /// A response of OCSP, if there is one.
+    pub ocsp: &'a [u8],
+    /// When it is shown.
+    pub now: UnixTime,
+}
+
+impl Presented<'_> {
+    /// As the library judges it.
+    pub fn judged_by(&self, verifier: &WebPkiServerVerifier) -> Result<(), rustls::Error> {
+        verifier.verify_server_cert(self.certificate, self.intermediates, self.name, self.ocsp, self.now).map(drop)
+    }
+}
+
+/// Decides whether a server is believed.
+pub trait Judge: fmt::Debug + Send + Sync {
+    /// Fails for whoever is not.
+    fn judge(&self, presented: &Presented<'_>) -> Result<(), rustls::Error>;
+}
+
+/// Believes whom the judge believes, and verifies what signs the handshake in any case.
+#[derive(Debug)]
+pub struct Verifier<J> {
+    judge: J,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl<J: Judge> Verifier<J> {
+    /// A verifier with the algorithms of ring.
+    pub fn new(judge: J) -> Verifier<J> {
+        Verifier { judge, algorithms: rustls::crypto::ring::default_provider().signature_verification_algorithms }
+    }
+
+    /// Who decides.
+    pub fn judge(&self) -> &J {
+        &self.judge
+    }
+}
+
+impl<J: Judge> ServerCertVerifier for Verifier<J> {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.judge.judge(&Presented { certificate, intermediates, name, ocsp, now }).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Believes everybody.
+#[derive(Clone, Copy, Debug)]
+pub struct Anybody;
+
+impl Judge for Anybody {
+    fn judge(&self, _: &Presented<'_>) -> Result<(), rustls::Error> {
+        Ok(())
+    }
+}
+
+/// Believes servers as the roots say. A certificate that was named itself needs no authority: one that `openssl req -x509` makes calls itself an
+/// authority, which no server may be for rustls.
+#[derive(Debug)]
+pub struct Trusting {
+    roots: Arc<WebPkiServerVerifier>,
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl Trusting {
+    /// These roots, and the certificates among them that were named one by one. `None` without any root.
+    pub fn new(roots: RootCertStore, named: Vec<CertificateDer<'static>>) -> Option<Trusting> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let roots = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()?;
+        Some(Trusting { roots, named })
+    }
+}
+
+impl Judge for Trusting {
+    fn judge(&self, presented: &Presented<'_>) -> Result<(), rustls::Error> {
+        let judged = presented.judged_by(&self.roots);
+        let certificate = presented.certificate;
+        let is_unfit = matches!(judged, Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))));
+        let Some((since, until)) = times(certificate).filter(|_| is_unfit && self.named.contains(certificate)) else { return judged };
+        let now = i64::try_from(presented.now.as_secs()).unwrap_or(i64::MAX);
+        if now < since {
+            return Err(CertificateError::NotValidYet.into());
+        }
+        if now > until {
+            return Err(CertificateError::Expired.into());
+        }
+        verify_server_name(&ParsedCertificate::try_from(certificate)?, presented.name)
+    }
+}
+
+/// The first and the last second of a certificate's time, since 1970.
+pub(crate) fn times(certificate: &[u8]) -> Option<(i64, i64)> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let validity = parsed.validity();
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
+}

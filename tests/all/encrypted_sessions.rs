@@ -1,0 +1,107 @@
+//! Sessions of encrypted transports: which protocol they are for, and who may take one up again.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned, SupportedProtocolVersion};
+
+use crate::encrypted::{Served, ask_quic, config, framed, query, runtime};
+use crate::faults::clock::{clocked, set_clock};
+use crate::meridian::PATIENCE;
+
+/// TLS without a name is what many clients do (RFC 7858 has none); whoever names something else, or over HTTPS nothing, is told so.
+#[test]
+fn rfc7301_section_3_2_strict_protocol_names() {
+    let served = Served::start("");
+    let asked = query("www.example.com", 1, &[]);
+    assert!(!framed(&mut served.connect(served.tls, None), &asked).is_empty());
+    for (to, protocol) in [(served.tls, Some(&b"h2"[..])), (served.https, Some(b"http/1.1")), (served.https, None)] {
+        let mut stream = served.connect(to, protocol);
+        let error = stream.conn.complete_io(&mut stream.sock).expect_err("an alert");
+        let alert = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+        assert_eq!(alert, Some(&rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)), "{protocol:?}: {error}");
+    }
+    for (transport, count) in [("tls", 1), ("https", 2)] {
+        let metric = format!("meridian_encrypted_handshake_errors_total{{transport=\"{transport}\"}}");
+        assert_eq!(served.metric(&metric), count, "{transport}");
+    }
+}
+
+/// A client of this version alone, which keeps the tickets that it gets.
+fn keeper(served: &Served, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).expect("a version");
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(served.authority.pem().as_bytes()).expect("PEM")).expect("an authority");
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// How the handshake of a connection over TLS went, with a query on it; nothing when it failed.
+fn handshake(served: &Served, client: &Arc<ClientConfig>) -> Option<HandshakeKind> {
+    let stream = TcpStream::connect(served.tls).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let connection = ClientConnection::new(client.clone(), ServerName::try_from("dns.example.net").expect("a name")).expect("a session");
+    let mut stream = StreamOwned::new(connection, stream);
+    stream.conn.complete_io(&mut stream.sock).ok()?;
+    // Tickets come with the first reply.
+    assert!(!framed(&mut stream, &query("www.example.com", 1, &[])).is_empty());
+    stream.conn.handshake_kind()
+}
+
+/// Whoever comes back with a ticket is spared the certificate, over TLS 1.2 and 1.3 alike; `min_version` is kept to.
+#[test]
+fn rfc8446_section_2_2_sessions_are_resumed_and_versions_kept_to() {
+    let (served, newest) =
+        (Served::start(""), Served::with(&config("").replacen("name =", "min_version = \"1.3\"\nname =", 1), &["dns.example.net"]));
+    for (version, is_new) in [(&rustls::version::TLS12, false), (&rustls::version::TLS13, true)] {
+        let (ours, others) = (keeper(&served, version), keeper(&newest, version));
+        assert_eq!(handshake(&served, &ours), Some(HandshakeKind::Full), "{version:?}");
+        assert_eq!(handshake(&served, &ours), Some(HandshakeKind::Resumed), "{version:?}");
+        assert_eq!(handshake(&newest, &others), is_new.then_some(HandshakeKind::Full), "{version:?}");
+    }
+}
+
+/// The keys of tickets change every six hours, and the one before is good for as long again: a ticket of yesterday opens nothing, whoever got hold of it.
+#[test]
+fn rfc5077_section_5_5_keys_of_tickets_change() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = folder.path().join("clock");
+    set_clock(&clock, "+0");
+    let served = Served::by(clocked(&clock), &config(""), &["dns.example.net"]);
+    let clients = [&rustls::version::TLS12, &rustls::version::TLS13].map(|version| [(); 2].map(|()| keeper(&served, version)));
+    for client in clients.iter().flatten() {
+        assert_eq!(handshake(&served, client), Some(HandshakeKind::Full), "{client:?}");
+    }
+    for (offset, at, kind) in [("+7h", 0, HandshakeKind::Resumed), ("+14h", 1, HandshakeKind::Full)] {
+        set_clock(&clock, offset);
+        for clients in &clients {
+            assert_eq!(handshake(&served, &clients[at]), Some(kind), "{offset}: {:?}", clients[at]);
+        }
+    }
+}
+
+/// What could be replayed is not taken (decision 6): a ticket allows no early data, over QUIC as over TLS.
+#[test]
+fn rfc8446_section_8_there_is_no_early_data() {
+    let served = Served::start("");
+    let mut client = keeper(&served, &rustls::version::TLS13);
+    Arc::make_mut(&mut client).enable_early_data = true;
+    assert_eq!(handshake(&served, &client), Some(HandshakeKind::Full));
+    let mut again = ClientConnection::new(client, ServerName::try_from("dns.example.net").expect("a name")).expect("a session");
+    assert!(again.early_data().is_none());
+    runtime().block_on(async {
+        let mut client = served.client(Some(b"doq"));
+        client.enable_early_data = true;
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(client).expect("TLS 1.3");
+        let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).expect("an endpoint");
+        endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
+        let connect = || endpoint.connect(served.quic, "dns.example.net").expect("started");
+        let mut asked = query("www.example.com", 1, &[]);
+        asked[..2].fill(0);
+        let connection = connect().await.expect("a connection");
+        assert!(ask_quic(&connection, &asked).await.is_ok());
+        assert!(connect().into_0rtt().is_err());
+    });
+}
