@@ -7,48 +7,21 @@ set -eu
 cd "$(dirname "$0")/.."
 scripts/install.sh nsd bind9 knot iproute2 dnsperf nghttp2-client openssl python3 util-linux procps >/dev/null
 seconds="${1:-5}"
-cargo build --locked --release
-tool=$(cargo bench --locked --bench encrypted --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')
-meridian="${CARGO_TARGET_DIR:-target}/release/meridian"
-meridian=$(realpath "$meridian")
-work=$(mktemp -d)
-started=""
+# shellcheck source=scripts/encrypted-common.sh
+. scripts/encrypted-common.sh
 servers="meridian-servers-$$"
 clients="meridian-clients-$$"
-finish() {
-    for pid in $started; do kill "$pid" 2>/dev/null || true; done
-    for space in "$servers" "$clients"; do ip netns del "$space" 2>/dev/null || true; done
-    rm -rf "$work"
-}
-trap finish EXIT INT TERM
-ulimit -n "$(ulimit -Hn)"
-scripts/test-certificate.sh dns.example.net "$work/tls" >/dev/null
-chmod -R a+rX "$work"
-
-# A thousand names with an A record each.
-{
-    printf '$TTL 300\n@ SOA ns1 hostmaster 1 3600 900 1209600 300\n@ NS ns1\nns1 A 192.0.2.1\n'
-    seq 1 1000 | sed 's/.*/n& A 192.0.2.80/'
-} >"$work/names.test.zone"
+remove_spaces() { for space in "$servers" "$clients"; do ip netns del "$space" 2>/dev/null || true; done; }
+at_end=remove_spaces
 seq 1 1000 | sed 's/.*/n&.names.test A/' >"$work/queries"
 
-mkdir -p "$work/zones" "$work/nsd" "$work/named"
-cp "$work/names.test.zone" "$work/zones/"
-cat >"$work/meridian.toml" <<END
-[server]
-listen = ["127.0.0.1:5301"]
-threads = 1
-[server.tls]
-listen = "127.0.0.1:5302"
-certificate = "tls/dns.crt"
-key = "tls/dns.key"
-[server.https]
-listen = "127.0.0.1:5303"
-certificate = "tls/dns.crt"
-key = "tls/dns.key"
-[admin]
-enabled = false
-END
+mkdir -p "$work/nsd" "$work/named"
+chmod a+rX "$work" "$work/zones"
+{
+    printf '[server]\nlisten = ["127.0.0.1:5301"]\nthreads = 1\n[admin]\nenabled = false\n'
+    table tls 127.0.0.1:5302
+    table https 127.0.0.1:5303
+} >"$work/meridian.toml"
 cat >"$work/nsd.conf" <<END
 server:
   ip-address: 127.0.0.1@5311
@@ -69,7 +42,7 @@ remote-control:
   control-enable: no
 zone:
   name: names.test
-  zonefile: names.test.zone
+  zonefile: zones/names.test.zone
 END
 cat >"$work/named.conf" <<END
 tls local { cert-file "$work/tls/dns.crt"; key-file "$work/tls/dns.key"; };
@@ -86,29 +59,13 @@ options {
   tcp-clients 2000;
 };
 controls { };
-zone "names.test" { type primary; file "$work/names.test.zone"; };
+zone "names.test" { type primary; file "$work/zones/names.test.zone"; };
 END
-start() { # NAME COMMAND...
-    name="$1"
-    shift
-    (cd "$work" && exec taskset -c 0 "$@" >"$work/$name.log" 2>&1) &
-    started="$started $!"
-}
 start meridian "$meridian" run
 start nsd nsd -d -c "$work/nsd.conf"
 start named named -f -n 1 -c "$work/named.conf"
-for port in 5302 5312 5322 5303 5323; do
-    tries=0
-    until openssl s_client -connect "127.0.0.1:$port" </dev/null >/dev/null 2>&1; do
-        tries=$((tries + 1))
-        if [ "$tries" -gt 100 ]; then
-            echo "nobody speaks TLS on port $port" >&2
-            tail -n 5 "$work"/*.log >&2
-            exit 1
-        fi
-        sleep 0.1
-    done
-done
+speaks_tls() { openssl s_client -connect "127.0.0.1:$1" </dev/null; }
+for port in 5302 5312 5322 5303 5323; do await 10 speaks_tls "$port"; done
 
 rate() { # MODE PORT CLIENTS: answers per second, or what was lost
     taskset -c 1 dnsperf -m "$1" -s 127.0.0.1 -p "$2" -d "$work/queries" -c "$3" -q 100 -l "$seconds" 2>"$work/dnsperf.log" >"$work/dnsperf.out" || true
@@ -154,19 +111,11 @@ pair() { # NAME NETWORK
 }
 pair ours 10.99.1
 pair knot 10.99.2
-mkdir -p "$work/quic/zones" "$work/knot"
-cp "$work/names.test.zone" "$work/quic/zones/"
-cat >"$work/quic/meridian.toml" <<END
-[server]
-listen = ["10.99.1.1:5301"]
-threads = 1
-[server.quic]
-listen = "10.99.1.1:853"
-certificate = "../tls/dns.crt"
-key = "../tls/dns.key"
-[admin]
-enabled = false
-END
+mkdir -p "$work/knot"
+{
+    printf '[server]\nlisten = ["10.99.1.1:5301"]\nthreads = 1\n[admin]\nenabled = false\n[state]\npath = "quic/meridian.db"\n'
+    table quic 10.99.1.1:853
+} >"$work/quic.toml"
 cat >"$work/knot.conf" <<END
 server:
     rundir: "$work/knot"
@@ -184,9 +133,9 @@ database:
     storage: "$work/knot"
 zone:
   - domain: names.test
-    file: "$work/names.test.zone"
+    file: "$work/zones/names.test.zone"
 END
-start quic ip netns exec "$servers" "$meridian" run --config quic/meridian.toml
+start quic ip netns exec "$servers" "$meridian" run --config quic.toml
 start knot ip netns exec "$servers" knotd -c knot.conf
 quic() { # WHAT ADDRESS [OPTION...]
     what="$1:$2"
@@ -195,14 +144,8 @@ quic() { # WHAT ADDRESS [OPTION...]
 }
 # Knot 3.2 answers some 97 queries of a connection, and loses some of those that come together.
 modest="--connections 10 --in-flight 1 --per-connection 50"
-tries=0
-until [ "$(quic doq-handshakes 10.99.1.1)" -gt 0 ] && [ "$(quic doq-handshakes 10.99.2.1)" -gt 0 ]; do
-    tries=$((tries + 1))
-    if [ "$tries" -gt 3 ]; then
-        tail -n 5 "$work/knot.log" "$work/quic.log" "$work/tool.log" >&2
-        exit 1
-    fi
-done
+speaks_quic() { [ "$(quic doq-handshakes "$1")" -gt 0 ]; }
+for address in 10.99.1.1 10.99.2.1; do await 2 speaks_quic "$address"; done
 echo
 echo "| | Meridian | Knot $(knotd --version | sed 's/.*version //'), XDP |"
 echo "|---|---|---|"

@@ -6,55 +6,19 @@ set -eu
 cd "$(dirname "$0")/.."
 scripts/install.sh openssl procps util-linux >/dev/null
 seconds="${1:-5}"
-cargo build --locked --release
-meridian=$(realpath "${CARGO_TARGET_DIR:-target}/release/meridian")
-tool=$(cargo bench --locked --bench encrypted --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')
-work=$(mktemp -d)
-started=""
-finish() {
-    for pid in $started; do kill "$pid" 2>/dev/null || true; done
-    rm -rf "$work"
-}
-trap finish EXIT INT TERM
-ulimit -n "$(ulimit -Hn)"
-scripts/test-certificate.sh dns.example.net "$work/tls" >/dev/null
-mkdir "$work/zones"
-{
-    printf '$TTL 300\n@ SOA ns1 hostmaster 1 3600 900 1209600 300\n@ NS ns1\nns1 A 192.0.2.1\n'
-    seq 1 1000 | sed 's/.*/n& A 192.0.2.80/'
-} >"$work/zones/names.test.zone"
+# shellcheck source=scripts/encrypted-common.sh
+. scripts/encrypted-common.sh
 # Room for the idle ones on TLS; else what holds when nothing is said.
-cat >"$work/meridian.toml" <<END
-[server]
-listen = ["127.0.0.1:5301"]
-threads = 1
-[server.tls]
-listen = "127.0.0.1:5302"
-certificate = "tls/dns.crt"
-key = "tls/dns.key"
-connections = 12000
-connections_per_client = 12000
-idle = "5m"
-[server.https]
-listen = "127.0.0.1:5303"
-certificate = "tls/dns.crt"
-key = "tls/dns.key"
-[server.quic]
-listen = "127.0.0.1:5304"
-certificate = "tls/dns.crt"
-key = "tls/dns.key"
-[admin]
-enabled = false
-END
-(cd "$work" && exec taskset -c 0 "$meridian" run >"$work/meridian.log" 2>&1) &
-server=$!
-started="$server"
-tries=0
-until grep -q "serving DNS" "$work/meridian.log"; do
-    tries=$((tries + 1))
-    [ "$tries" -le 100 ] || { cat "$work/meridian.log" >&2; exit 1; }
-    sleep 0.1
-done
+{
+    printf '[server]\nlisten = ["127.0.0.1:5301"]\nthreads = 1\n[admin]\nenabled = false\n'
+    table quic 127.0.0.1:5304
+    table https 127.0.0.1:5303
+    table tls 127.0.0.1:5302
+    printf 'connections = 12000\nconnections_per_client = 12000\nidle = "5m"\n'
+} >"$work/meridian.toml"
+start meridian "$meridian" run
+server=$started_last
+await 10 grep -q "serving DNS" "$work/meridian.log"
 udp() { taskset -c 1 "$tool" --bench --seconds "$seconds" udp 127.0.0.1:5301; }
 memory() { awk '/^Pss:/ { printf "%.0f", $2 / 1024 }' "/proc/$server/smaps_rollup"; }
 # Asked, answered, mean, median, 99 % and 99.9 % in microseconds: without the flood, and with it.
@@ -64,13 +28,7 @@ row() { # WHAT KIND PORT [CONNECTIONS]
     flood=$!
     started="$started $flood"
     case "$2" in
-    half-open | idle)
-        tries=0
-        until [ -s "$work/ready" ] || [ "$tries" -gt 1200 ]; do
-            tries=$((tries + 1))
-            sleep 0.1
-        done
-        ;;
+    half-open | idle) await 120 test -s "$work/ready" ;;
     *) sleep 1 ;;
     esac
     busy=$(udp)
