@@ -201,7 +201,8 @@ fn pools(page: &mut Page, status: &Status, registry: &Registry) {
     status.pools.iter().for_each(|pool| family.sample(&[("pool", &pool.id), ("health", &pool.health)], 1));
     let mut family = page.gauge("meridian_pool_kept_ratio", "Share of its traffic that a pool keeps; the rest is left to others.");
     status.pools.iter().for_each(|pool| family.sample(&[("pool", &pool.id)], pool.kept));
-    let figures: [Figure<PoolStatus, usize>; 3] = [
+    let figures: [Figure<PoolStatus, usize>; 4] = [
+        ("meridian_pool_panic", "1 while so little of a pool is usable that all of it is handed out.", |pool| pool.panic.into()),
         ("meridian_pool_endpoints", "Endpoints of a pool.", |pool| pool.endpoints.len()),
         ("meridian_pool_usable_endpoints", "Endpoints that may be handed out.", |pool| pool.usable),
         ("meridian_pool_needed_endpoints", "Usable endpoints below which the pool is critical.", |pool| pool.needed),

@@ -461,6 +461,7 @@ async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts
     let id = format!("{}/{pool}/{}", audit::plain_target(&zone), audit::plain_address(&endpoint));
     let snapshot = shared.handle.snapshot(who.clone());
     let checks = snapshot.checks_of(&id).ok_or_else(|| missing("endpoint", &id, endpoint_ids(&snapshot)))?;
+    let (used_by, used_by_count) = snapshot.users_of(&id);
     let query = audit::Query { target: Some(id.clone()), kind: Some(audit::Kind::Health), limit: HISTORY, ..audit::Query::default() };
     // What its checks say now does not depend on what is kept.
     let (history, incomplete) = match shared.handle.audit(query).await {
@@ -478,7 +479,8 @@ async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts
         Some(json!({ "at": entry.at, "check": check, "from": entry.before, "to": entry.after, "why": entry.detail }))
     };
     let history: Vec<Value> = history.into_iter().filter_map(step).collect();
-    let mut reply = json!({ "endpoint": now, "checks": checks, "recent": recent, "history": history });
+    let mut reply =
+        json!({ "endpoint": now, "checks": checks, "used_by": used_by, "used_by_count": used_by_count, "recent": recent, "history": history });
     if let Some(reported) = pool_reported {
         reply["pool_reported"] = json!(reported);
     }

@@ -16,7 +16,7 @@ use super::show::{ago, note, state_cell, until, usable_word};
 use super::table::{Table, clean};
 use crate::control::api::EndpointStatus;
 use crate::control::unix_now;
-use crate::health::machine::{CREDIT_LIMIT, LEAK_SUCCESSES};
+use crate::health::machine::{CREDIT_LIMIT, LEAK_SUCCESSES, SUPPRESS_AT};
 
 /// Where the health of an endpoint is; `command` wants to know it.
 fn path(command: &str, endpoint: &str) -> Result<String, CallError> {
@@ -73,6 +73,8 @@ fn health_text(reply: &Value, now: u64, colours: bool) -> String {
     };
     let at = |name: &str, words: fn(u64, u64) -> String| endpoint[name].as_u64().map_or(String::new(), |at| words(at, now));
     let took = endpoint["last_ms"].as_u64().map_or(String::new(), |ms| format!(", took {ms} ms"));
+    // Told of with what it does, where it does.
+    let penalty = endpoint["penalty"].as_u64().filter(|penalty| *penalty > 0 && endpoint["suppressed_until"].is_null());
     let suppressed = endpoint["suppressed_until"].as_u64().map_or(String::new(), |_| format!(": it fell often (penalty {})", endpoint["penalty"]));
     for (name, value) in [
         ("endpoint", text(endpoint, "id")),
@@ -88,10 +90,15 @@ fn health_text(reply: &Value, now: u64, colours: bool) -> String {
         ("usual", endpoint["usual_ms"].as_u64().map_or(String::new(), |ms| format!("{ms} ms"))),
         ("certificate", at("certificate_ends", ends)),
         ("faults", endpoint["faults"].as_u64().filter(|faults| *faults > 0).map_or(String::new(), faults_words)),
+        (
+            "penalty",
+            penalty.map_or(String::new(), |penalty| format!("{penalty} for its falls, as of the last check; from {SUPPRESS_AT} on it is kept down")),
+        ),
         ("kept down", at("suppressed_until", until) + &suppressed),
         ("kept in", text(endpoint, "kept_in")),
         ("checks", texts(&reply["checks"])),
-        ("reported", reported(&endpoint["reported"], now)),
+        ("used by", used_by(reply)),
+        ("reported", reported(&endpoint["reported"], now).trim_start_matches("reported ").to_owned()),
         ("of pool", reported(&reply["pool_reported"], now)),
     ] {
         if !value.is_empty() {
@@ -132,6 +139,13 @@ fn health_text(reply: &Value, now: u64, colours: bool) -> String {
 fn stale_words(endpoint: &Value) -> String {
     let why = text(endpoint, "stale_why");
     if why.is_empty() { "stale".into() } else { why }
+}
+
+/// Who is answered from it.
+fn used_by(reply: &Value) -> String {
+    let (named, all) = (reply["used_by"].as_array().map_or(0, Vec::len), reply["used_by_count"].as_u64().unwrap_or(0) as usize);
+    let more = if all > named { format!(" and {} more names", all - named) } else { String::new() };
+    texts(&reply["used_by"]) + &more
 }
 
 /// Faults that are not paid back yet.

@@ -123,7 +123,8 @@ fn endpoint_cells(endpoint: &EndpointStatus, now: u64) -> [Cell; 10] {
 /// What there is to say of a pool: what it keeps of its traffic, and what is reported of it.
 fn pool_note(pool: &PoolStatus, now: u64) -> String {
     let kept = (pool.kept < 1.0).then(|| format!("keeps {:.0} % of its traffic", pool.kept * 100.0));
-    let parts: Vec<String> = kept.into_iter().chain(pool.reported.as_ref().map(|of| reported(of, now))).collect();
+    let panic = pool.panic.then(|| "in panic: all of it is handed out".to_owned());
+    let parts: Vec<String> = panic.into_iter().chain(kept).chain(pool.reported.as_ref().map(|of| reported(of, now))).collect();
     parts.join("; ")
 }
 

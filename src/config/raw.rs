@@ -319,6 +319,7 @@ pub(super) struct PoolKeys {
     pub(super) min_healthy: Option<MinHealthy>,
     pub(super) answers: Option<u8>,
     pub(super) degraded_weight: Option<u8>,
+    pub(super) panic: Option<u8>,
     pub(super) capacity: Option<u32>,
     pub(super) signals: Option<crate::policy::model::ShareRule>,
     pub(super) shed: Option<crate::policy::balance::Shed>,

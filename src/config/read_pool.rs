@@ -64,7 +64,8 @@ pub(super) fn pool_keys(value: &Value<'_>, origin: Option<&Name>) -> PoolKeys {
         keys.min_healthy = Some(MinHealthy::Count(0));
     }
     keys.answers = table.take("answers").and_then(|value| value.integer(1..=MAX_ANSWERS, "")).map(|count| count as u8);
-    keys.degraded_weight = table.take("degraded_weight").and_then(|value| degraded_weight(&value));
+    keys.degraded_weight = table.take("degraded_weight").and_then(|value| whole_share(&value));
+    keys.panic = table.take("panic").filter(|value| value.as_bool() != Some(false)).and_then(|value| whole_share(&value));
     keys.capacity = table.take("capacity").and_then(|value| value.integer(CAPACITY, "")).map(|capacity| capacity as u32);
     keys.shed = table.take("shed").and_then(|value| signals::shed(&value));
     keys.signals = table.take("signals").and_then(|value| signals::share_rule(&value));
@@ -72,8 +73,8 @@ pub(super) fn pool_keys(value: &Value<'_>, origin: Option<&Name>) -> PoolKeys {
     keys
 }
 
-/// Never nothing: what is degraded stays in service.
-fn degraded_weight(value: &Value<'_>) -> Option<u8> {
+/// Never nothing: what is degraded stays in service, and nothing is less than no part of a pool.
+fn whole_share(value: &Value<'_>) -> Option<u8> {
     let what = "a share from \"1%\" to \"100%\"";
     let share = percent(value.string(what)?).filter(|share| *share > 0);
     if share.is_none() {

@@ -76,6 +76,7 @@ fn pool(resolver: &Resolver<'_>, item: Item<'_, PoolKeys>, label: &str) -> Pool 
         min_healthy: keys.min_healthy.unwrap_or(MinHealthy::Count(1)),
         answers: keys.answers.unwrap_or(DEFAULT_ANSWERS),
         degraded_weight: keys.degraded_weight.unwrap_or(100),
+        panic: keys.panic,
         capacity: keys.capacity,
         signals: keys.signals,
         shed: keys.shed,

@@ -378,6 +378,9 @@ pub struct PoolStatus {
     /// The share of its traffic that it keeps, 0 to 1; the rest is left to others, for its load or while it is drained step by step.
     #[serde(default = "whole", skip_serializing_if = "is_whole")]
     pub kept: f64,
+    /// So little of it is usable that health has no say within it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub panic: bool,
     /// What in its definition will make trouble, as said at load.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

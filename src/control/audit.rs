@@ -16,7 +16,7 @@ pub const MAX_PAGE: usize = 1000;
 pub const DEFAULT_PAGE: usize = 100;
 
 /// What is done, as the log names it. A refused call that is none of these is named as it was made (`PUT /v1/overlays`).
-pub const ACTIONS: [&str; 20] = [
+pub const ACTIONS: [&str; 22] = [
     "overlay.lay",
     "overlay.revert",
     "overlay.amend",
@@ -33,7 +33,9 @@ pub const ACTIONS: [&str; 20] = [
     "token.revoke",
     "health",
     "health.freeze",
+    "health.calm",
     "health.keep",
+    "health.panic",
     "health.release",
     "health.thaw",
     "signals",

@@ -145,9 +145,9 @@ fn said(group: Group, why: Why) -> String {
 impl Writer {
     pub(super) fn observe(&mut self, observation: &Observation, reply: oneshot::Sender<Duration>) {
         let (now, now_unix) = (self.clock.now(), self.clock.unix());
-        let needed = observation.outcome.is_ok() && self.checks.held_back(&observation.spec, now).is_some_and(|users| self.is_needed(users));
+        let given = self.given(observation, now);
         // Without a reply the prober knows that nobody wants this check any more.
-        let Some(observed) = self.checks.observe(observation, needed, now, now_unix) else { return };
+        let Some(observed) = self.checks.observe(observation, given, now, now_unix) else { return };
         let _ = reply.send(observed.delay);
         self.tell_observed(observation, &observed);
     }
@@ -156,9 +156,21 @@ impl Writer {
     pub(super) fn observe_reported(&mut self, spec: &CheckSpec, outcome: Outcome, poor: Option<u8>) {
         let (now, now_unix) = (self.clock.now(), self.clock.unix());
         let observation = Observation { spec: spec.clone(), outcome, took: Duration::ZERO, certificate: None, poor };
-        let needed = observation.outcome.is_ok() && self.checks.held_back(spec, now).is_some_and(|users| self.is_needed(users));
-        if let Some(observed) = self.checks.observe(&observation, needed, now, now_unix) {
+        let given = self.given(&observation, now);
+        if let Some(observed) = self.checks.observe(&observation, given, now, now_unix) {
             self.tell_observed(&observation, &observed);
+        }
+    }
+
+    /// What those who use a check make of its result.
+    fn given(&self, observation: &Observation, now: Duration) -> checks::Given {
+        if observation.outcome.is_err() {
+            return checks::Given::default();
+        }
+        let panics = |(apex, pool): &checks::User| self.zones.get(apex).is_some_and(|zone| zone.is_in_panic(*pool));
+        checks::Given {
+            needed: self.checks.held_back(&observation.spec, now).is_some_and(|users| self.is_needed(users)),
+            served: self.checks.about_to_rise(&observation.spec).is_some_and(|users| !users.is_empty() && users.iter().all(panics)),
         }
     }
 
@@ -276,6 +288,6 @@ impl Writer {
             Some(format!("{what}: {}", said(group, why)))
         });
         let silent = silent.into_iter().map(|address| format!("reference {address} has never answered, so it is no evidence of anything"));
-        frozen.chain(silent).collect()
+        frozen.chain(silent).chain(self.panic_trouble().take(MAX_TOLD)).collect()
     }
 }

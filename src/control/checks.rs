@@ -208,6 +208,15 @@ impl Stale {
     }
 }
 
+/// What those who use a check make of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Given {
+    /// They have too little without it.
+    pub(super) needed: bool,
+    /// All of them hand it out although it is down.
+    pub(super) served: bool,
+}
+
 /// What one observation did.
 pub(super) struct Observed {
     /// Until the next check.
@@ -314,8 +323,14 @@ impl Checks {
         check.machine.waits_for_its_penalty(&spec.monitor.thresholds, now).then_some(&*check.users)
     }
 
-    /// Steps one check; `needed` if its users have too little without it. `None` when nobody wants it any more.
-    pub(super) fn observe(&mut self, observation: &Observation, needed: bool, now: Duration, now_unix: u64) -> Option<Observed> {
+    /// A check that the next pass brings back, as far as its results go: its users, who may hand it out already.
+    pub(super) fn about_to_rise(&self, spec: &CheckSpec) -> Option<&[User]> {
+        let check = self.known.get(spec)?;
+        check.machine.is_about_to_rise(&spec.monitor.thresholds).then_some(&*check.users)
+    }
+
+    /// Steps one check; `given` says what its users make of it. `None` when nobody wants it any more.
+    pub(super) fn observe(&mut self, observation: &Observation, given: Given, now: Duration, now_unix: u64) -> Option<Observed> {
         if let Some(delay) = self.references.observe(observation, &mut self.doubts[Group::Asked as usize], now) {
             return Some(Observed { delay, transition: None, turned: false, why: String::new() });
         }
@@ -337,7 +352,8 @@ impl Checks {
             self.doubts[group as usize].hear(now);
         }
         let (state, burdened) = (check.state(), check.seen.concerns.is_burdened());
-        let transition = check.machine.observe(thresholds, &observation.outcome, Around { doubted, unproven, needed }, now);
+        let transition =
+            check.machine.observe(thresholds, &observation.outcome, Around { doubted, unproven, needed: given.needed, served: given.served }, now);
         check.note_concerns(observation, now_unix);
         if counts {
             check.seen.ended[usize::from(observation.outcome.is_err())] += 1;

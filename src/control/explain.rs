@@ -301,6 +301,7 @@ fn trace(zone: &ZoneWorld, at: usize, geo: &GeoSources, wanted: &Wanted, unix_s:
     policies_at.retain(|ix| policies.iter().any(|note| note.policy == model.policy(*ix).name));
     let (_, scope_sticky) = (hit.scope, steering.sticky.get(usize::from(hit.class)).copied().unwrap_or((0, 0)));
     let sticky_bits = if addr.is_ipv4() { scope_sticky.0 } else { scope_sticky.1 };
+    let panics = pools.iter().any(|pool| pool.panic && pool.passed_over.is_none());
     Some(SteeringTrace {
         steer: steer.name.clone(),
         facts: facts_in_words(facts),
@@ -313,7 +314,7 @@ fn trace(zone: &ZoneWorld, at: usize, geo: &GeoSources, wanted: &Wanted, unix_s:
         pass: served.pass.words().into(),
         choice: choice_in_words(&served.choice),
         ttl: served.ttl_at(unix_s),
-        ttl_why: ttl_in_words(served, unix_s),
+        ttl_why: ttl_in_words(served, panics, unix_s),
         about,
     })
 }
@@ -351,11 +352,12 @@ fn choice_in_words(choice: &Choice) -> Vec<String> {
     }
 }
 
-fn ttl_in_words(plan: &Plan, unix_s: u64) -> String {
+fn ttl_in_words(plan: &Plan, panics: bool, unix_s: u64) -> String {
     let (max, min) = (plan.ttl.max, plan.ttl.min);
     match plan.settled_at {
         UNSETTLED if plan.pass == Pass::AllDown => format!("minimum {min} s: everything is down"),
         UNSETTLED if plan.pass == Pass::LastResort => format!("minimum {min} s: only what safety rules keep is left"),
+        UNSETTLED if panics => format!("minimum {min} s: a pool is in panic"),
         UNSETTLED => format!("minimum {min} s: something consulted is suspect, ramping, draining or unknown"),
         settled if plan.ttl_at(unix_s) < max => format!("on the way from {min} s back to {max} s: settled {} s ago", unix_s.saturating_sub(settled)),
         _ => format!("maximum {max} s: everything consulted is settled"),
@@ -398,7 +400,8 @@ impl fmt::Display for SteeringTrace {
         }
         writeln!(f, "class       {} (reaches /{})", self.class, self.class_scope)?;
         for pool in &self.pools {
-            let why = pool.passed_over.as_deref().unwrap_or("serves");
+            let serves = if pool.panic { "serves, in panic: all of it" } else { "serves" };
+            let why = pool.passed_over.as_deref().unwrap_or(serves);
             writeln!(f, "pool        {}: {}/{} usable, {} needed: {why}", pool.pool, pool.usable, pool.total, pool.needed)?;
         }
         for kept in &self.kept_in {

@@ -29,6 +29,7 @@ pub mod monitors;
 mod overlay;
 mod overlays;
 mod pace;
+mod panics;
 mod promote;
 mod reaper;
 mod reload;

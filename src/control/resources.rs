@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -17,7 +17,7 @@ use super::status::{kept_share, labelled};
 use super::{Handle, Who, rules};
 use crate::config::duration_words;
 use crate::dns::{Name, RecordType};
-use crate::policy::model::{Child, Endpoint, Failback, GeoRule, Location, Policy, PolicyIx, PolicyKind, Pool, Target, WeightedMode};
+use crate::policy::model::{AllDown, Child, Endpoint, Failback, GeoRule, Location, Policy, PolicyIx, PolicyKind, Pool, PoolIx, Target, WeightedMode};
 use crate::world::{Published, ZoneWorld};
 use crate::zone::rdata;
 use crate::zone::tree::NodeId;
@@ -130,6 +130,9 @@ pub struct RuleResource {
 
 /// Conditions of a rule that are listed: some have as many as there are networks.
 const MAX_CONDITIONS: usize = 100;
+
+/// Names that are listed with an endpoint.
+const MAX_USERS: usize = 100;
 
 /// A pool.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
@@ -287,6 +290,30 @@ impl Snapshot {
             let labelled = labelled(&zone.model, found, &specs).filter(|(_, spec)| seen.insert(*spec));
             Some(labelled.map(|(label, _)| label).collect())
         })
+    }
+
+    /// Ids of the steered names whose answers may come from an endpoint, `all_down` included: the first [`MAX_USERS`], and how many they are.
+    pub fn users_of(&self, endpoint: &str) -> (Vec<String>, usize) {
+        let mut names = Vec::new();
+        for zone in &self.zones {
+            let model = &zone.model;
+            let Some(at) = model.pools.iter().position(|pool| pool.endpoints.iter().any(|one| *one.id == *endpoint)) else { continue };
+            let pool = PoolIx(at as u32);
+            // Many names share what they are answered from.
+            let mut reach: HashMap<Child, bool> = HashMap::new();
+            for (steer, compiled) in model.steers.iter().zip(zone.steered.iter()) {
+                let below = *reach.entry(steer.root).or_insert_with(|| model.pools_below(steer.root).contains(&pool));
+                let classes = zone.steerings.get(compiled.steering as usize).map_or(&[][..], |steering| &steering.classes);
+                let mut last_resorts = classes.iter().filter_map(|class| class.all_down).chain([steer.all_down]);
+                if below || last_resorts.any(|all_down| all_down == AllDown::Pool(pool)) {
+                    names.push(format!("{}/{}", zone_text(&model.name), steer.owner.relative_to(&model.name)));
+                }
+            }
+        }
+        names.sort_unstable();
+        let count = names.len();
+        names.truncate(MAX_USERS);
+        (names, count)
     }
 
     /// Policies by id.

@@ -13,6 +13,7 @@ use super::last_resort::Keeping;
 use super::load::TakenZone;
 use super::loads::Loads;
 use super::overlays::Effects;
+use super::panics::Panics;
 use super::safety::{self, Proposed};
 use super::standing::Standing;
 use crate::config::TextHash;
@@ -121,6 +122,7 @@ pub(super) struct ZoneState {
     pub(super) leaving: Leaving,
     /// What fails and is not withdrawn.
     pub(super) keeping: Keeping,
+    pub(super) panics: Panics,
     /// Made from `view`.
     sets: Sets,
     /// By pool index: when it settled.
@@ -148,6 +150,7 @@ impl ZoneState {
             out: 0,
             leaving: Leaving::default(),
             keeping: Keeping::default(),
+            panics: Panics::default(),
             sets: Sets::default(),
             settled: vec![0; pools],
             unsettled: vec![false; pools],
@@ -177,6 +180,7 @@ impl ZoneState {
         }
         self.leaving.inherit(&before.leaving, before.world.as_deref(), super::writer::unix_now());
         self.keeping.inherit(&before.keeping);
+        self.panics = before.panics.clone();
         // The same definitions, perhaps without some rules: policies and pools stand where they stood.
         if Arc::ptr_eq(&before.taken.loaded, &self.taken.loaded) {
             self.last_good.clone_from(&before.last_good);
@@ -327,7 +331,10 @@ impl ZoneState {
     /// What is known of the endpoints of a pool now.
     fn look(&mut self, at: usize, around: &Surroundings<'_>) -> PoolView {
         let mut seen = self.seen(at, around);
-        let unsettled = seen.forced == Some(Forced::Drain)
+        let panics = plan::is_in_panic(&self.taken.parts.model.pools[at], &seen);
+        self.panics.note(&self.taken.parts.model.pools[at].id, panics);
+        let unsettled = panics
+            || seen.forced == Some(Forced::Drain)
             || seen.endpoints.iter().any(EndpointView::is_unsettled)
             || around.effects.forces_any() && self.is_moving(at, around.effects);
         if self.unsettled[at] && !unsettled {

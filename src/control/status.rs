@@ -15,7 +15,7 @@ use crate::dns::Name;
 use crate::health::State;
 use crate::policy::balance::NARROW;
 use crate::policy::model::{Endpoint, Monitor, MonitorKind, Pool, Target, Vote, ZoneModel};
-use crate::policy::plan::{EndpointView, PoolView};
+use crate::policy::plan::{EndpointView, PoolView, is_in_panic};
 use crate::world::ZoneWorld;
 
 /// An endpoint with all that its checks say, as lists show it.
@@ -152,6 +152,7 @@ impl Seen {
                         endpoints,
                         reported: self.reported.of(&pool.id),
                         kept: kept_share(view),
+                        panic: is_in_panic(pool, view),
                         warnings: pool.shed.filter(|law| law.is_narrow(1.0)).map(|_| format!("shed: {NARROW}")).into_iter().collect(),
                         slot: view.slot,
                         queries: 0,

@@ -518,6 +518,7 @@ impl Writer {
             self.moved.extend(zone.leaving.take_moved());
             self.outlasting.moved |= zone.take_holds_moved() | zone.keeping.take_moved() | zone.last_good.take_moved();
             self.tell_kept(&name);
+            self.tell_panics(&name);
             if let Some(world) = world {
                 changed = true;
                 self.index_dirty |= !self.index.replace(&world);

@@ -53,6 +53,8 @@ pub struct Around {
     pub unproven: bool,
     /// Something that uses the check has too little without it.
     pub needed: bool,
+    /// It is handed out although it is down: there is nothing to warm up.
+    pub served: bool,
 }
 
 /// A change of state.
@@ -97,7 +99,8 @@ pub fn next_start(started: Duration, took: Duration, delay: Duration) -> Duratio
 ///   SUSPECT   fail    it is the fall-th in a row                 fall        DOWN
 ///   SUSPECT   fail    else                                       –           SUSPECT
 ///   DOWN      pass    it is the rise-th in a row, ramp > 0       rise        RAMP
-///   DOWN      pass    it is the rise-th in a row, no ramp        rise        UP
+///   DOWN      pass    it is the rise-th in a row, no ramp, or    rise        UP
+///                     it was served all the while
 ///   DOWN      pass    else                                       –           DOWN
 ///   DOWN      fail    always                                     –           DOWN; successes are counted from 0 again
 ///   RAMP      –       the ramp time is over                      settle      UP
@@ -217,6 +220,11 @@ impl Machine {
         self.run >= thresholds.rise && self.suppressed_until(now).is_some()
     }
 
+    /// A pass brings it back, unless its penalty is against it.
+    pub fn is_about_to_rise(&self, thresholds: &Thresholds) -> bool {
+        self.state == State::Down && self.run + 1 >= thresholds.rise
+    }
+
     /// When it began to fail, or to be unknown, and it still does.
     pub fn failing_since(&self) -> Option<Duration> {
         matches!(self.state, State::Suspect | State::Unknown).then_some(self.since)
@@ -281,7 +289,7 @@ impl Machine {
             (State::Down, true) => {
                 self.run = self.run.saturating_add(1);
                 if self.run >= thresholds.rise && (around.needed || self.suppressed_until(now).is_none()) {
-                    self.rise(now);
+                    self.rise(around.served, now);
                 }
             }
             (State::Down, false) => self.run = 0,
@@ -355,9 +363,9 @@ impl Machine {
         self.suppressed |= self.penalty >= SUPPRESS_AT;
     }
 
-    fn rise(&mut self, now: Duration) {
+    fn rise(&mut self, served: bool, now: Duration) {
         self.suppressed = false;
-        if self.ramp.is_zero() {
+        if served || self.ramp.is_zero() {
             self.enter(State::Up, now);
         } else {
             self.enter(State::Ramp, now);

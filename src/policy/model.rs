@@ -103,6 +103,8 @@ pub struct Pool {
     pub answers: u8,
     /// The share of its weight that a degraded endpoint keeps, in percent, 1 to 100.
     pub degraded_weight: u8,
+    /// With less than so many percent of its weight usable, but not nothing, health has no say within it; `None`: it always has.
+    pub panic: Option<u8>,
     /// What it can carry, in a unit of the operator's choosing; only shares of it are looked at.
     pub capacity: Option<u32>,
     /// What the shares of successes do that callers report.

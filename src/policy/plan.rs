@@ -135,6 +135,9 @@ pub struct Considered {
     pub needed: usize,
     /// Why it was passed over, or `None` when it could serve.
     pub passed_over: Option<String>,
+    /// Too little of it is usable, so health has no say within it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub panic: bool,
 }
 
 /// Answer sets of single pools, made once for all names and classes that come to them.
@@ -175,6 +178,17 @@ pub fn plan_with(model: &ZoneModel, steer: &Steer, ttl: TtlRange, class: &Class,
 pub fn has_any_up(model: &ZoneModel, class: &Class, view: &View) -> bool {
     let mut evaluation = Evaluation { model, view, answers: None, settled_at: 0, considered: None, sets: &mut Sets::default() };
     evaluation.has_any_up(&class.step, Demand::default())
+}
+
+/// So little of a pool is usable that those would have to carry too much: health has no say within it then, and all that operators leave in is handed
+/// out. Not where nothing is usable: whoever comes next is better.
+pub fn is_in_panic(pool: &Pool, view: &PoolView) -> bool {
+    let Some(least) = pool.panic else { return false };
+    let sum = |of: fn(&EndpointView) -> u64, keep: fn(&EndpointView) -> bool| view.endpoints.iter().filter(|one| keep(one)).map(of).sum::<u64>();
+    let by_weight = view.endpoints.iter().any(|one| one.weight > 0 && !one.is_withdrawn());
+    let of: fn(&EndpointView) -> u64 = if by_weight { |one| one.weight.into() } else { |_| 1 };
+    let (usable, all) = (sum(of, EndpointView::is_usable), sum(of, |one| !one.is_withdrawn()));
+    usable * 100 < all * u64::from(least) && view.endpoints.iter().any(EndpointView::is_usable)
 }
 
 /// What counts as available.
@@ -441,7 +455,14 @@ impl Evaluation<'_> {
             Passed::LacksFamily => "lacks a usable endpoint of one family".to_string(),
             Passed::Held => "held back by failback".to_string(),
         };
-        considered(Considered { pool: pool.id.to_string(), usable, total: pool.endpoints.len(), needed, passed_over: passed_over.map(words) });
+        considered(Considered {
+            pool: pool.id.to_string(),
+            usable,
+            total: pool.endpoints.len(),
+            needed,
+            passed_over: passed_over.map(words),
+            panic: is_in_panic(pool, view),
+        });
     }
 
     fn answers_of(&mut self, pools: &[PoolIx], look: Look, policy_answers: Option<u8>) -> Choice {
@@ -465,10 +486,13 @@ fn set_of(model: &ZoneModel, views: &View, pools: &[PoolIx], look: Look) -> Answ
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for ix in pools {
         let (pool, view) = (model.pool(*ix), &views.pools[ix.0 as usize]);
-        for (endpoint, seen) in available(pool, view, look) {
+        let by_health = matches!(look, Look::Healthy | Look::AnyUp);
+        let panics = by_health && is_in_panic(pool, view);
+        for (endpoint, seen) in available(pool, view, if panics { Look::NotWithdrawn } else { look }) {
             // Beside other pools, what a pool gives up is weight of its endpoints.
             let yields = if pools.len() > 1 { view.yields } else { 0.0 };
-            let ramp = if matches!(look, Look::Healthy | Look::AnyUp) { seen.ramp * (1.0 - yields) } else { 1.0 };
+            let share = if panics { 1.0 - seen.drained } else { seen.ramp };
+            let ramp = if by_health { share * (1.0 - yields) } else { 1.0 };
             let weight = scale_weight(seen.weight, ramp);
             match &endpoint.target {
                 Target::Address(IpAddr::V4(addr)) => v4.push((addr.octets(), weight)),

@@ -165,7 +165,13 @@ fn health_tells_what_checks_said_before() {
         }
         assert!(began.elapsed() < PATIENCE, "{shown:?}");
     };
-    for expected in ["endpoint example.com/checked/127.0.0.1", "state down", "usable no", "checks http://app.example.com/healthz at 127.0.0.1:80"] {
+    for expected in [
+        "endpoint example.com/checked/127.0.0.1",
+        "state down",
+        "usable no",
+        "checks http://app.example.com/healthz at 127.0.0.1:80",
+        "used by example.com/app, example.com/www",
+    ] {
         assert!(shown.iter().any(|line| line == expected), "{expected}: {shown:#?}");
     }
     let step = shown.last().expect("a step");

@@ -353,6 +353,38 @@ fn what_was_passed_over_says_why() {
 }
 
 #[test]
+fn a_pool_in_panic_hands_out_all_that_operators_leave_in_and_no_other_pool_does() {
+    let model = model_of(
+        "[pool.a]\nendpoints = [\"10.0.0.1\", \"10.0.0.2\", \"10.0.0.3\", { address = \"10.0.0.4\", weight = 3 }]\npanic = \"50%\"\n\
+         [pool.b]\nendpoints = [\"10.0.0.5\", \"10.0.0.6\", \"10.0.0.7\"]\npanic = \"100%\"\nmin_healthy = 2\n\
+         [steer.app]\npolicy = \"failover\"\nto = [\"a\", \"b\"]\n[steer.rev]\npolicy = \"failover\"\nto = [\"b\", \"a\"]\n",
+    );
+    use Pass::{AllDown, AnyUp, Healthy};
+    check(
+        &model,
+        &[
+            ("app", "1=down 2=down 3=down", Healthy, "4"),
+            // 3 of 6 are not less than half.
+            ("app", "4=down", Healthy, "1 2 3"),
+            ("app", "1=down 4=down", Healthy, "1*1 2*1 3*1 4*3"),
+            ("app", "1=down 2=down 4=down", Healthy, "1*1 2*1 3*1 4*3"),
+            // With weights as they are: of 3, 2 are usable.
+            ("app", "1=down 4=!down", Healthy, "2 3"),
+            ("app", "1=down 2=down 4=!drain", Healthy, "1 2 3"),
+            // Nothing usable: whoever comes next.
+            ("app", "1=down 2=down 3=down 4=down", Healthy, "5 6 7"),
+            // It is taken, or passed over, as without.
+            ("rev", "5=down", Healthy, "5 6 7"),
+            ("rev", "5=down 6=down", Healthy, "1*1 2*1 3*1 4*3"),
+            ("rev", "5=down 6=down 1=down 2=down 3=down 4=down", AnyUp, "5 6 7"),
+            ("rev", "5=down 6=down 7=down 1=down 2=down 3=down 4=down", AllDown, "5 6 7"),
+        ],
+    );
+    let (_, considered) = plan_of(&model, "app", "1=down 4=down", None);
+    assert!(considered[0].panic && considered[0].passed_over.is_none());
+}
+
+#[test]
 fn the_ttl_is_low_while_what_was_consulted_is_unsettled_then_rises_in_a_line() {
     let model = with_pools("[steer.app]\npolicy = \"failover\"\nto = [\"a\", \"b\"]\nttl = { max = 60, min = 20 }\n");
     let rows = [

@@ -131,6 +131,7 @@ fn status(registry: &Registry) -> Status {
             endpoints: vec![endpoint("192.0.2.10", "up", None), endpoint("192.0.2.11", "down", Some("connect: connection \"refused\""))],
             reported: None,
             kept: 1.0,
+            panic: false,
             warnings: Vec::new(),
             slot: registry.assign("pool example.com/fra"),
             queries: 0,

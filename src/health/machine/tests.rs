@@ -9,13 +9,13 @@ const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// Feeds results one second apart (`+` pass, `*` pass of one that is needed, `-` fail, `~` doubtful fail, `?` unproven fail, `l` leaves, `L` the same in doubt, `!` could not run, `#` no route) and spells the states after each: `?` unknown, `u`p, `s`uspect, `d`own, `r`amp.
+/// Feeds results one second apart (`+` pass, `*` pass of one that is needed, `=` pass of one that is handed out all the same, `-` fail, `~` doubtful fail, `?` unproven fail, `l` leaves, `L` the same in doubt, `!` could not run, `#` no route) and spells the states after each: `?` unknown, `u`p, `s`uspect, `d`own, `r`amp.
 fn spell(machine: &mut Machine, thresholds: &Thresholds, results: &str) -> String {
     let start = machine.since();
     let mut spelled = String::new();
     for (second, result) in (1..).zip(results.chars()) {
         let outcome = match result {
-            '+' | '*' => Ok(()),
+            '+' | '*' | '=' => Ok(()),
             '-' | '~' | '?' => Err(Failure::Body),
             'l' | 'L' => Err(Failure::Draining),
             '#' => Err(Failure::NoNetwork("no route".into())),
@@ -25,7 +25,7 @@ fn spell(machine: &mut Machine, thresholds: &Thresholds, results: &str) -> Strin
         let transition = machine.observe(
             thresholds,
             &outcome,
-            Around { doubted: matches!(result, '~' | 'L' | '?'), unproven: result == '?', needed: result == '*' },
+            Around { doubted: matches!(result, '~' | 'L' | '?'), unproven: result == '?', needed: result == '*', served: result == '=' },
             now,
         );
         assert_eq!(transition, machine.changed(before), "a transition is reported exactly when the state changed");
@@ -67,6 +67,9 @@ fn every_row_of_the_truth_table() {
     check(State::Down, 3, 1, "+", "r");
     check(State::Down, 3, 10, "++++++++++", "dddddddddr");
     check(State::Down, 3, 3, "----", "dddd");
+    // What was handed out all the while has nothing to warm up.
+    check(State::Down, 3, 2, "==", "du");
+    check(State::Down, 3, 2, "=+", "dr");
     // Ramp: a stumble goes back to the ramp, not to full weight.
     check(State::Down, 3, 1, "+++", "rrr");
     check(State::Down, 3, 1, "+-+", "rsr");

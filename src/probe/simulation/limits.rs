@@ -148,6 +148,34 @@ fn a_restart_in_a_disaster_keeps_the_last_resort() {
 }
 
 #[test]
+fn a_pool_in_panic_serves_whole_and_what_comes_back_in_it_needs_no_ramp() {
+    let all: Vec<IpAddr> = (1..=4).map(|host| at(1, host)).collect();
+    let zone = zone("", &[("one", "eu", &all), ("two", "us", &[at(2, 1)])], "").replace("[pool.one]\n", "[pool.one]\npanic = \"50%\"\n");
+    // Three die; the second comes back, then the others.
+    let course = |ip: IpAddr, now: Duration| {
+        let dead = match ip {
+            ip if ip == at(1, 2) => 100..400,
+            ip if ip == at(1, 3) || ip == at(1, 4) => 100..700,
+            _ => 0..0,
+        };
+        if dead.contains(&now.as_secs()) { Target::Refused } else { Target::Well }
+    };
+    let mut simulation = Simulation::start(&zone, "[health]\nfreeze = false\n", 1, course).watch("app.example.com");
+    simulation.run_until(secs(300));
+    assert_eq!([2, 3, 4].map(|host| simulation.state(at(1, host))), [State::Down; 3]);
+    let (all_dead, panics) = (simulation.driven.status().pools[0].panic, simulation.driven.status().degraded);
+    assert!(all_dead && panics.iter().any(|why| why.starts_with("example.com/one is in panic: 1 of 4 endpoints usable")), "{panics:?}");
+    assert_eq!(answer(&simulation), all, "at no time fewer than it takes");
+    simulation.run_until(secs(500));
+    assert_eq!(simulation.times(at(1, 2), State::Ramp), Vec::<Duration>::new(), "it was handed out all the while");
+    assert_eq!((simulation.state(at(1, 2)), answer(&simulation)), (State::Up, vec![at(1, 1), at(1, 2)]), "two of four are enough");
+    assert!(!simulation.driven.status().degraded.iter().any(|why| why.contains("panic")), "{:?}", simulation.driven.status().degraded);
+    simulation.run_until(secs(1_000));
+    assert_eq!(simulation.times(at(1, 3), State::Ramp).len(), 1, "it was out");
+    assert_eq!(answer(&simulation), all);
+}
+
+#[test]
 fn a_restart_forgets_no_withdrawal_that_max_changes_counts() {
     let mut simulation = limited("max_changes = { count = 3, per = \"10m\" }", "");
     simulation.run_until(secs(FIRST + APART + 60));
