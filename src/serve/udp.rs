@@ -342,8 +342,7 @@ mod tests {
         let (server, client) = (socket(), socket());
         client.connect(server.local_addr().unwrap()).unwrap();
         let registry = Registry::new();
-        let mut worker =
-            Worker::new(vec![server], Arc::new(Published::new(World::default())), registry.thread(), Place::alone(), busy_poll).unwrap();
+        let mut worker = Worker::new(vec![server], Arc::new(Published::new(World::default())), registry.thread(), Place::alone(), busy_poll).unwrap();
         let mut turn = |queries: usize| {
             (0..queries).for_each(|_| assert_eq!(client.send(QUERY).unwrap(), QUERY.len()));
             let mut answered = 0;

@@ -324,7 +324,10 @@ fn what_needs_a_restart_is_said() {
     let server = two_zones();
     server.write("meridian.toml", &CONFIG.replace("threads = 1", "threads = 2\nbusy_poll = 50"));
     let said = hang_up(&server).join("\n");
-    assert!(said.contains("server.threads") && said.contains("server.busy_poll") && said.contains("needs a restart") && said.contains("reload done"), "{said}");
+    assert!(
+        said.contains("server.threads") && said.contains("server.busy_poll") && said.contains("needs a restart") && said.contains("reload done"),
+        "{said}"
+    );
 }
 
 /// Asks 2,000 questions a second until told to stop; returns how many were asked and how many of them got no answer.
