@@ -231,6 +231,9 @@ fn settings(schemas: &mut Value) {
     }
     // Unix seconds, or a duration.
     schemas["When"]["oneOf"] = json!([{ "type": "integer", "minimum": 0, "maximum": MAX_PLACE }, { "type": "string", "pattern": PLAIN_DURATION }]);
+    // Unix seconds are taken as well, of the coming year: no document can say which those are.
+    let starts = json!([{ "type": "null" }, { "type": "string", "pattern": "^([1-9][0-9]{0,2}[smh]|[1-9][0-9]?d)$" }]);
+    schemas["Patch"]["properties"]["starts"] = json!({ "description": "When it begins: a duration from now, or Unix seconds.", "oneOf": starts });
     schemas["NewToken"]["properties"]["zones"]["items"] = json!({ "type": "string", "pattern": ZONE });
     // Whoever breaks the glass says why.
     let why = json!({ "required": ["reason"], "properties": { "reason": { "type": "string", "pattern": "[!-~]" } } });
@@ -284,7 +287,7 @@ const PARTS: [(&str, &str); 8] = [
 pub(super) const MAX_TAG_LEN: usize = 2000;
 
 /// What the types do not say of members: JSON to be added to them.
-const BOUNDS: [(&str, &str, &str); 27] = [
+const BOUNDS: [(&str, &str, &str); 29] = [
     ("ReportsBody", "reports", r#"{"minItems": 1, "maxItems": 500}"#),
     ("Report", "target", r#"{"minLength": 1, "maxLength": 1200}"#),
     ("Report", "successes", COUNT),
@@ -298,6 +301,8 @@ const BOUNDS: [(&str, &str, &str); 27] = [
     ("NewOverlay", "from", r#"{"maximum": 65535}"#),
     ("Patch", "reason", REASON),
     ("Patch", "expires", DURATION_OR_NEVER),
+    ("Patch", "over", r#"{"pattern": "^([1-9][0-9]{0,2}[sm]|[1-9][0-9]?h|[12]?[1-9]d|[123]0d)$"}"#),
+    ("Patch", "from", r#"{"maximum": 65535}"#),
     ("Patch", "weight", r#"{"maximum": 65535}"#),
     ("Patch", "ttl", r#"{"minimum": 1, "maximum": 2147483647}"#),
     ("Amend", "reason", REASON),
@@ -417,11 +422,17 @@ fn patch_of(path: &str) -> Value {
         return json!({ "$ref": "#/components/schemas/Amend" });
     }
     let others = ["weight", "ttl", "state"].into_iter();
+    let none = |member: &str| json!({ "properties": { member: { "type": "null" } } });
     let one = |wanted: &str| {
         // A member that is null is absent.
         let absent =
             |member: &str| (member.to_owned(), if member == wanted { json!({ "not": { "type": "null" } }) } else { json!({ "type": "null" }) });
-        json!({ "required": [wanted], "properties": others.clone().map(absent).collect::<serde_json::Map<_, _>>() })
+        let steps = match wanted {
+            "weight" => json!({ "anyOf": [none("from"), { "required": ["over"], "properties": { "over": { "type": "string" } } }] }),
+            "state" => json!({ "allOf": [none("from")], "anyOf": [none("over"), { "properties": { "state": { "const": "drain" } } }] }),
+            _ => json!({ "allOf": [none("from"), none("over")] }),
+        };
+        json!({ "required": [wanted], "properties": others.clone().map(absent).collect::<serde_json::Map<_, _>>(), "allOf": [steps] })
     };
     json!({ "allOf": [{ "$ref": "#/components/schemas/Patch" }], "oneOf": takes.iter().map(|wanted| one(wanted)).collect::<Vec<_>>() })
 }
