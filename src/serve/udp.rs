@@ -184,7 +184,7 @@ impl Worker {
 struct BusyPoll {
     /// Zero: never.
     most: Duration,
-    /// The last wait was shorter than `most`.
+    /// The last wait, looking included, took less than twice `most`.
     pays: bool,
 }
 
