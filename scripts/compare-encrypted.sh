@@ -64,8 +64,12 @@ END
 start meridian "$meridian" run
 start nsd nsd -d -c "$work/nsd.conf"
 start named named -f -n 1 -c "$work/named.conf"
-speaks_tls() { openssl s_client -connect "127.0.0.1:$1" </dev/null; }
-for port in 5302 5312 5322 5303 5323; do await 10 speaks_tls "$port"; done
+speaks_tls() { # PORT [ALPN]
+    openssl s_client -connect "127.0.0.1:$1" ${2:+-alpn "$2"} </dev/null
+}
+for port in 5302 5312 5322; do await 10 speaks_tls "$port"; done
+# HTTPS without its ALPN is refused.
+for port in 5303 5323; do await 10 speaks_tls "$port" h2; done
 
 rate() { # MODE PORT CLIENTS: answers per second, or what was lost
     taskset -c 1 dnsperf -m "$1" -s 127.0.0.1 -p "$2" -d "$work/queries" -c "$3" -q 100 -l "$seconds" 2>"$work/dnsperf.log" >"$work/dnsperf.out" || true

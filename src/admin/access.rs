@@ -129,7 +129,7 @@ async fn read_audit(By { shared, who, .. }: By, Asked(query): Asked<AuditQuery>)
         since: moment("since", query.since.as_deref())?,
         until: moment("until", query.until.as_deref())?,
         actor: query.actor,
-        target: query.target.as_deref().map(audit::plain_target),
+        target: query.target,
         action: query.action,
         outcome: query.outcome,
         kind: query.kind,

@@ -72,14 +72,8 @@ async fn events(By { shared, who, .. }: By, headers: HeaderMap, Asked(query): As
     };
     let Ok(permit) = shared.streams.clone().try_acquire_owned() else { return Err(Problem::too_many(KEEP_ALIVE)) };
     let (sender, receiver) = mpsc::channel(UNDER_WAY);
-    let filter = audit::Query {
-        kind: query.kind,
-        target: query.target.as_deref().map(audit::plain_target),
-        zones: who.zones,
-        oldest_first: true,
-        limit: PAGE,
-        ..audit::Query::default()
-    };
+    let filter =
+        audit::Query { kind: query.kind, target: query.target, zones: who.zones, oldest_first: true, limit: PAGE, ..audit::Query::default() };
     let age = shared.limits.connection.saturating_sub(BEFORE_CUT);
     tokio::spawn(async move {
         let _ = tokio::time::timeout(age, Stream { shared, filter, sender }.run(last, permit)).await;

@@ -94,6 +94,8 @@ pub(super) struct Client {
     token: Token,
     /// Why the certificate that the configuration names is not trusted.
     untrusted: Option<String>,
+    /// What is wrong with the configuration that said where the server is.
+    misread: Option<String>,
 }
 
 impl Client {
@@ -102,7 +104,7 @@ impl Client {
         let given = connect.server.as_deref().map(parse_server).transpose()?;
         // Whoever says everything needs no configuration, whatever is wrong with it.
         let is_whole = given.as_ref().is_some_and(|base| connect.token.is_some() && (base.scheme() == "http" || connect.ca.is_some()));
-        let Places { listen, token: token_path, certificate } = if is_whole { Places::default() } else { places(&config.path, connect)? };
+        let Places { listen, token: token_path, certificate, misread } = if is_whole { Places::default() } else { places(&config.path, connect)? };
         let base = match given {
             Some(base) => base,
             None => parse_server(&format!("{}://{}", if certificate.is_some() { "https" } else { "http" }, reachable(listen)))?,
@@ -110,7 +112,10 @@ impl Client {
         let token = match &connect.token {
             Some(token) => Token::given(token.trim()),
             None => Token::load(&token_path).map_err(|error| {
-                CallError::Unreachable(format!("{error}; no token: say --token or MERIDIAN_TOKEN, or --config with the server's configuration"))
+                let misread = misread.as_ref().map_or_else(String::new, |misread| format!(" ({misread})"));
+                CallError::Unreachable(format!(
+                    "{error}; no token: say --token or MERIDIAN_TOKEN, or --config with the server's configuration{misread}"
+                ))
             })?,
         };
         let is_tls = base.scheme() == "https";
@@ -118,7 +123,7 @@ impl Client {
         let configured = certificate.as_deref().filter(|_| is_tls).map_or_else(|| Ok(Vec::new()), certificates);
         let (configured, untrusted) = configured.map_or_else(|why| (Vec::new(), Some(why.to_string())), |configured| (configured, None));
         let http = http_client(is_tls, connect, configured).map_err(CallError::Usage)?;
-        Ok(Client { http, base, token, untrusted })
+        Ok(Client { http, base, token, untrusted, misread })
     }
 
     /// One call; the reply's JSON if it went well. `path` begins with `/v1/`.
@@ -210,6 +215,9 @@ impl Client {
         if let Some(why) = self.untrusted.as_ref().filter(|_| text.ends_with(SAY_CA)) {
             text.push_str(&format!(" (the one that the configuration names cannot be used: {why})"));
         }
+        if let Some(misread) = &self.misread {
+            text.push_str(&format!(" ({misread})"));
+        }
         CallError::Unreachable(text)
     }
 }
@@ -265,12 +273,14 @@ struct Places {
     token: PathBuf,
     /// Of the listener, if it speaks TLS.
     certificate: Option<PathBuf>,
+    /// The first thing that is wrong with it.
+    misread: Option<String>,
 }
 
 impl Default for Places {
     /// Nothing that leads anywhere.
     fn default() -> Places {
-        Places { listen: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0), token: PathBuf::new(), certificate: None }
+        Places { listen: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0), token: PathBuf::new(), certificate: None, misread: None }
     }
 }
 
@@ -281,12 +291,15 @@ fn places(path: &Path, connect: &Connect) -> Result<Places, CallError> {
         let text = format!("{}: no such file; say --config with the server's configuration, or --server", path.display());
         return Err(CallError::Usage(text));
     }
-    let (settings, _) = config::load_settings_alone(&config::OsFiles, path);
+    let (settings, problems) = config::load_settings_alone(&config::OsFiles, path);
+    let misread = problems.iter().find(|problem| problem.severity == config::Severity::Error);
+    let misread =
+        misread.map(|problem| format!("where it listens may have been misread: {}", problem.to_string().lines().next().unwrap_or_default()));
     if connect.server.is_none() && !settings.admin_enabled {
         return Err(CallError::Unreachable(format!("{}: admin.enabled is false; there is no listener to talk to", path.display())));
     }
     let certificate = settings.admin.tls.map(|tls| tls.certificate);
-    Ok(Places { listen: settings.admin_listen, token: Token::path_beside(&settings.state_path), certificate })
+    Ok(Places { listen: settings.admin_listen, token: Token::path_beside(&settings.state_path), certificate, misread })
 }
 
 /// An address that can be connected to: a listener on every address is on loopback too.

@@ -320,6 +320,9 @@ fn sets(overlay: &Overlay, now: u64) -> String {
         ("outranked", _) => {
             let ids: Vec<String> = overlay.outranked_by.iter().map(u64::to_string).collect();
             let _ = write!(text, ", outranked by {}", ids.join(", "));
+            if let Some(progress) = &overlay.progress {
+                let _ = write!(text, ", {} % of its way", progress.percent);
+            }
         }
         (_, Some(withdrawal)) if withdrawal.state == "drained" => text.push_str(", drained"),
         (_, Some(withdrawal)) => match withdrawal.safe_to_stop_at {

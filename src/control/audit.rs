@@ -184,6 +184,32 @@ pub fn plain_endpoint(target: &str) -> String {
     }
 }
 
+/// The spellings that ids may have of a target that is looked for, whatever it is: an endpoint's address in its short form, names relative to their
+/// zone and in lower case, types in upper case.
+pub fn spellings(target: &str) -> Vec<String> {
+    let plain = plain_target(target);
+    let mut all = vec![plain_endpoint(&plain)];
+    if let Some((zone, rest)) = plain.split_once('/').filter(|(zone, rest)| !zone.contains(':') && !rest.starts_with("policy:")) {
+        let (owner, behind) = rest.split_once('/').unwrap_or((rest, ""));
+        let owner = owner.to_ascii_lowercase();
+        let relative = match owner.strip_suffix('.') {
+            Some(whole) if whole == zone => "@",
+            Some(whole) => whole.strip_suffix(zone).and_then(|owner| owner.strip_suffix('.')).unwrap_or(&owner),
+            None => &owner,
+        };
+        let behind = match behind {
+            "" => String::new(),
+            rule if rule.starts_with("rule:") => format!("/{rule}"),
+            rtype => format!("/{}", rtype.to_ascii_uppercase()),
+        };
+        all.push(format!("{zone}/{relative}{behind}"));
+    }
+    all.push(plain);
+    all.sort();
+    all.dedup();
+    all
+}
+
 /// Which entries are wanted. What is not said does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
@@ -193,7 +219,7 @@ pub struct Query {
     pub until: Option<u64>,
     /// Exactly.
     pub actor: Option<String>,
-    /// Exactly, or anything below it (`example.com` finds `example.com/fra/192.0.2.1`).
+    /// Any of its [`spellings`], or anything below one (`example.com` finds `example.com/fra/192.0.2.1`).
     pub target: Option<String>,
     /// Exactly, or anything below it (`overlay` finds `overlay.lay`).
     pub action: Option<String>,
@@ -255,5 +281,22 @@ mod tests {
             assert_eq!(plain_endpoint(&format!("Example.com./Web/{given}")), format!("example.com/Web/{kept}"));
         }
         assert_eq!(plain_endpoint("Example.COM./Web"), "example.com/Web");
+    }
+
+    #[test]
+    fn a_target_is_found_in_any_spelling() {
+        for (given, kept) in [
+            ("Example.com./WWW/a", "example.com/www/A"),
+            ("example.com/www.Example.com./a", "example.com/www/A"),
+            ("example.com/example.com.", "example.com/@"),
+            ("example.com/www.example.com", "example.com/www.example.com"),
+            ("example.com/Www/rule:country=DE", "example.com/www/rule:country=DE"),
+            ("example.com/Web/2001:DB8::0:1", "example.com/Web/2001:db8::1"),
+            ("example.com/policy:Split/EU", "example.com/policy:Split/EU"),
+            ("region:EU", "region:EU"),
+        ] {
+            let found = spellings(given);
+            assert!(found.iter().any(|one| one == kept) && found.len() <= 3, "{given}: {found:?}");
+        }
     }
 }

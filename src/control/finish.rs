@@ -14,7 +14,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::api::{Forced, Overlay, Setting, Withdrawal};
+use super::api::{Forced, Overlay, Progress, Setting, Withdrawal};
 use super::compile::ZoneParts;
 use super::holds;
 use super::loaded::own_zone;
@@ -403,7 +403,8 @@ impl Writer {
         let Standing { in_force, by, why } = ranks.standing(laid);
         let phase = match laid.overlay.phase_word() {
             _ if laid.found().is_none() => "without effect",
-            "in effect" if !in_force => "outranked",
+            "waiting" => "waiting",
+            _ if !in_force => "outranked",
             phase => phase,
         };
         let (partly, outranked) = if in_force { (why, None) } else { (None, why) };
@@ -413,7 +414,8 @@ impl Writer {
             in_force,
             outranked_by: by,
             partly,
-            progress: laid.overlay.progress_at(now_unix),
+            // What is outranked goes on by its clock, but none of its weights is the one in effect.
+            progress: laid.overlay.progress_at(self.paced_unix).map(|way| Progress { weight: way.weight.filter(|_| in_force), ..way }),
             withdrawal: self.withdrawal(laid, now_unix),
             inactive: laid.overlay.inactive.clone().or(outranked),
             ..laid.overlay.clone()

@@ -96,9 +96,10 @@ impl Overlay {
         (from + (f64::from(to) - from) * progress).round() as u16
     }
 
-    /// Where it is on its way; `None` when it is on none.
-    pub(super) fn progress_at(&self, now_unix: u64) -> Option<Progress> {
+    /// Where it is on its way, as of when it was moved on last; `None` when it is on none.
+    pub(super) fn progress_at(&self, paced_unix: u64) -> Option<Progress> {
         let way = self.back.as_ref().or(self.ramp.as_ref().filter(|ramp| !ramp.done)).filter(|_| self.is_begun())?;
+        let now_unix = paced_unix.max(way.began.unwrap_or(0));
         let done = way.steps(now_unix);
         let weight_after = |steps: u64| match self.set {
             Setting::Weight(to) if steps >= STEPS => Some(to),
@@ -151,6 +152,7 @@ enum Step {
 impl Writer {
     /// Moves everything on that moves with time.
     pub(super) fn pace(&mut self, now_unix: u64) {
+        self.paced_unix = now_unix;
         let moving = self.book.moving(now_unix);
         if moving.is_empty() {
             return;

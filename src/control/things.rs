@@ -226,8 +226,12 @@ impl Writer {
         if seen.tags.name(&tag) && (!under_way || seen.tags == Tags::Any) {
             return Ok(());
         }
-        let why = if under_way { format!("a change of it is under way; now it is {tag}") } else { format!("found {}, expected {tag}", seen.tags) };
-        Err(Refusal::Changed { detail: format!("If-Match: {what}: {why}"), tag: Some(tag) })
+        if under_way {
+            // Which tag it will have is not known before that is kept.
+            let detail = format!("If-Match: {what}: another change of it is being kept at this moment; read it again");
+            return Err(Refusal::Changed { detail, tag: None });
+        }
+        Err(Refusal::Changed { detail: format!("If-Match: {what}: found {}, expected {tag}", seen.tags), tag: Some(tag) })
     }
 
     /// True when a change of one may be seen at the other.

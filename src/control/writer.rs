@@ -118,6 +118,8 @@ pub struct Writer {
     pub(super) loads: Loads,
     /// Overlays that are laid.
     pub(super) book: Book,
+    /// When what moves was moved on last: unix seconds.
+    pub(super) paced_unix: u64,
     /// What they come to.
     pub(super) effects: Effects,
     /// What they will come to once everything that is pending is on disk and at its end.
@@ -234,6 +236,7 @@ impl Writer {
             done_sender,
             done,
             ticks: 0,
+            paced_unix: 0,
         };
         start.saved.tokens.into_iter().for_each(|token| writer.ends.tokens.put(token));
         for (zone, times) in start.saved.withdrawals {

@@ -5,13 +5,18 @@ use rusqlite::{Connection, Row, params, params_from_iter};
 
 use super::rows::{signed, unsigned};
 use super::{MAX_EVENT_BYTES, MAX_EVENT_LOG_AGE_SECS};
-use crate::control::audit::{DONE, Entry, Kind, MAX_PAGE, Page, Query};
+use crate::control::audit::{DONE, Entry, Kind, MAX_PAGE, Page, Query, spellings};
 
 /// Appends between two looks at the age of the log.
 const APPENDS_PER_PRUNE: u32 = 1024;
 
 /// Of each kind: how many parts of the whole log's room it may take. People first: what they did matters longest.
 const SHARES: [(Kind, u64); 3] = [(Kind::Change, 2), (Kind::Refused, 1), (Kind::Health, 1)];
+
+/// What gives way to an entry on a full disk, as many times its length: what is freed counts by whole pages only.
+const GIVEN_FOR_ONE: usize = 4;
+/// And so much at least: some pages of the file.
+const GIVEN_AT_LEAST: usize = 16 << 10;
 
 /// What the log holds of each kind, so that its bound costs no reading.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +56,26 @@ impl LogSize {
         share.appends += 1;
         Ok(u64::try_from(connection.last_insert_rowid()).unwrap_or(0))
     }
+
+    /// Lets the oldest entries go for one that is to be written on a full disk, which has no other room: what checks saw first, then what was refused,
+    /// what was changed last. Returns the octets that went.
+    pub(super) fn give_way(&mut self, connection: &Connection, json: &str) -> rusqlite::Result<u64> {
+        let wanted = (json.len() * GIVEN_FOR_ONE).max(GIVEN_AT_LEAST) as u64;
+        let mut given = 0;
+        for share in self.shares.iter_mut().rev() {
+            let held = match share.bytes {
+                Some(held) => held,
+                None => bytes(connection, share.kind)?,
+            };
+            if given < wanted && held > 0 {
+                drop_oldest(connection, share.kind, (wanted - given).min(held))?;
+                let left = bytes(connection, share.kind)?;
+                given += held.saturating_sub(left);
+                share.bytes = Some(left);
+            }
+        }
+        Ok(given)
+    }
 }
 
 /// The entry as text. What is too long loses its values, never the fact.
@@ -78,14 +103,18 @@ fn prune(connection: &Connection, kind: Kind, now: u64, limit: u64) -> rusqlite:
     if held <= limit {
         return Ok(held);
     }
-    let surplus = signed(held - limit + limit / 10);
+    drop_oldest(connection, kind, held - limit + limit / 10)?;
+    bytes(connection, kind)
+}
+
+/// Drops the oldest entries of a kind that come to so many octets together.
+fn drop_oldest(connection: &Connection, kind: Kind, octets: u64) -> rusqlite::Result<usize> {
     connection.execute(
         "DELETE FROM events WHERE kind = ?1 AND sequence <= (SELECT sequence FROM
             (SELECT sequence, sum(octet_length(kind) + octet_length(json)) OVER (ORDER BY sequence) AS running FROM events WHERE kind = ?1)
          WHERE running >= ?2 ORDER BY sequence LIMIT 1)",
-        params![kind.word(), surplus],
-    )?;
-    bytes(connection, kind)
+        params![kind.word(), signed(octets)],
+    )
 }
 
 /// One page.
@@ -108,24 +137,23 @@ pub(super) fn read(connection: &Connection, query: &Query) -> rusqlite::Result<P
         conditions.push("kind = ?");
         values.push(text(kind.word()));
     }
-    for (condition, value, end) in [(BELOW_TARGET, &query.target, '/'), (BELOW_ACTION, &query.action, '.')] {
-        let Some(value) = value else { continue };
-        let below = format!("{value}{end}");
-        conditions.push(condition);
-        values.extend([text(value), text(&below), text(&below)]);
+    if let Some(action) = &query.action {
+        let below = format!("{action}.");
+        conditions.push(BELOW_ACTION);
+        values.extend([text(action), text(&below), text(&below)]);
     }
-    let zones = query.zones.as_ref().map(|zones| {
-        let each = zones.iter().map(|zone| {
-            let below = format!("{zone}/");
-            values.extend([text(zone), text(&below), text(&below)]);
+    let any_of = |targets: &[String], values: &mut Vec<Sql>| {
+        let each = targets.iter().map(|target| {
+            let below = format!("{target}/");
+            values.extend([text(target), text(&below), text(&below)]);
             BELOW_TARGET
         });
         let any = each.collect::<Vec<_>>().join(" OR ");
         if any.is_empty() { "0".into() } else { format!("({any})") }
-    });
-    if let Some(zones) = &zones {
-        conditions.push(zones);
-    }
+    };
+    let targets = query.target.as_ref().map(|target| any_of(&spellings(target), &mut values));
+    let zones = query.zones.as_ref().map(|zones| any_of(zones, &mut values));
+    conditions.extend([&targets, &zones].into_iter().flatten().map(String::as_str));
     if let Some(cursor) = query.cursor {
         conditions.push(if query.oldest_first { "sequence > ?" } else { "sequence < ?" });
         values.push(Sql::Integer(signed(cursor)));
@@ -219,6 +247,31 @@ mod tests {
     }
 
     #[test]
+    fn on_a_full_disk_what_checks_saw_gives_way_first_and_changes_last() {
+        with_log(1 << 20, |connection, log| {
+            let long = "x".repeat(1000);
+            for kind in [Kind::Change, Kind::Refused, Kind::Health] {
+                for _ in 0..20 {
+                    add(log, connection, &an_entry(kind, &long, 1)).expect("append");
+                }
+            }
+            let left = |connection: &Connection| Kind::ALL.map(|kind| sequences(connection, of_kind(kind)).len());
+            assert_eq!(left(connection), [20, 20, 20]);
+            for expected in [[20, 20, 5], [20, 10, 0], [15, 0, 0]] {
+                let given = log.give_way(connection, "short").expect("dropped");
+                assert!(given >= GIVEN_AT_LEAST as u64 && given < 20 << 10, "{given}");
+                let found = left(connection);
+                assert!(found.iter().zip(expected).all(|(found, expected)| found.abs_diff(expected) <= 2), "{found:?}, about {expected:?}");
+            }
+            assert_eq!(sequences(connection, of_kind(Kind::Change)).last(), Some(&20), "the newest stay");
+            for _ in 0..3 {
+                log.give_way(connection, "short").expect("dropped");
+            }
+            assert_eq!((left(connection), log.give_way(connection, "short")), ([0, 0, 0], Ok(0)));
+        });
+    }
+
+    #[test]
     fn entries_go_by_age_and_their_sequence_is_never_used_again() {
         with_log(8000, |connection, log| {
             add(log, connection, &an_entry(Kind::Change, "old", 1)).expect("append");
@@ -247,6 +300,10 @@ mod tests {
                 (target("example.com"), &[1, 2]),
                 (target("example.com/fra"), &[1, 2]),
                 (target("example.com/f"), &[]),
+                (target("Example.COM."), &[1, 2]),
+                (target("EXAMPLE.com/fra/::ffff:192.0.2.1"), &[]),
+                (target("EXAMPLE.com/fra/192.0.2.1"), &[2]),
+                (target("example.com/FRA.Example.com."), &[1, 2]),
                 (target("example%"), &[6]),
                 (Query { zones: Some(vec!["example.com".into(), "example%".into()]), ..Query::default() }, &[6, 2, 1]),
                 (Query { zones: Some(Vec::new()), ..Query::default() }, &[]),

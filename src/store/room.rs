@@ -5,7 +5,8 @@
 //! left of the disk              what is done
 //! twice the log and more        nothing: the database writes the log back by itself, every thousand pages
 //! less                          the log is written back and cut before anything is written
-//! and less than RESERVE         what adds is refused; what takes back or replaces goes on into what is left
+//! and less than RESERVE         what adds is refused; what takes back or replaces goes on into what is left, and for its entry in the audit log
+//!                               the oldest entries there give way ([`LogSize::give_way`](super::log::LogSize::give_way))
 //! ```
 
 use std::path::Path;

@@ -313,6 +313,10 @@ fn change(
     let (mut changes, mut sequence) = (sets, 0);
     for entry in &entries {
         let json = log::fitting(entry);
+        if let Some(left) = heads.full {
+            let given = heads.log.give_way(connection, &json)?;
+            tracing::warn!(target: "meridian::store", left, given, "the disk is full: the oldest entries of the audit log give way to one that takes something back");
+        }
         sequence = heads.log.append(connection, entry, &json)?;
         changes.push((format!("{LOG}{sequence:020}"), Some(json)));
     }

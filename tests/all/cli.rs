@@ -166,6 +166,9 @@ async fn servers_that_cannot_be_used_end_with_3() {
     check(&site, &[("status --config missing.toml", 2, "missing.toml: no such file")]).await;
     fs::remove_file(site.folder.path().join("var/admin.token")).expect("remove");
     check(&site, &[("status", 3, "no token: say --token or MERIDIAN_TOKEN")]).await;
+    let broken = "[server]\nlisten = [\n[admin]\nlisten = \"127.0.0.1:1\"\n";
+    fs::write(site.folder.path().join("meridian.toml"), broken).expect("write");
+    check(&site, &[("status --token x", 3, "where it listens may have been misread: meridian.toml:")]).await;
     fs::write(site.folder.path().join("meridian.toml"), "[admin]\nenabled = false\n").expect("write");
     check(&site, &[("status", 3, "admin.enabled is false")]).await;
 }

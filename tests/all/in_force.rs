@@ -102,6 +102,41 @@ fn a_revert_says_what_takes_its_place() {
 }
 
 #[test]
+fn a_ramp_that_is_outranked_goes_on_by_its_clock_without_a_weight() {
+    let (meridian, rest) = serve();
+    let endpoint = "example.com/fra/192.0.2.10";
+    let body = json!({ "target": endpoint, "set": { "weight": 100 }, "over": "1h", "expires": "2h", "reason": "r" });
+    let ramp = rest.post("/v1/overlays", body)["id"].as_u64().expect("an id");
+    let at = |id: u64| {
+        let overlay = rest.overlay(id);
+        (overlay["phase"].clone(), overlay["progress"]["weight"].clone(), overlay["progress"]["percent"].is_u64())
+    };
+    assert_eq!(at(ramp), (json!("ramping"), json!(1), true));
+    let newer = rest.lay(endpoint, json!({ "weight": 7 }));
+    assert_eq!(at(ramp), (json!("outranked"), Value::Null, true));
+    assert!(rest.overlay(ramp)["progress"]["end"].as_u64() > rest.overlay(ramp)["created"].as_u64().map(|at| at + 3500));
+    let listed = meridian.command(&["overlay", "list"]).1;
+    assert!(listed.contains(&format!("weight 100, outranked by {newer}, 0 % of its way")), "{listed}");
+    lift(&rest, newer);
+    assert_eq!(at(ramp), (json!("ramping"), json!(1), true));
+    // On its way back, below what is withdrawn as a whole.
+    let pool = rest.lay("example.com/ber", state("drain"));
+    let (status, reply) = rest.call(Method::DELETE, &format!("/v1/overlays/{pool}"), Some(json!({ "over": "1h" })));
+    assert!(status == 200 && reply["overlay"]["phase"] == "returning", "{reply}");
+    rest.lay("example.com/ber", state("down"));
+    assert_eq!(at(pool).0, json!("outranked"));
+}
+
+#[test]
+fn a_steered_name_has_one_ttl_for_all_types_and_its_overlay_says_so() {
+    let (_meridian, rest) = serve();
+    let laid = rest.lay("Example.com/WWW/a", json!({ "ttl": 5 }));
+    assert_eq!(rest.overlay(laid)["target"], "example.com/www");
+    let found = |target: &str| rest.get(&format!("/v1/audit?action=overlay.lay&target={target}"))["entries"].as_array().map(Vec::len);
+    assert_eq!((found("Example.com./WWW"), found("example.com/www.EXAMPLE.com.")), (Some(1), Some(1)));
+}
+
+#[test]
 fn ttls_of_one_owner_hold_type_by_type() {
     let (_meridian, rest) = serve();
     let lay = |target: &str, ttl: u32| rest.lay(target, json!({ "ttl": ttl }));
@@ -129,9 +164,15 @@ fn a_region_holds_but_for_what_is_stronger_below() {
     assert_eq!((in_force, by, inactive.as_str()), (true, vec![down], ""));
     assert!(partly.starts_with(&format!("1 of 3 endpoints: overlay {down} ")), "{partly}");
     let (fra, ber) = (rest.lay("example.com/fra", state("down")), rest.lay("example.com/ber", state("down")));
+    let now = |target: &str| {
+        let all = rest.get("/v1/overlays/diff")["differences"].clone();
+        all.as_array().expect("a list").iter().find(|one| one["target"] == target).map(|one| one["now"].clone())
+    };
+    assert_eq!(now("region:eu"), Some(json!("drain, down at 3 of 3 endpoints")));
+    assert_eq!(now("example.com/fra"), Some(json!("down")));
     let (in_force, by, inactive, partly) = standing(&rest, region);
     assert_eq!((in_force, by, partly.as_str()), (false, vec![down, fra, ber], ""));
-    assert!(inactive.starts_with("3 of 3 endpoints: "), "{inactive}");
+    assert!(inactive.starts_with("3 of 3 endpoints: ") && inactive.ends_with(" outrank it there, down beats drain beats up"), "{inactive}");
     // What is stronger above.
     let whole = rest.lay("region:eu", state("down"));
     assert_eq!(standing(&rest, again).1, [whole]);

@@ -61,7 +61,10 @@ fn state_now(found: &Found, ranks: &mut Ranks<'_>, effects: &Effects) -> String 
     let levels = ranks.levels(id);
     let level = |at: usize| levels[at].as_deref();
     match effects.forced([level(0), level(1), level(2)]) {
-        Some(forced) => forced.word().into(),
+        Some(forced) => match ranks.unlike_below(id, forced) {
+            Some(elsewhere) => format!("{}, {elsewhere}", forced.word()),
+            None => forced.word().into(),
+        },
         None => match effects.yields([level(0), level(1)]).max(effects.yields([level(2), None])) {
             0.0 => BY_CHECKS.into(),
             share => format!("gives up {:.0} %", share * 100.0),

@@ -144,7 +144,7 @@ impl<'a> Ranks<'a> {
         let levels = self.levels(id);
         if self.forced(&levels) > own {
             let ids = self.strongest(&levels);
-            let why = format!("{} outranks it: down beats drain beats up, at any level", self.described(&ids));
+            let why = format!("{} {} it: down beats drain beats up, at any level", self.described(&ids), outrank(ids.len()));
             return Standing { in_force: false, by: ids.into_iter().take(MAX_NAMED).collect(), why: Some(why) };
         }
         // An endpoint has nothing below it, and where nothing else is forced there is nothing to look for.
@@ -163,8 +163,22 @@ impl<'a> Ranks<'a> {
             return Standing::holds();
         }
         let by: Vec<u64> = by.into_iter().take(MAX_NAMED).collect();
-        let why = format!("{over} of {all} endpoints: {} outranks it there, down beats drain beats up", self.described(&by));
+        let why = format!("{over} of {all} endpoints: {} {} it there, down beats drain beats up", self.described(&by), outrank(by.len()));
         Standing { in_force: over < all, by, why: Some(why) }
+    }
+
+    /// What holds for endpoints below a thing in place of what is forced on it: `down at 3 of 10 endpoints`.
+    pub(super) fn unlike_below(&mut self, id: &Arc<str>, forced: Forced) -> Option<String> {
+        self.levels(id);
+        let is_group = id.starts_with("region:") || self.pools.contains_key(id);
+        if !is_group || self.effects.forcing() < 2 {
+            return None;
+        }
+        let below = self.below(id);
+        let stronger = [Forced::Drain, Forced::Down].into_iter().filter(|other| forced_strength(*other) > forced_strength(forced));
+        let counted = stronger.map(|other| (other.word(), below.forced[usize::from(forced_strength(other))].0)).filter(|(_, count)| *count > 0);
+        let words: Vec<String> = counted.map(|(word, count)| format!("{word} at {count}")).collect();
+        (!words.is_empty()).then(|| format!("{} of {} endpoints", words.join(", "), below.all))
     }
 
     fn below(&mut self, id: &Arc<str>) -> &Below {
@@ -247,7 +261,10 @@ impl<'a> Ranks<'a> {
     fn newer(&self, newer: BTreeSet<u64>, in_force: bool) -> Standing {
         let by: Vec<u64> = newer.into_iter().take(MAX_NAMED).collect();
         let part = if in_force { " for a part of it" } else { "" };
-        let why = (!by.is_empty()).then(|| format!("{} is newer{part}: of weights and TTLs the newest holds", self.described(&by)));
+        let why = (!by.is_empty()).then(|| {
+            let are = if by.len() == 1 { "is" } else { "are" };
+            format!("{} {are} newer{part}: of weights and TTLs the newest holds", self.described(&by))
+        });
         Standing { in_force, by, why }
     }
 
@@ -277,6 +294,11 @@ impl<'a> Ranks<'a> {
         }
         words.join(" and ")
     }
+}
+
+/// The verb of so many overlays.
+fn outrank(count: usize) -> &'static str {
+    if count == 1 { "outranks" } else { "outrank" }
 }
 
 /// How strongly an overlay forces what it is about.

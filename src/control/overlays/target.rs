@@ -57,7 +57,9 @@ pub(in crate::control) fn find_spelled(target: &str, set: Setting, zones: Loaded
     let found = find(&plain, set, zones).or_else(|refusal| find_as(&plain_endpoint(&plain), set, zones).map_err(|_| refusal))?;
     let spelled = match &found {
         Found::Thing(id) => id.to_string(),
-        Found::Steered(zone, owner) | Found::Static(zone, owner, _) => {
+        // All types of a steered name have one TTL.
+        Found::Steered(zone, owner) => format!("{}/{}", zone_text(zone), owner.relative_to(zone)),
+        Found::Static(zone, owner, _) => {
             let rtype = plain.split('/').nth(2).map_or_else(String::new, |rtype| format!("/{}", rtype.to_ascii_uppercase()));
             format!("{}/{}{rtype}", zone_text(zone), owner.relative_to(zone))
         }
