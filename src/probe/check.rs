@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::tls::TlsInfo;
 use reqwest::{Client, Method, Url, header, redirect};
 use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls12Resumption, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
@@ -65,14 +64,14 @@ pub async fn run(spec: &CheckSpec, means: &Means) -> (Outcome, Duration) {
 /// The same, as it is reported.
 pub(super) async fn observe(spec: &CheckSpec, means: &Means) -> Observation {
     let (outcome, took, progress) = run_watched(spec, means).await;
-    Observation { spec: spec.clone(), outcome, took, certificate: progress.verified(spec), poor: None }
+    Observation { spec: spec.clone(), outcome, took, certificate: progress.shown(spec), poor: None }
 }
 
 /// The same, with what each part took.
 pub async fn run_timed(spec: &CheckSpec, means: &Means) -> Timed {
     let (outcome, _, progress) = run_watched(spec, means).await;
     let total = progress.began.elapsed();
-    Timed { outcome, phases: progress.times(total), total_ms: milliseconds(total), certificate: progress.verified(spec) }
+    Timed { outcome, phases: progress.times(total), total_ms: milliseconds(total), certificate: progress.shown(spec) }
 }
 
 /// How it went, what the target took of it, and the parts of that.
@@ -145,11 +144,11 @@ async fn perform_from(spec: &CheckSpec, means: &Means, progress: &Arc<Progress>)
         // Those were run above: it is not the endpoint that they connect to.
         MonitorKind::Exec(_) | MonitorKind::Prometheus(_) => Ok(()),
         MonitorKind::Grpc(check) => {
-            let tls = check.tls.as_ref().map_or_else(TlsRoots::nobody, |tls| means.tls.config(tls));
+            let tls = check.tls.as_ref().map_or_else(TlsRoots::nobody, |tls| means.tls.config(tls, progress));
             grpc::grpc(check, way, tls, spec.monitor.timeout, progress).await
         }
         MonitorKind::Http(check) => request("http", check, way, TlsRoots::nobody(), progress).await,
-        MonitorKind::Https { check, tls } => request("https", check, way, means.tls.config(tls), progress).await,
+        MonitorKind::Https { check, tls } => request("https", check, way, means.tls.config(tls, progress), progress).await,
     }
 }
 
@@ -206,7 +205,6 @@ async fn request(scheme: &str, check: &HttpCheck, way: Way, tls: Result<ClientCo
     request = request.headers(headers);
     let fail = |error: reqwest::Error| words::failure(&error, progress.phase());
     let mut response = request.send().await.map_err(fail)?;
-    note_certificate(&response, progress);
     progress.enter(Phase::Body);
     let status = response.status().as_u16();
     if !check.status.iter().any(|&(low, high)| (low..=high).contains(&status)) {
@@ -231,13 +229,6 @@ async fn request(scheme: &str, check: &HttpCheck, way: Way, tls: Result<ClientCo
         return Err(Failure::Body);
     }
     check_json(&check.json, &search.seen)
-}
-
-/// Notes the certificate that the peer of a request showed.
-pub(super) fn note_certificate(response: &reqwest::Response, progress: &Progress) {
-    if let Some(shown) = response.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate) {
-        progress.note_certificate(shown);
-    }
 }
 
 /// Compares what stands in a body with what is expected.
@@ -304,7 +295,6 @@ pub(super) fn client(mut tls: ClientConfig, version: HttpVersion, way: Way, prog
     tls.alpn_protocols = vec![protocol.into()];
     builder
         .tls_backend_preconfigured(tls)
-        .tls_info(true)
         .dns_resolver(Arc::new(Pinned(way.to)))
         .local_address(way.from)
         .connector_layer(MarkConnected(progress.clone()))
@@ -380,9 +370,10 @@ impl Progress {
         }
     }
 
-    /// What the peer showed, unless nobody looked at it.
-    fn verified(&self, spec: &CheckSpec) -> Option<Validity> {
-        let is_looked_at = spec.monitor.kind.tls().is_none_or(|tls| !tls.insecure);
+    /// What the peer showed, believed or not, unless nobody looks at it, or it is not the endpoint's.
+    fn shown(&self, spec: &CheckSpec) -> Option<Validity> {
+        let kind = &spec.monitor.kind;
+        let is_looked_at = kind.tls().is_some_and(|tls| !tls.insecure) && !matches!(kind, MonitorKind::Prometheus(_));
         self.certificate.get().copied().filter(|_| is_looked_at)
     }
 

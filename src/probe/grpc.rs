@@ -9,7 +9,7 @@ use hyper::http::{HeaderMap, Response};
 use reqwest::{Body, header};
 use rustls::ClientConfig;
 
-use super::check::{Progress, Way, client, note_certificate, url};
+use super::check::{Progress, Way, client, url};
 use super::words::{self, Phase};
 use crate::health::{Failure, Outcome};
 use crate::policy::model::{GrpcCheck, HttpVersion};
@@ -57,7 +57,6 @@ pub(super) async fn grpc(check: &GrpcCheck, way: Way, tls: Result<ClientConfig, 
     let request = request.header("grpc-timeout", format!("{}m", timeout.as_millis())).body(request_of(&check.service));
     let response = request.send().await.map_err(|error| words::failure(&error, progress.phase()))?;
     progress.enter(Phase::Body);
-    note_certificate(&response, progress);
     let status = response.status().as_u16();
     if status != 200 {
         return Err(Failure::Status(status));

@@ -74,7 +74,7 @@ async fn ask(check: &PrometheusCheck, spec: &CheckSpec, means: &Means, progress:
     // It need not go on when nobody listens any more.
     let timeout = format!("{}ms", monitor.timeout.as_millis());
     url.query_pairs_mut().append_pair("query", &query_of(check, &spec.target)).append_pair("timeout", &timeout);
-    let tls = check.tls.as_ref().map_or_else(TlsRoots::nobody, |tls| means.tls.config(tls)).map_err(Failure::Internal)?;
+    let tls = check.tls.as_ref().map_or_else(TlsRoots::nobody, |tls| means.tls.config(tls, progress)).map_err(Failure::Internal)?;
     let client = client(tls, HttpVersion::Http11, way, progress).map_err(|error| Failure::Internal(error.to_string()))?;
     let mut headers = HeaderMap::new();
     headers.insert(CONNECTION, HeaderValue::from_static("close"));

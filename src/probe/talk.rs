@@ -23,20 +23,17 @@ const MAX_DATAGRAM: usize = 4096;
 const SHOWN: usize = 60;
 
 /// Connects; says and hears what is to be said and heard, within TLS if it is to be.
-pub(super) async fn tcp(check: &TcpCheck, way: Way, means: &Means, progress: &Progress) -> Outcome {
+pub(super) async fn tcp(check: &TcpCheck, way: Way, means: &Means, progress: &Arc<Progress>) -> Outcome {
     let stream = connect(way).await.map_err(|error| words::io_failure(&error, Phase::Connect))?;
     let Some(named) = &check.tls else { return converse(check, stream, progress).await };
     progress.enter(Phase::Tls);
-    let config = means.tls.config(&named.tls).map_err(Failure::Internal)?;
+    let config = means.tls.config(&named.tls, progress).map_err(Failure::Internal)?;
     let name = match named.host.parse::<IpAddr>() {
         // A host that is an address is the endpoint's own, as with HTTPS.
         Ok(_) => ServerName::from(way.to.ip()),
         Err(_) => ServerName::try_from(named.host.clone()).map_err(|_| Failure::Internal(format!("\"{}\" is no TLS server name", named.host)))?,
     };
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| words::failure(&error, Phase::Tls))?;
-    if let Some(shown) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
-        progress.note_certificate(shown);
-    }
     converse(check, stream, progress).await
 }
 
@@ -107,7 +104,7 @@ pub(super) async fn dns(check: &DnsCheck, way: Way, progress: &Progress) -> Outc
         // Somebody else's, or one of long ago.
         if reply.metadata.id == id && reply.queries.first().is_none_or(|asked| *asked == query) {
             return match judge(check, &reply) {
-                Err(_) if reply.metadata.truncation => over_tcp(check, way, &packet).await,
+                Err(_) if reply.metadata.truncation => over_tcp(check, way, &packet, progress).await,
                 outcome => outcome,
             };
         }
@@ -115,12 +112,14 @@ pub(super) async fn dns(check: &DnsCheck, way: Way, progress: &Progress) -> Outc
 }
 
 /// The same question over TCP: two octets with the length in front of each message (RFC 1035 §4.2.2).
-async fn over_tcp(check: &DnsCheck, way: Way, packet: &[u8]) -> Outcome {
+async fn over_tcp(check: &DnsCheck, way: Way, packet: &[u8], progress: &Progress) -> Outcome {
     let fail = |error: std::io::Error, phase| match words::io_failure(&error, phase) {
         failure if failure.is_no_verdict() => failure,
         failure => Failure::Answer(format!("truncated over UDP (TC); over TCP {failure}")),
     };
+    progress.enter(Phase::ConnectAgain);
     let mut stream = connect(way).await.map_err(|error| fail(error, Phase::Connect))?;
+    progress.enter(Phase::ResponseAgain);
     let fail = |error| fail(error, Phase::Response);
     let len = packet.len() as u16;
     stream.write_all(&[&len.to_be_bytes(), packet].concat()).await.map_err(fail)?;

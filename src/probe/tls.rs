@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ALL_VERSIONS, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 
 use super::chains::Remembering;
+use super::check::Progress;
 use crate::certs::verify::{Anybody, Verifier};
 use crate::certs::{Stamp, Trouble, add_authorities, certificates, private_key, stamp, words};
 use crate::control::api::CheckSpec;
@@ -28,7 +30,7 @@ pub struct TlsRoots {
 struct Known {
     /// Of each file that it is made of, as it was before it was read.
     stamps: Vec<(PathBuf, Stamp)>,
-    config: Result<ClientConfig, String>,
+    config: Result<(ClientConfig, Arc<dyn ServerCertVerifier>), String>,
 }
 
 impl Known {
@@ -58,14 +60,21 @@ impl TlsRoots {
         self.known.values().all(Known::is_current)
     }
 
-    /// The configuration of a check that says this; without session resumption and without ALPN. Else why there is none.
-    pub(super) fn config(&self, tls: &TlsCheck) -> Result<ClientConfig, String> {
-        self.known.get(tls).map_or_else(|| Err("certificates not loaded".to_owned()), |known| known.config.clone())
+    /// The configuration of a check that says this; without session resumption and without ALPN. It notes what the peer shows. Else why there is none.
+    pub(super) fn config(&self, tls: &TlsCheck, progress: &Arc<Progress>) -> Result<ClientConfig, String> {
+        let known = self.known.get(tls).ok_or("certificates not loaded")?;
+        let (mut config, verifier) = known.config.clone()?;
+        config.dangerous().set_certificate_verifier(Arc::new(Noting { verifier, progress: progress.clone() }));
+        Ok(config)
     }
 
     /// A configuration that trusts nobody, for plain HTTP: the client wants one even where no TLS takes place. Made once.
     pub(super) fn nobody() -> Result<ClientConfig, String> {
-        static NOBODY: LazyLock<Result<ClientConfig, String>> = LazyLock::new(|| client_config(&TlsCheck::default(), RootCertStore::empty().into()));
+        static NOBODY: LazyLock<Result<ClientConfig, String>> = LazyLock::new(|| {
+            let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+            let builder = builder.with_protocol_versions(ALL_VERSIONS).map_err(|error| error.to_string())?;
+            Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+        });
         NOBODY.clone()
     }
 }
@@ -114,19 +123,18 @@ fn versions(least: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
     }
 }
 
-fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>) -> Result<ClientConfig, String> {
+fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>) -> Result<(ClientConfig, Arc<dyn ServerCertVerifier>), String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone());
     let builder = builder.with_protocol_versions(versions(tls.min_version)).map_err(|error| error.to_string())?;
-    let builder = match tls.insecure {
-        true => builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(Anybody))),
-        // Without roots nobody is trusted, and there is nothing to remember.
-        false if roots.is_empty() => builder.with_root_certificates(roots),
+    let verifier: Arc<dyn ServerCertVerifier> = match tls.insecure {
+        true => Arc::new(Verifier::new(Anybody)),
         false => {
             let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build().map_err(|error| error.to_string())?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(Remembering::new(verifier))))
+            Arc::new(Verifier::new(Remembering::new(verifier)))
         }
     };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier.clone());
     let mut config = match &tls.client {
         None => builder.with_no_client_auth(),
         Some(client) => {
@@ -136,7 +144,50 @@ fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>) -> Result<ClientConf
         }
     };
     config.resumption = Resumption::disabled();
-    Ok(config)
+    Ok((config, verifier))
+}
+
+/// Notes the certificate that a peer shows, whatever comes of it: one that has just expired is the one whose end matters. Of each check its own.
+#[derive(Debug)]
+struct Noting {
+    verifier: Arc<dyn ServerCertVerifier>,
+    progress: Arc<Progress>,
+}
+
+impl ServerCertVerifier for Noting {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.progress.note_certificate(certificate);
+        self.verifier.verify_server_cert(certificate, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }
 
 #[cfg(test)]
@@ -185,7 +236,7 @@ mod tests {
                 fs::write(&path, content).expect("written");
             }
             let roots = TlsRoots::load(&[spec(tls(Some(&path)))], &TlsRoots::default());
-            let error = roots.config(&tls(Some(&path))).expect_err(name);
+            let error = roots.config(&tls(Some(&path)), &Arc::default()).expect_err(name);
             assert!(error.contains(name) && error.contains(words), "{error}");
             assert!(!roots.is_current(), "worth another look");
         };
@@ -211,7 +262,7 @@ mod tests {
             let wanted = TlsCheck { insecure: true, client: Some(Box::new(client)), ..TlsCheck::default() };
             let roots = TlsRoots::load(&[spec(wanted.clone())], &TlsRoots::default());
             assert!(roots.system.is_none(), "nobody verifies");
-            match (roots.config(&wanted), words) {
+            match (roots.config(&wanted, &Arc::default()), words) {
                 (Ok(_), "") => assert!(roots.is_current()),
                 (Err(error), words) if !words.is_empty() => assert!(error.contains(words), "{error}"),
                 (found, _) => panic!("{:?}, expected {words:?}", found.err()),
@@ -232,13 +283,13 @@ mod tests {
         let wanted = tls(Some(&path));
         let specs = [spec(wanted.clone()), spec(tls(None)), spec(wanted.clone())];
         let first = TlsRoots::load(&specs, &TlsRoots::default());
-        assert!(first.config(&wanted).is_ok() && first.known[&wanted].is_current());
+        assert!(first.config(&wanted, &Arc::default()).is_ok() && first.known[&wanted].is_current());
         let second = TlsRoots::load(&specs, &first);
         assert_eq!(second.known[&wanted].stamps, first.known[&wanted].stamps);
         fs::write(&path, pair().0 + &pair().0).expect("written");
         assert!(!second.is_current());
         let third = TlsRoots::load(&specs, &second);
-        assert!(third.known[&wanted].is_current() && third.config(&wanted).is_ok());
+        assert!(third.known[&wanted].is_current() && third.config(&wanted, &Arc::default()).is_ok());
         fs::remove_file(&path).expect("removed");
         assert!(!third.is_current());
     }
@@ -247,6 +298,6 @@ mod tests {
     fn nothing_is_read_without_checks_over_tls() {
         let roots = TlsRoots::load(&[], &TlsRoots::default());
         assert!(roots.system.is_none() && roots.is_current());
-        assert!(roots.config(&TlsCheck::default()).is_err());
+        assert!(roots.config(&TlsCheck::default(), &Arc::default()).is_err());
     }
 }

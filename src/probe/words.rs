@@ -29,17 +29,33 @@ pub(super) enum Phase {
     Tls,
     Response,
     Body,
+    /// Connects over TCP: what came over UDP was cut off.
+    ConnectAgain,
+    /// The same question over TCP.
+    ResponseAgain,
 }
 
 impl Phase {
-    pub(super) const ALL: [Phase; 8] =
-        [Phase::Queue, Phase::Resolve, Phase::Place, Phase::Run, Phase::Connect, Phase::Tls, Phase::Response, Phase::Body];
+    pub(super) const ALL: [Phase; 10] = [
+        Phase::Queue,
+        Phase::Resolve,
+        Phase::Place,
+        Phase::Run,
+        Phase::Connect,
+        Phase::Tls,
+        Phase::Response,
+        Phase::Body,
+        Phase::ConnectAgain,
+        Phase::ResponseAgain,
+    ];
 
     /// The part of a check that it is, for whoever wants to know what took how long.
     pub(super) fn part(self) -> &'static str {
         match self {
             Phase::Response => "first byte",
             Phase::Place => "wait",
+            Phase::ConnectAgain => "tcp",
+            Phase::ResponseAgain => "tcp answer",
             phase => phase.word(),
         }
     }
@@ -52,6 +68,8 @@ impl Phase {
             Phase::Tls => "tls",
             Phase::Response => "response",
             Phase::Body => "body",
+            Phase::ConnectAgain => "connect over TCP (it answers over UDP, but truncated)",
+            Phase::ResponseAgain => "response over TCP (it answers over UDP, but truncated)",
         }
     }
 }
@@ -162,9 +180,11 @@ pub(super) fn io_failure(error: &io::Error, phase: Phase) -> Failure {
         _ => return Failure::Connect(plain(&error.to_string())),
     };
     let words = match phase {
-        Phase::Queue | Phase::Resolve | Phase::Place | Phase::Run | Phase::Connect => return Failure::Connect(words.to_owned()),
+        Phase::Queue | Phase::Resolve | Phase::Place | Phase::Run | Phase::Connect | Phase::ConnectAgain => {
+            return Failure::Connect(words.to_owned());
+        }
         Phase::Tls => return Failure::Tls(format!("{words} during the handshake")),
-        Phase::Response => format!("{words} before a response"),
+        Phase::Response | Phase::ResponseAgain => format!("{words} before a response"),
         Phase::Body => format!("{words} in the middle of the body"),
     };
     // To end a connection properly, but too early, is bad HTTP; to reset it is none.

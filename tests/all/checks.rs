@@ -244,6 +244,30 @@ fn dns_checks_ask_a_real_server_and_compare() {
     let name = Name::parse_absolute("www.example.com.").expect("a name");
     let told = run(cuts, MonitorKind::Dns(DnsCheck { name, rtype: a, rcode: ok, answer: Some("192.0.2.1".into()) }));
     assert_eq!(told, "answer: truncated over UDP (TC); over TCP connect: connection refused");
+    // Somebody takes the connection and says nothing: UDP has answered all the same.
+    let (quiet, cutter) = loop {
+        let quiet = TcpListener::bind("127.0.0.1:0").expect("a port");
+        if let Ok(cutter) = std::net::UdpSocket::bind(quiet.local_addr().expect("an address")) {
+            break (quiet, cutter);
+        }
+    };
+    std::thread::spawn(move || {
+        let mut packet = [0; 512];
+        while let Ok((len, from)) = cutter.recv_from(&mut packet) {
+            packet[2] |= 0x82;
+            let _ = cutter.send_to(&packet[..len], from);
+        }
+    });
+    let name = Name::parse_absolute("www.example.com.").expect("a name");
+    let kind = MonitorKind::Dns(DnsCheck { name, rtype: a, rcode: ok, answer: Some("192.0.2.1".into()) });
+    let mut hangs = spec(quiet.local_addr().expect("an address"), kind);
+    hangs.monitor.timeout = Duration::from_millis(500);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let timed = runtime.block_on(check::run_timed(&hangs, &Means::new(TlsRoots::default().into())));
+    let told = timed.outcome.expect_err("nothing comes").to_string();
+    assert_eq!(told, "timeout during response over TCP (it answers over UDP, but truncated)");
+    let phases: Vec<&str> = timed.phases.iter().map(|part| part.phase).collect();
+    assert_eq!(phases, ["connect", "first byte", "tcp", "tcp answer"]);
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
     let mut spec = spec(
         silent.local_addr().expect("an address"),

@@ -49,6 +49,7 @@ mod operations;
 mod origin;
 mod overlays;
 mod packets;
+mod ping;
 mod plan;
 mod probe;
 mod prometheus;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use meridian::control::api::{CheckSpec, CheckTarget, Observation};
 use meridian::control::handle::{self, Ends, Event};
+use meridian::control::timeline::Timed;
 use meridian::health::{Failure, Machine, Outcome, State, Thresholds, Watch};
 use meridian::policy::model::{HttpCheck, Monitor, MonitorKind, TcpCheck, TlsCheck};
 use meridian::probe::{self, Means, Options, TlsRoots, check};
@@ -158,9 +159,14 @@ async fn certificates_are_verified() {
     ];
     for (certificate, expected) in rows {
         origin.show(&authority, certificate);
-        let outcome = run(&https(origin.addr(), Some(authority.ca_file()))).await;
+        let spec = https(origin.addr(), Some(authority.ca_file()));
+        let means = Means::new(Arc::new(TlsRoots::load(std::slice::from_ref(&spec), &TlsRoots::default())));
+        let Timed { outcome, certificate: shown, .. } = check::run_timed(&spec, &means).await;
         assert!(words(&outcome).starts_with(expected), "{certificate:?}: {}", words(&outcome));
         assert_eq!(outcome.is_ok(), certificate == Certificate::Good);
+        // Believed or not, it is the one whose end is shown.
+        let is_over = shown.expect("a certificate was shown").until < meridian::control::unix_now();
+        assert_eq!(is_over, certificate == Certificate::Expired, "{certificate:?}: {shown:?}");
     }
     // Neither another CA nor the machine's roots vouch for it.
     origin.show(&authority, Certificate::Good);

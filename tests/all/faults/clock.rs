@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Network, checked, entered, inside, wait, zone};
+use super::{Network, checked, entered, wait, zone};
 use crate::failover::Stream;
 use crate::meridian::{CONFIG, Meridian};
+use crate::namespace::inside;
 use crate::origin::{Authority, Certificate};
 use crate::rest::Rest;
 

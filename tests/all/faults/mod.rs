@@ -12,9 +12,10 @@ use hickory_proto::rr::RecordType::A;
 
 use crate::failover::Stream;
 use crate::meridian::{CONFIG, Meridian, PATIENCE, addresses};
+use crate::namespace::inside;
 use crate::origin::{Authority, Certificate, HOST};
 use crate::rest::Rest;
-use network::{Network, Nginx, inside};
+use network::{Network, Nginx};
 
 /// No second attempt to connect fits into the timeout (the kernel makes it after a second): what each check meets is known.
 const PACE: &str = "interval = \"1s\"\nfast = \"500ms\"\ntimeout = \"700ms\"\nfall = 3\nrise = 2\n";
@@ -297,6 +298,43 @@ fn a_longer_way_makes_an_endpoint_degraded_and_keeps_it_in_service() {
         network.delay(far, Duration::ZERO);
         let seen = wait(&rest, "up", |traces| entered(&traces[far]) == ["up", "degraded", "up"]);
         assert_eq!(entered(&seen[near]), ["up"], "the way is its own");
+        stream.finish();
+    });
+}
+
+#[test]
+fn without_references_a_pulled_cable_is_told_of_and_withdraws_nothing() {
+    inside("faults::without_references_a_pulled_cable_is_told_of_and_withdraws_nothing", || {
+        let (authority, places) = (Authority::new(), ["10.77.0.11", "10.77.0.12"]);
+        let network = Network::new(&places.map(str::to_owned));
+        let _origins = places.map(|address| network.nginx(address, &authority, Certificate::Good));
+        let pools: String = [("one", places[0]), ("two", places[1])].map(|(name, address)| checked(name, "https", address, &authority)).concat();
+        let meridian = Meridian::start(&[("meridian.toml", CONFIG), ("zones/example.com.toml", &zone(&pools))]);
+        let rest = Rest::new(&meridian);
+        let stream = Stream::of(&meridian, &["one", "two"]);
+        let degraded = || rest.get("/v1/status")["degraded"].to_string();
+        let are_up =
+            |traces: &BTreeMap<String, Vec<Step>>| places.iter().all(|address| traces.get(*address).is_some_and(|steps| entered(steps) == ["up"]));
+        // One that was under way may have failed.
+        let none_fell = || traces(&rest).values().flatten().all(|step| step.to != "down");
+        wait(&rest, "both up", are_up);
+        let health = rest.get("/v1/status")["health"].clone();
+        assert_eq!((&health["protection"], &health["unable"]), (&serde_json::json!("none"), &serde_json::json!(0)), "{health}");
+        meridian.says(&["WARN", "every failure counts", "docs/health.md"]);
+        assert!(meridian.command(&["status"]).1.contains("protected by none: no references, and 2 checks"), "{}", meridian.command(&["status"]).1);
+
+        network.set_links("down");
+        wait_until("being told", || degraded().contains("2 of 2 checks cannot run (this machine has no route to the network)"));
+        let metrics = rest.text("/metrics");
+        assert!(metrics.contains("meridian_checks_unable 2\n") && metrics.contains("meridian_health_protection{by=\"none\"} 1\n"), "{metrics}");
+        std::thread::sleep(Duration::from_secs(3));
+        assert!(none_fell(), "{:#?}", traces(&rest));
+        network.set_links("up");
+        wait_until("being told that it is over", || degraded() == "[]");
+        let log = rest.get("/v1/audit?kind=health&limit=1000").to_string();
+        assert!(log.contains("health.blind") && log.contains("health.sighted"), "{log}");
+        meridian.says(&["ERROR", "checks cannot run"]);
+        wait(&rest, "both as before", are_up);
         stream.finish();
     });
 }

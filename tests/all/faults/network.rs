@@ -8,7 +8,6 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,26 +15,6 @@ use std::time::{Duration, Instant};
 use crate::meridian::PATIENCE;
 use crate::namespace::Namespace;
 use crate::origin::{Authority, BODY, Certificate};
-
-/// Set in the process that is within.
-const INSIDE: &str = "MERIDIAN_TEST_IS_INSIDE";
-
-/// Runs `body` in a process of its own, in a namespace with nothing but a loopback interface. `name` is the whole name of the test that calls this.
-pub(super) fn inside(name: &str, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return body();
-    }
-    let output = Command::new("unshare")
-        .args(["--map-root-user", "--net", "--"])
-        .arg(std::env::current_exe().expect("this program"))
-        .args(["--exact", name, "--nocapture", "--test-threads", "1"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("unshare runs (Debian: util-linux; scripts/test.sh sees to it)");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {said}", output.status.signal().unwrap_or_default());
-    assert!(said.contains("1 passed"), "{name} is no test: {said}");
-}
 
 /// Runs a command; what it said if it failed is the panic.
 fn run(command: &mut Command) -> String {
