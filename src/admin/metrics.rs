@@ -53,6 +53,11 @@ fn process(page: &mut Page, status: &Status, checks: usize) {
     page.gauge("meridian_checks", "Distinct checks that run.").sample(&[], checks);
     page.gauge("meridian_health_frozen", "1 while failing checks withdraw nothing, because this server's own network may be gone.")
         .sample(&[], u8::from(status.health.frozen_since.is_some()));
+    let mut family = page.gauge("meridian_health_protection", "1 for what tells this server's own trouble from that of the endpoints.");
+    if !status.health.protection.is_empty() {
+        family.sample(&[("by", &status.health.protection)], 1);
+    }
+    page.gauge("meridian_checks_unable", "Checks that could not run when they should have run last.").sample(&[], status.health.unable);
     let mut family = page.gauge("meridian_health_reference_up", "1 for a reference whose last check passed.");
     for reference in &status.health.references {
         family.sample(&[("address", &reference.address)], u8::from(reference.answers));
@@ -218,11 +223,15 @@ fn reported(page: &mut Page, status: &Status) {
     let pools = status.pools.iter().filter_map(|pool| Some(("pool", &pool.id, pool.reported.as_ref()?)));
     let endpoints = status.pools.iter().flat_map(|pool| &pool.endpoints).filter_map(|one| Some(("endpoint", &one.id, one.reported.as_ref()?)));
     let all: Vec<(&str, &String, &Reported)> = pools.chain(endpoints).collect();
-    let figures: [Figure<Reported, Option<f64>>; 5] = [
+    let figures: [Figure<Reported, Option<f64>>; 7] = [
         ("meridian_reported_timestamp_seconds", "Unix time of the last report of a pool or endpoint.", |of| Some(of.at as f64)),
         ("meridian_reported_success_ratio", "Successes among the calls that are reported, those of long ago weighing little.", |of| of.success_share),
-        ("meridian_reported_latency_seconds", "Response time that is reported.", |of| of.latency_ms.map(|ms| ms / 1000.0)),
-        ("meridian_reported_load", "Load that is reported, in the unit of its capacity.", |of| of.load),
+        ("meridian_reported_latency_seconds", "Response time as it was reported last.", |of| of.latency_ms.map(|ms| ms / 1000.0)),
+        ("meridian_reported_latency_smoothed_seconds", "The mean over 15 s that weights are moved by.", |of| {
+            of.latency_smoothed_ms.map(|ms| ms / 1000.0)
+        }),
+        ("meridian_reported_load", "Load as it was reported last, in the unit of its capacity.", |of| of.load),
+        ("meridian_reported_load_smoothed", "The mean over 15 s that weights are moved by.", |of| of.load_smoothed),
         ("meridian_reported_capacity", "Capacity that is reported.", |of| of.capacity),
     ];
     for (name, help, figure) in figures {

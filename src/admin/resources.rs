@@ -475,8 +475,12 @@ async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts
     let now = pools.into_iter().flat_map(|pool| pool.endpoints).find(|endpoint| endpoint.id == id);
     let recent = shared.handle.endpoint_checks(id).await?.map(|checks| checks.recent).unwrap_or_default();
     let step = |entry: audit::Entry| {
-        let check = entry.check?;
-        Some(json!({ "at": entry.at, "check": check, "from": entry.before, "to": entry.after, "why": entry.detail }))
+        let (check, of) = (entry.check?, if entry.action == "health.monitor" { "monitor" } else { "endpoint" });
+        let mut step = json!({ "at": entry.at, "of": of, "check": check, "from": entry.before, "to": entry.after, "why": entry.detail });
+        if let Some(monitor) = entry.monitor {
+            step["monitor"] = json!(monitor);
+        }
+        Some(step)
     };
     let history: Vec<Value> = history.into_iter().filter_map(step).collect();
     let mut reply =

@@ -12,6 +12,7 @@ use crate::admin;
 use crate::certs::Trouble;
 use crate::config::{OsFiles, Problem, Settings, Severity, load_master_alone};
 use crate::control::load::{self, Build, Previous};
+use crate::control::protection;
 use crate::dns::Name;
 use crate::serve::certificate_troubles;
 pub use explainer::explain_offline;
@@ -30,6 +31,7 @@ pub struct CheckOptions {
 
 /// Loads everything as `run` does, prints every problem, changes nothing. 0 when there is no error, 1 otherwise, 2 for a bad origin.
 pub fn check(options: &CheckOptions) -> ExitCode {
+    let mut advice = None;
     let (problems, summary) = match &options.zone {
         Some((file, origin)) => match Name::parse_absolute(origin) {
             Ok(origin) => {
@@ -52,6 +54,7 @@ pub fn check(options: &CheckOptions) -> ExitCode {
             build.problems.extend(advice::unplaced(&build));
             build.problems.extend(build.settings.iter().flat_map(problems_of_certificates).collect::<Vec<_>>());
             let summary = summary(&options.config, &build);
+            advice = protection::advice_for(&build);
             (build.problems, summary)
         }
     };
@@ -59,9 +62,12 @@ pub fn check(options: &CheckOptions) -> ExitCode {
     let warnings = problems.len() - errors;
     let mut text = String::new();
     if options.json {
-        text = format!("{}\n", as_json(&problems, errors, warnings));
+        let mut json = as_json(&problems, errors, warnings);
+        json["advice"] = advice.into_iter().collect();
+        text = format!("{json}\n");
     } else {
         problems.iter().for_each(|problem| text.push_str(&format!("{problem}\n")));
+        advice.into_iter().for_each(|advice| text.push_str(&format!("{}: advice: {advice}\n", options.config.display())));
         text.push_str(&format!("{summary}; {errors} errors, {warnings} warnings\n"));
     }
     let mut out = io::stdout().lock();

@@ -12,7 +12,7 @@ use super::client::{Call, CallError, Client};
 use super::commands::{finish, read};
 use super::list::{all_pages, look, segment, text, texts, word};
 use super::list_args::{Look, WhichHealth};
-use super::show::{ago, note, state_cell, until, usable_word};
+use super::show::{ago, last_error, next_check, note, state_cell, until, usable_word};
 use super::table::{Table, clean};
 use crate::control::api::EndpointStatus;
 use crate::control::unix_now;
@@ -48,7 +48,7 @@ fn all_text(reply: &Value, now: u64, colours: bool) -> Result<String, CallError>
             endpoint.since.map_or(String::new(), |at| ago(at, now)).into(),
             endpoint.last_check.map_or(String::new(), |at| ago(at, now)).into(),
             endpoint.last_ms.map_or(String::new(), |ms| format!("{ms} ms")).into(),
-            endpoint.next_check.map_or(String::new(), |at| until(at, now)).into(),
+            endpoint.next_check.map_or(String::new(), |at| next_check(at, now)).into(),
             note(&endpoint, now).into(),
         ]);
     }
@@ -82,8 +82,8 @@ fn health_text(reply: &Value, now: u64, colours: bool) -> String {
         ("usable", if endpoint["usable"] == true { "yes".into() } else { "no".into() }),
         ("since", at("since", ago)),
         ("checked", at("last_check", ago) + &took),
-        ("next", at("next_check", until)),
-        ("last error", text(endpoint, "last_error")),
+        ("next", at("next_check", next_check)),
+        ("last error", read(endpoint).ok().and_then(|endpoint| last_error(&endpoint, now)).unwrap_or_default()),
         ("calculated", text(endpoint, "calculated")),
         ("advice", texts(&endpoint["advice"])),
         ("concerns", texts(&endpoint["concerns"])),
@@ -127,10 +127,11 @@ fn health_text(reply: &Value, now: u64, colours: bool) -> String {
         shown.push_str("\nno check has come to another verdict\n");
         return shown;
     }
-    let mut table = Table::new(&["TIME", "FROM", "TO", "WHY", "CHECK"]);
+    let mut table = Table::new(&["TIME", "OF", "FROM", "TO", "WHY", "CHECK"]);
     for step in history {
         let time = super::access::utc(step["at"].as_u64().unwrap_or(0));
-        table.row([time.into(), word(step, "from"), word(step, "to"), text(step, "why").into(), text(step, "check").into()]);
+        let of = if step["of"] == "monitor" { format!("monitor {}", text(step, "monitor")) } else { text(step, "of") };
+        table.row([time.into(), of.into(), word(step, "from"), word(step, "to"), text(step, "why").into(), text(step, "check").into()]);
     }
     shown + "\n" + &table.render(colours)
 }

@@ -16,6 +16,11 @@ pub(super) fn status(status: &Status, now: u64, colours: bool) -> String {
     for reason in &status.degraded {
         let _ = writeln!(text, "{} {}", paint("degraded:", Tone::Bad, colours), clean(reason));
     }
+    let health = &status.health;
+    if !health.protection.is_empty() {
+        let tone = if health.protection == "references" { Tone::Plain } else { Tone::Warning };
+        let _ = writeln!(text, "{} {}", paint(&format!("protected by {}:", health.protection), tone, colours), clean(&health.protection_why));
+    }
     for pool in &status.pools {
         for warning in &pool.warnings {
             let _ = writeln!(text, "{} {}: {}", paint("warning:", Tone::Warning, colours), clean(&pool.id), clean(warning));
@@ -96,12 +101,34 @@ pub(super) fn usable_word(endpoint: &EndpointStatus) -> &'static str {
 
 /// What there is to say of an endpoint beside its state.
 pub(super) fn note(endpoint: &EndpointStatus, now: u64) -> String {
-    match (&endpoint.last_error, endpoint.suppressed_until) {
+    let error = last_error(endpoint, now);
+    // What does not take it down is told as what it is.
+    let calculated = endpoint.calculated.clone().filter(|how| endpoint.last_error.is_none() && (how.contains(" down") || how.contains(" suspect")));
+    match (error, endpoint.suppressed_until) {
         (Some(error), _) if endpoint.kept_in.is_some() => format!("kept as a last resort: {error}"),
-        (Some(error), _) => error.clone(),
+        (Some(error), Some(at)) => format!("fell often: kept down, back {}; {error}", until(at, now)),
+        (Some(error), None) => error,
         (None, Some(at)) => format!("fell often: kept down, back {}", until(at, now)),
-        (None, None) if endpoint.concerns.is_empty() => endpoint.reported.as_ref().map_or_else(String::new, |of| reported(of, now)),
-        (None, None) => endpoint.concerns.join("; "),
+        (None, None) if !endpoint.concerns.is_empty() => endpoint.concerns.join("; "),
+        (None, None) => {
+            calculated.or_else(|| endpoint.stale_why.clone()).or_else(|| endpoint.reported.as_ref().map(|of| reported(of, now))).unwrap_or_default()
+        }
+    }
+}
+
+/// Why the last check failed that did, and when that was if others have passed since.
+pub(super) fn last_error(endpoint: &EndpointStatus, now: u64) -> Option<String> {
+    let error = endpoint.last_error.as_ref()?;
+    let before = endpoint.last_error_at.filter(|at| endpoint.last_check.is_some_and(|last| *at < last));
+    Some(before.map_or_else(|| error.clone(), |at| format!("{error} ({})", ago(at, now))))
+}
+
+/// When the next check is due. Those that were due before are late by chance (a tenth of their interval), under way, or wait for a place.
+pub(super) fn next_check(at: u64, now: u64) -> String {
+    match now.checked_sub(at) {
+        None => until(at, now),
+        Some(0..=10) => "due".into(),
+        Some(late) => format!("due {} ago", span(late)),
     }
 }
 
@@ -114,7 +141,7 @@ fn endpoint_cells(endpoint: &EndpointStatus, now: u64) -> [Cell; 10] {
         endpoint.weight.into(),
         endpoint.last_check.map_or(String::new(), |at| ago(at, now)).into(),
         endpoint.last_ms.map_or(String::new(), |ms| format!("{ms} ms")).into(),
-        endpoint.next_check.map_or(String::new(), |at| until(at, now)).into(),
+        endpoint.next_check.map_or(String::new(), |at| next_check(at, now)).into(),
         "".into(),
         note(endpoint, now).into(),
     ]
@@ -130,19 +157,27 @@ fn pool_note(pool: &PoolStatus, now: u64) -> String {
 
 /// What is reported of a thing, on one line, with its age.
 pub(super) fn reported(of: &Reported, now: u64) -> String {
-    let load = match (of.load, of.capacity) {
-        (Some(load), Some(capacity)) => Some(format!("load {load:.0} of {capacity:.0}")),
-        (Some(load), None) => Some(format!("load {load:.0}")),
-        _ => None,
+    // Both where they are not the same: what was said, and what moves weights.
+    let both = |last: Option<f64>, smoothed: Option<f64>, words: &dyn Fn(f64) -> String| {
+        let (last, mean) = (words(last?), smoothed.map(words));
+        Some(mean.filter(|mean| *mean != last).map_or_else(|| last.clone(), |mean| format!("{last} (smoothed {mean})")))
     };
+    let capacity = of.capacity.map_or_else(String::new, |capacity| format!(" of {capacity:.0}"));
+    let load = both(of.load, of.load_smoothed, &|load| format!("{load:.0}")).map(|load| format!("load {load}{capacity}"));
+    let latency = both(of.latency_ms, of.latency_smoothed_ms, &|ms| format!("{ms:.0} ms"));
     let share = of.success_share.map(|share| format!("{:.1} % of {:.0} calls succeed", share * 100.0, of.samples.unwrap_or(0.0)));
-    let said = of.state.map(|said| match (of.state_at.filter(|at| *at < of.at), of.state_stale) {
-        (Some(at), stale) => format!("{} ({}{})", said.word(), ago(at, now), if stale { ", stale" } else { "" }),
-        (None, true) => format!("{} (stale)", said.word()),
-        (None, false) => said.word().to_owned(),
+    let said = of.state.map(|said| {
+        let at = of.state_at.filter(|at| *at < of.at).map(|at| ago(at, now));
+        let stale = of.state_stale_since.map(|since| {
+            let then = if of.state_forgotten { "forgotten" } else { "it holds until something else is said" };
+            format!("stale for {}: {then}", span(now.saturating_sub(since)))
+        });
+        let words: Vec<String> = at.into_iter().chain(stale).collect();
+        if words.is_empty() { said.word().to_owned() } else { format!("{} ({})", said.word(), words.join(", ")) }
     });
-    let figures: Vec<String> = [share, of.latency_ms.map(|ms| format!("{ms:.0} ms")), load].into_iter().flatten().collect();
-    let figures = (!figures.is_empty()).then(|| figures.join(", ") + if of.stale { " (stale)" } else { "" });
+    let figures: Vec<String> = [share, latency, load].into_iter().flatten().collect();
+    let stale = of.stale_since.map_or_else(String::new, |since| format!(" (stale for {}: moves nothing)", span(now.saturating_sub(since))));
+    let figures = (!figures.is_empty()).then(|| figures.join(", ") + &stale);
     let parts: Vec<String> = said.into_iter().chain(figures).collect();
     format!("reported {}: {}", ago(of.at, now), parts.join(", "))
 }
@@ -400,5 +435,6 @@ mod tests {
             assert_eq!(span(seconds), text);
         }
         assert_eq!((ago(5, 3), until(3, 5), until(9, 5)), ("0 s ago".into(), "now".into(), "in 4 s".into()));
+        assert_eq!([3, 15, 19].map(|at| next_check(at, 15)), ["due 12 s ago", "due", "in 4 s"]);
     }
 }

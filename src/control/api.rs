@@ -134,8 +134,9 @@ pub struct NameLeft {
 pub struct Broken {
     /// `zone/safety:RULE`, or `zone/safety:min_in_rotation/SET`.
     pub rule: String,
-    /// What there would be: percent for shares, else a count.
-    pub found: u64,
+    /// What there would be: percent for shares, to three decimals, else a count.
+    #[schema(value_type = f64)]
+    pub found: serde_json::Number,
     /// What the rule asks for, in the same unit.
     pub limit: u64,
     /// In a sentence.
@@ -311,6 +312,16 @@ pub struct HealthStatus {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen_why: Option<String>,
+    /// How this server tells its own trouble from that of the endpoints: `references`, `numbers`, `none` (every failure counts), `off` (`freeze = false`);
+    /// empty where nothing is checked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub protection: String,
+    /// What that protects from and what not, in a sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub protection_why: String,
+    /// Checks that could not run when they should have run last, for want of a way to the network or of descriptors: nothing is known of what they check.
+    #[serde(default)]
+    pub unable: usize,
     /// As in `health.references`.
     #[serde(default)]
     pub references: Vec<ReferenceStatus>,
@@ -423,8 +434,11 @@ pub struct EndpointStatus {
     pub last_ms: Option<u64>,
     /// Unix seconds of the next check.
     pub next_check: Option<u64>,
-    /// Why the last failed check failed; kept until a check passes.
+    /// Why the last check that did not pass did not; kept until the endpoint is up. Where its monitors are put together, what keeps it from being up.
     pub last_error: Option<String>,
+    /// Unix seconds of that; absent where it is so now and no check says it, and for what an earlier run knew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error_at: Option<u64>,
     /// How its monitors come to its state, where that is not that all must pass: `any of (a up, b down)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calculated: Option<String>,
@@ -437,7 +451,7 @@ pub struct EndpointStatus {
     /// Milliseconds that its checks usually take; of several checks the longest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usual_ms: Option<u64>,
-    /// Unix seconds of the end of the certificate that it shows; of several the first to end.
+    /// Unix seconds of the end of the certificate that it showed last, believed or not; of several the first to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_ends: Option<u64>,
     /// What its falls come to, as of the last check: 1000 for each, halved every five minutes.

@@ -16,7 +16,7 @@ pub const MAX_PAGE: usize = 1000;
 pub const DEFAULT_PAGE: usize = 100;
 
 /// What is done, as the log names it. A refused call that is none of these is named as it was made (`PUT /v1/overlays`).
-pub const ACTIONS: [&str; 22] = [
+pub const ACTIONS: [&str; 25] = [
     "overlay.lay",
     "overlay.revert",
     "overlay.amend",
@@ -32,11 +32,14 @@ pub const ACTIONS: [&str; 22] = [
     "token.create",
     "token.revoke",
     "health",
+    "health.blind",
     "health.freeze",
     "health.calm",
     "health.keep",
+    "health.monitor",
     "health.panic",
     "health.release",
+    "health.sighted",
     "health.thaw",
     "signals",
 ];
@@ -99,6 +102,9 @@ pub struct Entry {
     /// Of an endpoint's transition: the check that changed its state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,
+    /// The monitor of that check, where the endpoint has several. Of `health.monitor`: the one that changed its state, and the endpoint did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<String>,
     /// Who: [`Who::name`].
     pub actor: String,
     /// Id of the token; empty where none was needed or none was valid.
@@ -140,6 +146,7 @@ impl Entry {
             action: action.into(),
             target: plain_target(target),
             check: None,
+            monitor: None,
             actor: who.name.clone(),
             token: who.token.clone(),
             from: who.from,

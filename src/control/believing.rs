@@ -1,7 +1,6 @@
 //! What results of checks do, and whether failures are believed: the references that are checked beside everything else, and what a freeze and its end mean.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -10,7 +9,7 @@ use super::api::{CheckSpec, CheckTarget, HealthStatus, Observation, ReferenceSta
 use super::audit::{Entry, Kind};
 use super::checks::{self, Group};
 use super::state::ZoneState;
-use super::status;
+use super::transitions::MAX_TOLD;
 use super::writer::Writer;
 use crate::config::HealthOptions;
 use crate::health::doubt::{Doubt, Turn, Why};
@@ -29,9 +28,6 @@ const LOOK_GAP: Duration = Duration::from_millis(100);
 
 /// Tells the check of a reference from one of an endpoint at the same place.
 const NAME: &str = "reference";
-
-/// Endpoints of one check whose transition is kept, each in an entry of its own.
-const MAX_TOLD: usize = 64;
 
 /// The references.
 #[derive(Debug, Default)]
@@ -79,8 +75,8 @@ impl References {
         Some(if observation.outcome.is_ok() { INTERVAL } else { FAST })
     }
 
-    /// What is shown.
-    pub(super) fn seen(&self, doubt: &Doubt, now: Duration, now_unix: u64) -> HealthStatus {
+    /// What is shown; `passing` says how many checks have passed since a moment, and of how many.
+    pub(super) fn seen(&self, doubt: &Doubt, passing: impl FnOnce(Duration) -> (usize, usize), now: Duration, now_unix: u64) -> HealthStatus {
         let unix = |at: Duration| now_unix.saturating_sub(now.saturating_sub(at).as_secs());
         let references = self.all.iter().enumerate().map(|(at, reference)| {
             let (passed, failed) = doubt.reference(at);
@@ -94,8 +90,9 @@ impl References {
         let frozen = doubt.frozen();
         HealthStatus {
             frozen_since: frozen.map(|(since, _)| unix(since)),
-            frozen_why: frozen.map(|(_, why)| said(Group::Asked, why)),
+            frozen_why: frozen.map(|(since, why)| said(Group::Asked, why, passing(since))),
             references: references.collect(),
+            ..HealthStatus::default()
         }
     }
 
@@ -123,8 +120,8 @@ impl Reference {
     }
 }
 
-/// Why, in words.
-fn said(group: Group, why: Why) -> String {
+/// Why, in words that are true now: `passing` of `known` checks have passed since.
+fn said(group: Group, why: Why, (passing, known): (usize, usize)) -> String {
     match why {
         Why::Mass(census) if group == Group::Measured => {
             format!("{} of {} queries of Prometheus fail at once, in several places: its data may be wrong", census.failing, census.checked)
@@ -135,6 +132,9 @@ fn said(group: Group, why: Why) -> String {
                 census.failing, census.checked
             )
         }
+        Why::References if passing * 2 > known => format!(
+            "no reference answers, but {passing} of {known} checks pass: the references may be gone, or the way to them, and not this server's own network"
+        ),
         Why::References => "no reference answers: this server's own network may be gone".into(),
         Why::Mass(census) => {
             format!("{} of {} checks fail at once, in several places: this server's own network may be gone", census.failing, census.checked)
@@ -167,10 +167,11 @@ impl Writer {
         if observation.outcome.is_err() {
             return checks::Given::default();
         }
-        let panics = |(apex, pool): &checks::User| self.zones.get(apex).is_some_and(|zone| zone.is_in_panic(*pool));
+        let is_served =
+            |(apex, pool): &checks::User| self.zones.get(apex).is_some_and(|zone| zone.is_in_panic(*pool) || zone.was_last_resort(*pool, now));
         checks::Given {
             needed: self.checks.held_back(&observation.spec, now).is_some_and(|users| self.is_needed(users)),
-            served: self.checks.about_to_rise(&observation.spec).is_some_and(|users| !users.is_empty() && users.iter().all(panics)),
+            served: self.checks.about_to_rise(&observation.spec).is_some_and(|users| !users.is_empty() && users.iter().all(is_served)),
         }
     }
 
@@ -185,48 +186,8 @@ impl Writer {
         }
     }
 
-    /// A check changed its state: says so, and marks what it decides on.
-    pub(super) fn tell_transition(&mut self, spec: &CheckSpec, from: State, to: State, why: &str) {
-        let mut ids = self.endpoints_of(spec);
-        if ids.is_empty() {
-            ids.push(status::describe(spec).into());
-        }
-        for (at, id) in ids.iter().take(MAX_TOLD).enumerate() {
-            let check = self.loaded().check_label(id, spec).unwrap_or_else(|| status::describe(spec));
-            if at == 0 {
-                tracing::info!(target: "meridian::health", check, from = from.word(), to = to.word(), why, "state changed");
-            }
-            let more = (at + 1 == MAX_TOLD && ids.len() > MAX_TOLD).then(|| format!("{} more endpoints have this check", ids.len() - MAX_TOLD));
-            let detail: Vec<&str> = [Some(why).filter(|why| !why.is_empty()), more.as_deref()].into_iter().flatten().collect();
-            let entry = Entry {
-                kind: Kind::Health,
-                check: Some(check),
-                before: from.word().into(),
-                after: to.word().into(),
-                detail: (!detail.is_empty()).then(|| detail.join("; ")),
-                ..self.entry(&Who::itself(), "health", id)
-            };
-            self.keep_entry(entry);
-        }
-        self.look_again_at_users(spec);
-    }
-
-    /// Ids of the endpoints that a check decides on.
-    fn endpoints_of(&self, spec: &CheckSpec) -> Vec<Arc<str>> {
-        let mut ids = Vec::new();
-        for (apex, at) in self.checks.users(spec) {
-            let Some(zone) = self.zones.get(apex) else { continue };
-            let (Some(pool), Some(checks)) = (zone.model().pools.get(*at), zone.taken.parts.checks.get(*at)) else { continue };
-            ids.extend(pool.endpoints.iter().zip(checks).filter(|(_, checks)| checks.contains(spec)).map(|(endpoint, _)| endpoint.id.clone()));
-        }
-        // Pools of libraries are those of every zone that uses them.
-        ids.sort_unstable();
-        ids.dedup();
-        ids
-    }
-
     /// Marks what a check decides on.
-    fn look_again_at_users(&mut self, spec: &CheckSpec) {
+    pub(super) fn look_again_at_users(&mut self, spec: &CheckSpec) {
         for (apex, pool) in self.checks.users(spec) {
             self.dirty.entry(apex.clone()).or_default().pools.insert(*pool);
         }
@@ -255,7 +216,7 @@ impl Writer {
         self.checks.doubts[group as usize] = doubt;
         let Some(turn) = turn else { return };
         let (action, text) = match turn {
-            Turn::Frozen(why) => ("health.freeze", format!("{}; nothing is withdrawn until that is known better", said(group, why))),
+            Turn::Frozen(why) => ("health.freeze", format!("{}; nothing is withdrawn until that is known better", said(group, why, (0, 0)))),
             Turn::Calm => ("health.thaw", "what failed at once is back: failures count again".into()),
             Turn::Answered => ("health.thaw", "a reference answers: failures count again".into()),
             Turn::Believed => ("health.thaw", "it has lasted too long to be a mistake: failures count again".into()),
@@ -274,20 +235,26 @@ impl Writer {
         }
     }
 
+    /// Whether failures are believed, for the status.
+    pub(super) fn seen_health(&self) -> HealthStatus {
+        let (checks, doubt) = (&self.checks, &self.checks.doubts[Group::Asked as usize]);
+        checks.references.seen(doubt, |since| checks.passing_since(since), self.clock.now(), self.clock.unix())
+    }
+
     /// What is wrong with the references.
     pub(super) fn health_trouble(&self) -> Vec<String> {
         let doubts = &self.checks.doubts;
         let silent = self.checks.references.silent(&doubts[Group::Asked as usize]);
         let frozen = Group::ALL.into_iter().filter_map(|group| {
-            let (_, why) = doubts[group as usize].frozen()?;
+            let (since, why) = doubts[group as usize].frozen()?;
             let what = match group {
                 Group::Asked => "health is frozen",
                 Group::Said | Group::Counted => "reports take nothing down",
                 Group::Measured => "queries of Prometheus take nothing down",
             };
-            Some(format!("{what}: {}", said(group, why)))
+            Some(format!("{what}: {}", said(group, why, self.checks.passing_since(since))))
         });
         let silent = silent.into_iter().map(|address| format!("reference {address} has never answered, so it is no evidence of anything"));
-        frozen.chain(silent).chain(self.panic_trouble().take(MAX_TOLD)).collect()
+        frozen.chain(silent).chain(self.own_trouble()).chain(self.panic_trouble().take(MAX_TOLD)).collect()
     }
 }

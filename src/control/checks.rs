@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::api::{CheckSpec, Observation};
 use super::believing::References;
+use super::check::{Check, CheckSeen, Told, key, stale_after, unix_of};
 use super::compile::ZoneParts;
 use super::standing::Standing;
 use super::timeline::Timeline;
 use crate::dns::Name;
-use crate::health::concern::Concerns;
 use crate::health::doubt::{Census, Doubt};
-use crate::health::machine::{self, Around, Machine};
+use crate::health::machine::{self, Around};
 use crate::health::{Failure, State};
 use crate::policy::model::MonitorKind;
 use crate::store::Verdict;
@@ -33,12 +33,6 @@ const RECENT_REPORTS: Duration = Duration::from_secs(30);
 
 /// Seconds between two writes of a verdict that is reported again and again, unless it grows old sooner.
 const KEEP_REPORTED_S: u64 = 60;
-
-/// A check whose last verdict is older than so many of its intervals, and a timeout, says nothing of now (algorithms §3.4).
-const STALE_INTERVALS: u32 = 3;
-
-/// Steps of a ramp's share: small enough not to be noticed, and each of them is a new world.
-const RAMP_STEPS: f64 = 32.0;
 
 /// What zones want of a check.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,6 +94,10 @@ pub(super) struct Checks {
     forget_at: Option<Duration>,
     /// Checks by group and state of their machines, which are never degraded.
     tally: [[usize; 5]; Group::ALL.len()],
+    /// Of those that this server asks: so many could not run when they should have run last.
+    unable: usize,
+    /// Of the same: in so many places they are.
+    places: usize,
     /// By group: those that fell a moment ago, oldest first; some may be back.
     fallen: [VecDeque<(Duration, Arc<CheckSpec>)>; Group::ALL.len()],
 }
@@ -120,7 +118,7 @@ pub(super) enum Group {
 impl Group {
     pub(super) const ALL: [Group; 4] = [Group::Asked, Group::Said, Group::Counted, Group::Measured];
 
-    fn of(spec: &CheckSpec) -> Group {
+    pub(super) fn of(spec: &CheckSpec) -> Group {
         match spec.monitor.kind {
             MonitorKind::Push(_) => Group::Said,
             MonitorKind::Share(_) => Group::Counted,
@@ -130,82 +128,18 @@ impl Group {
     }
 }
 
-/// One check.
-#[derive(Debug)]
-pub(super) struct Check {
-    machine: Machine,
-    seen: CheckSeen,
-    changed: bool,
-    users: Vec<User>,
-    place: Option<Arc<str>>,
-    /// Of the ramp's share, when last looked at.
-    step: u8,
-    timeline: Timeline,
-    /// Unix seconds when its verdict was last kept.
-    kept_unix: u64,
-    /// Its last result that says anything.
-    told: Option<Told>,
-}
-
-/// How old something is, whatever anybody does to the machine's clock.
-#[derive(Clone, Copy, Debug)]
-struct Told {
-    at: Duration,
-    /// So old it was then.
-    age: Duration,
-}
-
-impl Told {
-    fn age(self, now: Duration) -> Duration {
-        self.age + now.saturating_sub(self.at)
-    }
-}
-
-/// What is shown of one check.
-#[derive(Clone, Debug, Default)]
-pub(super) struct CheckSeen {
-    /// As it is shown; filled in when it is asked for.
-    pub(super) state: State,
-    /// Unix seconds of the last change of state.
-    pub(super) since_unix: Option<u64>,
-    pub(super) last_check_unix: Option<u64>,
-    pub(super) last_ms: Option<u64>,
-    pub(super) next_check_unix: Option<u64>,
-    pub(super) last_error: Option<String>,
-    /// Passed and failed in this run; those that could not be carried out are neither.
-    pub(super) ended: [u64; 2],
-    /// Why its verdict says nothing of now, if that is so; filled in when it is asked for, as far as age goes.
-    pub(super) stale: Option<Stale>,
-    /// What its falls come to, as of the last check.
-    pub(super) penalty: u32,
-    /// Faults on credit.
-    pub(super) credit: u8,
-    /// Unix seconds until when it is kept down for its falls.
-    pub(super) suppressed_until: Option<u64>,
-    /// What is wrong although it passes.
-    pub(super) concerns: Concerns,
-}
-
-/// Why a verdict says nothing of now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stale {
-    /// It is of the last run, and not confirmed yet.
-    Kept,
-    /// It is too old: no check has told since.
-    Untold,
-    /// The same, of what is reported.
-    Unreported,
-}
-
-impl Stale {
-    /// In words.
-    pub(super) fn words(self) -> &'static str {
-        match self {
-            Stale::Kept => "kept from the last run",
-            Stale::Untold => "no check has told of late",
-            Stale::Unreported => "nothing was reported of late",
-        }
-    }
+/// What this server asks by itself, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) checks: usize,
+    /// Regions and pools without one that they are in.
+    pub(super) places: usize,
+    /// Those that have come to a verdict.
+    pub(super) known: usize,
+    /// Of them, suspect or down.
+    pub(super) failing: usize,
+    /// Of all, those that could not run when they should have run last.
+    pub(super) unable: usize,
 }
 
 /// What those who use a check make of it.
@@ -280,6 +214,33 @@ impl Checks {
         for (spec, check) in &self.known {
             self.tally[Group::of(spec) as usize][check.machine.state() as usize] += 1;
         }
+        let asked = || self.known.iter().filter(|(spec, _)| Group::of(spec) == Group::Asked).map(|(_, check)| check);
+        self.unable = asked().filter(|check| check.seen.unable).count();
+        self.places = asked().filter_map(|check| check.place.as_deref()).collect::<HashSet<_>>().len();
+    }
+
+    /// Of what this server asks: what is there, what fails, what cannot be asked.
+    pub(super) fn asked(&self) -> Asked {
+        let tally = &self.tally[Group::Asked as usize];
+        Asked {
+            checks: tally.iter().sum(),
+            places: self.places,
+            known: tally.iter().sum::<usize>() - tally[State::Unknown as usize],
+            failing: tally[State::Suspect as usize] + tally[State::Down as usize],
+            unable: self.unable,
+        }
+    }
+
+    /// Why one of those could not run that could not.
+    pub(super) fn why_unable(&self) -> Option<&str> {
+        self.known.values().find(|check| check.seen.unable)?.seen.last_error.as_deref()
+    }
+
+    /// Of those that this server asks and knows of, how many have passed since then and still do; and of how many.
+    pub(super) fn passing_since(&self, at: Duration) -> (usize, usize) {
+        let known = || self.known.iter().filter(|(spec, check)| Group::of(spec) == Group::Asked && check.machine.state() != State::Unknown);
+        let passes = |check: &Check| matches!(check.machine.state(), State::Up | State::Ramp) && check.told.is_some_and(|told| told.at >= at);
+        (known().filter(|(_, check)| passes(check)).count(), known().count())
     }
 
     /// Those whose last word grows old.
@@ -308,8 +269,9 @@ impl Checks {
         let transition = check.machine.forget(now)?;
         let (since_unix, ended, last_check_unix) = (Some(now_unix), check.seen.ended, check.seen.last_check_unix);
         // Why nobody tells is still so; what a report said is not.
-        let last_error = check.seen.last_error.take().filter(|_| !spec.monitor.kind.is_reported());
-        check.seen = CheckSeen { since_unix, ended, last_check_unix, last_error, ..CheckSeen::default() };
+        let is_said = spec.monitor.kind.is_reported();
+        let (last_error, last_error_unix) = (check.seen.last_error.take().filter(|_| !is_said), check.seen.last_error_unix.filter(|_| !is_said));
+        check.seen = CheckSeen { since_unix, ended, last_check_unix, last_error, last_error_unix, ..CheckSeen::default() };
         check.changed = true;
         let tally = &mut self.tally[Group::of(spec) as usize];
         tally[transition.from as usize] -= 1;
@@ -354,7 +316,11 @@ impl Checks {
         let (state, burdened) = (check.state(), check.seen.concerns.is_burdened());
         let transition =
             check.machine.observe(thresholds, &observation.outcome, Around { doubted, unproven, needed: given.needed, served: given.served }, now);
-        check.note_concerns(observation, now_unix);
+        let was_unable = check.seen.unable;
+        let why = check.note(observation, counts, now_unix);
+        if group == Group::Asked && check.seen.unable != was_unable {
+            self.unable = if was_unable { self.unable - 1 } else { self.unable + 1 };
+        }
         if counts {
             check.seen.ended[usize::from(observation.outcome.is_err())] += 1;
             check.seen.stale = None;
@@ -363,15 +329,10 @@ impl Checks {
                 self.forget_at = Some(self.forget_at.map_or(now + after, |at| at.min(now + after)));
             }
         }
-        check.seen.last_error = observation.outcome.as_ref().err().map(ToString::to_string);
-        check.seen.last_check_unix = Some(now_unix);
-        check.seen.last_ms = Some(observation.took.as_millis() as u64);
         // What is reported every second is kept when it says something new, or once a minute.
         let is_asked = !spec.monitor.kind.is_reported();
         let keep_after = stale_after(&spec).map_or(KEEP_REPORTED_S, |stale| KEEP_REPORTED_S.min(stale.as_secs() / 2));
         check.changed |= is_asked || transition.is_some() || check.kept_unix + keep_after <= now_unix;
-        let concerns = check.seen.concerns.words(now_unix);
-        check.timeline.push(observation, check.state(), concerns.as_deref(), now_unix);
         check.seen.penalty = check.machine.penalty(now);
         check.seen.credit = check.machine.credit();
         check.seen.suppressed_until = unix_of(check.machine.suppressed_until(now), now, now_unix);
@@ -395,17 +356,12 @@ impl Checks {
         let delay = check.machine.next_delay(thresholds);
         // Intervals run from start to start, and this check began `took` ago.
         check.seen.next_check_unix = is_asked.then(|| now_unix + delay.saturating_sub(observation.took).as_secs());
-        Some(Observed {
-            delay,
-            transition: (shown != state).then_some((state, shown)),
-            turned: check.seen.concerns.is_burdened() != burdened,
-            why: check.seen.last_error.clone().or(concerns).unwrap_or_default(),
-        })
+        Some(Observed { delay, transition: (shown != state).then_some((state, shown)), turned: check.seen.concerns.is_burdened() != burdened, why })
     }
 
-    /// Ends ramps whose time is over; returns the users of checks whose share of the weight has moved a step.
-    pub(super) fn tick(&mut self, now: Duration, now_unix: u64) -> Vec<User> {
-        let mut moved = Vec::new();
+    /// Ends ramps whose time is over; returns those, and the users of checks whose share of the weight has moved a step.
+    pub(super) fn tick(&mut self, now: Duration, now_unix: u64) -> (Vec<Arc<CheckSpec>>, Vec<User>) {
+        let (mut settled, mut moved) = (Vec::new(), Vec::new());
         let (known, tally) = (&mut self.known, &mut self.tally);
         self.ramping.retain(|spec| {
             let Some(check) = known.get_mut(spec) else { return false };
@@ -415,14 +371,17 @@ impl Checks {
                 tally[transition.to as usize] += 1;
                 check.seen.since_unix = Some(now_unix);
                 check.changed = true;
+                if transition.from == State::Ramp {
+                    check.forget_error_if_up();
+                    settled.push(spec.clone());
+                }
             }
-            let step = (check.machine.ramp_share(now) * RAMP_STEPS) as u8;
-            if std::mem::replace(&mut check.step, step) != step {
+            if check.takes_a_step(now) {
                 moved.extend_from_slice(&check.users);
             }
             check.machine.ramp_ends().is_some()
         });
-        moved
+        (settled, moved)
     }
 
     /// What fails, among what was good a moment ago.
@@ -474,9 +433,7 @@ impl Checks {
     /// How one check stands.
     pub(super) fn standing_of(&self, spec: &CheckSpec, now: Duration) -> Option<Standing> {
         let check = self.known.get(spec)?;
-        let share = check.machine.ramp_share(now);
-        let ramp = if share < 1.0 { ((share * RAMP_STEPS).floor() / RAMP_STEPS).max(machine::RAMP_FLOOR) as f32 } else { 1.0 };
-        Some(Standing { state: check.state(), ramp, burdened: check.seen.concerns.is_burdened() })
+        Some(Standing { state: check.state(), ramp: check.ramp_share(now), burdened: check.seen.concerns.is_burdened() })
     }
 
     /// Has these kept at the next call of [`take_changed`](Checks::take_changed), be they as they were or not.
@@ -497,123 +454,10 @@ impl Checks {
     }
 }
 
-impl Check {
-    /// What it came to, if that was not taken before.
-    fn take_verdict(&mut self, spec: &CheckSpec, now: Duration, now_unix: u64) -> Option<Verdict> {
-        let changed = std::mem::take(&mut self.changed);
-        // What could not run, or tell, makes no verdict younger.
-        let last_check_unix = self.told.filter(|_| changed).map(|told| now_unix.saturating_sub(told.age(now).as_secs()))?;
-        self.kept_unix = now_unix;
-        let (penalty, penalised) = self.machine.last_fall().unwrap_or((0, now));
-        Some(Verdict {
-            key: key(spec),
-            state: self.machine.state(),
-            since_unix: self.seen.since_unix.unwrap_or(last_check_unix),
-            last_check_unix,
-            last_error: self.seen.last_error.clone(),
-            penalty,
-            penalised_unix: now_unix.saturating_sub(now.saturating_sub(penalised).as_secs()),
-        })
-    }
-
-    /// As it is shown.
-    fn state(&self) -> State {
-        self.machine.state().degraded_if(self.seen.concerns.any())
-    }
-
-    /// Looks at how it passed. A failure alone tells nothing of that.
-    fn note_concerns(&mut self, observation: &Observation, now_unix: u64) {
-        let monitor = &observation.spec.monitor;
-        match observation.outcome {
-            Ok(()) if monitor.kind.is_reported() => self.seen.concerns.counted(observation.poor),
-            Ok(()) => self.seen.concerns.passed(&monitor.watch, monitor.thresholds.interval, observation.took, observation.certificate, now_unix),
-            Err(_) if self.machine.state() == State::Down => self.seen.concerns.fell(),
-            Err(_) => {}
-        }
-    }
-
-    fn new(now: Duration) -> Check {
-        Check {
-            machine: Machine::new(now),
-            seen: CheckSeen::default(),
-            changed: false,
-            users: Vec::new(),
-            place: None,
-            step: RAMP_STEPS as u8,
-            timeline: Timeline::default(),
-            kept_unix: 0,
-            told: None,
-        }
-    }
-
-    /// What is shown of it.
-    fn seen_at(&self, spec: &CheckSpec, now: Duration) -> CheckSeen {
-        let is_old = self.told.zip(stale_after(spec)).is_some_and(|(told, stale)| told.age(now) >= stale);
-        let old = if spec.monitor.kind.is_reported() { Stale::Unreported } else { Stale::Untold };
-        let stale = self.seen.stale.or_else(|| (is_old && self.machine.state() != State::Unknown).then_some(old));
-        CheckSeen { state: self.state(), stale, ..self.seen.clone() }
-    }
-
-    /// One of which nothing is known. As long as callers report no failures, an endpoint is what its other checks say.
-    fn first(spec: &CheckSpec, now: Duration) -> Check {
-        match spec.monitor.kind {
-            MonitorKind::Share(_) => Check { machine: Machine::restored(State::Up, now), ..Check::new(now) },
-            _ => Check::new(now),
-        }
-    }
-
-    /// Ramps do not outlive a process: there is none at start (CONTRACT). Suspicion and concerns do not either: what they came from is gone.
-    fn restored(verdict: Verdict, now: Duration, now_unix: u64) -> Check {
-        let state = match verdict.state {
-            State::Ramp | State::Suspect | State::Degraded => State::Up,
-            state => state,
-        };
-        let mut machine = Machine::restored(state, now);
-        machine.restore_penalty(verdict.penalty, Duration::from_secs(now_unix.saturating_sub(verdict.penalised_unix)), now);
-        Check {
-            seen: CheckSeen {
-                penalty: machine.penalty(now),
-                suppressed_until: unix_of(machine.suppressed_until(now), now, now_unix),
-                since_unix: Some(verdict.since_unix),
-                last_check_unix: Some(verdict.last_check_unix),
-                last_error: verdict.last_error,
-                stale: (state != State::Unknown).then_some(Stale::Kept),
-                ..CheckSeen::default()
-            },
-            machine,
-            told: Some(Told { at: now, age: Duration::from_secs(now_unix.saturating_sub(verdict.last_check_unix)) }),
-            ..Check::new(now)
-        }
-    }
-}
-
-/// How long a verdict says something of now; `None` where it loses its weight by itself.
-fn stale_after(spec: &CheckSpec) -> Option<Duration> {
-    let monitor = &spec.monitor;
-    let missed = monitor.thresholds.interval * STALE_INTERVALS + monitor.timeout;
-    match &monitor.kind {
-        MonitorKind::Push(push) => Some(push.stale),
-        // It counts for as long as its file says, but that nobody tells is seen as soon as of any other.
-        MonitorKind::Prometheus(asked) => Some(asked.stale.min(missed)),
-        MonitorKind::Share(_) => None,
-        _ => Some(missed),
-    }
-}
-
-/// A moment to come, in unix seconds.
-fn unix_of(at: Option<Duration>, now: Duration, now_unix: u64) -> Option<u64> {
-    at.map(|at| now_unix + at.saturating_sub(now).as_secs())
-}
-
 /// The check that `spec` replaces: one of the same kind at the same place if there is one, else any at that place.
 fn successor(before: &mut HashMap<Arc<CheckSpec>, Check>, spec: &CheckSpec) -> Option<Check> {
     let at_place = |old: &&Arc<CheckSpec>| old.target == spec.target && old.monitor.port == spec.monitor.port && Group::of(old) == Group::of(spec);
     let alike = before.keys().filter(at_place).find(|old| old.monitor.kind == spec.monitor.kind);
     let old = alike.or_else(|| before.keys().find(at_place))?.clone();
     before.remove(&old)
-}
-
-/// Names a check by content: what is connected to and what is asked there.
-fn key(spec: &CheckSpec) -> String {
-    format!("{spec:?}")
 }

@@ -30,23 +30,14 @@ impl Outlasting {
         zone.restore_holds(&self.holds);
         if let Some(keeping) = self.keeping.get(&zone.model().name.to_string()) {
             zone.keeping.restore(keeping);
-            if keeping.content == content(zone) {
-                zone.last_good.restore(&keeping.answers);
-            }
+            zone.remember(&keeping.answers);
         }
     }
 }
 
-/// What the answers of a zone are of.
-fn content(zone: &ZoneState) -> String {
-    format!("{:032x}", zone.taken.loaded.content)
-}
-
 /// What is kept of a zone beside its holds; nothing where there is nothing to keep.
 fn saved(zone: &ZoneState) -> Option<(String, SavedKeeping)> {
-    let answers = zone.last_good.saved();
-    let content = if answers.is_empty() { String::new() } else { content(zone) };
-    let saved = SavedKeeping { content, answers, ..zone.keeping.saved() };
+    let saved = SavedKeeping { answers: zone.saved_last_good(), ..zone.keeping.saved() };
     (saved != SavedKeeping::default()).then(|| (zone.model().name.to_string(), saved))
 }
 

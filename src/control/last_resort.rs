@@ -10,11 +10,14 @@
 //! last_healthy, min_capacity                     is withdrawn: they bind operators; what names without anything answer is for `all_down` to say
 //! ```
 //!
+//! What was handed out because nothing was up needs no slow start when it comes back: it had the traffic all the while ([`Resorted`]).
+//!
 //! Of several that have failed the one that failed first goes first. What is kept is looked at again whenever its zone changes and once a second: it
 //! goes as soon as the rules let it, it is free when its checks pass, and an operator may take it out past the rule (`break_glass`).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::api::Who;
 use super::audit::{Entry, Kind};
@@ -24,8 +27,10 @@ use super::state::{Surroundings, ZoneState};
 use super::writer::Writer;
 use crate::dns::Name;
 use crate::health::State;
-use crate::policy::model::ZoneModel;
-use crate::policy::plan::{PoolView, View};
+use crate::health::machine::RAMP;
+use crate::policy::model::{AllDown, PoolIx, ZoneModel};
+use crate::policy::plan::{Pass, PoolView, View};
+use crate::policy::resolve::Step;
 use crate::store::SavedKeeping;
 
 /// What is kept as a last resort though its checks fail, and what fell of late. Belongs to one zone.
@@ -228,7 +233,55 @@ fn without(view: &View, one: &Failed) -> View {
     after
 }
 
+/// When classes of clients had nothing better than what fails, and were given that: by position of the root, then of the class. Those that have it now
+/// are in the plans.
+#[derive(Debug, Default)]
+pub(super) struct Resorted(HashMap<(usize, usize), Duration>);
+
+fn reaches(step: &Step, ix: PoolIx) -> bool {
+    match step {
+        Step::Pool(other) => *other == ix,
+        step => step.children().iter().any(|(_, step)| reaches(step, ix)),
+    }
+}
+
 impl ZoneState {
+    /// True when clients of this class are given what fails, for want of anything better.
+    fn is_resorted(&self, root: usize, class: usize) -> bool {
+        let plan =
+            self.world.as_ref().filter(|world| Arc::ptr_eq(&world.model, self.model())).and_then(|world| world.steerings.get(root)?.plans.get(class));
+        let given = || {
+            let steer = &self.model().steers[self.roots[root].steer];
+            matches!(self.roots[root].classes[class].all_down.unwrap_or(steer.all_down), AllDown::All | AllDown::LastGood)
+        };
+        plan.is_some_and(|plan| plan.pass == Pass::LastResort || plan.pass == Pass::AllDown && given())
+    }
+
+    /// The plans of a root are made anew: remembers until when classes had nothing better.
+    pub(super) fn note_resorts(&mut self, root: usize, now: Duration) {
+        for class in 0..self.roots[root].classes.len() {
+            if self.is_resorted(root, class) {
+                self.resorted.0.insert((root, class), now);
+            }
+        }
+    }
+
+    /// A pool was handed out although it failed, for want of anything better, to all who come to it, and that is no longer ago than a ramp takes: there is
+    /// nothing to warm up.
+    pub(super) fn was_last_resort(&self, pool: usize, now: Duration) -> bool {
+        let (mut any, ix) = (false, PoolIx(pool as u32));
+        for root in self.consulted.roots_of_pool.get(pool).into_iter().flatten().copied() {
+            for (class, _) in self.roots[root].classes.iter().enumerate().filter(|(_, class)| reaches(&class.step, ix)) {
+                let was = || self.resorted.0.get(&(root, class)).is_some_and(|at| *at + RAMP > now);
+                if !self.is_resorted(root, class) && !was() {
+                    return false;
+                }
+                any = true;
+            }
+        }
+        any
+    }
+
     /// Settles what of these pools may go; returns them, and the pools of what is kept.
     pub(super) fn settle_falls(&mut self, pools: &BTreeSet<usize>, around: &Surroundings<'_>) -> BTreeSet<usize> {
         if !self.keeping.is_any() && (pools.is_empty() || !self.model().safety.binds_checks()) {

@@ -113,11 +113,6 @@ impl<'a> Loaded<'a> {
         })
     }
 
-    /// What a check of an endpoint is called there.
-    pub(super) fn check_label(self, id: &str, spec: &CheckSpec) -> Option<String> {
-        self.checks_of(id)?.into_iter().find_map(|(other, label)| (other == *spec).then_some(label))
-    }
-
     /// A steered name.
     pub(super) fn steer(self, zone: &Name, owner: &Name) -> Option<&'a Steer> {
         let zone = self.get(zone)?;

@@ -8,6 +8,7 @@ pub mod audit;
 mod before;
 mod believing;
 pub mod changes;
+mod check;
 mod checks;
 pub mod clock;
 pub mod compile;
@@ -31,6 +32,7 @@ mod overlays;
 mod pace;
 mod panics;
 mod promote;
+pub mod protection;
 mod reaper;
 mod reload;
 mod reload_safety;
@@ -51,6 +53,7 @@ pub mod things;
 pub mod timeline;
 pub mod tokens;
 mod toml;
+mod transitions;
 mod unkept;
 pub mod who;
 pub mod writer;
@@ -61,6 +64,8 @@ mod allocations;
 pub(crate) mod driven;
 #[cfg(test)]
 mod flips;
+#[cfg(test)]
+mod reasons;
 #[cfg(test)]
 mod told;
 

@@ -145,7 +145,7 @@ fn judge(before: &Version<'_>, after: Option<&mut Version<'_>>, recent: usize, a
         let (total, needed) = (set.members.len(), set.at_least.needed(set.members.len()));
         if are < were && are < needed {
             let detail = format!("{are} of {total} would be in rotation, at least {needed} must be");
-            all.broken.push(Broken { rule: rule(&format!("min_in_rotation/{}", set.name)), found: are as u64, limit: needed as u64, detail });
+            all.broken.push(Broken { rule: rule(&format!("min_in_rotation/{}", set.name)), found: are.into(), limit: needed as u64, detail });
         }
     }
     if withdrawn == 0 {
@@ -160,16 +160,16 @@ fn judge(before: &Version<'_>, after: Option<&mut Version<'_>>, recent: usize, a
     if let Some(most) = safety.max_withdrawn
         && out_after * 100 > endpoints * usize::from(most)
     {
-        let (found, share) = (percent(out_after, endpoints), share_words(out_after as f64, endpoints as f64));
+        let (found, share) = (percent(out_after as f64, endpoints as f64), share_words(out_after as f64, endpoints as f64));
         let detail = format!("{out_after} of {endpoints} endpoints would be out of rotation ({share}), at most {most} % may be");
         all.broken.push(Broken { rule: rule("max_withdrawn"), found, limit: most.into(), detail });
     }
     if let Some((most, per)) = safety.max_changes
         && recent + 1 > most as usize
     {
-        let found = recent as u64 + 1;
+        let found = recent + 1;
         let detail = format!("it would be withdrawal number {found} within {}, at most {most} are allowed", duration_words(per));
-        all.broken.push(Broken { rule: rule("max_changes"), found, limit: most.into(), detail });
+        all.broken.push(Broken { rule: rule("max_changes"), found: found.into(), limit: most.into(), detail });
     }
     all.confirm |= withdrawn * 100 > endpoints * usize::from(safety.confirm_above);
     all.zones.push(ZoneShare { zone: model.name.to_string(), endpoints, withdrawn, out_before, out_after });
@@ -209,7 +209,7 @@ fn judge_names(before: &Version<'_>, after: &Version<'_>, rule: &dyn Fn(&str) ->
         }
         let Some((total, were, are)) = capacity((before, was), (after, is)) else { continue };
         if are < were && are * 100.0 < total * f64::from(safety.min_capacity) {
-            let (found, limit) = ((are * 100.0 / total) as u64, u64::from(safety.min_capacity));
+            let (found, limit) = (percent(are, total), u64::from(safety.min_capacity));
             let first = names().next().unwrap_or_default();
             let share = share_words(are, total);
             let detail = format!("what remains for {first} could carry {are:.0} of {total:.0} ({share}), at least {limit} % must remain");

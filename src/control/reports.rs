@@ -113,8 +113,11 @@ pub struct Taken {
 pub struct Reported {
     /// Unix seconds of the last report, whatever it told.
     pub at: u64,
-    /// What is counted and measured is older than 30 s: it says nothing of now. A report of a state makes it no younger.
+    /// What is counted and measured is older than 30 s: it says nothing of now and moves nothing. A report of a state makes it no younger.
     pub stale: bool,
+    /// Unix seconds since when that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_since: Option<u64>,
     /// What was said last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Said>,
@@ -124,18 +127,30 @@ pub struct Reported {
     /// The state is older than the `stale` of the monitors that wait for it (30 s where none does). What is counted and measured makes it no younger.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub state_stale: bool,
+    /// Unix seconds since when that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_stale_since: Option<u64>,
+    /// The same, and it is forgotten for that (`on_stale = "forget"`). Else it holds until something else is said.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub state_forgotten: bool,
     /// Successes among all calls, 0 to 1, those of long ago weighing little.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub success_share: Option<f64>,
     /// How many calls that is made of, by what they weigh now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<f64>,
-    /// Mean over the last seconds.
+    /// As it was reported last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<f64>,
-    /// Mean over the last seconds.
+    /// The mean over 15 s that weights are moved by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_smoothed_ms: Option<f64>,
+    /// As it was reported last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<f64>,
+    /// The mean over 15 s that weights are moved by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_smoothed: Option<f64>,
     /// What it can carry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<f64>,
@@ -152,6 +167,8 @@ struct Track {
     window: Duration,
     latency: Smooth,
     load: Smooth,
+    /// Response time and load as they were reported last.
+    last: (Option<f64>, Option<f64>),
     capacity: Option<f64>,
     /// When a load or response time came last, and what lies between two of them.
     measured: Option<Duration>,
@@ -165,6 +182,8 @@ struct SaidOnce {
     at_unix: u64,
     /// So long it says something of now.
     stale: Duration,
+    /// After that it is forgotten.
+    is_forgotten: bool,
 }
 
 /// How long what is reported of a thing counts.
@@ -174,6 +193,8 @@ pub(super) struct Lasts {
     pub(super) window: Duration,
     /// A state says nothing of now after this.
     pub(super) stale: Duration,
+    /// And is forgotten then.
+    pub(super) is_forgotten: bool,
 }
 
 /// What is measured of a pool.
@@ -206,7 +227,7 @@ impl Reports {
     }
 
     /// Takes a report of the thing of this id. False when there are too many things.
-    pub(super) fn take(&self, id: &Arc<str>, report: &Report, Lasts { window, stale }: Lasts, now: Duration, now_unix: u64) -> bool {
+    pub(super) fn take(&self, id: &Arc<str>, report: &Report, Lasts { window, stale, is_forgotten }: Lasts, now: Duration, now_unix: u64) -> bool {
         let mut all = self.all();
         if all.len() >= MAX_REPORTED && !all.contains_key(id) {
             return false;
@@ -219,13 +240,14 @@ impl Reports {
             window: WINDOW,
             latency: Smooth::default(),
             load: Smooth::default(),
+            last: (None, None),
             capacity: None,
             measured: None,
             gap: Smooth::default(),
         };
         let track = all.entry(id.clone()).or_insert_with(fresh);
         track.at_unix = now_unix;
-        track.said = report.state.map(|said| SaidOnce { said, at_unix: now_unix, stale }).or(track.said);
+        track.said = report.state.map(|said| SaidOnce { said, at_unix: now_unix, stale, is_forgotten }).or(track.said);
         if report.has_figures() {
             track.figures_unix = Some(now_unix);
         }
@@ -237,7 +259,7 @@ impl Reports {
             let gap = track.measured.map(|before| now.saturating_sub(before));
             if gap.is_some_and(|gap| gap > GONE) {
                 // What was before is as if it had not been.
-                (track.latency, track.load, track.gap) = Default::default();
+                (track.latency, track.load, track.last, track.gap) = Default::default();
             } else if let Some(gap) = gap.filter(|gap| !gap.is_zero()) {
                 track.gap.add(gap.as_secs_f64(), STALE, now);
             }
@@ -245,6 +267,7 @@ impl Reports {
         }
         report.load.into_iter().for_each(|load| track.load.add(load, SMOOTH, now));
         report.latency_ms.into_iter().for_each(|latency| track.latency.add(latency, SMOOTH, now));
+        track.last = (report.latency_ms.or(track.last.0), report.load.or(track.last.1));
         track.capacity = report.capacity.or(track.capacity);
         true
     }
@@ -292,19 +315,26 @@ impl Reports {
     pub fn of(&self, id: &str) -> Option<Reported> {
         let track = *self.all().get(id)?;
         let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
-        let is_old = |at: u64, after: Duration| at + after.as_secs() < unix_now();
+        let old_since = |at: u64, after: Duration| Some(at + after.as_secs()).filter(|since| *since < unix_now());
+        let (stale_since, said_since) =
+            (track.figures_unix.and_then(|at| old_since(at, STALE)), track.said.and_then(|once| old_since(once.at_unix, once.stale)));
         // What is shown weighs what it weighed when it came.
         let share = track.share.now(track.window, Duration::ZERO);
         Some(Reported {
             at: track.at_unix,
-            stale: track.figures_unix.is_some_and(|at| is_old(at, STALE)),
+            stale: stale_since.is_some(),
+            stale_since,
             state: track.said.map(|once| once.said),
             state_at: track.said.map(|once| once.at_unix),
-            state_stale: track.said.is_some_and(|once| is_old(once.at_unix, once.stale)),
+            state_stale: said_since.is_some(),
+            state_stale_since: said_since,
+            state_forgotten: said_since.is_some() && track.said.is_some_and(|once| once.is_forgotten),
             success_share: share.map(|share| rounded(share.good)),
             samples: share.map(|share| share.samples.round()),
-            latency_ms: track.latency.value().map(rounded),
-            load: track.load.value().map(rounded),
+            latency_ms: track.last.0,
+            latency_smoothed_ms: track.latency.value().map(rounded),
+            load: track.last.1,
+            load_smoothed: track.load.value().map(rounded),
             capacity: track.capacity,
         })
     }
@@ -373,7 +403,7 @@ mod tests {
         let now = Duration::from_secs(10);
         let add = |id: usize, successes, failures| {
             let report = Report { successes: Some(successes), failures: Some(failures), ..report(r#"{"target": "t"}"#) };
-            assert!(reports.take(&ids[id], &report, Lasts { window: WINDOW, stale: STALE }, now, 10));
+            assert!(reports.take(&ids[id], &report, Lasts { window: WINDOW, stale: STALE, is_forgotten: false }, now, 10));
         };
         assert_eq!(reports.share(&check, now), None);
         for (at, successes, failures, good) in [(2, 100, 0, 1.0), (1, 30, 10, 1.0), (1, 0, 20, 0.5), (0, 10, 39, 0.5), (0, 10, 1, 1.0 / 3.0)] {
@@ -392,7 +422,7 @@ mod tests {
         let (reports, id) = (Reports::default(), Arc::from("z/p/1"));
         let now_unix = unix_now();
         let take = |report: &Report, stale: u64, ago: u64| {
-            let lasts = Lasts { window: WINDOW, stale: Duration::from_secs(stale) };
+            let lasts = Lasts { window: WINDOW, stale: Duration::from_secs(stale), is_forgotten: false };
             assert!(reports.take(&id, report, lasts, Duration::from_secs(1_000 - ago), now_unix - ago));
         };
         let seen = || reports.of("z/p/1").map(|seen| (now_unix - seen.at, seen.stale, seen.state_at.map(|at| now_unix - at), seen.state_stale));

@@ -584,7 +584,7 @@ impl Writer {
                 let more = if names.len() > 1 { format!(" and {} more names", names.len() - 1) } else { String::new() };
                 let detail = format!("nothing usable would be left for some clients of {first}{more}");
                 let rule = format!("{}/safety:last_healthy", zone_text(&model.name));
-                all.broken.push(Broken { rule, found: names.len() as u64, limit: 0, detail });
+                all.broken.push(Broken { rule, found: names.len().into(), limit: 0, detail });
             }
         }
     }

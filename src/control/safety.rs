@@ -18,6 +18,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde_json::Number;
+
 use super::api::{Broken, Consequences, NameLeft, ZoneShare};
 use super::compile::{Root, ZoneParts};
 use super::overlays::zone_text;
@@ -214,7 +216,7 @@ fn judge_zone(zone: &Proposed, all: &mut Consequences) {
         && out_after > out_before
         && out_after * 100 > endpoints * usize::from(most)
     {
-        let (found, share) = (percent(out_after, endpoints), share_words(out_after as f64, endpoints as f64));
+        let (found, share) = (percent(out_after as f64, endpoints as f64), share_words(out_after as f64, endpoints as f64));
         let detail = format!("{out_after} of {endpoints} endpoints would be out of rotation ({share}), at most {most} % may be");
         all.broken.push(Broken { rule: rule("max_withdrawn"), found, limit: most.into(), detail });
     }
@@ -224,7 +226,7 @@ fn judge_zone(zone: &Proposed, all: &mut Consequences) {
     {
         let found = zone.recent as u64 + 1;
         let detail = format!("it would be withdrawal number {found} within {}, at most {most} are allowed", duration_words(per));
-        all.broken.push(Broken { rule: rule("max_changes"), found, limit: most.into(), detail });
+        all.broken.push(Broken { rule: rule("max_changes"), found: found.into(), limit: most.into(), detail });
     }
     if withdrawn > 0 {
         all.confirm |= withdrawn * 100 > endpoints * usize::from(safety.confirm_above);
@@ -254,7 +256,7 @@ fn judge_names(zone: &Proposed, rule: &dyn Fn(&str) -> String, all: &mut Consequ
         }
         let Some((total, before, after)) = capacity(zone, &pools) else { continue };
         if after < before && after * 100.0 < total * f64::from(model.safety.min_capacity) {
-            let found = (after * 100.0 / total) as u64;
+            let found = percent(after, total);
             let limit = u64::from(model.safety.min_capacity);
             match &mut thin {
                 Some((_, more)) => *more += root.steers.len(),
@@ -276,7 +278,7 @@ fn judge_names(zone: &Proposed, rule: &dyn Fn(&str) -> String, all: &mut Consequ
 pub(super) fn break_names(rule: &dyn Fn(&str) -> String, empty: &[String], thin: Option<(Broken, usize)>, all: &mut Consequences) {
     if !empty.is_empty() {
         let detail = format!("nothing usable would be left for {}", listed(empty));
-        all.broken.push(Broken { rule: rule("last_healthy"), found: empty.len() as u64, limit: 0, detail });
+        all.broken.push(Broken { rule: rule("last_healthy"), found: empty.len().into(), limit: 0, detail });
     }
     if let Some((mut broken, more)) = thin {
         if more > 0 {
@@ -323,7 +325,7 @@ fn judge_sets(zone: &Proposed, rule: &dyn Fn(&str) -> String, all: &mut Conseque
         if after < before && after < needed {
             let total = set.members.len();
             let detail = format!("{after} of {total} would be in rotation, at least {needed} must be");
-            all.broken.push(Broken { rule: rule(&format!("min_in_rotation/{}", set.name)), found: after as u64, limit: needed as u64, detail });
+            all.broken.push(Broken { rule: rule(&format!("min_in_rotation/{}", set.name)), found: after.into(), limit: needed as u64, detail });
         }
     }
 }
@@ -339,9 +341,13 @@ fn is_member_in(zone: &Proposed, member: &SafetyMember, then: bool) -> bool {
     }
 }
 
-/// Rounded up, so that what is above a limit is above it as a whole number, too.
-pub(super) fn percent(part: usize, whole: usize) -> u64 {
-    (part * 100).div_ceil(whole.max(1)) as u64
+/// As it is, to three decimals: what is above a limit is shown above it.
+pub(super) fn percent(part: f64, whole: f64) -> Number {
+    let thousandths = (part * 100_000.0 / whole.max(f64::MIN_POSITIVE)).round();
+    match Number::from_f64(thousandths / 1000.0) {
+        Some(share) if thousandths % 1000.0 != 0.0 => share,
+        _ => ((thousandths / 1000.0) as u64).into(),
+    }
 }
 
 /// The same as it is: `57.1 %`, `50 %`.

@@ -62,7 +62,7 @@ impl Writer {
                     None => target.as_str().into(),
                 };
                 let window = pool.signals.filter(|_| *id != *target || !target.starts_with("region:")).map_or(WINDOW, |rule| rule.window);
-                let about = about.get_or_insert_with(|| About { id, lasts: Lasts { window, stale: STALE }, specs: Vec::new() });
+                let about = about.get_or_insert_with(|| About { id, lasts: Lasts { window, stale: STALE, is_forgotten: false }, specs: Vec::new() });
                 let checks = zone.checks[at].iter().enumerate().filter(|(index, _)| one.is_none_or(|one| one == *index)).flat_map(|(_, specs)| specs);
                 for spec in checks.filter(|spec| spec.monitor.kind.is_reported()) {
                     // What a library defines is the same in every zone.
@@ -75,6 +75,7 @@ impl Writer {
         if let Some(about) = &mut about {
             let push = |spec: &CheckSpec| if let MonitorKind::Push(push) = &spec.monitor.kind { Some(push.stale) } else { None };
             about.lasts.stale = about.specs.iter().filter_map(push).min().unwrap_or(STALE);
+            about.lasts.is_forgotten = about.specs.iter().any(|spec| push(spec).is_some() && spec.monitor.kind.forgotten_after().is_some());
         }
         about
     }

@@ -54,32 +54,49 @@ impl Checks {
     ///
     /// Where the monitors say otherwise (`vote`), a calculation takes the place of a check.
     pub(super) fn standing(&self, specs: &[CheckSpec], vote: Option<&Vote>, now: Duration) -> Standing {
-        match vote {
-            None => specs.iter().filter_map(|spec| self.standing_of(spec, now)).fold(Standing::WELL, Standing::worse),
-            // What callers report is asked for by the pool, not by a monitor, and takes part in any case.
-            Some(vote) => {
-                let shares = specs.iter().filter(|spec| matches!(spec.monitor.kind, MonitorKind::Share(_)));
-                shares.filter_map(|spec| self.standing_of(spec, now)).fold(self.come_to(vote, specs, now), Standing::worse)
-            }
-        }
+        standing_by(specs, vote, &|spec| self.standing_of(spec, now))
     }
 
-    fn come_to(&self, vote: &Vote, specs: &[CheckSpec], now: Duration) -> Standing {
-        match vote {
-            Vote::Check(at) => specs.get(usize::from(*at)).and_then(|spec| self.standing_of(spec, now)).unwrap_or(Standing::WELL),
-            Vote::AtLeast { count, of } => {
-                let mut all: Vec<Standing> = of.iter().map(|vote| self.come_to(vote, specs, now)).collect();
-                all.sort_by(|a, b| b.rank().cmp(&a.rank()).then(b.ramp.total_cmp(&a.ramp)));
-                all.into_iter().take(usize::from(*count)).fold(Standing::WELL, Standing::worse)
-            }
-            Vote::Not(vote) => {
-                let state = match self.come_to(vote, specs, now).state {
-                    State::Down => State::Up,
-                    State::Unknown => State::Unknown,
-                    _ => State::Down,
-                };
-                Standing { state, ..Standing::WELL }
-            }
+    /// The state that the same would be in if one of the checks were in another.
+    pub(super) fn state_before(&self, specs: &[CheckSpec], vote: Option<&Vote>, now: Duration, (changed, was): (&CheckSpec, State)) -> State {
+        let then = |spec: &CheckSpec| {
+            let standing = self.standing_of(spec, now)?;
+            Some(if spec == changed { Standing { state: was, ..standing } } else { standing })
+        };
+        standing_by(specs, vote, &then).state
+    }
+}
+
+/// How one check stands, if it is known.
+pub(super) type Of<'a> = &'a dyn Fn(&CheckSpec) -> Option<Standing>;
+
+fn standing_by(specs: &[CheckSpec], vote: Option<&Vote>, of: Of<'_>) -> Standing {
+    match vote {
+        None => specs.iter().filter_map(of).fold(Standing::WELL, Standing::worse),
+        // What callers report is asked for by the pool, not by a monitor, and takes part in any case.
+        Some(vote) => {
+            let shares = specs.iter().filter(|spec| matches!(spec.monitor.kind, MonitorKind::Share(_)));
+            shares.filter_map(of).fold(come_to(vote, specs, of), Standing::worse)
+        }
+    }
+}
+
+/// What a calculation comes to, where `by` says how each check stands.
+pub(super) fn come_to(vote: &Vote, specs: &[CheckSpec], by: Of<'_>) -> Standing {
+    match vote {
+        Vote::Check(at) => specs.get(usize::from(*at)).and_then(by).unwrap_or(Standing::WELL),
+        Vote::AtLeast { count, of } => {
+            let mut all: Vec<Standing> = of.iter().map(|vote| come_to(vote, specs, by)).collect();
+            all.sort_by(|a, b| b.rank().cmp(&a.rank()).then(b.ramp.total_cmp(&a.ramp)));
+            all.into_iter().take(usize::from(*count)).fold(Standing::WELL, Standing::worse)
+        }
+        Vote::Not(vote) => {
+            let state = match come_to(vote, specs, by).state {
+                State::Down => State::Up,
+                State::Unknown => State::Unknown,
+                _ => State::Down,
+            };
+            Standing { state, ..Standing::WELL }
         }
     }
 }

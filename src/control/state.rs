@@ -9,7 +9,7 @@ use super::compile::Root;
 use super::finish::Leaving;
 use super::holds::{self, Held, Hold};
 use super::last_good::LastGood;
-use super::last_resort::Keeping;
+use super::last_resort::{Keeping, Resorted};
 use super::load::TakenZone;
 use super::loads::Loads;
 use super::overlays::Effects;
@@ -132,6 +132,7 @@ pub(super) struct ZoneState {
     held: Held,
     holds_moved: bool,
     pub(super) last_good: LastGood,
+    pub(super) resorted: Resorted,
 }
 
 impl ZoneState {
@@ -157,6 +158,7 @@ impl ZoneState {
             held: Held::new(),
             holds_moved: true,
             last_good: LastGood::default(),
+            resorted: Resorted::default(),
         }
     }
 
@@ -181,10 +183,7 @@ impl ZoneState {
         self.leaving.inherit(&before.leaving, before.world.as_deref(), super::writer::unix_now());
         self.keeping.inherit(&before.keeping);
         self.panics = before.panics.clone();
-        // The same definitions, perhaps without some rules: policies and pools stand where they stood.
-        if Arc::ptr_eq(&before.taken.loaded, &self.taken.loaded) {
-            self.last_good.clone_from(&before.last_good);
-        }
+        self.inherit_last_good(before);
     }
 
     /// A steered name whose TTL an overlay sets, or did: gives it a root of its own. Returns the root, or `None` when there is a new one, so that
@@ -313,6 +312,7 @@ impl ZoneState {
         let root = self.roots[at].clone();
         let steer = &model.steers[root.steer];
         let ttl = around.effects.ttl_of_steered(&model.name, &steer.owner, steer.ttl);
+        self.note_resorts(at, around.now);
         let plans = root.classes.iter().map(|class| self.plan(steer, ttl, class)).collect();
         Steering { map: root.map, plans, sticky: root.sticky, classes: root.classes }
     }

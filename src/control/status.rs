@@ -7,9 +7,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::api::{CheckSpec, CheckTarget, EndpointStatus, PoolStatus, Status, ZoneStatus};
-use super::checks::CheckSeen;
+use super::check::CheckSeen;
 use super::compile::ZoneParts;
 use super::reports::Reports;
+use super::standing::{Standing, come_to};
 use super::state::{ZoneState, health_word};
 use crate::dns::Name;
 use crate::health::State;
@@ -191,7 +192,19 @@ impl Seen {
         let voting = endpoint.vote.as_deref().map(Vote::positions);
         let votes = |at: usize| at >= endpoint.monitors.len() || voting.as_ref().is_none_or(|voting| voting.contains(&(at as u16)));
         let voters = specs.iter().enumerate().filter(|(at, _)| votes(*at)).map(|(_, spec)| spec);
-        let known: Vec<&CheckSeen> = voters.filter_map(|spec| self.checks.get(spec)).collect();
+        let all: Vec<(&CheckSpec, &CheckSeen)> = voters.filter_map(|spec| Some((spec, self.checks.get(spec)?))).collect();
+        let stale = all.iter().filter_map(|(spec, check)| Some((check.stale?, check.age_s.unwrap_or(0), spec.monitor.kind.forgotten_after())));
+        let stale = stale.max_by_key(|(why, age_s, _)| (*why, *age_s)).map(|(why, age_s, forgotten)| why.words(age_s, forgotten));
+        let known: Vec<&CheckSeen> = all.into_iter().map(|(_, check)| check).collect();
+        // One monitor that votes, beside advisory ones, needs no name.
+        let is_one = |vote: &&Vote| matches!(vote, Vote::AtLeast { of, .. } if matches!(of[..], [Vote::Check(_)]));
+        let (last_error, last_error_at) = match endpoint.vote.as_deref().filter(|vote| !is_one(vote)) {
+            Some(vote) => self.why_calculated(model, endpoint, specs, vote).unzip(),
+            None => {
+                let failed = known.iter().filter_map(|check| Some((check.last_error.clone()?, check.last_error_unix)));
+                failed.reduce(|first, other| if other.1 > first.1 { other } else { first }).unzip()
+            }
+        };
         EndpointStatus {
             id: endpoint.id.to_string(),
             target: match &endpoint.target {
@@ -199,8 +212,8 @@ impl Seen {
                 Target::Cname(name) => name.to_string(),
             },
             state: seen.state.word().into(),
-            stale: known.iter().any(|check| check.stale.is_some()),
-            stale_why: known.iter().filter_map(|check| check.stale).max().map(|why| why.words().into()),
+            stale: stale.is_some(),
+            stale_why: stale,
             forced: seen.forced,
             usable: seen.is_usable(),
             weight: seen.weight,
@@ -209,7 +222,8 @@ impl Seen {
             last_check: known.iter().filter_map(|check| check.last_check_unix).max(),
             last_ms: known.iter().filter_map(|check| check.last_ms).max(),
             next_check: known.iter().filter_map(|check| check.next_check_unix).min(),
-            last_error: known.iter().find_map(|check| check.last_error.clone()),
+            last_error,
+            last_error_at: last_error_at.flatten(),
             calculated: endpoint.vote.as_ref().map(|vote| self.calculated(model, endpoint, specs, vote)),
             advice: self.advice(model, endpoint, specs),
             concerns: {
@@ -236,9 +250,43 @@ pub(super) fn kept_share(view: &PoolView) -> f64 {
     (f64::from(1.0 - view.yields) * 1000.0).round() / 1000.0
 }
 
+/// The monitor of a check of an endpoint; empty where none asks for it.
+pub(super) fn monitor_name<'a>(model: &'a ZoneModel, endpoint: &Endpoint, at: usize) -> &'a str {
+    endpoint.monitors.get(at).and_then(|ix| model.monitors.get(ix.0 as usize)).map_or("", |monitor| &*monitor.name)
+}
+
 impl Seen {
-    fn monitor_name<'a>(model: &'a ZoneModel, endpoint: &Endpoint, at: usize) -> &'a str {
-        endpoint.monitors.get(at).and_then(|ix| model.monitors.get(ix.0 as usize)).map_or("", |monitor| &*monitor.name)
+    /// Why an endpoint is not up whose monitors are put together, and when that was found: of each check that has a part in it the last error, with the
+    /// name of its monitor; of `not` what is up that should not be.
+    fn why_calculated(&self, model: &ZoneModel, endpoint: &Endpoint, specs: &[CheckSpec], vote: &Vote) -> Option<(String, Option<u64>)> {
+        let stands = |spec: &CheckSpec| self.checks.get(spec).map(|seen| Standing { state: seen.state, ..Standing::WELL });
+        let state_of = |vote: &Vote| come_to(vote, specs, &stands).state;
+        let name = |vote: &Vote| match vote {
+            Vote::Check(at) => monitor_name(model, endpoint, usize::from(*at)).to_owned(),
+            vote => format!("({})", self.calculated(model, endpoint, specs, vote)),
+        };
+        if matches!(state_of(vote), State::Up | State::Degraded) {
+            return None;
+        }
+        match vote {
+            Vote::Check(at) => {
+                let seen = specs.get(usize::from(*at)).and_then(|spec| self.checks.get(spec))?;
+                Some((format!("{}: {}", name(vote), seen.last_error.as_ref()?), seen.last_error_unix))
+            }
+            Vote::Not(inner) if state_of(inner) == State::Unknown => self.why_calculated(model, endpoint, specs, inner),
+            Vote::Not(inner) => Some((format!("not {}: it is {}", name(inner), state_of(inner).word()), None)),
+            Vote::AtLeast { count, of } => {
+                let why: Vec<(String, Option<u64>)> = of.iter().filter_map(|vote| self.why_calculated(model, endpoint, specs, vote)).collect();
+                let at = why.iter().filter_map(|(_, at)| *at).max();
+                let all = why.into_iter().map(|(why, _)| why).collect::<Vec<_>>().join("; ");
+                let fine = of.iter().filter(|vote| matches!(state_of(vote), State::Up | State::Degraded)).count();
+                match usize::from(*count) {
+                    _ if all.is_empty() => None,
+                    count if count == of.len() => Some((all, at)),
+                    count => Some((format!("{fine} of {} are up, {count} must be: {all}", of.len()), at)),
+                }
+            }
+        }
     }
 
     /// What those find wrong that have no vote.
@@ -247,8 +295,8 @@ impl Seen {
         let advisory = specs.iter().take(endpoint.monitors.len()).enumerate().filter(|(at, _)| !voting.contains(&(*at as u16)));
         let wrong = advisory.filter_map(|(at, spec)| {
             let seen = self.checks.get(spec)?;
-            let why = seen.last_error.clone().or_else(|| seen.concerns.words(self.now_unix))?;
-            Some(format!("{}: {why}", Seen::monitor_name(model, endpoint, at)))
+            let why = seen.last_error.clone().filter(|_| seen.state != State::Ramp).or_else(|| seen.concerns.words(self.now_unix))?;
+            Some(format!("{}: {why}", monitor_name(model, endpoint, at)))
         });
         wrong.collect()
     }
@@ -260,7 +308,7 @@ impl Seen {
             Vote::Check(at) => {
                 let at = usize::from(*at);
                 let state = specs.get(at).and_then(|spec| self.checks.get(spec)).map_or(State::Unknown, |seen| seen.state);
-                format!("{} {}", Seen::monitor_name(model, endpoint, at), state.word())
+                format!("{} {}", monitor_name(model, endpoint, at), state.word())
             }
             Vote::AtLeast { of, .. } if of.is_empty() => "nothing that votes".into(),
             Vote::AtLeast { of, .. } if of.len() == 1 => parts(of),
@@ -274,13 +322,16 @@ impl Seen {
 
 /// The checks of an endpoint, each in words that tell it from the others: where two read the same, the names of their monitors stand behind.
 pub(super) fn labelled<'a>(model: &ZoneModel, endpoint: &Endpoint, specs: &'a [CheckSpec]) -> impl Iterator<Item = (String, &'a CheckSpec)> {
-    let words: Vec<String> = specs.iter().map(describe).collect();
-    let label = |(at, spec): (usize, &CheckSpec)| {
-        let reads_alike = words.iter().zip(specs).any(|(other, of)| *other == words[at] && of != spec);
-        if reads_alike { format!("{} ({})", words[at], Seen::monitor_name(model, endpoint, at)) } else { words[at].clone() }
-    };
-    let labels: Vec<String> = specs.iter().enumerate().map(label).collect();
+    let labels: Vec<String> = (0..specs.len()).map(|at| label(model, endpoint, specs, at)).collect();
     labels.into_iter().zip(specs)
+}
+
+/// The same for one of them.
+pub(super) fn label(model: &ZoneModel, endpoint: &Endpoint, specs: &[CheckSpec], at: usize) -> String {
+    let Some(spec) = specs.get(at) else { return String::new() };
+    let words = describe(spec);
+    let reads_alike = specs.iter().any(|other| other != spec && describe(other) == words);
+    if reads_alike { format!("{words} ({})", monitor_name(model, endpoint, at)) } else { words }
 }
 
 /// A check in words: `https://app.example.com/healthz at 192.0.2.10:443`.

@@ -16,7 +16,7 @@ use super::api::{CheckSpec, Observation, Refusal};
 use super::handle::{Event, Handle};
 use super::writer::Writer;
 use crate::health::concern::Validity;
-use crate::health::{Outcome, State};
+use crate::health::{Failure, Outcome, State};
 
 /// The last checks that are remembered of each: three minutes at the default pace, forty seconds of trouble, 640 octets.
 pub const TIMELINE_LEN: usize = 20;
@@ -31,6 +31,8 @@ pub(super) struct Tried {
     /// Why it failed, or what is wrong although it passed.
     why: Option<Arc<str>>,
     passed: bool,
+    /// It says something of what is checked.
+    counts: bool,
     state: State,
 }
 
@@ -55,7 +57,14 @@ impl Timeline {
         let last = self.0.back().and_then(|last| last.why.clone());
         let why = why.map(|why| last.filter(|last| **last == *why).unwrap_or_else(|| why.into()));
         let ms = u32::try_from(observation.took.as_millis()).unwrap_or(u32::MAX);
-        self.0.push_back(Tried { at_unix: now_unix, ms, why, passed, state });
+        let counts = !observation.outcome.as_ref().is_err_and(Failure::is_no_verdict);
+        self.0.push_back(Tried { at_unix: now_unix, ms, why, passed, counts, state });
+    }
+
+    /// How many of them failed, in words.
+    pub(super) fn failed_words(&self) -> String {
+        let counted = || self.0.iter().filter(|tried| tried.counts);
+        format!("{} of the last {} checks failed", counted().filter(|tried| !tried.passed).count(), counted().count())
     }
 
     /// Newest first, under the name of the check.
@@ -215,7 +224,7 @@ mod tests {
 
     use super::*;
     use crate::control::api::CheckTarget;
-    use crate::health::{Failure, Thresholds, Watch};
+    use crate::health::{Thresholds, Watch};
     use crate::policy::model::{Monitor, MonitorKind, TcpCheck};
 
     #[test]
@@ -242,6 +251,7 @@ mod tests {
                 1_000 + at,
             );
         }
+        assert_eq!(timeline.failed_words(), "13 of the last 20 checks failed");
         let shown: Vec<Checked> = timeline.shown("a check").collect();
         assert_eq!((shown.len(), shown[0].at, shown[TIMELINE_LEN - 1].at), (TIMELINE_LEN, 1_099, 1_080));
         assert_eq!((shown[0].passed, shown[1].passed, shown[1].ms), (true, false, 98));

@@ -27,6 +27,7 @@ use super::load::Build;
 use super::loads::Loads;
 use super::overlays::{Book, Change, Effects};
 use super::promote::{PromoteReply, Promotion, Written};
+use super::protection::Protection;
 use super::reaper::{Reaper, Tidy};
 use super::reload;
 use super::rules::{Compiled, Rules};
@@ -115,6 +116,7 @@ pub struct Writer {
     /// Taken, but not yet kept for the next start.
     pub(super) fresh: Vec<Name>,
     pub(super) checks: Checks,
+    pub(super) protection: Protection,
     pub(super) loads: Loads,
     /// Overlays that are laid.
     pub(super) book: Book,
@@ -193,6 +195,7 @@ impl Writer {
             down: BTreeMap::new(),
             fresh: Vec::new(),
             checks: Checks::default(),
+            protection: Protection::default(),
             loads: Loads::default(),
             book: Book::of(start.saved.overlays),
             effects: Effects::default(),
@@ -444,6 +447,7 @@ impl Writer {
             }
             let asked = wanted.into_iter().filter(|spec| !spec.monitor.kind.is_reported());
             self.ends.checks.send_replace(Arc::new(asked.chain(self.checks.references.specs()).collect()));
+            self.tell_protection();
         }
         self.find_overlays(first, alone.as_ref());
         self.follow_reported();
@@ -472,9 +476,8 @@ impl Writer {
         self.ticks += 1;
         let (now, now_unix) = (self.clock.now(), self.clock.unix());
         self.look_around(true);
-        for (apex, pool) in self.checks.tick(now, now_unix) {
-            self.dirty.entry(apex).or_default().pools.insert(pool);
-        }
+        self.look_at_own_eyes();
+        self.move_ramps(now, now_unix);
         for (apex, _) in self.zones.iter().filter(|(_, zone)| zone.has_timed_hold()) {
             self.dirty.entry(apex.clone()).or_default();
         }
@@ -563,7 +566,7 @@ impl Writer {
             started: self.started_unix,
             version: env!("CARGO_PKG_VERSION").into(),
             degraded,
-            health: self.checks.references.seen(&self.checks.doubts[0], self.clock.now(), self.clock.unix()),
+            health: self.protected(self.seen_health()),
             certificates: certificates.into_iter().map(CertificateStatus::from).collect(),
             overlays: self.all_shown(self.book.iter()),
             ..Status::default()

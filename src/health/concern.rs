@@ -202,6 +202,11 @@ impl Concerns {
         self.ends_soon = certificate.and_then(|validity| validity.warned_from(watch.certificate)).is_some_and(|from| now_unix >= from);
     }
 
+    /// Takes the time of a certificate that was shown by one that did not pass.
+    pub fn shown(&mut self, certificate: Validity) {
+        self.certificate_ends = u32::try_from(certificate.until).unwrap_or(u32::MAX);
+    }
+
     /// It is down: what it was like before tells nothing of when it comes back, but for what is usual.
     pub fn fell(&mut self) {
         (self.pace.filled, self.pace.is_slow, self.ends_soon, self.poor) = (0, false, false, None);
@@ -236,7 +241,7 @@ impl Concerns {
         (!words.is_empty()).then(|| words.join("; "))
     }
 
-    /// Unix seconds of the end of the certificate that the last passed check met.
+    /// Unix seconds of the end of the certificate that the last handshake met, whatever came of it.
     pub fn certificate_ends(&self) -> Option<u64> {
         (self.certificate_ends > 0).then(|| self.certificate_ends.into())
     }

@@ -122,6 +122,8 @@ pub struct Machine {
     ramp_began: Option<Duration>,
     /// It is down because it fell, not because its first check failed.
     fell: bool,
+    /// The same, and not for failures in a row, but for faults on credit.
+    for_faults: bool,
     /// It is down because it asked to be left alone.
     left: bool,
     /// As it was at `penalised`.
@@ -144,6 +146,7 @@ impl Machine {
             ramp: RAMP,
             ramp_began: None,
             fell: false,
+            for_faults: false,
             left: false,
             penalty: 0,
             penalised: now,
@@ -201,6 +204,11 @@ impl Machine {
     /// Faults that are not paid back yet; [`CREDIT_LIMIT`] of them take it down.
     pub fn credit(&self) -> u8 {
         self.credit
+    }
+
+    /// It is down for faults on credit, not for failures in a row.
+    pub fn fell_for_faults(&self) -> bool {
+        self.state == State::Down && self.for_faults
     }
 
     /// What its falls come to by now.
@@ -274,7 +282,7 @@ impl Machine {
                 self.run = 1;
                 self.credit = (self.credit + 1).min(CREDIT_LIMIT);
                 if self.is_to_fall(thresholds, around) {
-                    self.fall(now);
+                    self.fall(thresholds, now);
                 } else {
                     self.falter(now);
                 }
@@ -283,7 +291,7 @@ impl Machine {
             (State::Suspect, false) => {
                 self.run = self.run.saturating_add(1);
                 if self.is_to_fall(thresholds, around) {
-                    self.fall(now);
+                    self.fall(thresholds, now);
                 }
             }
             (State::Down, true) => {
@@ -313,7 +321,7 @@ impl Machine {
             (_, true) => self.falter(now),
             (_, false) => {
                 self.enter(State::Down, now);
-                (self.fell, self.left, self.ramp_began) = (false, true, None);
+                (self.fell, self.for_faults, self.left, self.ramp_began) = (false, false, true, None);
             }
         }
         self.changed(from)
@@ -339,7 +347,7 @@ impl Machine {
 
     fn first_fail(&mut self, now: Duration) {
         self.enter(State::Down, now);
-        (self.fell, self.left) = (false, false);
+        (self.fell, self.for_faults, self.left) = (false, false, false);
     }
 
     fn falter(&mut self, now: Duration) {
@@ -352,7 +360,8 @@ impl Machine {
         self.pay_back();
     }
 
-    fn fall(&mut self, now: Duration) {
+    fn fall(&mut self, thresholds: &Thresholds, now: Duration) {
+        self.for_faults = self.run < thresholds.fall;
         self.enter(State::Down, now);
         (self.fell, self.left) = (true, false);
         self.credit = 0;

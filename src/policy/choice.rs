@@ -107,6 +107,12 @@ impl<const N: usize> AddressSet<N> {
         let weights = if equal { Vec::new() } else { entries.iter().map(|(_, weight)| *weight).collect() };
         AddressSet { addrs: entries.into_iter().map(|(addr, _)| addr).collect(), weights }
     }
+
+    /// Those of them that `keep` leaves.
+    pub fn only(&self, keep: impl Fn(&[u8; N]) -> bool) -> Self {
+        let weights = self.weights.iter().copied().chain(std::iter::repeat(1));
+        AddressSet::new(self.addrs.iter().copied().zip(weights).filter(|(addr, _)| keep(addr)).collect())
+    }
 }
 
 impl Choice {
@@ -117,5 +123,41 @@ impl Choice {
             Choice::Weighted(weighted) => weighted.entries.iter().any(|entry| entry.choice.any_set(f)),
             Choice::NoData | Choice::ServFail => false,
         }
+    }
+
+    /// The same with what `left` leaves of each set; nothing where nothing is left.
+    pub fn only(&self, left: &dyn Fn(&AnswerSet) -> AnswerSet) -> Option<Choice> {
+        match self {
+            Choice::Answers { set, answers } => {
+                let set = left(set);
+                (!set.is_empty()).then(|| Choice::Answers { set: Arc::new(set), answers: *answers })
+            }
+            Choice::Weighted(weighted) => {
+                let only = |entry: &WeightedEntry| Some(WeightedEntry { choice: entry.choice.only(left)?, ..*entry });
+                let mut entries: Vec<WeightedEntry> = weighted.entries.iter().filter_map(only).collect();
+                match entries.len() {
+                    0 | 1 => entries.pop().map(|entry| entry.choice),
+                    _ => Some(Choice::Weighted(WeightedChoice { total: entries.iter().map(|entry| entry.weight).sum(), entries, ..*weighted })),
+                }
+            }
+            Choice::NoData => Some(Choice::NoData),
+            Choice::ServFail => Some(Choice::ServFail),
+        }
+    }
+
+    /// Sets how many addresses are handed out at most.
+    pub fn cap(&mut self, most: u8) {
+        match self {
+            Choice::Answers { answers, .. } => *answers = most,
+            Choice::Weighted(weighted) => weighted.entries.iter_mut().for_each(|entry| entry.choice.cap(most)),
+            Choice::NoData | Choice::ServFail => {}
+        }
+    }
+}
+
+impl AnswerSet {
+    /// There is nothing to hand out.
+    fn is_empty(&self) -> bool {
+        self.v4.addrs.is_empty() && self.v6.addrs.is_empty() && self.cname.is_none() && self.records.is_empty()
     }
 }

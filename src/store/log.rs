@@ -190,6 +190,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         action: row.get(4)?,
         target: row.get(5)?,
         check: None,
+        monitor: None,
         actor: row.get(6)?,
         token: String::new(),
         from: None,

@@ -135,10 +135,7 @@ pub struct SavedKeeping {
     pub kept: Vec<(String, String)>,
     /// Unix seconds of withdrawals, oldest first.
     pub falls: Vec<u64>,
-    /// Hash of the zone's content that `answers` are of.
-    #[serde(default)]
-    pub content: String,
-    /// What was answered last before everything failed, by what tells its names and clients from others.
+    /// What was answered last before everything failed, by policy and pools.
     #[serde(default)]
     pub answers: BTreeMap<String, Choice>,
 }

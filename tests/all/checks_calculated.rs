@@ -86,8 +86,39 @@ fn calculated_monitors_follow_from_others() {
     assert_eq!((&advised["advice"], &advised["last_error"]), (&json!(["hint: connect: connection refused"]), &Value::Null));
     let (code, out, err) = server.command(&["health", "example.com/p-advised/127.0.0.1"]);
     assert!(code == 0 && out.contains("hint: connect: connection refused"), "{out}{err}");
+    // What comes of one check is told of each endpoint as what it is there.
+    let told = |pool: &str| {
+        let log = rest.get(&format!("/v1/audit?kind=health&order=oldest&limit=1000&target=example.com/p-{pool}/127.0.0.1"));
+        log["entries"].as_array().expect("entries").clone()
+    };
+    let words = |entry: &Value| -> Vec<String> {
+        ["action", "monitor", "before", "after"].map(|key| entry[key].as_str().unwrap_or_default().to_owned()).to_vec()
+    };
+    let of_not = told("not-b");
+    assert_eq!(of_not.iter().map(words).collect::<Vec<_>>(), [["health", "b", "unknown", "up"]], "{of_not:#?}");
+    assert_eq!(of_not[0]["detail"], "monitor b is down; connect: connection refused");
+    let of_hint = told("advised").into_iter().find(|entry| entry["monitor"] == "hint").expect("told");
+    assert_eq!(words(&of_hint), ["health.monitor", "hint", "unknown", "down"], "{of_hint}");
+    for entry in told("any") {
+        let is_of_b = entry["monitor"] == "b";
+        assert_eq!(entry["action"], if is_of_b { "health.monitor" } else { "health" }, "{entry}");
+        assert_eq!(entry["after"], if is_of_b { "down" } else { "up" }, "{entry}");
+    }
+    let history = rest.get("/v1/health/example.com/p-any/127.0.0.1")["history"].clone();
+    let of: Vec<&Value> = history.as_array().expect("steps").iter().map(|step| &step["of"]).collect();
+    assert!(of.len() == 2 && of.contains(&&json!("monitor")) && of.contains(&&json!("endpoint")), "{history}");
+    let (code, out, err) = server.command(&["health", "example.com/p-any/127.0.0.1"]);
+    assert!(code == 0 && out.contains("monitor b") && !out.contains("last error"), "{out}{err}");
+    let (code, out, err) = server.command(&["health", "--pool", "example.com/p-any"]);
+    assert!(code == 0 && out.contains("any of (a up, b down)"), "what fails of it is marked as a part: {out}{err}");
+    // Why it is down, where no check of it says so.
+    for (pool, why) in [("not-a", "not a: it is up"), ("all", "b: connect: connection refused")] {
+        assert_eq!(wait(&rest, pool, "down")["last_error"], why);
+    }
+    assert_eq!(wait(&rest, "any", "up")["last_error"], Value::Null, "it is up");
     drop(c);
-    wait(&rest, "two", "down");
+    let two = wait(&rest, "two", "down");
+    assert_eq!(two["last_error"], "1 of 3 are up, 2 must be: b: connect: connection refused; c: connect: connection refused");
     drop(a);
     for (pool, state) in [("any", "down"), ("not-a", "up"), ("nested", "up"), ("advised", "down"), ("only-hints", "up")] {
         wait(&rest, pool, state);

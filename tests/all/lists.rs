@@ -160,7 +160,7 @@ fn health_tells_what_checks_said_before() {
     let began = Instant::now();
     let shown = loop {
         let shown = lines(&server, "health example.com/checked/127.0.0.1");
-        if shown.iter().any(|line| line.starts_with("TIME FROM TO")) {
+        if shown.iter().any(|line| line.starts_with("TIME OF FROM TO")) {
             break shown;
         }
         assert!(began.elapsed() < PATIENCE, "{shown:?}");
@@ -175,7 +175,7 @@ fn health_tells_what_checks_said_before() {
         assert!(shown.iter().any(|line| line == expected), "{expected}: {shown:#?}");
     }
     let step = shown.last().expect("a step");
-    assert!(step.contains(" unknown down ") && step.ends_with(" http://app.example.com/healthz at 127.0.0.1:80"), "{step}");
+    assert!(step.contains(" endpoint unknown down ") && step.ends_with(" http://app.example.com/healthz at 127.0.0.1:80"), "{step}");
     let quiet = lines(&server, "health example.com/fra/2001:db8::10");
     assert_eq!(quiet.last().map(String::as_str), Some("no check has come to another verdict"));
 }

@@ -34,7 +34,10 @@ fn reload(rest: &Rest, body: Value) -> (u16, Value) {
 fn rules(all: &Value) -> Vec<(String, u64, u64)> {
     let one = |rule: &Value| {
         let name = rule["rule"].as_str().expect("a rule").trim_start_matches("example.com/safety:").to_owned();
-        (name, rule["found"].as_u64().expect("found"), rule["limit"].as_u64().expect("a limit"))
+        let found = rule["found"].as_f64().expect("found");
+        // As whole numbers beyond the limit.
+        let found = if name == "max_withdrawn" { found.ceil() } else { found.floor() };
+        (name, found as u64, rule["limit"].as_u64().expect("a limit"))
     };
     all.as_array().into_iter().flatten().map(one).collect()
 }

@@ -76,7 +76,10 @@ fn refused(rest: &Rest, target: &str, set: Value, rules: &[(&str, u64, u64)]) ->
         .iter()
         .map(|rule| {
             let text = rule["rule"].as_str().expect("a rule").strip_prefix("example.com/safety:").expect("of the zone").to_string();
-            (text, rule["found"].as_u64().expect("found"), rule["limit"].as_u64().expect("a limit"))
+            let found = rule["found"].as_f64().expect("found");
+            // As whole numbers beyond the limit.
+            let found = if text == "max_withdrawn" { found.ceil() } else { found.floor() };
+            (text, found as u64, rule["limit"].as_u64().expect("a limit"))
         })
         .collect();
     let wanted: Vec<_> = rules.iter().map(|(rule, found, limit)| (rule.to_string(), *found, *limit)).collect();

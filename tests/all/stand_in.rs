@@ -88,6 +88,7 @@ fn endpoint(address: &str, state: &str, last_error: Option<&str>) -> EndpointSta
         last_ms: Some(12),
         next_check: Some(1_700_000_110),
         last_error: last_error.map(str::to_owned),
+        last_error_at: None,
         calculated: None,
         advice: Vec::new(),
         concerns: Vec::new(),

@@ -102,8 +102,10 @@ fn a_cut_that_lasts_is_believed_in_the_end_and_all_down_answers() {
             }
             // All down is answered as if all were up.
             assert!(simulation.answers.iter().skip(1).all(|(_, found)| found.iter().all(|ip| net(*ip) <= 3)));
-            // And all are back when it is over.
-            for (ip, back) in simulation.first(State::Ramp, BEGIN + secs(900)) {
+            // And all are back when it is over, with their whole weight: clients were given them all the while.
+            let backs = simulation.first(State::Up, BEGIN + secs(900));
+            assert_eq!((backs.len(), simulation.first(State::Ramp, BEGIN).len()), (6, 0), "seed {seed}");
+            for (ip, back) in backs {
                 assert!(back < BEGIN + secs(900) + BACK, "seed {seed}: {ip} back at {back:?}");
             }
             assert!(simulation.states.iter().all(|(_, state)| *state == State::Up), "seed {seed}: {:?}", simulation.states);
