@@ -244,7 +244,7 @@ impl Check {
                 suppressed_until: unix_of(machine.suppressed_until(now), now, now_unix),
                 since_unix: Some(verdict.since_unix),
                 last_check_unix: Some(verdict.last_check_unix),
-                last_error: verdict.last_error,
+                last_error: verdict.last_error.filter(|_| state != State::Up),
                 stale: (state != State::Unknown).then_some(Stale::Kept),
                 ..CheckSeen::default()
             },

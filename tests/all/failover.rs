@@ -312,6 +312,10 @@ all_down = "sorry"
     assert_eq!(addresses(&ask("all", A)), [at_a], "in the order of the policy, as if all were up");
     assert_eq!(ttl(&ask("all", A)), 10, "the minimum: it may end at any moment");
     assert_eq!(addresses(&ask("last-good", A)), [at_b], "what served last");
+    // Somebody writes a comment in the midst of it.
+    meridian.write("zones/example.com.toml", &format!("{HEAD}# all is down\n{zone}"));
+    rest.post("/v1/reload", json!({}));
+    assert_eq!((addresses(&ask("last-good", A)), addresses(&ask("all", A))), (vec![at_b], vec![at_a]), "a reload forgets nothing");
     let nodata = ask("nodata", A);
     assert_eq!((nodata.metadata.response_code, nodata.answers.len(), nodata.authorities.len()), (ResponseCode::NoError, 0, 1));
     assert_eq!(ask("servfail", A).metadata.response_code, ResponseCode::ServFail);
