@@ -29,15 +29,15 @@ pub(super) struct Protection {
 /// The word for it, and what it means, in a sentence.
 fn protection(options: &HealthOptions, asked: Asked) -> (&'static str, String) {
     let Asked { checks, places, .. } = asked;
-    let (of_checks, of_places) = (count(checks, "check", "checks"), count(places, "region or pool without one", "regions or pools without one"));
+    let (of_checks, of_places) = (count(checks, "check", "checks"), count(places, "place", "places"));
     match options.references.len() {
         _ if checks == 0 => ("", String::new()),
         _ if options.freeze.is_zero() => ("off", "freeze = false: every failure counts, be it for this server's own network".into()),
         0 if checks >= LEAST_CHECKED && places >= LEAST_PLACES => (
             "numbers",
             format!(
-                "no references: when more than half of {of_checks} fail at once, in two of {of_places} at least, that is doubted for {}; what fails in one of \
-                 them alone, or for longer, is believed, be it for this server's own network",
+                "no references: when more than half of {of_checks} fail at once, in two at least of {of_places} (regions, and pools without one), that is \
+                 doubted for {}; what fails in one of them alone, or for longer, is believed, be it for this server's own network",
                 duration_words(options.freeze)
             ),
         ),
@@ -168,13 +168,18 @@ mod tests {
         driven.publish();
     }
 
+    /// What is told as degraded, but that nothing is kept here.
+    fn troubles(driven: &Driven) -> Vec<String> {
+        driven.status().degraded.into_iter().filter(|why| why != "a simulation").collect()
+    }
+
     #[test]
     fn what_protects_is_told() {
         for (health, pools, word, part) in [
             ("", 0, "", ""),
-            ("", 1, "none", "2 checks in 1 region or pool without one are too few"),
+            ("", 1, "none", "2 checks in 1 place are too few"),
             ("", 3, "numbers", "more than half of 6 checks"),
-            ("freeze = \"5m\"", 3, "numbers", "doubted for 5m"),
+            ("freeze = \"5m\"", 3, "numbers", "doubted for 5 min"),
             ("freeze = false", 3, "off", "every failure counts"),
             ("references = [\"192.0.2.99:53\"]", 1, "references", "1 reference has answered"),
         ] {
@@ -189,18 +194,18 @@ mod tests {
         observe(&mut driven, 6, &Ok(()));
         let gone = Err(Failure::NoNetwork("this machine has no route to the network".into()));
         observe(&mut driven, 3, &gone);
-        assert_eq!((driven.status().degraded.len(), driven.status().health.unable), (0, 3));
+        assert_eq!((troubles(&driven), driven.status().health.unable), (vec![], 3));
         observe(&mut driven, 4, &gone);
         let status = driven.status();
         assert_eq!(
-            status.degraded,
+            troubles(&driven),
             [
                 "4 of 6 checks cannot run (this machine has no route to the network): nothing is known of what they check, and all of it stays as it was"
             ]
         );
         assert!(status.pools.iter().flat_map(|pool| &pool.endpoints).all(|endpoint| endpoint.state == "up"));
         observe(&mut driven, 6, &Ok(()));
-        assert!(driven.status().degraded.is_empty());
+        assert_eq!(troubles(&driven), Vec::<String>::new());
     }
 
     #[test]
@@ -208,8 +213,8 @@ mod tests {
         let mut driven = start("", 1);
         observe(&mut driven, 2, &Ok(()));
         (0..3).for_each(|_| observe(&mut driven, 2, &Err(Failure::Status(503))));
-        let status = driven.status();
-        assert!(status.degraded[0].starts_with("2 of 2 checks fail, and no reference is configured"), "{:?}", status.degraded);
+        let told = troubles(&driven);
+        assert!(told[0].starts_with("2 of 2 checks fail, and no reference is configured"), "{told:?}");
     }
 
     #[test]

@@ -61,19 +61,19 @@ fn a_fall_for_faults_now_and_then_is_called_that() {
     let mut driven = start("fall = 3");
     let mut seen = observe(&mut driven, 0, &Ok(()), None);
     let mut at = 0;
-    // One check in three fails: the sixth fault is one too many.
+    // One check in three fails: the sixth fault on credit is one too many, and ten successes have paid one back.
     while seen.state != "down" {
         at += 1;
         assert!(at < 60, "{seen:?}");
         let outcome = if at % 3 == 0 { failed() } else { Ok(()) };
         seen = observe(&mut driven, at, &outcome, None);
     }
-    assert_eq!((at, seen.faults), (18, 0));
-    assert_eq!(seen.last_error.as_deref(), Some("6 of the last 19 checks failed: HTTP status 503"));
+    assert_eq!((at, seen.faults), (21, 0));
+    assert_eq!(seen.last_error.as_deref(), Some("7 of the last 20 checks failed: HTTP status 503"));
     // As long as it is down the words are those of now.
-    assert_eq!(observe(&mut driven, 19, &failed(), None).last_error.as_deref(), Some("7 of the last 20 checks failed: HTTP status 503"));
-    let passed = observe(&mut driven, 20, &Ok(()), None);
-    assert_eq!((&*passed.state, passed.last_error.as_deref()), ("down", Some("7 of the last 20 checks failed: HTTP status 503")));
+    assert_eq!(observe(&mut driven, 22, &failed(), None).last_error.as_deref(), Some("8 of the last 20 checks failed: HTTP status 503"));
+    let passed = observe(&mut driven, 23, &Ok(()), None);
+    assert_eq!((&*passed.state, passed.last_error.as_deref()), ("down", Some("8 of the last 20 checks failed: HTTP status 503")));
     // Failures in a row need no such words.
     let mut driven = start("fall = 3");
     observe(&mut driven, 0, &Ok(()), None);
