@@ -61,16 +61,13 @@ impl Tls {
         facts
     }
 
-    /// Looks at the files again and again. What cannot be used is logged once and stands in the status until it can, and what was there before stays in use.
+    /// Looks at the files again and again. What cannot be used, or not by everybody, is logged once and stands in the status until it can; what was there
+    /// before stays in use.
     pub(super) async fn watch(&self, registry: &Registry) {
         loop {
             registry.certify(self.facts());
             tokio::time::sleep(LOOK_EVERY).await;
-            match self.shown.look() {
-                None => {}
-                Some(Ok(())) => tracing::info!("admin: the certificate was read again"),
-                Some(Err(error)) => tracing::error!(%error, "admin: the certificate before stays in use"),
-            }
+            self.shown.look_and_tell(LISTENER, unix_s());
             self.look_at_authorities();
         }
     }

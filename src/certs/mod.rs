@@ -69,8 +69,8 @@ impl Shown {
         })
     }
 
-    /// Looks whether the files are others. What was read, or why it could not be; `None` when nothing has changed.
-    pub fn look(&self) -> Option<Result<(), Trouble>> {
+    /// Looks whether the files are others: whether they could be used, or why not; `None` when nothing has changed.
+    fn look(&self) -> Option<Result<(), Trouble>> {
         let now = [stamp(&self.certificate), stamp(&self.key)];
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if *seen == now {
@@ -81,6 +81,20 @@ impl Shown {
         let found = read(&self.certificate, &self.key).map(|current| self.current.store(Arc::new(current)));
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = found.as_ref().err().cloned();
         Some(found)
+    }
+
+    /// Looks whether the files are others, and logs what came of it: whom clients will not believe, and whose key is open, as at the start.
+    pub fn look_and_tell(&self, listener: &str, now: i64) {
+        match self.look() {
+            None => {}
+            Some(Ok(())) => {
+                tracing::info!("{listener}: the certificate was read again");
+                for trouble in self.troubles(now) {
+                    tracing::warn!("{listener}: {trouble}");
+                }
+            }
+            Some(Err(error)) => tracing::error!(%error, "{listener}: the certificate before stays in use"),
+        }
     }
 
     /// What there is to say of it as the certificate of this listener, at this time in seconds since 1970.

@@ -1,6 +1,7 @@
 //! TLS of the admin listener, where it may listen, and the listener for metrics: against the real program, from outside.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -86,6 +87,20 @@ fn the_listener_speaks_tls_and_takes_new_certificates() {
     write(server.path(), &second);
     wait(&server, "the new certificate is not used", || elsewhere(&["--ca", "tls/second.crt"]).0 == 0);
     assert_eq!((elsewhere(&["--ca", "tls/first.crt"]).0, with("tls/second.crt")), (3, 0));
+    // One that has expired is told of as at the start, and so is a key that everybody may read.
+    write(server.path(), &expired());
+    std::fs::set_permissions(server.path().join("tls/a.key"), std::fs::Permissions::from_mode(0o644)).expect("a mode");
+    server.says(&["WARN", "admin.tls: ", "tls/a.crt: the certificate expired"]);
+    server.says(&["WARN", "admin.tls: ", "tls/a.key: everybody on this machine may read the private key"]);
+}
+
+/// A certificate that has expired, and its key.
+fn expired() -> (String, String) {
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let key = KeyPair::generate().expect("a key");
+    (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
 }
 
 #[test]
@@ -127,12 +142,8 @@ fn clients_show_a_certificate_where_one_is_asked_for() {
 
 #[test]
 fn a_certificate_that_has_expired_is_told_of() {
-    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
-    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
-    let key = KeyPair::generate().expect("a key");
-    let expired = params.self_signed(&key).expect("a certificate").pem();
-    let server = start(TLS, &[("tls/a.crt", &expired), ("tls/a.key", &key.serialize_pem())]);
+    let (certificate, key) = expired();
+    let server = start(TLS, &[("tls/a.crt", &certificate), ("tls/a.key", &key)]);
     server.says(&[
         "meridian: warning: ",
         "meridian.toml:",

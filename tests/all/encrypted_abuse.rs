@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::encrypted::{Served, ask_quic, config, framed, query, runtime};
 use crate::meridian::PATIENCE;
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < PATIENCE, "{what}");

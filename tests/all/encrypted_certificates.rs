@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::encrypted::{Authority, Served, ask_quic, framed, query, runtime, zone};
+use crate::encrypted_abuse::until;
 use crate::meridian::{Meridian, PATIENCE};
 
 /// Asks on connections of all three transports that stay and on new ones, while the files change one after the other: no query is lost, no connection ends.
@@ -151,6 +152,26 @@ fn certificates_that_clients_will_not_believe_are_told_at_load() {
         assert!(checked.contains(wanted), "{wanted}: {checked}");
     }
     assert_eq!(check.status.code(), Some(1), "{checked}");
+}
+
+/// A renewal that clients will not believe is said as it is at the start, with the listener and the file.
+#[test]
+fn renewed_certificates_that_clients_will_not_believe_are_told_of() {
+    let served = Served::start("");
+    let told = |text: &str| ["server.tls", "server.https", "server.quic"].map(|listener| served.server.says(&["WARN", listener, text]));
+    for (names, year, mode, text) in [
+        (&["dns.example.net"][..], 2021, 0o600, "tls/a.crt: the certificate expired"),
+        (&["other.example.net"], 2099, 0o600, "tls/a.crt: the certificate is not for the name \"dns.example.net\" (it names other.example.net)"),
+        (&["dns.example.net"], 2099, 0o644, "tls/a.key: everybody on this machine may read the private key (mode 644): chmod o= "),
+    ] {
+        let (certificate, key) = served.authority.sign(names, year);
+        // What is there between the two is no pair, and is said to be none.
+        let path = served.server.write("tls/a.key", &key);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+        served.server.write("tls/a.crt", &certificate);
+        told(text);
+    }
+    until("the last one is as it should be", || !served.server.command(&["status"]).1.contains("degraded: server."));
 }
 
 /// The kinds of keys that are taken, and what is said of the others, by the keys that OpenSSL makes.

@@ -358,7 +358,7 @@ fn unix_s() -> i64 {
     i64::try_from(super::unix_now().as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Looks at the files again and again. What cannot be used is said once, and what was there before stays in use.
+/// Looks at the files again and again.
 async fn watch_certificates(shown: Vec<(Transport, Arc<Shown>)>, registry: Registry) {
     loop {
         let now = unix_s();
@@ -367,12 +367,7 @@ async fn watch_certificates(shown: Vec<(Transport, Arc<Shown>)>, registry: Regis
         }
         tokio::time::sleep(LOOK_EVERY).await;
         for (transport, shown) in &shown {
-            let transport = transport.name();
-            match shown.look() {
-                None => {}
-                Some(Ok(())) => tracing::info!(transport, "the certificate was read again"),
-                Some(Err(error)) => tracing::error!(transport, %error, "the certificate before stays in use"),
-            }
+            shown.look_and_tell(listener(*transport), unix_s());
         }
     }
 }
