@@ -121,10 +121,15 @@ fn encrypted(page: &mut Page, totals: &Totals) {
     for (transport, connections) in totals.encrypted() {
         family.sample(&[("transport", transport)], connections.open);
     }
+    let mut family = page.gauge("meridian_encrypted_handshakes", "Of them, those in their handshake.");
+    for (transport, connections) in totals.encrypted() {
+        family.sample(&[("transport", transport)], connections.in_handshake);
+    }
     type Get = fn(&ConnectionTotals) -> u64;
-    let counters: [(&str, &str, Get); 5] = [
+    let counters: [(&str, &str, Get); 6] = [
         ("accepted", "Connections over TLS, HTTPS and QUIC that were accepted.", |of| of.accepted),
         ("evicted", "Of them, those closed to make room.", |of| of.evicted),
+        ("evicted_handshakes", "Of those closed to make room, those that were in their handshake.", |of| of.evicted_handshakes),
         ("timed_out", "Of them, those closed by a deadline.", |of| of.timed_out),
         ("handshake_errors", "Of them, those whose handshake failed.", |of| of.handshake_errors),
         ("accept_errors", "Failed accept calls of the listeners for TLS, HTTPS and QUIC.", |of| of.accept_errors),

@@ -7,10 +7,14 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 pub struct Connections {
     /// Open now.
     pub open: AtomicI64,
+    /// Of them, those whose handshake has not come to its end.
+    pub in_handshake: AtomicI64,
     /// Accepted since the start.
     pub accepted: AtomicU64,
     /// Closed because a limit on connections was reached and they had been quiet the longest.
     pub evicted: AtomicU64,
+    /// Of them, those whose handshake had not come to its end.
+    pub evicted_handshakes: AtomicU64,
     /// Closed by a deadline: a handshake that was not finished, idle, a message that took too long to arrive, replies that nobody reads, or its
     /// lifetime.
     pub timed_out: AtomicU64,
@@ -26,8 +30,10 @@ impl Connections {
         let of = |counter: &AtomicU64| counter.load(Relaxed);
         ConnectionTotals {
             open: u64::try_from(self.open.load(Relaxed)).unwrap_or(0),
+            in_handshake: u64::try_from(self.in_handshake.load(Relaxed)).unwrap_or(0),
             accepted: of(&self.accepted),
             evicted: of(&self.evicted),
+            evicted_handshakes: of(&self.evicted_handshakes),
             timed_out: of(&self.timed_out),
             accept_errors: of(&self.accept_errors),
             handshake_errors: of(&self.handshake_errors),
@@ -40,10 +46,14 @@ impl Connections {
 pub struct ConnectionTotals {
     /// Open now.
     pub open: u64,
+    /// Of them, those in their handshake.
+    pub in_handshake: u64,
     /// Accepted.
     pub accepted: u64,
     /// Closed to make room.
     pub evicted: u64,
+    /// See [`Connections::evicted_handshakes`].
+    pub evicted_handshakes: u64,
     /// Closed by a deadline.
     pub timed_out: u64,
     /// Failed accept calls.

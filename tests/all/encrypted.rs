@@ -151,7 +151,7 @@ impl Served {
         let mut curl = Command::new("curl");
         curl.args(["-sS", "--http2", "--max-time", "20", "--cacert"]).arg(self.server.path().join("tls/ca.crt"));
         curl.args(["-D", "/dev/stderr", "-o", "-"]).args(args).arg(format!("https://127.0.0.1:{}{path}", self.https.port()));
-        if body.is_some() {
+        if body.is_some() && !args.contains(&"-T") {
             curl.args(["--data-binary", "@-"]);
         }
         let mut child = curl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("curl");

@@ -17,7 +17,7 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 #[test]
 fn handshakes_that_never_end_are_ended() {
-    let served = Served::start("handshake = \"300ms\"");
+    let served = Served::start("handshake = \"2s\"");
     let asked = query("www.example.com", 1, &[]);
     let quiet: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(served.tls).expect("a connection")).collect();
     // The head of a TLS record, and then nothing; and what is no TLS at all.
@@ -77,16 +77,51 @@ fn a_client_with_too_many_connections_loses_its_quietest() {
             assert!(ask_quic(&connection, &zero).await.is_ok());
             connections.push(connection);
         }
-        let reason = connections[0].closed().await;
-        let quinn::ConnectionError::ApplicationClosed(closed) = reason else { panic!("{reason}") };
-        assert_eq!(closed.error_code, 4u32.into(), "DOQ_EXCESSIVE_LOAD");
+        // DOQ_EXCESSIVE_LOAD.
+        assert_eq!(closed(&connections[0]).await, (4, "too many connections".to_owned()));
         assert!(connections[11].close_reason().is_none());
     });
+    // The others hear of it as well: close_notify, without which this would be an error, and GOAWAY.
+    assert_eq!(others[0].read_to_end(&mut Vec::new()).ok(), Some(0));
+    let mut quietest = served.connect(served.https, Some(b"h2"));
+    quietest.write_all(&[windows(65_535, 1 << 20), request(1, "GET", &asked)].concat()).expect("sent");
+    let mut first = [0; 1];
+    quietest.read_exact(&mut first).expect("its settings");
+    for _ in 0..8 {
+        served.over_get(&asked);
+        others.push(served.connect(served.https, Some(b"h2")));
+        others.last_mut().expect("it is there").write_all(&windows(65_535, 1 << 20)).expect("sent");
+        others.last_mut().expect("it is there").read_exact(&mut first).expect("its settings");
+    }
+    let mut came = first.to_vec();
+    quietest.read_to_end(&mut came).expect("close_notify");
+    assert_eq!(goodbyes(&came), [ENHANCE_YOUR_CALM]);
+}
+
+/// Connections that are at work, but quiet, stay while others begin handshakes that never end, and whoever means it is served meanwhile.
+#[test]
+fn handshakes_that_never_end_push_out_each_other() {
+    let served = Served::start("connections = 64\nconnections_per_client = 64\nidle = \"5m\"\nhandshake = \"5m\"");
+    let asked = query("www.example.com", 1, &[]);
+    let mut quiet: Vec<_> = (0..40).map(|_| served.connect(served.tls, Some(b"dot"))).collect();
+    quiet.iter_mut().for_each(|stream| drop(framed(stream, &asked)));
+    let mut unfinished = Vec::new();
+    for _ in 0..10 {
+        unfinished.extend((0..30).map(|_| TcpStream::connect(served.tls).expect("a connection")));
+        assert!(!framed(&mut served.connect(served.tls, Some(b"dot")), &asked).is_empty());
+    }
+    for stream in &mut quiet {
+        assert!(!framed(stream, &asked).is_empty(), "it was at work");
+    }
+    let metric = |name: &str| served.metric(&format!("meridian_encrypted_{name}{{transport=\"tls\"}}"));
+    until("whoever was served leaves", || metric("accepted_total") == 350 && metric("connections") == 40 + metric("handshakes"));
+    assert!((8..=24).contains(&metric("handshakes")));
+    assert_eq!(metric("evicted_total"), metric("evicted_handshakes_total"));
 }
 
 #[test]
 fn idle_and_unfinished_connections_end() {
-    let served = Served::start("idle = \"400ms\"\nmessage = \"300ms\"");
+    let served = Served::start("idle = \"2s\"\nmessage = \"1s\"");
     let asked = query("www.example.com", 1, &[]);
     let mut idle = served.connect(served.tls, Some(b"dot"));
     assert!(!framed(&mut idle, &asked).is_empty());
@@ -144,7 +179,7 @@ fn idle_over_quic_is_to_ask_nothing() {
 /// Datagrams that begin a connection and come from everywhere, as far as anybody can tell; those that begin nothing; and garbage.
 #[test]
 fn half_open_quic_is_bounded() {
-    let served = Served::start("connections = 64\nconnections_per_client = 64\nhandshake = \"1s\"");
+    let served = Served::start("connections = 64\nconnections_per_client = 64");
     let mut first = vec![0u8; 1200];
     // A long header of version 1 with connection IDs of 8 octets: an Initial that cannot be decrypted.
     first[..6].copy_from_slice(&[0xc3, 0, 0, 0, 1, 8]);
@@ -231,6 +266,7 @@ fn who_does_not_read_is_cut_off() {
     assert!(!framed(&mut served.connect(served.tls, Some(b"dot")), &asked).is_empty());
 }
 
+const ENHANCE_YOUR_CALM: u32 = 11;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A frame of HTTP/2 (RFC 9113 §4.1).
@@ -251,21 +287,23 @@ fn request(stream: u32, method: &str, query: &[u8]) -> Vec<u8> {
     frame(1, 0x05, stream, &[literal(2, method), vec![0x87], literal(4, &path), literal(1, "dns.example.net")].concat())
 }
 
-/// Asks on and on; how long it took until the server closed the connection.
-fn asks_until_cut_off(served: &Served, begin: &[u8], mut next: impl FnMut(u32) -> Vec<u8>) -> Duration {
+/// Asks on and on; how long it took until the server had enough of it, and what it said.
+fn asks_until_cut_off(served: &Served, begin: &[u8], mut next: impl FnMut(u32) -> Vec<u8>) -> (Duration, Vec<u8>) {
     let mut stream = served.connect(served.https, Some(b"h2"));
     stream.write_all(begin).expect("sent");
     let began = Instant::now();
+    let has_had_enough = || served.metric("meridian_encrypted_timed_out_total{transport=\"https\"}") == 1;
     for number in (1..).step_by(2) {
-        if stream.write_all(&next(number)).and_then(|()| stream.flush()).is_err() {
+        if stream.write_all(&next(number)).and_then(|()| stream.flush()).is_err() || has_had_enough() {
             break;
         }
         assert!(began.elapsed() < PATIENCE, "it takes no end");
-        std::thread::sleep(Duration::from_millis(10));
     }
     let took = began.elapsed();
-    until("the deadline", || served.metric("meridian_encrypted_timed_out_total{transport=\"https\"}") == 1);
-    took
+    until("the deadline", has_had_enough);
+    let mut came = Vec::new();
+    let _ = stream.read_to_end(&mut came);
+    (took, came)
 }
 
 /// A client whose streams take nothing while the connection lives on: its replies are not kept for ever.
@@ -275,8 +313,9 @@ fn who_keeps_streams_shut_is_cut_off() {
     let asked = query("www.example.com", 1, &[]);
     let begin = [windows(0, 1 << 20), request(1, "GET", &asked)].concat();
     // What has no body needs no window, so the connection is never quiet.
-    let took = asks_until_cut_off(&served, &begin, |stream| request(stream + 2, "HEAD", &asked));
+    let (took, came) = asks_until_cut_off(&served, &begin, |stream| request(stream + 2, "HEAD", &asked));
     assert!(took >= Duration::from_millis(400), "{took:?}");
+    assert_eq!(goodbyes(&came), [ENHANCE_YOUR_CALM], "it is told");
     assert_eq!(served.curl("/dns-query", &["-H", "Content-Type: application/dns-message"], Some(&asked)).0, 200);
 }
 
@@ -314,7 +353,6 @@ fn streams_that_are_reset_at_once_end_their_connection() {
     stream.write_all(&all).and_then(|()| stream.flush()).expect("sent");
     let mut came = Vec::new();
     let _ = stream.read_to_end(&mut came);
-    const ENHANCE_YOUR_CALM: u32 = 11;
     assert_eq!(goodbyes(&came), [ENHANCE_YOUR_CALM]);
     assert_eq!(served.curl("/dns-query", &["-H", "Content-Type: application/dns-message"], Some(&asked)).0, 200);
 }

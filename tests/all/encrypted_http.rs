@@ -45,6 +45,18 @@ fn rfc8484_what_is_no_query_is_told() {
         ("too long", "/dns-query", &["-H", message], Some(&long), 413),
         ("far too long", "/dns-query", &["-H", message], Some(&far_too_long), 413),
         ("far too long, of another type", "/dns-query", &["-H", "Content-Type: text/plain"], Some(&far_too_long), 415),
+        ("too long without a word", "/dns-query", &["-X", "POST", "-H", message, "-T", "-"], Some(&long[..70_000]), 413),
+        ("much too long without a word", "/dns-query", &["-X", "POST", "-H", message, "-T", "-"], Some(&long), 413),
+        ("far too long without a word", "/dns-query", &["-X", "POST", "-H", message, "-T", "-"], Some(&far_too_long), 413),
+        ("who asks whether to send it", "/dns-query", &["-H", message, "-H", "Expect: 100-continue"], Some(&asked), 200),
+        (
+            "who asks and does not say how long",
+            "/dns-query",
+            &["-X", "POST", "-H", message, "-H", "Expect: 100-continue", "-T", "-"],
+            Some(&asked),
+            200,
+        ),
+        ("who asks and need not send it", "/dns-query", &["-H", message, "-H", "Expect: 100-continue"], Some(&far_too_long), 413),
         ("too short", "/dns-query", &["-H", message], Some(&asked[..5]), 400),
         ("two types", "/dns-query", &["-H", message, "-H", "content-type: text/plain"], Some(&asked), 415),
         ("nothing accepted in so many words", "/dns-query", &["-H", message, "-H", "Accept;"], Some(&asked), 200),
@@ -91,13 +103,17 @@ impl Drop for Endless {
     }
 }
 
-/// A connection over HTTP/2.
-pub async fn http2(served: &Served) -> SendRequest<Endless> {
+/// A connection for HTTP/2.
+async fn tls(served: &Served) -> tokio_rustls::client::TlsStream<TcpStream> {
     let stream = TcpStream::connect(served.https).await.expect("a connection");
     let name = ServerName::try_from("dns.example.net").expect("a name");
     let connector = tokio_rustls::TlsConnector::from(Arc::new(served.client(Some(b"h2"))));
-    let stream = connector.connect(name, stream).await.expect("TLS");
-    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+    connector.connect(name, stream).await.expect("TLS")
+}
+
+/// A connection over HTTP/2.
+pub async fn http2(served: &Served) -> SendRequest<Endless> {
+    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(tls(served).await)).await.expect("HTTP/2");
     tokio::spawn(connection);
     sender
 }
@@ -152,6 +168,47 @@ fn rfc9113_section_8_1_answers_come_before_bodies_that_nobody_wants() {
             }
             // The connection goes on.
             assert_eq!(self::get(&mut client, &asked).await, 200, "{what}");
+        });
+    }
+}
+
+/// Who waits for a word before it sends the body gets 100, and its answer when it has sent it; or the answer at once where the header fields say enough.
+#[test]
+fn rfc9110_section_10_1_1_whoever_asks_whether_to_send_is_told() {
+    let served = Served::start("message = \"5m\"");
+    let asked = query("www.example.com", 1, &[]);
+    let (message, length) = ("application/dns-message", asked.len().to_string());
+    for (what, path, kind, expect, announced, is_wanted, status) in [
+        ("a query", "/dns-query", message, Some("100-continue"), Some(&*length), true, 200),
+        ("without a length", "/dns-query", message, Some("100-Continue"), None, true, 200),
+        ("with another expectation", "/dns-query", message, Some("x=y, 100-continue"), None, true, 200),
+        ("who does not ask", "/dns-query", message, None, Some(&length), false, 200),
+        ("another path", "/", message, Some("100-continue"), Some(&length), false, 404),
+        ("another type", "/dns-query", "text/plain", Some("100-continue"), None, false, 415),
+        ("too long", "/dns-query", message, Some("100-continue"), Some("65536"), false, 413),
+    ] {
+        runtime().block_on(async {
+            let (mut client, connection) = h2::client::handshake(tls(&served).await).await.expect("HTTP/2");
+            tokio::spawn(connection);
+            let mut request = Request::post(format!("https://dns.example.net{path}")).header("content-type", kind);
+            request = expect.into_iter().fold(request, |request, value| request.header("expect", value));
+            request = announced.into_iter().fold(request, |request, value| request.header("content-length", value));
+            let (mut response, mut body) = client.send_request(request.body(()).expect("a request"), false).expect("sent");
+            if is_wanted {
+                let first = timeout(PATIENCE, std::future::poll_fn(|context| response.poll_informational(context))).await;
+                let first = first.unwrap_or_else(|_| panic!("{what}: it waits")).expect("a word").unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert_eq!(first.status(), 100, "{what}");
+            }
+            if status == 200 {
+                body.send_data(Bytes::from(asked.clone()), true).expect("sent");
+            }
+            if !is_wanted {
+                let others = timeout(PATIENCE, std::future::poll_fn(|context| response.poll_informational(context))).await;
+                assert!(matches!(others, Ok(None)), "{what}: {others:?}");
+            }
+            let response = timeout(PATIENCE, response).await.unwrap_or_else(|_| panic!("{what}: it waits")).expect("a response");
+            assert_eq!(response.status(), status, "{what}");
+            assert!(response.headers().contains_key("date"), "{what}: {response:?}");
         });
     }
 }

@@ -119,6 +119,25 @@ fn first_datagram(served: &Served) -> Vec<u8> {
     })
 }
 
+/// Who asks for another version is told the one that there is: 1, beside one that is none (§6.3), and no drafts.
+#[test]
+fn rfc9000_section_6_versions_are_told() {
+    let served = Served::start("");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    for version in [[0xff, 0, 0, 29], [0x1a, 0x2a, 0x3a, 0x4a], [0x6b, 0x33, 0x43, 0xcf]] {
+        let mut first = [&[0xc3][..], &version, b"\x08to us   \x08to them ", &[0; 1182]].concat();
+        first.resize(1200, 0);
+        socket.send_to(&first, served.quic).expect("sent");
+        let mut octets = [0; 1500];
+        let len = socket.recv(&mut octets).expect("an answer");
+        assert_eq!(octets[1..23], *b"\0\0\0\0\x08to them \x08to us   ", "a version negotiation for this connection (RFC 9000 §17.2.1)");
+        let (told, _) = octets[23..len].as_chunks::<4>();
+        let (none, real): (Vec<&[u8; 4]>, Vec<_>) = told.iter().partition(|version| version.iter().all(|octet| octet & 15 == 10));
+        assert_eq!((none.len(), real), (1, vec![&[0, 0, 0, 1]]), "{version:?}: {told:?}");
+    }
+}
+
 /// Octets that come within this time.
 fn listen(socket: &UdpSocket, time: Duration) -> usize {
     let (began, mut came, mut octets) = (Instant::now(), 0, vec![0; 65_536]);

@@ -1,5 +1,6 @@
 //! Sessions of encrypted transports: which protocol they are for, and who may take one up again.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
@@ -26,6 +27,27 @@ fn rfc7301_section_3_2_strict_protocol_names() {
     for (transport, count) in [("tls", 1), ("https", 2)] {
         let metric = format!("meridian_encrypted_handshake_errors_total{{transport=\"{transport}\"}}");
         assert_eq!(served.metric(&metric), count, "{transport}");
+    }
+}
+
+/// Who has nothing newer than TLS 1.1 is told that it is the version, whatever else its hello lacks.
+#[test]
+fn rfc8446_appendix_d_2_old_versions_are_told() {
+    let served = Served::start("");
+    for version in [0, 1, 2] {
+        // TLS_RSA_WITH_AES_128_CBC_SHA, no compression, no extensions.
+        let hello = [&[3, version][..], &[7; 32], &[0, 0, 2, 0, 0x2f, 1, 0]].concat();
+        let record = [&[22, 3, 1, 0, 4 + hello.len() as u8, 1, 0, 0, hello.len() as u8], &hello[..]].concat();
+        for to in [served.tls, served.https] {
+            let mut stream = TcpStream::connect(to).expect("a connection");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            // In two parts, as they may come.
+            stream.write_all(&record[..8]).and_then(|()| stream.write_all(&record[8..])).expect("sent");
+            let mut said = Vec::new();
+            stream.read_to_end(&mut said).expect("an end");
+            const PROTOCOL_VERSION: u8 = 70;
+            assert_eq!(said, [21, 3, 3, 0, 2, 2, PROTOCOL_VERSION], "{version}");
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod encrypted;
 mod encrypted_abuse;
 mod encrypted_certificates;
 mod encrypted_clients;
+mod encrypted_ends;
 mod encrypted_http;
 mod encrypted_quic;
 mod encrypted_sessions;

@@ -12,37 +12,35 @@
 //! anything else                              200 with the reply, whatever its response code (RFC 8484 §4.2.1)
 //! ```
 //!
-//! What the header fields say is answered by them, before the body has come. The rest of a body that nobody wants is read behind the answer as long as it
-//! is short, else the client is told to stop, a second later: RST_STREAM with NO_ERROR (RFC 9113 §8.1).
+//! What the header fields say is answered by them, before the body has come; who asks whether to send it (`Expect: 100-continue`) is told by that, or by 100
+//! (RFC 9110 §10.1.1). How the rest of a body that nobody wants ends: [`end`].
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::error::Error;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use data_encoding::BASE64URL_NOPAD;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream, SendStream};
+use hyper::body::Bytes;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPECT, HeaderMap, HeaderName, HeaderValue,
 };
 use hyper::http::request::Parts;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::server::TlsStream;
 
 use super::desks::Answered;
+use super::tls::linger;
 use super::{Entered, FAREWELL, Shared, UnderWay};
 use crate::answer::{Audience, Reply, Transport};
 use crate::dns::least_ttl;
@@ -64,169 +62,247 @@ const SEND_BUFFER: usize = 64 << 10;
 /// Streams that a client may begin and reset before they are looked at ("rapid reset", CVE-2023-44487), and streams that we reset for its mistakes.
 const RESETS: usize = 32;
 
-/// What tells a connection whose client does not take its replies.
-#[derive(Debug, Default)]
-struct Waiting {
-    replies: Mutex<Replies>,
-    /// A first reply waits.
-    begun: Notify,
+/// Who asks on a connection.
+struct Client {
+    peer: SocketAddr,
+    server: SocketAddr,
+    entered: Arc<Entered>,
+    /// It does not take its replies.
+    stalled: Notify,
 }
 
-/// Replies that the client has not taken: since when, in the order in which they were made.
-#[derive(Debug, Default)]
-struct Replies {
-    next: u64,
-    since_ns: BTreeMap<u64, u64>,
-}
-
-impl Waiting {
-    fn replies(&self) -> std::sync::MutexGuard<'_, Replies> {
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn oldest_ns(&self) -> Option<u64> {
-        self.replies().since_ns.first_key_value().map(|(_, since_ns)| *since_ns)
-    }
-}
-
-/// A reply until the client's windows take it: hyper asks for it when they are open, and drops it when all is sent.
-struct Outgoing {
-    octets: Full<Bytes>,
-    waiting: Arc<Waiting>,
-    id: u64,
-}
-
-impl Outgoing {
-    fn new(octets: Full<Bytes>, waiting: &Arc<Waiting>, now_ns: u64) -> Outgoing {
-        let mut replies = waiting.replies();
-        let id = replies.next;
-        replies.next += 1;
-        replies.since_ns.insert(id, now_ns);
-        if replies.since_ns.len() == 1 {
-            waiting.begun.notify_one();
-        }
-        drop(replies);
-        Outgoing { octets, waiting: waiting.clone(), id }
-    }
-}
-
-impl Drop for Outgoing {
-    fn drop(&mut self) {
-        self.waiting.replies().since_ns.remove(&self.id);
-    }
-}
-
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.octets).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.octets.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.octets.size_hint()
-    }
+/// Why we end a connection.
+enum Ending {
+    /// The service ends, or the connection has had its time: what is under way is still answered.
+    InOrder,
+    /// Its client does not take its replies.
+    Stalled,
+    /// It makes room for others.
+    PushedOut,
 }
 
 /// One connection after its handshake.
 pub(super) async fn converse(stream: TlsStream<TcpStream>, peer: SocketAddr, server: SocketAddr, entered: &Arc<Entered>, end: Instant) {
-    let shared = entered.shared.clone();
+    let limits = entered.shared.limits;
     entered.is_ready();
-    let waiting = Arc::new(Waiting::default());
-    let service = {
-        let (waiting, entered) = (waiting.clone(), entered.clone());
-        service_fn(move |request| {
-            let (waiting, under_way) = (waiting.clone(), UnderWay::new(&entered));
-            async move {
-                let entered = &under_way.0;
-                let response = respond(request, peer, server, &entered.shared).await;
-                entered.answered();
-                Ok::<_, Infallible>(response.map(|octets| Outgoing::new(octets, &waiting, entered.shared.now_ns())))
-            }
-        })
-    };
-    let limits = shared.limits;
-    let mut stream = TimeoutWriter::new(stream);
-    // Of the connection's own octets; replies that its streams hold back are seen to below.
-    stream.set_timeout(Some(limits.write));
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams)
+    let client = Arc::new(Client { peer, server, entered: entered.clone(), stalled: Notify::new() });
+    // Of the connection's own octets; replies that its streams hold back are seen to by the streams.
+    let mut stream = Box::pin(TimeoutWriter::new(stream));
+    stream.as_mut().set_timeout_pinned(Some(limits.write));
+    if talk(stream.as_mut(), &client, end).await {
+        linger(stream.get_ref().get_ref().0).await;
+    }
+}
+
+/// Answers until the connection ends; whether its client gets the time to read what was said.
+async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, client: &Arc<Client>, end: Instant) -> bool {
+    let shared = &client.entered.shared;
+    let mut leaving = pin!(leaving(client, end));
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(shared.limits.streams)
         .max_header_list_size(MAX_HEADERS_LEN)
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
+        .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(RESETS)
-        .max_local_error_reset_streams(RESETS)
-        .serve_connection(TokioIo::new(Box::pin(stream)), service);
-    let mut connection = pin!(connection);
-    // True when the client does not take its replies.
-    let over = async {
+        .max_local_error_reset_streams(Some(RESETS));
+    let begun = tokio::select! {
+        begun = builder.handshake(stream) => begun,
+        ending = &mut leaving => return !matches!(ending, Ending::PushedOut),
+    };
+    let mut connection = match begun {
+        Ok(connection) => connection,
+        Err(error) => {
+            failed(shared, &error);
+            return true;
+        }
+    };
+    let ending = tokio::select! {
+        answered = answer(&mut connection, client) => {
+            let _ = answered.map_err(|error| failed(shared, &error));
+            return true;
+        }
+        ending = &mut leaving => ending,
+    };
+    match ending {
+        Ending::InOrder => {
+            connection.graceful_shutdown();
+            if timeout(FAREWELL, answer(&mut connection, client)).await.is_err() {
+                // What is under way takes too long, or the client has not said that it knows: which streams were looked at (RFC 9113 §6.8).
+                go_away(&mut connection, Reason::NO_ERROR).await;
+            }
+        }
+        Ending::Stalled | Ending::PushedOut => go_away(&mut connection, Reason::ENHANCE_YOUR_CALM).await,
+    }
+    !matches!(ending, Ending::PushedOut)
+}
+
+/// Returns when we end the connection.
+async fn leaving(client: &Client, end: Instant) -> Ending {
+    let entered = &client.entered;
+    let shared = &entered.shared;
+    let idle = async {
         loop {
-            let (left, is_stalled) = match waiting.oldest_ns() {
-                Some(since_ns) => (limits.write.saturating_sub(Duration::from_nanos(shared.now_ns().saturating_sub(since_ns))), true),
-                None => (entered.until_idle(), false),
-            };
+            let left = entered.until_idle();
             if left.is_zero() {
-                return is_stalled;
+                return;
             }
-            let _ = timeout(left, waiting.begun.notified()).await;
+            sleep(left).await;
         }
     };
-    let is_stalled = tokio::select! {
-        ended = &mut connection => {
-            if ended.is_err_and(|error| is_deadline(&error)) {
-                shared.timed_out();
-            }
-            return;
-        }
-        () = shared.stopped() => None,
-        () = sleep_until(end) => Some(false),
-        is_stalled = over => Some(is_stalled),
+    let ending = tokio::select! {
+        () = shared.stopped() => return Ending::InOrder,
+        () = entered.pushed_out() => return Ending::PushedOut,
+        () = client.stalled.notified() => Ending::Stalled,
+        () = sleep_until(end) => Ending::InOrder,
+        () = idle => Ending::InOrder,
     };
-    if is_stalled.is_some() {
+    shared.timed_out();
+    ending
+}
+
+/// Takes requests until there are no more.
+async fn answer<S: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<S, Bytes>, client: &Arc<Client>) -> Result<(), h2::Error> {
+    while let Some(accepted) = connection.accept().await {
+        let (request, respond) = accepted?;
+        tokio::spawn(stream(request, respond, client.clone(), UnderWay::new(&client.entered)));
+    }
+    Ok(())
+}
+
+/// Says at once that the connection ends, if the socket takes it.
+async fn go_away<S: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<S, Bytes>, reason: Reason) {
+    connection.abrupt_shutdown(reason);
+    let _ = timeout(Duration::ZERO, poll_fn(|context| connection.poll_closed(context))).await;
+}
+
+/// It ended by an error, which the library has told the client if that was possible.
+fn failed(shared: &Shared, error: &h2::Error) {
+    if error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
         shared.timed_out();
     }
-    if is_stalled == Some(true) {
-        return;
-    }
-    connection.as_mut().graceful_shutdown();
-    let _ = timeout(FAREWELL, connection).await;
 }
 
-/// It ended because a write took too long.
-fn is_deadline(error: &hyper::Error) -> bool {
-    error.source().and_then(|error| error.downcast_ref::<io::Error>()).is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
-}
-
-async fn respond(request: Request<Incoming>, peer: SocketAddr, server: SocketAddr, shared: &Shared) -> Response<Full<Bytes>> {
+/// One request.
+async fn stream(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, client: Arc<Client>, under_way: UnderWay) {
+    let limits = client.entered.shared.limits;
     let (head, mut body) = request.into_parts();
-    let found = match head_of(&head, &body, shared) {
-        Ok(None) => body_of(&mut body, shared).await,
-        found => found.map(Option::unwrap_or_default),
+    let Some(response) = response_to(&head, &mut body, &mut respond, &client).await else { return };
+    let (has_ended, announced) = (body.is_end_stream(), announced(&head.headers));
+    let sent = timeout(limits.write, send(response, &mut respond, has_ended || announced.is_some())).await;
+    client.entered.answered();
+    drop(under_way);
+    match sent {
+        Ok(Ok(unended)) if !has_ended => end(unended, body, announced, limits.message).await,
+        Ok(_) => {}
+        Err(_) => client.stalled.notify_one(),
+    }
+}
+
+/// What a request gets; nothing when its client has given it up.
+async fn response_to(head: &Parts, body: &mut RecvStream, respond: &mut SendResponse<Bytes>, client: &Client) -> Option<Response<Bytes>> {
+    let shared = &client.entered.shared;
+    let found = match head_of(head, shared) {
+        Ok(None) => {
+            if expects(&head.headers) && !body.is_end_stream() {
+                let mut go_on = Response::new(());
+                *go_on.status_mut() = StatusCode::CONTINUE;
+                respond.send_informational(go_on).ok()?;
+            }
+            match timeout(shared.limits.message, body_of(body)).await {
+                Ok(read) => read?,
+                Err(_) => Err(StatusCode::REQUEST_TIMEOUT.into()),
+            }
+        }
+        Ok(Some(packet)) => Ok(packet),
+        Err(refused) => Err(refused),
     };
-    ignore(body, shared.limits.message);
-    let said = found.map(|packet| shared.desks.message(&packet, peer, server, Transport::Https));
+    let said = found.map(|packet| shared.desks.message(&packet, client.peer, client.server, Transport::Https));
     let (octets, reply) = match said {
         Ok(Answered::Reply(octets, reply)) => (octets, reply),
-        Ok(Answered::Silence) => return Refused::from(StatusCode::BAD_REQUEST).response(),
-        Ok(Answered::Failure) => return Refused::from(StatusCode::INTERNAL_SERVER_ERROR).response(),
-        Err(refused) => return refused.response(),
+        Ok(Answered::Silence) => return Some(Refused::from(StatusCode::BAD_REQUEST).response()),
+        Ok(Answered::Failure) => return Some(Refused::from(StatusCode::INTERNAL_SERVER_ERROR).response()),
+        Err(refused) => return Some(refused.response()),
     };
     let (length, caching) = (octets.len(), cache_control(&octets, &reply));
-    let mut response = Response::new(if head.method == Method::HEAD { Full::default() } else { Full::new(octets.into()) });
+    let mut response = of(StatusCode::OK, length);
+    if head.method != Method::HEAD {
+        *response.body_mut() = octets.into();
+    }
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-    headers.insert(CONTENT_LENGTH, length.into());
     if let Ok(caching) = caching.try_into() {
         headers.insert(CACHE_CONTROL, caching);
     }
+    Some(response)
+}
+
+/// A response of this status whose content has this length, at this time (RFC 9110 §6.6.1).
+fn of(status: StatusCode, length: usize) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, length.into());
+    if let Ok(date) = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + super::super::unix_now()).try_into() {
+        headers.insert(DATE, date);
+    }
     response
+}
+
+/// Sends all of it, as the client's windows take it. Where the end of the stream has to wait, the stream is returned.
+async fn send(response: Response<Bytes>, respond: &mut SendResponse<Bytes>, ends: bool) -> Result<Option<SendStream<Bytes>>, h2::Error> {
+    let (head, mut octets) = response.into_parts();
+    let mut stream = respond.send_response(Response::from_parts(head, ()), ends && octets.is_empty())?;
+    while !octets.is_empty() {
+        let room = room(&mut stream, octets.len()).await?;
+        let part = octets.split_to(room.min(octets.len()));
+        stream.send_data(part, ends && octets.is_empty())?;
+    }
+    Ok((!ends).then_some(stream))
+}
+
+/// How many of these octets the client's windows and our buffer take now; waits until it is one at least.
+async fn room(stream: &mut SendStream<Bytes>, wanted: usize) -> Result<usize, h2::Error> {
+    stream.reserve_capacity(wanted);
+    while stream.capacity() == 0 {
+        match poll_fn(|context| stream.poll_capacity(context)).await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(error),
+            // Its client has reset it.
+            None => return Err(Reason::CANCEL.into()),
+        }
+    }
+    Ok(stream.capacity())
+}
+
+/// Sees to what a client still sends behind its answer, which nobody wants.
+///
+/// A short body is read, in the time that a message has; a longer one no further than its window goes. Some clients take a reset for an error, whatever was
+/// answered before it, so it comes a second later at the earliest: without its handles h2 resets a stream with NO_ERROR, which takes nothing from the answer
+/// (RFC 9113 §8.1).
+///
+/// Where the length was not announced the answer's own end waits as well, until the client has ended, for a second at most: curl 7.88.1 ends its side when it
+/// reads an error, and now and then waits for ever when ours had ended before. Where it was announced curl ends too early (§8.1.1), which is a reset by the
+/// library: that must find the answer whole.
+async fn end(unended: Option<SendStream<Bytes>>, mut body: RecvStream, announced: Option<u64>, patience: Duration) {
+    let is_short = announced.is_none_or(|announced| announced <= MAX_IGNORED_LEN as u64);
+    let mut left = if is_short { MAX_IGNORED_LEN } else { 0 };
+    let ended = timeout(FAREWELL, ignore(&mut body, &mut left)).await;
+    let told = unended.map_or(Ok(()), |mut stream| stream.send_data(Bytes::new(), true));
+    if ended.is_err() && told.is_ok() && left > 0 {
+        let _ = timeout(patience, ignore(&mut body, &mut left)).await;
+    }
+}
+
+/// Reads to the end of a body; beyond what is `left` the client gets no more windows.
+async fn ignore(body: &mut RecvStream, left: &mut usize) {
+    while let Some(Ok(octets)) = body.data().await {
+        *left = left.saturating_sub(octets.len());
+        if *left > 0 && body.flow_control().release_capacity(octets.len()).is_err() {
+            return;
+        }
+    }
 }
 
 /// No longer than any of its records lives (RFC 8484 §5.1). What was chosen for one client is not for others, so a proxy must not keep it; what
@@ -238,36 +314,6 @@ fn cache_control(octets: &[u8], reply: &Reply) -> String {
         Audience::Client => format!("private, max-age={age}"),
         Audience::Operators => "no-store".into(),
     }
-}
-
-/// Sees to the rest of a body that nobody wants, behind the answer. A client is told to stop (by dropping the body) when it has had time to take the
-/// answer and to stop by itself: some take the end of a stream on which they send for an error, whatever was answered before.
-fn ignore(mut body: Incoming, patience: Duration) {
-    if body.is_end_stream() {
-        return;
-    }
-    tokio::spawn(async move {
-        let is_short = body.size_hint().lower() <= MAX_IGNORED_LEN as u64;
-        if is_short && timeout(patience, has_ended(&mut body)).await == Ok(true) {
-            return;
-        }
-        // What is not read any more is bounded by the windows.
-        tokio::time::sleep(FAREWELL).await;
-        drop(body);
-    });
-}
-
-/// Reads as far as is borne with; whether that was all.
-async fn has_ended(body: &mut Incoming) -> bool {
-    let mut left = MAX_IGNORED_LEN;
-    while let Some(Ok(frame)) = body.frame().await {
-        let len = frame.data_ref().map_or(0, Bytes::len);
-        if len > left {
-            return false;
-        }
-        left -= len;
-    }
-    true
 }
 
 /// What a request gets that is no query.
@@ -289,9 +335,8 @@ impl Refused {
         Refused { status, takes: Some((name, value)) }
     }
 
-    fn response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::default());
-        *response.status_mut() = self.status;
+    fn response(self) -> Response<Bytes> {
+        let mut response = of(self.status, 0);
         if let Some((name, value)) = self.takes {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
@@ -300,7 +345,7 @@ impl Refused {
 }
 
 /// What the request says before its body: the message of a GET, `None` when it is in the body.
-fn head_of(head: &Parts, body: &Incoming, shared: &Shared) -> Result<Option<Vec<u8>>, Refused> {
+fn head_of(head: &Parts, shared: &Shared) -> Result<Option<Vec<u8>>, Refused> {
     if head.uri.path() != shared.path {
         return Err(StatusCode::NOT_FOUND.into());
     }
@@ -323,7 +368,7 @@ fn head_of(head: &Parts, body: &Incoming, shared: &Shared) -> Result<Option<Vec<
                 // With this field instead of the other the client knows which of them it was (RFC 9110 §12.5.3).
                 return Err(Refused::but_takes(StatusCode::UNSUPPORTED_MEDIA_TYPE, ACCEPT_ENCODING, "identity"));
             }
-            if body.size_hint().lower() > MAX_MESSAGE_LEN as u64 {
+            if announced(&head.headers).is_some_and(|announced| announced > MAX_MESSAGE_LEN as u64) {
                 return Err(StatusCode::PAYLOAD_TOO_LARGE.into());
             }
             Ok(None)
@@ -332,13 +377,29 @@ fn head_of(head: &Parts, body: &Incoming, shared: &Shared) -> Result<Option<Vec<
     }
 }
 
-async fn body_of(body: &mut Incoming, shared: &Shared) -> Result<Vec<u8>, Refused> {
-    match timeout(shared.limits.message, Limited::new(body, MAX_MESSAGE_LEN).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE.into()),
-        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST.into()),
-        Err(_) => Err(StatusCode::REQUEST_TIMEOUT.into()),
+/// What the body holds; nothing when its client has given it up.
+async fn body_of(body: &mut RecvStream) -> Option<Result<Vec<u8>, Refused>> {
+    let mut octets = Vec::new();
+    while let Some(read) = body.data().await {
+        let read = read.ok()?;
+        if octets.len() + read.len() > MAX_MESSAGE_LEN {
+            return Some(Err(StatusCode::PAYLOAD_TOO_LARGE.into()));
+        }
+        octets.extend_from_slice(&read);
+        body.flow_control().release_capacity(read.len()).ok()?;
     }
+    Some(Ok(octets))
+}
+
+/// The length of the body, if the client says it; the library holds the body against it (RFC 9113 §8.1.1).
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether the client waits for a word before it sends the body (RFC 9110 §10.1.1).
+fn expects(headers: &HeaderMap) -> bool {
+    let members = headers.get_all(EXPECT).iter().flat_map(|value| value.as_bytes().split(|octet| *octet == b','));
+    members.map(<[u8]>::trim_ascii).any(|member| member.eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Whether the body is a message. Of several fields none is taken: which of them holds is anybody's guess (RFC 9110 §8.3).
@@ -418,6 +479,22 @@ mod tests {
         ] {
             let headers = kinds.iter().map(|kind| (CONTENT_TYPE, HeaderValue::from_static(kind))).collect();
             assert_eq!(is_message(&headers), is_one, "{kinds:?}");
+        }
+    }
+
+    #[test]
+    fn rfc9110_section_10_1_1_expectations() {
+        for (expected, is_one) in [
+            (&[][..], false),
+            (&["100-continue"], true),
+            (&["100-Continue"], true),
+            (&["x=y, 100-continue"], true),
+            (&["x=y", "100-continue"], true),
+            (&["100-continues"], false),
+            (&[""], false),
+        ] {
+            let headers = expected.iter().map(|value| (EXPECT, HeaderValue::from_static(value))).collect();
+            assert_eq!(expects(&headers), is_one, "{expected:?}");
         }
     }
 

@@ -20,7 +20,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
@@ -44,7 +44,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const STOP_POLL: Duration = Duration::from_millis(20);
 /// How often it is looked whether the keys of tickets have had their time.
 const KEYS_EVERY: Duration = Duration::from_secs(60);
-/// For the last words of a connection: close_notify, GOAWAY.
+/// For the last words of a connection: close_notify, GOAWAY, what is under way.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Listeners that are bound and not yet served.
@@ -94,14 +94,21 @@ struct Entered {
     /// Queries under way, and when the last of them ended.
     under_way: AtomicUsize,
     last_ns: AtomicU64,
+    /// It ends soon.
+    is_leaving: AtomicBool,
 }
 
 impl Entered {
     fn new(shared: &Arc<Shared>, peer: SocketAddr) -> Entered {
         let now_ns = shared.now_ns();
-        let link = Arc::new(Link::new(Leave::default(), now_ns));
+        let link = Arc::new(Link::in_handshake(Leave::default(), now_ns));
         shared.connections.enter(peer.ip(), &link);
-        Entered { shared: shared.clone(), link, under_way: AtomicUsize::new(0), last_ns: AtomicU64::new(now_ns) }
+        Entered { shared: shared.clone(), link, under_way: AtomicUsize::new(0), last_ns: AtomicU64::new(now_ns), is_leaving: AtomicBool::new(false) }
+    }
+
+    /// Its handshake has come to its end.
+    fn established(&self) {
+        self.shared.connections.established(&self.link, self.shared.now_ns());
     }
 
     /// It has been of use.

@@ -8,7 +8,9 @@
 //! RESET_STREAM before FIN                                  RESET_STREAM with DOQ_REQUEST_CANCELLED
 //! half a query until `message`, no window until `write`    RESET_STREAM with DOQ_EXCESSIVE_LOAD
 //! a query that the engine fails on                         RESET_STREAM with DOQ_INTERNAL_ERROR
-//! no query for `idle`, whatever else it sends              the connection ends with DOQ_NO_ERROR (§5.5.2)
+//! no query for `idle`, whatever else it sends              the connection ends with DOQ_NO_ERROR (§5.5.2), and the reason says why
+//! the `lifetime`, the end of the service                   the same, when its queries have been answered: [`leave`]
+//! others need the place                                    the connection ends with DOQ_EXCESSIVE_LOAD, and the reason says why
 //! ```
 
 use std::cmp::Ordering;
@@ -16,6 +18,8 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
@@ -23,7 +27,7 @@ use quinn::{
     TransportConfig, VarInt, WriteError,
 };
 use rustls::ServerConfig as TlsConfig;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::desks::Answered;
 use super::unproved::{Accounts, Held, Ids, Thrifty};
@@ -48,6 +52,15 @@ const SEND_WINDOW: u64 = 256 << 10;
 /// Half of the places taken: from here on a client proves its address first (RFC 9000 §8.1.2), so that a flood with forged addresses leaves nothing here.
 const VALIDATE_FROM: usize = 2;
 
+/// For the queries of a connection that has had its `lifetime`; when the service ends, they have the time for last words.
+const LEAVE: Duration = Duration::from_secs(3);
+/// A connection that has to end is left when nothing has come for two round trips, within these bounds.
+const LEAST_QUIET: Duration = Duration::from_millis(20);
+const MOST_QUIET: Duration = Duration::from_millis(250);
+
+/// The versions that are spoken: 1 (RFC 9000). quinn would offer drafts beside it, which RFC 9250 has no protocol for.
+const VERSIONS: [u32; 1] = [1];
+
 /// The endpoint of one socket, and what it has with addresses that are not proved.
 pub(super) fn endpoint(socket: UdpSocket, tls: &Arc<TlsConfig>, shared: &Shared) -> io::Result<(Endpoint, Arc<Accounts>)> {
     let limits = shared.limits;
@@ -69,7 +82,7 @@ pub(super) fn endpoint(socket: UdpSocket, tls: &Arc<TlsConfig>, shared: &Shared)
     // A connection stays where it is (RFC 9000 §9 leaves it to us): to an address that a client names later nothing is sent at all.
     config.migration(false);
     let mut endpoint = EndpointConfig::default();
-    endpoint.cid_generator(|| Box::new(Ids::default()));
+    endpoint.cid_generator(|| Box::new(Ids::default())).supported_versions(VERSIONS.to_vec());
     let (accounts, runtime) = (Arc::new(Accounts::default()), Arc::new(TokioRuntime));
     let socket = Thrifty { socket: runtime.wrap_udp_socket(socket)?, accounts: accounts.clone() };
     Ok((Endpoint::new_with_abstract_socket(endpoint, Some(config), Arc::new(socket), runtime)?, accounts))
@@ -113,20 +126,46 @@ async fn serve(incoming: Incoming, server: SocketAddr, entered: Entered, _held: 
         Ok(Err(_)) => return shared.handshake_failed(),
         Err(_) => return shared.timed_out(),
     };
+    entered.established();
     let entered = Arc::new(entered);
-    tokio::select! {
-        () = streams(&connection, server, &entered) => {}
-        () = entered.pushed_out() => connection.close(EXCESSIVE_LOAD, b""),
-        () = shared.stopped() => {
-            // Queries that have been received are answered meanwhile.
-            sleep(FAREWELL / 4).await;
-            connection.close(NO_ERROR, b"");
+    let work = async {
+        tokio::select! {
+            () = streams(&connection, server, &entered) => {}
+            () = shared.stopped() => leave(&connection, server, &entered, FAREWELL, b"the server stops").await,
+            () = sleep(shared.limits.lifetime) => {
+                shared.timed_out();
+                leave(&connection, server, &entered, LEAVE, b"lifetime").await;
+            }
         }
-        () = sleep(shared.limits.lifetime) => {
-            shared.timed_out();
-            connection.close(NO_ERROR, b"");
+    };
+    tokio::select! {
+        () = work => {}
+        () = entered.pushed_out() => connection.close(EXCESSIVE_LOAD, b"too many connections"),
+    }
+}
+
+/// Ends a connection when what has been asked on it is answered. The client may open no more streams than it has been allowed, so that one which asks on and
+/// on comes to a halt before the connection does.
+async fn leave(connection: &Connection, server: SocketAddr, entered: &Arc<Entered>, patience: Duration, why: &[u8]) {
+    entered.is_leaving.store(true, Relaxed);
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(0));
+    let end = Instant::now() + patience;
+    loop {
+        let quiet = (2 * connection.rtt()).clamp(LEAST_QUIET, MOST_QUIET);
+        tokio::select! {
+            accepted = connection.accept_bi() => match accepted {
+                Ok((send, receive)) => {
+                    tokio::spawn(query(connection.clone(), send, receive, server, UnderWay::new(entered)));
+                }
+                Err(_) => return,
+            },
+            () = sleep(quiet) => if entered.under_way.load(Relaxed) == 0 {
+                break;
+            },
+            () = sleep_until(end) => break,
         }
     }
+    connection.close(NO_ERROR, why);
 }
 
 /// Until the connection ends, or has been idle for too long: QUIC's own idle timeout ends with any packet, PINGs of a client that asks nothing among them.
@@ -200,6 +239,10 @@ async fn query(connection: Connection, mut send: SendStream, mut receive: RecvSt
         Ok(Ok(())) => {
             let _ = send.finish();
             entered.answered();
+            if entered.is_leaving.load(Relaxed) {
+                // The end of the connection takes along what has not come (RFC 9000 §10.2).
+                let _ = timeout(shared.limits.write, send.stopped()).await;
+            }
         }
         Ok(Err(WriteError::Stopped(code))) => drop(send.reset(code)),
         Ok(Err(_)) => {}
