@@ -22,6 +22,7 @@ pub(super) fn text(shared: &Shared, status: &Status) -> String {
     operations(&mut page, shared.registry.operations());
     zones(&mut page, status, &shared.registry);
     pools(&mut page, status, &shared.registry);
+    policies(&mut page, status, &shared.registry);
     endpoints(&mut page, status);
     reported(&mut page, status);
     let mut family = page.counter("meridian_admin_replies_total", "Replies of the admin listener by the first digit of their status.");
@@ -221,6 +222,12 @@ fn pools(page: &mut Page, status: &Status, registry: &Registry) {
         let mut family = page.gauge(name, help);
         status.pools.iter().for_each(|pool| family.sample(&[("pool", &pool.id)], figure(pool)));
     }
+}
+
+fn policies(page: &mut Page, status: &Status, registry: &Registry) {
+    let mut family = page.counter("meridian_policy_queries_total", "Queries that the policy of a steered name decided.");
+    let named = status.policies.iter().filter_map(|slot| Some((registry.name(*slot)?, *slot)));
+    named.for_each(|(name, slot)| family.sample(&[("policy", name.trim_start_matches("policy "))], registry.slot(slot)));
 }
 
 /// What is reported: of things that there are alone.

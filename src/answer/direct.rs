@@ -13,7 +13,7 @@ use super::{Asked, Audience, CookieState, Dice, Kind, MAX_UDP_PAYLOAD, PLAIN_UDP
 use crate::dns::request::HEADER_LEN;
 use crate::dns::{Class, ClientSubnet, Edns, Rcode, RecordType, Request};
 use crate::policy::plan::{AddressSet, AnswerSet};
-use crate::world::{Served, World, ZoneWorld};
+use crate::world::{Served, Steering, World, ZoneWorld};
 use crate::zone::Ttl;
 use crate::zone::tree::{NO_NODE, NO_STEER, Node, Rrset};
 
@@ -143,13 +143,15 @@ pub(super) fn reply(
     let (room, _) = reply.split_at_mut_checked(limit)?;
     room.get_mut(..question.end)?.copy_from_slice(asking);
     let mut message = Message { room: room.get_mut(..limit - opt.len())?, at: question.end, answers: 0, authority: 0 };
-    let (mut scope, mut pool_slot, mut audience) = (0, None, Audience::Everybody);
+    let (mut scope, mut pool_slot, mut policy_slot, mut audience) = (0, None, None, Audience::Everybody);
     match source {
         Source::Static(rrset) => message.put(zone.tree.block(&rrset), rrset.count)?,
         Source::Steered => {
             let client = Client { resolver: asked.source, ecs: subnet };
-            let (reaches, set) = steered(zone, node.steer, question.rtype, &client, dice, &mut message)?;
-            (scope, pool_slot, audience) = (reaches, set.slot, Audience::Client);
+            let name = zone.steered.get(node.steer as usize).filter(|name| !name.is_cname)?;
+            let steering = zone.steerings.get(name.steering as usize)?;
+            let (reaches, set) = steered(steering, question.rtype, &client, dice, &mut message)?;
+            (scope, pool_slot, policy_slot, audience) = (reaches, set.slot, steering.slot, Audience::Client);
         }
         Source::Nothing => message.put_negative(zone, question.name.as_wire())?,
     }
@@ -184,6 +186,7 @@ pub(super) fn reply(
         subject,
         zone_slot: Some(zone.slot),
         pool_slot,
+        policy_slot,
         cookie: CookieState::None,
         audience,
     })
@@ -192,15 +195,12 @@ pub(super) fn reply(
 /// The addresses of a steered name for this client, and how far they hold. The dice are as they were when it comes to nothing.
 #[inline]
 fn steered<'w>(
-    zone: &'w ZoneWorld,
-    steer: u32,
+    steering: &'w Steering,
     rtype: RecordType,
     client: &Client,
     dice: &mut Dice,
     message: &mut Message<'_>,
 ) -> Option<(u8, &'w AnswerSet)> {
-    let name = zone.steered.get(steer as usize).filter(|name| !name.is_cname)?;
-    let steering = zone.steerings.get(name.steering as usize)?;
     let (class, scope) = steer::class_of(steering, client);
     let before = dice.clone();
     let mut put = || {

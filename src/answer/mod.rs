@@ -185,6 +185,8 @@ pub struct Reply {
     pub zone_slot: Option<u32>,
     /// Counter slot of the pool that was chosen.
     pub pool_slot: Option<u32>,
+    /// Counter slot of the policy that decided.
+    pub policy_slot: Option<u32>,
     /// What the query's cookie says of its sender.
     pub cookie: CookieState,
     /// Whom else it is good for.
@@ -278,6 +280,7 @@ fn reply_to_fault(world: &World, asked: &Asked<'_>, fault: &Fault, unix_s: u64, 
         subject: 0,
         zone_slot: None,
         pool_slot: None,
+        policy_slot: None,
         cookie,
         audience: if both.is_some() { Audience::Client } else { Audience::Everybody },
     })
@@ -336,6 +339,7 @@ fn reply_to(world: &World, asked: &Asked<'_>, request: &Request<'_>, start: Opti
         subject,
         zone_slot: end.zone_slot,
         pool_slot: end.pool_slot,
+        policy_slot: end.policy_slot,
         cookie,
         audience: if both.is_some() { end.audience.max(Audience::Client) } else { end.audience },
     })

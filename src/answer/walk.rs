@@ -32,6 +32,7 @@ pub(super) struct End {
     pub(super) extended: Option<Extended>,
     pub(super) zone_slot: Option<u32>,
     pub(super) pool_slot: Option<u32>,
+    pub(super) policy_slot: Option<u32>,
     /// The name that the reply comes from ([`super::Reply::subject`]).
     pub(super) subject: u64,
     /// It is a referral.
@@ -50,6 +51,7 @@ impl End {
             extended: None,
             zone_slot: None,
             pool_slot: None,
+            policy_slot: None,
             subject: 0,
             referred: false,
             audience: Audience::Everybody,
@@ -468,6 +470,7 @@ impl<'w> Walk<'_, 'w, '_> {
         let Some(steering) = zone.steerings.get(name.steering as usize) else { return self.negative(zone, owner) };
         let (class, scope) = steer::class_of(steering, &self.client);
         self.end.audience = self.end.audience.max(Audience::Client);
+        self.end.policy_slot = steering.slot;
         self.end.scope = self.end.scope.map(|longest| longest.max(scope));
         let Some(plan) = steering.plans.get(usize::from(class)) else { return self.negative(zone, owner) };
         match steer::pick(plan, &self.client, self.dice) {

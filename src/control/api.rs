@@ -282,6 +282,9 @@ pub struct Status {
     pub zones: Vec<ZoneStatus>,
     /// In id order, every pool once even if several zones use it.
     pub pools: Vec<PoolStatus>,
+    /// Counter slots of the policies that decide for names: for metrics.
+    #[serde(skip)]
+    pub policies: Vec<u32>,
     /// In id order, expired ones left out.
     pub overlays: Vec<Overlay>,
 }

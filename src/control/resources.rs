@@ -525,7 +525,7 @@ fn rule_resource(zone: &ZoneWorld, ix: PolicyIx, rule: &GeoRule) -> RuleResource
     let model = &zone.model;
     let first = rules::keys_of(rule).next().unwrap_or_default();
     RuleResource {
-        id: format!("{}/{}/rule:{first}", zone_text(&model.name), rules::place_of(model, ix)),
+        id: format!("{}/rule:{first}", rules::policy_id(model, ix)),
         conditions: rules::keys_of(rule).take(MAX_CONDITIONS).collect(),
         conditions_count: rule.geo.len() + rule.asn.len() + rule.net.len(),
         to: rule.to.iter().map(|child| model.child_name(*child).to_owned()).collect(),

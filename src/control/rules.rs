@@ -103,6 +103,11 @@ pub(super) fn rules_of(model: &ZoneModel, ix: PolicyIx) -> &[GeoRule] {
     }
 }
 
+/// A policy's name in targets and metrics: `zone/policy:NAME`, or `zone/name` where a name states it itself.
+pub(super) fn policy_id(model: &ZoneModel, ix: PolicyIx) -> String {
+    format!("{}/{}", zone_text(&model.name), place_of(model, ix))
+}
+
 /// What stands for a policy in targets, behind the zone.
 pub(super) fn place_of(model: &ZoneModel, ix: PolicyIx) -> String {
     let policy = model.policy(ix);
@@ -185,7 +190,7 @@ pub(super) fn find<'z>(target: &str, is_disabled: bool, zones: impl Iterator<Ite
 /// Every condition of every rule, as a target.
 fn targets(model: &ZoneModel) -> impl Iterator<Item = String> {
     (0..model.policies.len() as u32).map(PolicyIx).flat_map(move |ix| {
-        let place = format!("{}/{}", zone_text(&model.name), place_of(model, ix));
+        let place = policy_id(model, ix);
         rules_of(model, ix).iter().flat_map(keys_of).map(move |key| format!("{place}{RULE}{key}"))
     })
 }

@@ -12,7 +12,7 @@ use super::last_good::LastGood;
 use super::last_resort::{Keeping, Resorted};
 use super::load::TakenZone;
 use super::loads::Loads;
-use super::overlays::Effects;
+use super::overlays::{Effects, zone_text};
 use super::panics::Panics;
 use super::safety::{self, Proposed};
 use super::standing::Standing;
@@ -129,6 +129,8 @@ pub(super) struct ZoneState {
     settled: Vec<u64>,
     /// By pool index: it was unsettled when last looked at.
     unsettled: Vec<bool>,
+    /// By policy index: its counter slot, once a name is decided by it.
+    slots: Vec<Option<u32>>,
     held: Held,
     holds_moved: bool,
     pub(super) last_good: LastGood,
@@ -137,7 +139,7 @@ pub(super) struct ZoneState {
 
 impl ZoneState {
     pub(super) fn new(taken: TakenZone, serial: u32, serial_content: String) -> ZoneState {
-        let pools = taken.parts.model.pools.len();
+        let (pools, policies) = (taken.parts.model.pools.len(), taken.parts.model.policies.len());
         ZoneState {
             kept_why: taken.kept_why.clone(),
             roots: taken.parts.roots.clone(),
@@ -155,6 +157,7 @@ impl ZoneState {
             sets: Sets::default(),
             settled: vec![0; pools],
             unsettled: vec![false; pools],
+            slots: vec![None; policies],
             held: Held::new(),
             holds_moved: true,
             last_good: LastGood::default(),
@@ -314,7 +317,15 @@ impl ZoneState {
         let ttl = around.effects.ttl_of_steered(&model.name, &steer.owner, steer.ttl);
         self.note_resorts(at, around.now);
         let plans = root.classes.iter().map(|class| self.plan(steer, ttl, class)).collect();
-        Steering { map: root.map, plans, sticky: root.sticky, classes: root.classes }
+        let slot = match steer.root {
+            Child::Policy(ix) => Some(*self.slots[ix.0 as usize].get_or_insert_with(|| {
+                let policy = model.policy(ix);
+                let place = if policy.inline { steer.owner.relative_to(&model.name) } else { format!("policy:{}", policy.name) };
+                (around.slot)(&format!("policy {}/{place}", zone_text(&model.name)))
+            })),
+            Child::Pool(_) => None,
+        };
+        Steering { map: root.map, plans, sticky: root.sticky, classes: root.classes, slot }
     }
 
     fn plan(&mut self, steer: &Steer, ttl: TtlRange, class: &Class) -> Plan {
@@ -470,7 +481,7 @@ impl ZoneState {
     /// Everything that [`fail_back`](Self::fail_back) takes, with the zone in front.
     pub(super) fn failback_names(&self) -> Vec<String> {
         let model = self.model();
-        let zone = super::overlays::zone_text(&model.name);
+        let zone = zone_text(&model.name);
         let policies = model.policies.iter().filter(|policy| policy.failback != Failback::Auto && !policy.inline);
         let steers = model.steers.iter().filter(|steer| matches!(steer.root, Child::Policy(_)));
         policies.map(|policy| format!("{zone}/policy:{}", policy.name)).chain(steers.map(|steer| format!("{zone}/{}", steer.name))).collect()
@@ -480,15 +491,15 @@ impl ZoneState {
     pub(super) fn holds(&self) -> impl Iterator<Item = String> {
         let model = self.model();
         // Asked of every zone at every publication, and mostly there are none.
-        self.held.keys().map(move |(policy, child)| {
-            format!("{}/policy:{}/{}", super::overlays::zone_text(&model.name), model.policy(*policy).name, model.child_name(*child))
-        })
+        self.held
+            .keys()
+            .map(move |(policy, child)| format!("{}/policy:{}/{}", zone_text(&model.name), model.policy(*policy).name, model.child_name(*child)))
     }
 
     /// Takes up holds of the last run.
     pub(super) fn restore_holds(&mut self, holds: &[String]) {
         let model = self.model().clone();
-        let prefix = format!("{}/policy:", super::overlays::zone_text(&model.name));
+        let prefix = format!("{}/policy:", zone_text(&model.name));
         for hold in holds {
             if let Some(key) =
                 hold.strip_prefix(&prefix).and_then(|rest| rest.split_once('/')).and_then(|(policy, child)| find_hold(&model, policy, child))

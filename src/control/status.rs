@@ -79,9 +79,10 @@ impl From<Status> for Seen {
 impl Seen {
     /// Writes it down.
     pub fn status(mut self) -> Status {
-        let (zones, pools) = (self.zones(), self.pools(|_| true));
+        let (zones, pools, policies) = (self.zones(), self.pools(|_| true), self.policies());
         let mut status = std::mem::take(&mut self.rest);
         status.zones = zones;
+        status.policies.extend(policies);
         status.pools.extend(pools);
         status
     }
@@ -113,6 +114,15 @@ impl Seen {
         let mut all: Vec<ZoneStatus> = serving.chain(failed).chain(self.rest.zones.iter().cloned()).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    /// The counter slots of the policies that decide for names.
+    fn policies(&self) -> Vec<u32> {
+        let worlds = self.zones.iter().filter_map(|zone| zone.world.as_ref());
+        let mut slots: Vec<u32> = worlds.flat_map(|world| world.steerings.iter()).filter_map(|steering| steering.slot).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        slots
     }
 
     /// The rule by which an endpoint is kept as a last resort, in a sentence.

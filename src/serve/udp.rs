@@ -416,6 +416,7 @@ mod tests {
                     subject: 0,
                     zone_slot: None,
                     pool_slot: None,
+                    policy_slot: None,
                     cookie: crate::answer::CookieState::None,
                     audience: crate::answer::Audience::Everybody,
                 })

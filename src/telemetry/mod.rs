@@ -165,7 +165,7 @@ impl ThreadCounters {
         if reply.rcode == Rcode::FORMERR {
             bump(&counters.malformed, 1);
         }
-        for slot in [reply.zone_slot, reply.pool_slot].into_iter().flatten() {
+        for slot in [reply.zone_slot, reply.pool_slot, reply.policy_slot].into_iter().flatten() {
             if let Some(counter) = self.block.slot(slot) {
                 bump(counter, 1);
             }
@@ -530,6 +530,7 @@ mod tests {
             subject: 0,
             zone_slot,
             pool_slot,
+            policy_slot: None,
             cookie: CookieState::None,
             audience: crate::answer::Audience::Everybody,
         })

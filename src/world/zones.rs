@@ -62,6 +62,8 @@ pub struct Steering {
     pub sticky: Arc<[(u8, u8)]>,
     /// What the plans were made from, indexed by class.
     pub classes: Arc<[Class]>,
+    /// Counter slot of the policy; `None` where the names point at a pool.
+    pub slot: Option<u32>,
 }
 
 /// A zone that could not be loaded: its names answer SERVFAIL.

@@ -358,6 +358,7 @@ async fn status_and_metrics_show_the_counters() {
             subject: 0,
             zone_slot: Some(zone_slot),
             pool_slot: Some(pool_slot),
+            policy_slot: Some(server.registry.assign("policy example.com/policy:split")),
             cookie: meridian::answer::CookieState::None,
             audience: meridian::answer::Audience::Everybody,
         };
@@ -379,6 +380,7 @@ async fn status_and_metrics_show_the_counters() {
         "meridian_replies_total{transport=\"udp\",rcode=\"NOERROR\"} 3",
         "meridian_zone_queries_total{zone=\"example.com.\"} 3",
         "meridian_pool_queries_total{pool=\"example.com/fra\"} 3",
+        "meridian_policy_queries_total{policy=\"example.com/policy:split\"} 3",
         "meridian_pool_health{pool=\"example.com/fra\",health=\"degraded\"} 1",
         "meridian_endpoint_state{endpoint=\"example.com/fra/192.0.2.11\",state=\"down\"} 1",
         "meridian_endpoint_usable{endpoint=\"example.com/fra/192.0.2.11\"} 0",

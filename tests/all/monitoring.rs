@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use hickory_proto::rr::RecordType;
+
 use crate::meridian::{Meridian, PATIENCE};
 use crate::rate_limit::metrics_text;
 
@@ -43,6 +45,40 @@ fn dashboard_alerts_and_manual_name_metrics_that_exist() {
 /// The value of one sample, labels and all; 0 when it is not there.
 fn sample(page: &str, name: &str) -> f64 {
     page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()).unwrap_or(0.0)
+}
+
+#[test]
+fn queries_are_counted_by_zone_pool_and_policy() {
+    let zone = "[zone]\nname = \"example.com\"\nns = [\"ns.example.net.\"]\n[pool.a]\nendpoints = [\"192.0.2.1\"]\n[pool.b]\nendpoints = [\"192.0.2.2\"]\n\
+                [policy.split]\npolicy = \"weighted\"\nto = { a = 1, b = 1 }\n[steer.www]\nuse = \"split\"\n[steer.app]\nuse = \"split\"\n\
+                [steer.own]\npolicy = \"failover\"\nto = [\"b\", \"a\"]\n[steer.plain]\nuse = \"a\"\n";
+    let server = Meridian::start(&[("zones/example.com.toml", zone)]);
+    let times = [("www", 5), ("app", 3), ("own", 2), ("plain", 4), ("absent", 1)];
+    let ask = |server: &Meridian| {
+        for (name, times) in times {
+            for _ in 0..times {
+                server.ask(&format!("{name}.example.com."), RecordType::A);
+            }
+        }
+    };
+    ask(&server);
+    // Those that need more than the short way: a chain, and another type.
+    server.ask("own.example.com.", RecordType::TXT);
+    let counts = |page: &str| {
+        let of = |what: &str, label: &str| sample(page, &format!("meridian_{what}_queries_total{{{what}=\"{label}\"}}")) as u64;
+        let pools = of("pool", "example.com/a") + of("pool", "example.com/b");
+        (of("zone", "example.com."), pools, of("policy", "example.com/policy:split"), of("policy", "example.com/own"))
+    };
+    let page = metrics_text(&server);
+    assert_eq!(counts(&page), (16, 14, 8, 2));
+    assert!(!page.contains("policy=\"example.com/plain\""), "a name that points at a pool has no policy");
+    // Over a change of health, and over a reload of the zone.
+    assert_eq!(server.command(&["drain", "example.com/a", "--reason", "r", "--yes", "--break-glass"]).0, 0);
+    ask(&server);
+    server.write("zones/example.com.toml", &zone.replace("192.0.2.2", "192.0.2.3"));
+    assert_eq!(server.command(&["reload"]).0, 0);
+    ask(&server);
+    assert_eq!(counts(&metrics_text(&server)), (46, 42, 24, 6));
 }
 
 #[test]

@@ -123,6 +123,7 @@ fn status(registry: &Registry) -> Status {
             slot: registry.assign("zone example.com."),
             queries: None,
         }],
+        policies: vec![registry.assign("policy example.com/policy:split")],
         pools: vec![PoolStatus {
             id: "example.com/fra".into(),
             region: Some("eu".into()),

@@ -48,6 +48,7 @@ fn reply(registry: &Registry, len: usize) -> Reply {
         subject: 0,
         zone_slot: Some(registry.assign("zone example.com.")),
         pool_slot: Some(registry.assign("pool example.com/fra")),
+        policy_slot: None,
         cookie: CookieState::None,
         audience: crate::answer::Audience::Everybody,
     }
