@@ -65,21 +65,24 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
     let (action, target) = attempted(request.method(), request.uri().path());
     let attempt = Attempt::default();
     attempt.of(&target, None);
-    let checked = names_host(&request).and_then(|()| identify(&shared, request.headers(), from, free));
-    let who = checked.as_ref().map_or_else(|_| nobody(from), Who::clone);
+    let named = names_host(&request).map_err(|problem| Box::new((nobody(from), problem)));
+    let checked = named.and_then(|()| identify(&shared, request.headers(), from, free));
+    let who = checked.as_ref().map_or_else(|refused| refused.0.clone(), Who::clone);
     let mut response = match checked {
         Ok(who) => {
             request.extensions_mut().insert(who);
             request.extensions_mut().insert(attempt.clone());
             next.run(request).await
         }
-        Err(problem) => problem.into_response(),
+        Err(refused) => refused.1.into_response(),
     };
     let status = response.status().as_u16();
     if status == 401 {
         shared.counts.unauthorised.fetch_add(1, Relaxed);
     }
-    if status >= 400 && (changes || matches!(status, 401 | 403)) {
+    // Strangers are told to slow down before anybody looks what they want.
+    let stranger = status == 429 && who.token.is_empty() && !free;
+    if status >= 400 && (changes || stranger || matches!(status, 401 | 403)) {
         keep_refusal(&shared, &who, &action, &attempt, response.extensions().get::<Problem>()).await;
     }
     let headers = response.headers_mut();
@@ -118,22 +121,27 @@ fn names_host(request: &Request) -> Result<(), Problem> {
     Err(Problem::bad_request("bad-header", detail).field("Host"))
 }
 
-/// Whose request it is, if they may make one now.
-fn identify(shared: &Shared, headers: &HeaderMap, from: Option<IpAddr>, free: bool) -> Result<Who, Problem> {
-    if free {
+/// Whose request it is, if they may make one now; else whose it is, as far as that is known, and why not.
+fn identify(shared: &Shared, headers: &HeaderMap, from: Option<IpAddr>, free: bool) -> Result<Who, Box<(Who, Problem)>> {
+    let who = if free {
         // Free paths change nothing: whoever asks them is nobody in particular.
-        let who = Who { name: actor(headers)?.unwrap_or_default(), ..nobody(from) };
-        return shared.limiter.known(from, "", Instant::now()).map(|()| who).map_err(Problem::too_many);
-    }
-    let mut who = match authorise(shared, headers, from) {
-        Ok(who) => who,
-        Err(problem) => return Err(shared.limiter.stranger(from, Instant::now()).err().map_or(problem, Problem::too_many)),
+        nobody(from)
+    } else {
+        authorise(shared, headers, from).map_err(|problem| {
+            let slower = shared.limiter.stranger(from, Instant::now()).err();
+            Box::new((nobody(from), slower.map_or(problem, Problem::too_many)))
+        })?
     };
-    shared.limiter.known(from, &who.token, Instant::now()).map_err(Problem::too_many)?;
-    if let Some(name) = actor(headers)? {
-        who.name = name;
+    let refused = |problem| Box::new((who.clone(), problem));
+    let name = actor(headers);
+    shared.limiter.known(from, &who.token, Instant::now()).map_err(|wait| {
+        let named = name.as_ref().ok().cloned().flatten().unwrap_or_else(|| who.name.clone());
+        Box::new((Who { name: named, ..who.clone() }, Problem::too_many(wait)))
+    })?;
+    match name.map_err(refused)? {
+        Some(name) => Ok(Who { name, ..who }),
+        None => Ok(who),
     }
-    Ok(who)
 }
 
 /// Somebody without a token.

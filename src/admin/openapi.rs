@@ -150,6 +150,7 @@ pub fn document() -> Value {
     });
     document["components"]["securitySchemes"] = json!({ "token": { "type": "http", "scheme": "bearer" } });
     document["security"] = json!([{ "token": [] }]);
+    let replies: Value = serde_json::from_str(REPLIES).unwrap_or_default();
     let Some(paths) = document["paths"].as_object_mut() else { return document };
     for (path, item) in paths {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
@@ -183,6 +184,10 @@ pub fn document() -> Value {
                 && let Ok(example) = serde_json::from_str::<Value>(example)
             {
                 operation["requestBody"]["content"]["application/json"]["example"] = example;
+            }
+            if let Some(example) = replies.get(format!("{method} {path}")) {
+                let media = if path == "/v1/events" { "text/event-stream" } else { "application/json" };
+                operation["responses"]["200"]["content"][media]["example"] = example.clone();
             }
             // A body that may be left out is absent, not null.
             if let Some(schema) = operation.pointer_mut("/requestBody/content/application~1json/schema")
@@ -270,6 +275,9 @@ const BODIES: [(&str, &str, &str); 13] = [
     ("patch", "/v1/endpoints/{zone}/{pool}/{endpoint}", r#"{"weight": 9, "reason": "warming up", "expires": "2h"}"#),
     ("patch", "/v1/regions/{region}", r#"{"state": "drain", "reason": "power work", "dry_run": true}"#),
 ];
+
+/// A reply for each call without a body: method and path, and what comes.
+const REPLIES: &str = include_str!("replies.json");
 
 /// What stands in paths, in examples: the name of a part, and a value.
 const PARTS: [(&str, &str); 8] = [

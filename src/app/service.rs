@@ -159,13 +159,8 @@ fn place(settings: &Settings, listener: &str, file: Option<&Path>) -> String {
 fn open_store(path: &Path) -> (Store, Saved, Option<String>) {
     let error = match Store::open(path) {
         Ok((store, saved)) => {
-            let lost = saved.was_empty.then(|| {
-                format!(
-                    "{}: the state file was there, but empty: overlays, drains, tokens and whatever else was kept is gone, and it begins anew",
-                    path.display()
-                )
-            });
-            lost.iter().for_each(|lost| eprintln!("meridian: warning: {lost}"));
+            saved.lost.iter().for_each(|lost| eprintln!("meridian: warning: {lost}"));
+            let lost = saved.lost.clone();
             return (store, saved, lost);
         }
         Err(error) => error,

@@ -47,13 +47,13 @@ with nothing is protected by the safety rule last_healthy.")]
         #[command(flatten)]
         lay: Lay,
     },
-    /// Enables a rule again: takes back every overlay that disables it by this condition.
+    /// Enables a rule again: takes back every overlay that disables it, by whichever of its conditions.
     #[command(after_help = "Example:\n  meridian rule enable example.com/app geo=AS-TR --reason \"all well again\"")]
     Enable {
         /// As it was disabled: zone/name or zone/policy:NAME.
         #[arg(value_name = "POLICY")]
         place: String,
-        /// As it was disabled.
+        /// Any condition of the rule.
         #[arg(value_name = "CONDITION")]
         condition: String,
         #[command(flatten)]
@@ -89,6 +89,13 @@ fn rules_of(policies: &Value) -> Value {
     json!({ "rules": policies.filter_map(|policy| policy["rules"].as_array()).flatten().collect::<Vec<_>>() })
 }
 
+/// Every target that stands for a rule.
+fn targets_of(rule: &Value) -> Vec<String> {
+    let place = rule["id"].as_str().and_then(|id| id.split_once("/rule:")).map_or("", |(place, _)| place);
+    let conditions = rule["conditions"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    conditions.map(|condition| format!("{place}/rule:{condition}")).collect()
+}
+
 fn table(rules: &Value, colours: bool) -> String {
     let rules = rules.as_array().map_or(&[][..], Vec::as_slice);
     let mut table = Table::new(&["RULE", "STATE", "TO", "CONDITIONS"]);
@@ -111,9 +118,14 @@ fn table(rules: &Value, colours: bool) -> String {
 async fn enable(client: &Client, target: &str, reason: Option<&str>, actor: Option<&str>) -> Result<Value, CallError> {
     let reply = client.call(Call::new(Method::GET, "/v1/overlays")).await?;
     let overlays: Vec<Overlay> = read(&reply["overlays"])?;
-    let ids = overlays
-        .iter()
-        .filter(|overlay| overlay.set == Setting::Disabled(true) && plain_target(&overlay.target).eq_ignore_ascii_case(&plain_target(target)));
+    let filters = [("kind", Some("geo".to_owned()))];
+    let rules = rules_of(&list::all_pages(client, "/v1/policies", "policies", &filters).await?);
+    let is_same = |one: &str, other: &str| plain_target(one).eq_ignore_ascii_case(&plain_target(other));
+    let mut targets = vec![target.to_owned()];
+    let named = rules["rules"].as_array().into_iter().flatten().map(targets_of);
+    targets.extend(named.filter(|all| all.iter().any(|one| is_same(one, target))).flatten());
+    let disables = |overlay: &&Overlay| overlay.set == Setting::Disabled(true) && targets.iter().any(|one| is_same(one, &overlay.target));
+    let ids = overlays.iter().filter(disables);
     let mut reverted = Vec::new();
     for overlay in ids {
         let path = format!("/v1/overlays/{}", overlay.id);

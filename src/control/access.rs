@@ -2,7 +2,7 @@
 
 use tokio::sync::{oneshot, watch};
 
-use super::api::{Refusal, Role, Who};
+use super::api::{Refusal, Who};
 use super::audit::{Entry, Page, Query};
 use super::handle::News;
 use super::tokens::{self, CreatedToken, FILE_TOKEN, NewToken, SavedToken, TokenInfo};
@@ -117,7 +117,7 @@ impl Writer {
     }
 
     pub(super) fn create_token(&mut self, new: &NewToken, who: &Who, reply: oneshot::Sender<Result<CreatedToken, Refusal>>) {
-        let made = may_give_access(who).and_then(|()| tokens::admit(new, &who.name, self.clock.unix(), &self.ends.tokens));
+        let made = who.may_give_access().and_then(|()| tokens::admit(new, &who.name, self.clock.unix(), &self.ends.tokens));
         let (saved, secret) = match made {
             Ok(made) => made,
             Err(refusal) => {
@@ -131,7 +131,7 @@ impl Writer {
     }
 
     pub(super) fn revoke_token(&mut self, id: &str, who: &Who, reply: oneshot::Sender<Result<TokenInfo, Refusal>>) {
-        let found = may_give_access(who).and_then(|()| match self.ends.tokens.get(id) {
+        let found = who.may_give_access().and_then(|()| match self.ends.tokens.get(id) {
             Some(token) if token.info.revoked.is_none() => Ok(token),
             _ if id == FILE_TOKEN => {
                 let detail = "the token of the file cannot be revoked here: remove admin.token beside the state and restart, and a new one is made";
@@ -204,12 +204,6 @@ impl Writer {
             });
         }
     }
-}
-
-/// Access is given and taken by those who have all of it: a confined admin could make tokens that reach further than its own.
-fn may_give_access(who: &Who) -> Result<(), Refusal> {
-    who.needs(Role::Admin)?;
-    who.may_change_all()
 }
 
 fn shown(info: &TokenInfo) -> serde_json::Value {

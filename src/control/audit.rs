@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::who::Who;
+use crate::dns::RecordType;
 
 /// Most entries that one read returns.
 pub const MAX_PAGE: usize = 1000;
@@ -207,7 +208,7 @@ pub fn spellings(target: &str) -> Vec<String> {
         let behind = match behind {
             "" => String::new(),
             rule if rule.starts_with("rule:") => format!("/{rule}"),
-            rtype => format!("/{}", rtype.to_ascii_uppercase()),
+            rtype => format!("/{}", rtype.parse::<RecordType>().map_or_else(|_| rtype.to_ascii_uppercase(), |rtype| rtype.to_string())),
         };
         all.push(format!("{zone}/{relative}{behind}"));
     }
@@ -298,6 +299,7 @@ mod tests {
             ("example.com/example.com.", "example.com/@"),
             ("example.com/www.example.com", "example.com/www.example.com"),
             ("example.com/Www/rule:country=DE", "example.com/www/rule:country=DE"),
+            ("example.com/www/type1", "example.com/www/A"),
             ("example.com/Web/2001:DB8::0:1", "example.com/Web/2001:db8::1"),
             ("example.com/policy:Split/EU", "example.com/policy:Split/EU"),
             ("region:EU", "region:EU"),

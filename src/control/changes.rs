@@ -145,7 +145,7 @@ impl Writer {
     }
 
     pub(super) fn amend(&mut self, id: u64, amend: &Amend, who: &Who, reply: OverlayReply) {
-        let may = self.may_amend(id, amend, who);
+        let may = self.may_amend(id, amend, who).and_then(|change| self.ends_safely(id, change));
         let change = match may.and_then(|change| self.is_as_seen(amend.seen.as_ref(), Some(id), None, who).map(|()| change)) {
             Ok(change) => change,
             Err(refusal) => {

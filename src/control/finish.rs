@@ -18,7 +18,7 @@ use super::api::{Forced, Overlay, Progress, Setting, Withdrawal};
 use super::compile::ZoneParts;
 use super::holds;
 use super::loaded::own_zone;
-use super::overlays::{Found, Laid, Ranks, Standing, find, policy_child, weight_now};
+use super::overlays::{Found, LEAD_S, Laid, Ranks, Standing, find, policy_child, weight_now};
 use super::state::{Consulted, ZoneState};
 use super::text::span;
 use super::writer::Writer;
@@ -340,7 +340,7 @@ impl Writer {
         };
         let begins = overlay.began.or(overlay.starts).unwrap_or(overlay.created);
         let known = overlay.withdrawal.as_ref().and_then(|withdrawal| withdrawal.safe_to_stop_at);
-        let safe = known.unwrap_or_else(|| begins + overlay.ramp.as_ref().map_or(0, |ramp| ramp.over) + self.lingers(&overlay.target));
+        let safe = known.unwrap_or_else(|| begins + overlay.ramp.as_ref().map_or(0, |ramp| ramp.over) + self.lingers(overlay));
         if safe < expires {
             return Vec::new();
         }
@@ -373,17 +373,22 @@ impl Writer {
             .then(|| format!("everything in {beside} has weight 0 then: nothing of it is preferred, so all of it is handed out, in equal shares"))
     }
 
-    /// Seconds in which caches may hold answers from now that name a thing, and the guard.
-    fn lingers(&self, id: &str) -> u64 {
-        let now_unix = self.clock.unix();
+    /// Seconds in which caches may hold answers that name what an overlay withdraws, from its end on, and the guard. Ahead of the start and on
+    /// the way there the names have their minimum TTL.
+    fn lingers(&self, overlay: &Overlay) -> u64 {
+        let id = overlay.target.as_str();
+        let lead = overlay.starts.map_or(0, |starts| starts.saturating_sub(overlay.created).min(LEAD_S));
+        let low = lead + overlay.ramp.as_ref().map_or(0, |ramp| ramp.over);
         let own = own_zone(id).and_then(|apex| self.zones.get(&apex));
         let others = own.is_none().then(|| self.zones.values()).into_iter().flatten();
         let of = |zone: &ZoneState| {
-            let pools = zone.taken.parts.ids.pools_of(zone.model(), id);
+            let (model, pools) = (zone.model(), zone.taken.parts.ids.pools_of(zone.model(), id));
             let roots = pools.iter().flat_map(|at| zone.consulted.roots_of_pool.get(*at).into_iter().flatten());
-            let plans = roots.filter_map(|root| Some(&zone.world.as_ref()?.steerings.get(*root)?.plans));
-            let last = plans.map(|plans| runs_out(plans, now_unix)).max()?;
-            Some(last.saturating_sub(now_unix) + zone.model().safety.drain_guard.as_secs())
+            let ttls = roots.map(|root| &model.steers[zone.roots[*root].steer]).map(|steer| {
+                let range = self.effects.ttl_of_steered(&model.name, &steer.owner, steer.ttl);
+                u64::from(range.min).max(u64::from(range.max).saturating_sub(low))
+            });
+            Some(ttls.max()? + model.safety.drain_guard.as_secs())
         };
         own.into_iter().chain(others).filter_map(|zone| of(zone)).max().unwrap_or(0)
     }

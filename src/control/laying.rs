@@ -23,6 +23,9 @@ use crate::policy::model::ZoneModel;
 use crate::policy::plan::View;
 use crate::store::Write;
 
+/// An overlay that is changed to end within so many seconds is taken back in all but name.
+const AT_ONCE_S: u64 = 300;
+
 impl Writer {
     /// What requests are found in.
     pub(super) fn loaded(&self) -> Loaded<'_> {
@@ -79,6 +82,17 @@ impl Writer {
     pub(super) fn may_amend(&self, id: u64, amend: &Amend, who: &Who) -> Result<Change, Refusal> {
         let laid = self.laid_for(id, who)?;
         overlays::amend(laid, amend, self.clock.unix()).map(|laid| Change::Lay(Box::new(laid)))
+    }
+
+    /// A change of an overlay that lets it end at once is judged as its end.
+    pub(super) fn ends_safely(&mut self, id: u64, change: Change) -> Result<Change, Refusal> {
+        let (Change::Lay(laid), Some(was)) = (&change, self.book.get(id)) else { return Ok(change) };
+        let ends = |laid: &Laid| laid.overlay.expires.unwrap_or(u64::MAX);
+        if ends(laid) >= ends(was) || ends(laid) > self.clock.unix() + AT_ONCE_S {
+            return Ok(change);
+        }
+        let broken = self.judge(&[Change::Lift(id)]).broken;
+        if broken.is_empty() { Ok(change) } else { Err(Refusal::Safety { broken }) }
     }
 
     /// What is not as the files say.

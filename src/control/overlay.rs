@@ -1,5 +1,7 @@
 //! Overlays as the admin interface shows them and the state keeps them.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::api::is_false;
@@ -115,6 +117,13 @@ pub struct Ramp {
     /// What holds it now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holding: Option<Hold>,
+    /// Steps of a hundred that it has taken, from where it goes on after a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<u8>,
+    /// Endpoints that had failed when it began, and have not been well since: they do not hold it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub failed_before: Option<BTreeSet<String>>,
     /// It has come to its end.
     #[serde(default)]
     pub done: bool,

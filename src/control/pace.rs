@@ -10,8 +10,8 @@
 //!                                               └─ the target of a rising weight falls: (ended)                   └─ the target falls: in effect
 //! ```
 //!
-//! Everything follows from times that are kept with the overlay: a restart goes on where the ramp was. What was wrong when a ramp was first looked
-//! at does not hold it.
+//! Everything follows from times that are kept with the overlay, and from the steps that were taken: a restart goes on where the ramp was, however long
+//! nobody was there. What was wrong when a ramp was first looked at does not hold it. A ramp without its target stands still, too.
 
 use std::collections::BTreeSet;
 
@@ -63,6 +63,18 @@ impl Ramp {
         !self.done && self.elapsed(now_unix) >= self.over
     }
 
+    /// The program was away: goes on from the step that was taken last.
+    pub(super) fn resume(&mut self, now_unix: u64) {
+        let Some(taken) = self.taken.map(u64::from).filter(|taken| self.steps(now_unix) > *taken) else { return };
+        self.held += self.elapsed(now_unix).saturating_sub((taken * self.over).div_ceil(STEPS));
+    }
+
+    /// Notes the steps that it has taken; true when they are more.
+    fn take_steps(&mut self, now_unix: u64) -> bool {
+        let taken = Some(self.steps(now_unix) as u8);
+        std::mem::replace(&mut self.taken, taken) != taken
+    }
+
     /// Stops its clock, or lets it run on; true when that is a change.
     fn hold(&mut self, why: Option<String>, now_unix: u64) -> bool {
         match (&mut self.holding, why) {
@@ -90,6 +102,16 @@ impl Overlay {
         self.began.is_some() || self.starts.is_none()
     }
 
+    /// The way that it is on: back, or to what it sets.
+    fn way(&self) -> Option<&Ramp> {
+        self.back.as_ref().or(self.ramp.as_ref().filter(|ramp| !ramp.done))
+    }
+
+    /// The same, to be changed.
+    pub(super) fn way_mut(&mut self) -> Option<&mut Ramp> {
+        self.back.as_mut().or(self.ramp.as_mut().filter(|ramp| !ramp.done))
+    }
+
     /// Of one that sets the weight `to`: what it is so far on its way.
     pub(super) fn weight_at(&self, to: u16, progress: f64) -> u16 {
         let from = f64::from(self.from.unwrap_or(to));
@@ -98,7 +120,7 @@ impl Overlay {
 
     /// Where it is on its way, as of when it was moved on last; `None` when it is on none.
     pub(super) fn progress_at(&self, paced_unix: u64) -> Option<Progress> {
-        let way = self.back.as_ref().or(self.ramp.as_ref().filter(|ramp| !ramp.done)).filter(|_| self.is_begun())?;
+        let way = self.way().filter(|_| self.is_begun())?;
         let now_unix = paced_unix.max(way.began.unwrap_or(0));
         let done = way.steps(now_unix);
         let weight_after = |steps: u64| match self.set {
@@ -119,8 +141,7 @@ impl Overlay {
 
     /// Where it stands, in a word.
     pub(super) fn phase_word(&self) -> &'static str {
-        let way = self.back.as_ref().or(self.ramp.as_ref().filter(|ramp| !ramp.done));
-        match way {
+        match self.way() {
             _ if !self.is_begun() => "waiting",
             Some(ramp) if ramp.holding.is_some() => "holding",
             Some(_) if self.back.is_some() => "returning",
@@ -185,6 +206,7 @@ impl Writer {
         if !laid.overlay.is_begun() {
             return self.begin(laid, now_unix);
         }
+        let known = laid.overlay.way().and_then(|ramp| ramp.failed_before.clone());
         let trouble = self.trouble(laid);
         let rises = matches!(laid.overlay.set, Setting::Weight(to) if to > laid.overlay.from.unwrap_or(to));
         let is_back = laid.overlay.back.is_some();
@@ -195,20 +217,24 @@ impl Writer {
             laid.overlay.back = None;
             return Step::Changed(Some(format!("{why} failed while it was coming back: it is withdrawn again")));
         }
-        let due = laid.overlay.back.as_ref().or(laid.overlay.ramp.as_ref()).is_some_and(|ramp| ramp.is_due(now_unix));
-        let mut why = trouble.worse.map(|worse| format!("{worse} got worse"));
+        let due = laid.overlay.way().is_some_and(|ramp| ramp.is_due(now_unix));
+        let mut why = match laid.found() {
+            Some(_) => trouble.worse.map(|worse| format!("{worse} got worse")),
+            None => Some("what it is about is not there".into()),
+        };
         if due && why.is_none() && !is_back {
             why = self.forbidden(laid);
         }
         if due && why.is_none() && is_back {
             return Step::End("everything has come back".into());
         }
-        let Some(ramp) = laid.overlay.back.as_mut().or(laid.overlay.ramp.as_mut()) else { return Step::None };
+        let Some(ramp) = laid.overlay.way_mut() else { return Step::None };
         let said = why.clone().map_or("goes on".to_string(), |why| format!("stands still: {why}"));
         let is_free = why.is_none();
         let changed = ramp.hold(why, now_unix);
         ramp.done |= due && is_free;
-        match changed || ramp.done {
+        let has_moved = ramp.take_steps(now_unix) || ramp.failed_before != known;
+        match changed || ramp.done || has_moved {
             true => Step::Changed(changed.then_some(said)),
             false => Step::None,
         }
@@ -216,7 +242,8 @@ impl Writer {
 
     /// The start of an overlay has come, unless a safety rule forbids it now.
     fn begin(&mut self, laid: &mut Laid, now_unix: u64) -> Step {
-        if laid.overlay.starts.is_none_or(|at| at > now_unix) {
+        // What it is about may come back.
+        if laid.overlay.starts.is_none_or(|at| at > now_unix) || laid.found().is_none() {
             return Step::None;
         }
         let not_yet = match self.rules_are_ready(&[Change::Lay(Box::new(laid.clone()))]) {
@@ -279,9 +306,10 @@ impl Writer {
                 fallen = fallen.or_else(|| zone.fallen(*at, one.map(|id| &**id)));
             }
         }
-        let baseline = laid.baseline.get_or_insert_with(|| sick.clone());
-        baseline.retain(|id| sick.contains(id));
-        let worse = sick.difference(baseline).next().cloned();
+        let Some(way) = laid.overlay.way_mut() else { return Trouble::default() };
+        let failed_before = way.failed_before.get_or_insert_with(|| sick.clone());
+        failed_before.retain(|id| sick.contains(id));
+        let worse = sick.difference(failed_before).next().cloned();
         Trouble { fallen: fallen.filter(|_| worse.is_some()), worse }
     }
 

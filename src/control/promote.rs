@@ -139,6 +139,10 @@ impl Writer {
             "in effect" => {}
             phase => return refuse(format!("the overlay is {phase}; only what is wholly in effect is promoted")),
         }
+        // What is newer would stay laid above the new text.
+        if let Some(why) = self.ranks().standing(laid).why {
+            return refuse(format!("the overlay has no effect that could be written as it is: {why}; revert what stands in its way first"));
+        }
         if let Some(below) = self.below(laid) {
             return refuse(format!("overlay {below} lies below it and would take over in place of the file: revert that one first"));
         }

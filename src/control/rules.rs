@@ -142,6 +142,11 @@ fn locate(model: &ZoneModel, rest: &str) -> Option<(PolicyIx, usize)> {
     Some((ix, at))
 }
 
+/// True for two conditions of one rule.
+pub(super) fn is_same(model: &ZoneModel, one: &str, other: &str) -> bool {
+    one == other || locate(model, one).is_some_and(|rule| locate(model, other) == Some(rule))
+}
+
 /// True when the rule is disabled in what is served.
 pub(super) fn is_disabled(model: &ZoneModel, rest: &str) -> bool {
     locate(model, rest).is_some_and(|(ix, at)| rules_of(model, ix)[at].disabled.is_some())

@@ -101,7 +101,7 @@ impl Writer {
         self.ended = saved.ended;
         let withdrawals = saved.withdrawals.into_iter().filter_map(|(zone, times)| Some((Name::parse_absolute(&zone).ok()?, times.into())));
         self.withdrawals = withdrawals.collect();
-        self.book = Book::of(saved.overlays);
+        self.book = Book::of(saved.overlays, self.clock.unix());
         self.serials = saved.serials;
         for name in self.zones.keys().cloned().collect::<Vec<_>>() {
             self.take_serial(&name);

@@ -108,6 +108,17 @@ impl Who {
         Err(Refusal::Forbidden { detail: format!("found {target}, which reaches beyond the zones of this token: {zones}") })
     }
 
+    /// Access is given and taken by those who have all of it: a confined admin could make tokens that reach further than its own.
+    pub fn may_give_access(&self) -> Result<(), Refusal> {
+        self.needs(Role::Admin)?;
+        match &self.zones {
+            None => Ok(()),
+            Some(_) => {
+                Err(Refusal::Forbidden { detail: "this token is confined to zones: tokens are made, seen and revoked by those who are not".into() })
+            }
+        }
+    }
+
     /// Fails unless they may change every zone at once.
     pub fn may_change_all(&self) -> Result<(), Refusal> {
         self.needs(Role::Operate)?;

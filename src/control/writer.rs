@@ -197,7 +197,7 @@ impl Writer {
             checks: Checks::default(),
             protection: Protection::default(),
             loads: Loads::default(),
-            book: Book::of(start.saved.overlays),
+            book: Book::of(start.saved.overlays, start.clock.unix()),
             effects: Effects::default(),
             accepted: Effects::default(),
             moved: BTreeSet::new(),
@@ -228,6 +228,7 @@ impl Writer {
             published: Instant::now(),
             generation: 0,
             started_unix: start.clock.unix(),
+            paced_unix: start.clock.unix(),
             clock: start.clock,
             reaper: Reaper::start(),
             replies: Vec::new(),
@@ -239,7 +240,6 @@ impl Writer {
             done_sender,
             done,
             ticks: 0,
-            paced_unix: 0,
         };
         start.saved.tokens.into_iter().for_each(|token| writer.ends.tokens.put(token));
         for (zone, times) in start.saved.withdrawals {

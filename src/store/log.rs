@@ -117,6 +117,11 @@ fn drop_oldest(connection: &Connection, kind: Kind, octets: u64) -> rusqlite::Re
     )
 }
 
+/// True when no entry was ever appended.
+pub(super) fn is_new(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM events)", [], |row| row.get(0))
+}
+
 /// One page.
 pub(super) fn read(connection: &Connection, query: &Query) -> rusqlite::Result<Page> {
     let (mut conditions, mut values) = (vec!["1"], Vec::<Sql>::new());

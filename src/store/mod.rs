@@ -11,6 +11,7 @@
 //! [`Store::none`]: it keeps nothing and says so on every write, while DNS goes on. Nothing that cannot be read is ever deleted or overwritten.
 
 mod copy;
+mod damage;
 mod held;
 mod log;
 mod records;
@@ -83,8 +84,8 @@ pub struct Saved {
     pub withdrawals: BTreeMap<String, Vec<u64>>,
     /// What everything that several servers could share is as of.
     pub revision: Revision,
-    /// The file was there, but empty: whatever it held is gone.
-    pub was_empty: bool,
+    /// What the file held and has lost, in a sentence.
+    pub lost: Option<String>,
     /// There is a file, or may be, but nothing of it could be read: what it holds is not known.
     pub is_unknown: bool,
 }
@@ -103,7 +104,7 @@ impl Default for Saved {
             tokens: Vec::new(),
             withdrawals: BTreeMap::new(),
             revision: 0,
-            was_empty: false,
+            lost: None,
             is_unknown: false,
         }
     }
@@ -350,9 +351,25 @@ impl Store {
     /// Blocks; meant for the start. Fails if another process has the file, if it is damaged, or if it is newer than this program.
     pub fn open(path: &Path) -> Result<(Store, Saved), StoreError> {
         let explain = |error| schema::explain(path, error);
-        let was_empty = std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0);
+        let was_there = std::fs::metadata(path).is_ok_and(|found| found.is_file());
+        let log = path_of_log(path);
+        let damage = damage::lost(&log);
         let connection = schema::open(path)?;
-        let saved = Saved { was_empty, ..read(&connection, path)? };
+        let read = read(&connection, path)?;
+        // Whatever begins with the file is in its log, before anything else.
+        let is_bare = was_there && read.revision == 0 && log::is_new(&connection).map_err(explain)?;
+        let lost = match damage {
+            Some(count) => {
+                let aside = damage::set_aside(&log).map_or_else(String::new, |aside| format!("; the log as it was found is {}", aside.display()));
+                Some(format!("{}: it is damaged: {count} changes or more that were kept in it are gone{aside}", log.display()))
+            }
+            None if is_bare => Some(format!(
+                "{}: the state file was there, but empty: overlays, drains, tokens and whatever else was kept is gone, and it begins anew",
+                path.display()
+            )),
+            None => None,
+        };
+        let saved = Saved { lost, ..read };
         let ended: VecDeque<u64> = saved.ended.keys().copied().collect();
         schema::keep_log(&connection, false).map_err(explain)?;
         let folder = texts::folder_of(path);
@@ -551,6 +568,13 @@ impl Store {
             }
         }
     }
+}
+
+/// SQLite's log beside a file.
+fn path_of_log(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
 }
 
 /// All that a file holds.

@@ -401,6 +401,11 @@ fn callers_with_a_token_have_a_rate_of_their_own() {
     let statuses: Vec<u16> = (0..40).map(|_| rest.call(Method::GET, "/v1/overlays", None).0).collect();
     assert!(statuses[0] == 200 && statuses.contains(&429), "{statuses:?}");
     assert_eq!(other.call(Method::GET, "/v1/overlays", None).0, 200);
+    // Whose change came too fast is in the log.
+    let statuses: Vec<u16> = (0..20).map(|_| rest.call(Method::POST, "/v1/reload", Some(json!({}))).0).collect();
+    assert!(statuses.contains(&429), "{statuses:?}");
+    let slowed = entries(&other, "?outcome=too-many").swap_remove(0);
+    assert_eq!((&slowed["actor"], &slowed["token"], &slowed["action"]), (&json!("admin"), &json!("admin"), &json!("reload")), "{slowed}");
 }
 
 #[test]

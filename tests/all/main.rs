@@ -56,6 +56,7 @@ mod probe;
 mod prometheus;
 mod promote;
 mod query_log;
+mod ramps_kept;
 mod rate_limit;
 mod readme;
 mod reload;

@@ -359,3 +359,28 @@ fn a_database_that_is_gone_is_no_way_to_lose_a_zone() {
     assert!(status == 422 && text.contains("geo.mmdb cannot be used"), "{status} {text}");
     assert_eq!(seen(&server, "www.example.com."), before);
 }
+
+#[test]
+fn any_condition_of_a_rule_stands_for_it() {
+    let zone = "[zone]\nname = \"example.com\"\nns = [\"ns.example.net.\"]\n[pool.p0]\nendpoints = [\"10.0.0.1\"]\n[pool.p1]\nendpoints = [\"10.0.0.2\"]\n\
+                [steer.app]\npolicy = \"geo\"\ndefault = [\"p0\"]\nrules = [{ net = [\"10.0.0.0/8\", \"11.0.0.0/8\"], to = [\"p1\"] }]\n";
+    let (server, rest) = start(zone);
+    let lay = |net: &str| rest.lay(&format!("example.com/app/rule:net={net}"), json!({ "disabled": true }));
+    let (ten, eleven) = (lay("10.0.0.0/8"), lay("11.0.0.0/8"));
+    let difference = |overlays: Value, in_force: Value| json!({ "target": "example.com/app/rule:net=11.0.0.0/8", "what": "rule", "files": "enabled", "now": "disabled", "overlays": overlays, "in_force": in_force });
+    let all = rest.get("/v1/overlays/diff")["differences"].clone();
+    assert!(all.as_array().is_some_and(|all| all.contains(&difference(json!([eleven]), json!([ten, eleven])))), "{all}");
+    // The other condition disables it still.
+    let (status, reply) = rest.call(Method::DELETE, &format!("/v1/overlays/{eleven}"), None);
+    assert_eq!((status, &reply["then"]), (200, &difference(json!([]), json!([ten]))), "{reply}");
+    let listed = server.command(&["rule", "list"]).1;
+    assert!(listed.contains(&format!("rule:net=10.0.0.0/8  disabled by overlay {ten}")), "{listed}");
+    // By the condition that it was not disabled by, and both at once.
+    lay("11.0.0.0/8");
+    let (code, out, err) = server.command(&["rule", "enable", "example.com/app", "net=11.0.0.0/8", "--reason", "r"]);
+    assert!(code == 0 && out.matches("reverted").count() == 2, "{code}: {out}{err}");
+    assert_eq!(rest.get("/v1/overlays")["overlays"], json!([]));
+    lay("11.0.0.0/8");
+    assert_eq!(server.command(&["rule", "enable", "example.com/app", "net=10.0.0.0/8", "--reason", "r"]).0, 0);
+    assert_eq!(server.command(&["rule", "enable", "example.com/app", "net=10.0.0.0/8", "--reason", "r"]).0, 1);
+}

@@ -29,7 +29,7 @@ const MAX_START_S: u64 = 366 * 24 * 3600;
 /// The longest ramp: a month.
 const MAX_OVER_S: u64 = 30 * 24 * 3600;
 /// Seconds before a withdrawal that is planned in which its names have their minimum TTL already.
-const LEAD_S: u64 = 300;
+pub(super) const LEAD_S: u64 = 300;
 
 /// An overlay and what its target is at present.
 #[derive(Clone, Debug)]
@@ -38,14 +38,12 @@ pub(super) struct Laid {
     found: Result<Found, String>,
     /// When what it withdrew could be stopped, as the run before knew it.
     pub(super) kept_safe: Option<u64>,
-    /// Endpoints that had failed when its ramp was first looked at, and have not been well since.
-    pub(super) baseline: Option<BTreeSet<String>>,
 }
 
 impl Laid {
     fn new(overlay: Overlay, found: Result<Found, String>) -> Laid {
         let kept_safe = overlay.withdrawal.as_ref().and_then(|withdrawal| withdrawal.safe_to_stop_at);
-        Laid { overlay, found, kept_safe, baseline: None }
+        Laid { overlay, found, kept_safe }
     }
 
     /// It disables a rule.
@@ -105,9 +103,12 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// As they were kept; what they are about is found with [`find_again`](Book::find_again).
-    pub(super) fn of(saved: Vec<Overlay>) -> Book {
-        let laid = |overlay: Overlay| (overlay.id, Laid::new(overlay, Err("not looked for yet".into())));
+    /// As they were kept, ramps where they were; what they are about is found with [`find_again`](Book::find_again).
+    pub(super) fn of(saved: Vec<Overlay>, now_unix: u64) -> Book {
+        let laid = |mut overlay: Overlay| {
+            overlay.way_mut().into_iter().for_each(|ramp| ramp.resume(now_unix));
+            (overlay.id, Laid::new(overlay, Err("not looked for yet".into())))
+        };
         let laid: BTreeMap<u64, Laid> = saved.into_iter().map(laid).collect();
         let rules = laid.values().filter(|laid| laid.is_rule()).map(|laid| laid.overlay.id).collect();
         Book { laid, by_key: HashMap::new(), rules, rules_moved: true }
@@ -383,8 +384,9 @@ fn check_start(starts: Option<&When>, now_unix: u64) -> Result<Option<u64>, Refu
         Some(at) if at > now_unix && at <= now_unix + MAX_START_S => Ok(Some(at)),
         _ => {
             let found = starts.map(|starts| serde_json::json!(starts).to_string()).unwrap_or_default();
-            let detail =
-                format!("found {found}, expected a duration from now such as \"2h\", or unix seconds, later than now ({now_unix}) and within a year");
+            let detail = format!(
+                "found {found}, expected a duration from now such as \"2h\", or unix seconds, later than now ({now_unix}) and within 366 days"
+            );
             invalid("starts", detail)
         }
     }

@@ -16,6 +16,7 @@ use super::{Book, Effects, Found, Laid};
 use crate::control::api::{Forced, Setting};
 use crate::control::compile::ZoneParts;
 use crate::control::loaded::Loaded;
+use crate::control::rules;
 use crate::dns::RecordType;
 
 /// Overlays that are named where several hold.
@@ -109,7 +110,17 @@ impl<'a> Ranks<'a> {
                 let levels = self.levels(id);
                 self.strongest(&levels)
             }
-            (_, Setting::Disabled(_)) => alike.into_iter().map(|(id, _)| id).collect(),
+            // Any condition of a rule stands for it.
+            (Found::Rule(zone, rest), Setting::Disabled(_)) => {
+                let model = self.zones.get(zone).map(|zone| &zone.model);
+                let is_of_rule = |laid: &&Laid| match laid.found() {
+                    Some(Found::Rule(other_zone, other)) => {
+                        other_zone == zone && laid.overlay.is_begun() && model.is_some_and(|model| rules::is_same(model, rest, other))
+                    }
+                    _ => false,
+                };
+                self.book.rules().filter(is_of_rule).map(|laid| laid.overlay.id).collect()
+            }
             (Found::Static(zone, owner, rtype), _) => {
                 let is_of = |found: &Option<Found>, rtype| !matches!(found, Some(Found::Static(.., Some(own))) if *own != rtype);
                 let newest = |rtype| alike.iter().rev().find(|(_, found)| is_of(found, rtype)).map(|(id, _)| *id);

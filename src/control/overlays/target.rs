@@ -54,13 +54,17 @@ impl Found {
 pub(in crate::control) fn find_spelled(target: &str, set: Setting, zones: Loaded<'_>) -> Result<(Found, String), Refusal> {
     let plain = plain_target(target);
     // Perhaps an endpoint whose address is written in another form.
-    let found = find(&plain, set, zones).or_else(|refusal| find_as(&plain_endpoint(&plain), set, zones).map_err(|_| refusal))?;
+    let is_endpoint = !plain.contains("/policy:");
+    let found = find(&plain, set, zones).or_else(|refusal| match is_endpoint {
+        true => find_as(&plain_endpoint(&plain), set, zones).map_err(|_| refusal),
+        false => Err(refusal),
+    })?;
     let spelled = match &found {
         Found::Thing(id) => id.to_string(),
         // All types of a steered name have one TTL.
         Found::Steered(zone, owner) => format!("{}/{}", zone_text(zone), owner.relative_to(zone)),
-        Found::Static(zone, owner, _) => {
-            let rtype = plain.split('/').nth(2).map_or_else(String::new, |rtype| format!("/{}", rtype.to_ascii_uppercase()));
+        Found::Static(zone, owner, rtype) => {
+            let rtype = rtype.map_or_else(String::new, |rtype| format!("/{rtype}"));
             format!("{}/{}{rtype}", zone_text(zone), owner.relative_to(zone))
         }
         Found::Child(..) | Found::Rule(..) => plain,
