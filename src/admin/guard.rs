@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::listener::Stranger;
 use super::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Shared, asked};
 use crate::control::api::MAX_REASON_CHARS;
 use crate::control::audit::Entry;
@@ -70,6 +71,9 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
     let who = checked.as_ref().map_or_else(|refused| refused.0.clone(), Who::clone);
     let mut response = match checked {
         Ok(who) => {
+            if let Some(stranger) = request.extensions().get::<Arc<Stranger>>().filter(|_| !who.token.is_empty()) {
+                stranger.known();
+            }
             request.extensions_mut().insert(who);
             request.extensions_mut().insert(attempt.clone());
             next.run(request).await

@@ -1,11 +1,13 @@
 //! Sockets of the admin listener: how many, how long, and how they end.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -18,7 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -105,35 +107,48 @@ impl Server {
 
     async fn run(self, router: Router, registry: Registry, stop: impl Future<Output = ()>) {
         let slots = Arc::new(Semaphore::new(self.limits.connections));
+        let strangers = Strangers::default();
         let (stopping, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         if let Some(tls) = self.tls.clone() {
             connections.spawn(async move { tls.watch(&registry).await });
         }
         let mut stop = pin!(stop);
-        loop {
-            let accept = async {
-                let slot = slots.clone().acquire_owned().await;
-                (self.listener.accept().await, slot)
-            };
-            tokio::select! {
+        'serving: loop {
+            let accepted = tokio::select! {
                 () = &mut stop => break,
-                Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                (accepted, slot) = accept => match accepted {
-                    Ok((stream, peer)) => {
-                        let (router, limits, stopped) = (router.clone(), self.limits, stopped.clone());
-                        let tls = self.tls.as_ref().map(|tls| tls.current());
-                        connections.spawn(async move {
-                            begin(stream, peer, tls, router, limits, stopped).await;
-                            drop(slot);
-                        });
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "admin: accept failed");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                accepted = self.listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "admin: accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            if slots.available_permits() == 0 {
+                strangers.end_oldest();
             }
+            let mut waiting = pin!(slots.clone().acquire_owned());
+            let slot = loop {
+                tokio::select! {
+                    () = &mut stop => break 'serving,
+                    Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                    slot = &mut waiting => break slot,
+                }
+            };
+            let (router, limits, stopped) = (router.clone(), self.limits, stopped.clone());
+            let tls = self.tls.as_ref().map(|tls| tls.current());
+            let stranger = strangers.add();
+            connections.spawn(async move {
+                tokio::select! {
+                    () = begin(stream, peer, tls, router, limits, stopped, stranger.clone()) => {}
+                    () = stranger.end.notified() => {}
+                }
+                drop(slot);
+            });
         }
         drop(self.listener);
         let _ = stopping.send(true);
@@ -153,13 +168,73 @@ impl Explainer for NoExplainer {
     }
 }
 
+/// Connections that have not shown a good token yet, in the order in which they came: when there is no place left, the oldest of them gives its own up.
+/// So whoever opens many and says nothing keeps nobody out who has a token.
+#[derive(Clone, Default)]
+struct Strangers(Arc<Mutex<(u64, Ends)>>);
+
+/// What ends each, by number.
+type Ends = BTreeMap<u64, Arc<Notify>>;
+
+impl Strangers {
+    fn add(&self) -> Arc<Stranger> {
+        let end = Arc::new(Notify::new());
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.0 += 1;
+        let number = all.0;
+        all.1.insert(number, end.clone());
+        Arc::new(Stranger { number, end, was_told: AtomicBool::new(false), all: self.clone() })
+    }
+
+    fn forget(&self, number: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&number);
+    }
+
+    fn end_oldest(&self) {
+        if let Some((_, oldest)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).1.pop_first() {
+            oldest.notify_one();
+        }
+    }
+}
+
+/// One connection, until it is known.
+pub(super) struct Stranger {
+    number: u64,
+    end: Arc<Notify>,
+    was_told: AtomicBool,
+    all: Strangers,
+}
+
+impl Stranger {
+    /// It has shown a good token.
+    pub(super) fn known(&self) {
+        if !self.was_told.swap(true, Relaxed) {
+            self.all.forget(self.number);
+        }
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.all.forget(self.number);
+    }
+}
+
 /// Shakes hands, if it must, within the time for a head.
-async fn begin(stream: TcpStream, peer: SocketAddr, tls: Option<Arc<ServerConfig>>, router: Router, limits: Limits, stopped: watch::Receiver<bool>) {
+async fn begin(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    router: Router,
+    limits: Limits,
+    stopped: watch::Receiver<bool>,
+    stranger: Arc<Stranger>,
+) {
     let _ = stream.set_nodelay(true);
     match tls {
-        None => connection(stream, peer, router, limits, stopped).await,
+        None => connection(stream, peer, router, limits, stopped, stranger).await,
         Some(config) => match tokio::time::timeout(limits.head, TlsAcceptor::from(config).accept(stream)).await {
-            Ok(Ok(stream)) => connection(stream, peer, router, limits, stopped).await,
+            Ok(Ok(stream)) => connection(stream, peer, router, limits, stopped, stranger).await,
             Ok(Err(error)) => tracing::debug!(%peer, %error, "admin: no TLS"),
             Err(_) => {}
         },
@@ -173,10 +248,12 @@ async fn connection(
     router: Router,
     limits: Limits,
     mut stopped: watch::Receiver<bool>,
+    stranger: Arc<Stranger>,
 ) {
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(stranger.clone());
         let reply = hyper::service::Service::call(&service, request);
         async move { Ok::<_, Infallible>(reply.await.unwrap_or_else(|never| match never {})) }
     });

@@ -447,3 +447,19 @@ async fn stopping_closes_idle_connections_and_frees_the_port() {
     assert_eq!(idle.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed");
     Server::bind(addr).await.expect("free again");
 }
+
+#[test]
+fn who_says_nothing_keeps_nobody_out() {
+    use std::io::Read;
+    let server = crate::meridian::Meridian::start(&[("zones/example.com.toml", "[zone]\nname = \"example.com\"\nns = [\"ns.example.net.\"]\n")]);
+    let idle: Vec<std::net::TcpStream> = (0..300).map(|_| std::net::TcpStream::connect(server.admin).expect("connected")).collect();
+    // All places are theirs, and more of them wait.
+    let rest = crate::rest::Rest::new(&server);
+    for _ in 0..20 {
+        assert_eq!(rest.call(Method::GET, "/v1/status", None).0, 200);
+    }
+    assert_eq!(server.command(&["status"]).0, 0);
+    let mut oldest = &idle[0];
+    oldest.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+    assert_eq!(oldest.read(&mut [0; 8]).expect("its end"), 0);
+}
