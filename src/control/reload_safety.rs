@@ -271,7 +271,12 @@ impl Writer {
                 continue;
             }
             let before = Version::of(&zone.taken.parts, zone.seen_whole(&around));
-            let then = taken.map(|taken| (taken, ZoneState::new(taken.clone(), 0, String::new()).seen_whole(&around)));
+            let then = taken.map(|taken| {
+                let mut state = ZoneState::new(taken.clone(), 0, String::new());
+                // What is kept as a last resort stays so.
+                state.keeping.inherit(&zone.keeping);
+                (taken, state.seen_whole(&around))
+            });
             let mut after = then.map(|(taken, view)| Version::of(&taken.parts, view));
             judge(&before, after.as_mut(), self.recent(&name, zone.model(), now_unix), &mut all);
         }

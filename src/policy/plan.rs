@@ -252,13 +252,46 @@ impl Evaluation<'_> {
             AllDown::NoData => Choice::NoData,
             AllDown::ServFail => Choice::ServFail,
             AllDown::Pool(ix) => self.answers_of(&[ix], Look::Everything, None),
-            AllDown::LastGood => match last_good {
-                Some(plan) => plan.choice.clone(),
+            AllDown::LastGood => match last_good.and_then(|plan| self.left_of(&plan.choice, &class.step)) {
+                Some(choice) => choice,
                 None => self.as_if_up(&class.step),
             },
             AllDown::All => self.as_if_up(&class.step),
         };
         Plan { choice, ttl, settled_at: UNSETTLED, pass: Pass::AllDown }
+    }
+
+    /// What served last, without what operators have withdrawn since; `None` where they have withdrawn all of it.
+    fn left_of(&self, choice: &Choice, step: &Step) -> Option<Choice> {
+        fn pools(step: &Step, all: &mut BTreeSet<u32>) {
+            match step {
+                Step::Pool(ix) => drop(all.insert(ix.0)),
+                step => step.children().iter().for_each(|(_, step)| pools(step, all)),
+            }
+        }
+        let mut all = BTreeSet::new();
+        pools(step, &mut all);
+        let pairs = all.into_iter().flat_map(|ix| self.model.pools[ix as usize].endpoints.iter().zip(&self.view.pools[ix as usize].endpoints));
+        let (withdrawn, others): (Vec<_>, Vec<_>) = pairs.partition(|(_, seen)| seen.is_withdrawn());
+        let gone: Vec<&Target> = withdrawn.iter().map(|(endpoint, _)| &endpoint.target).collect();
+        if gone.is_empty() {
+            return Some(choice.clone());
+        }
+        // In another pool it may still be meant.
+        let is_left = |target: &Target| !gone.contains(&target) || others.iter().any(|(endpoint, _)| endpoint.target == *target);
+        choice.only(&|set| {
+            let left = AnswerSet {
+                v4: set.v4.only(|addr| is_left(&Target::Address(IpAddr::from(*addr)))),
+                v6: set.v6.only(|addr| is_left(&Target::Address(IpAddr::from(*addr)))),
+                cname: set.cname.clone().filter(|name| {
+                    let mut is_gone = gone.iter().filter(|target| matches!(target, Target::Cname(one) if *one.as_wire() == **name));
+                    is_gone.all(|target| is_left(target))
+                }),
+                ..set.clone()
+            };
+            let has_targets = |set: &AnswerSet| !set.v4.addrs.is_empty() || !set.v6.addrs.is_empty() || set.cname.is_some();
+            if has_targets(set) && !has_targets(&left) { AnswerSet::default() } else { left }
+        })
     }
 
     /// Whether [`choose`](Self::choose) finds anything with [`Look::AnyUp`], without making it.

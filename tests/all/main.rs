@@ -37,6 +37,7 @@ mod fuzz;
 mod geo;
 mod geo_served;
 mod half_open;
+mod in_disaster;
 mod in_force;
 mod lists;
 mod load_again;
