@@ -25,6 +25,7 @@ www.A = { ttl = 300, data = ["192.0.2.80", "192.0.2.81"] }
 sub.NS = "ns.sub"
 "ns.sub".A = "192.0.2.99"
 big.TXT = { ttl = 60, data = [BIG] }
+huge.TXT = { ttl = 60, data = [HUGE] }
 
 [pool.eu]
 endpoints = ["198.51.100.1", "2001:db8::1"]
@@ -84,7 +85,8 @@ pub fn config(more: &str) -> String {
 
 pub fn zone() -> String {
     let texts: Vec<String> = (0..40).map(|at| format!("\"text {at} {}\"", "x".repeat(60))).collect();
-    ZONE.replace("BIG", &texts.join(", "))
+    let huge: Vec<String> = (0..220).map(|at| format!("\"text {at:03} {}\"", "x".repeat(231))).collect();
+    ZONE.replace("BIG", &texts.join(", ")).replace("HUGE", &huge.join(", "))
 }
 
 /// Where the server says that it listens.

@@ -4,6 +4,9 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+
 use crate::encrypted::{Served, ask_quic, config, framed, query, runtime};
 use crate::meridian::PATIENCE;
 
@@ -388,4 +391,131 @@ fn rfc9000_section_4_6_streams_are_bounded() {
     let mut all = vec![0; usize::from(settings[2])];
     stream.read_exact(&mut all).expect("its settings");
     assert!(settings[3] == 4 && all.chunks(6).any(|setting| setting == [0, 3, 0, 0, 0, 100]), "{settings:?} {all:?}");
+}
+
+/// The next frame: kind, flags, and what it carries.
+fn next_frame(stream: &mut impl Read) -> (u8, u8, Vec<u8>) {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).expect("a frame");
+    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    stream.read_exact(&mut payload).expect("what it carries");
+    (head[3], head[4], payload)
+}
+
+/// So many requests at once, on streams of their own.
+fn requests(count: u32, query: &[u8]) -> Vec<u8> {
+    (0..count).flat_map(|at| request(2 * at + 1, "GET", query)).collect()
+}
+
+/// Memory that the process holds, in KiB.
+fn rss_kib(served: &Served) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", served.server.pid())).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// Of the replies that nobody takes a connection holds four of the largest; its other queries wait, and are answered when there is room.
+#[test]
+fn replies_that_nobody_takes_are_bounded() {
+    const CONNECTIONS: u64 = 20;
+    let served = Served::start("write = \"5m\"\nidle = \"5m\"\nmessage = \"5m\"");
+    let mut asked = query("huge.example.com", 16, &[]);
+    asked[..2].fill(0);
+    let queries = |transport: &str| served.metric(&format!("meridian_queries_total{{transport=\"{transport}\"}}"));
+    let before_kib = rss_kib(&served);
+    let begin = [windows(0, 1 << 30), requests(100, &asked)].concat();
+    let shut = (0..CONNECTIONS).map(|_| {
+        let mut stream = served.connect(served.https, Some(b"h2"));
+        stream.write_all(&begin).and_then(|()| stream.flush()).expect("sent");
+        stream
+    });
+    let mut shut: Vec<_> = shut.collect();
+    until("four on each", || queries("https") >= 4 * CONNECTIONS);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(queries("https"), 4 * CONNECTIONS, "the others wait");
+    let grown_kib = rss_kib(&served).saturating_sub(before_kib);
+    assert!(grown_kib < CONNECTIONS * 256 + (32 << 10), "{grown_kib} KiB");
+    // Once the streams have windows all of them are answered.
+    let stream = shut.last_mut().expect("a connection");
+    stream.write_all(&frame(4, 0, 0, &[&[0, 4][..], &(1u32 << 20).to_be_bytes()].concat())).and_then(|()| stream.flush()).expect("sent");
+    let mut answered = 0;
+    while answered < 100 {
+        let (kind, flags, _) = next_frame(stream);
+        assert_ne!(kind, 7, "{answered}: GOAWAY");
+        answered += u32::from(kind == 0 && flags & 1 == 1);
+    }
+    runtime().block_on(async {
+        let mut transport = quinn::TransportConfig::default();
+        transport.stream_receive_window(4096u32.into());
+        let connection = served.quic_with(served.quic, transport).await;
+        let framed = [&(asked.len() as u16).to_be_bytes()[..], &asked].concat();
+        let mut open = Vec::new();
+        for _ in 0..20 {
+            let (mut send, receive) = connection.open_bi().await.expect("a stream");
+            send.write_all(&framed).await.expect("sent");
+            send.finish().expect("open");
+            open.push(receive);
+        }
+        let began = Instant::now();
+        while queries("quic") < 4 {
+            assert!(began.elapsed() < PATIENCE, "four");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(queries("quic"), 4, "the others wait");
+        let replies = open.into_iter().map(|mut receive| async move { receive.read_to_end(1 << 17).await });
+        let replies = replies.collect::<tokio::task::JoinSet<_>>().join_all().await;
+        assert!(
+            replies.iter().all(|reply| reply.as_ref().is_ok_and(|reply| reply.len() > 50_000)),
+            "{:?}",
+            replies.iter().find(|reply| reply.is_err())
+        );
+    });
+}
+
+/// A client whose socket takes something all the time, and no reply in time: what counts is the whole of it.
+#[test]
+fn who_reads_too_slowly_is_cut_off() {
+    let served = Served::start("write = \"1s\"\nidle = \"1m\"");
+    let asked = query("huge.example.com", 16, &[]);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    socket.connect(&served.https.into()).expect("a connection");
+    let socket = TcpStream::from(socket);
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let name = ServerName::try_from("dns.example.net").expect("a name");
+    let client = ClientConnection::new(std::sync::Arc::new(served.client(Some(b"h2"))), name).expect("a client");
+    let mut stream = StreamOwned::new(client, socket);
+    let begin = [windows((1 << 31) - 1, (1 << 30) - 1), requests(100, &asked)].concat();
+    stream.write_all(&begin).and_then(|()| stream.flush()).expect("sent");
+    let began = Instant::now();
+    let mut octets = [0; 8192];
+    // Five and a half megabytes; at this pace they would take a minute.
+    while served.metric("meridian_encrypted_timed_out_total{transport=\"https\"}") == 0 {
+        assert!(began.elapsed() < Duration::from_secs(8), "it goes on");
+        let _ = stream.read(&mut octets);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Whoever has not seen our SETTINGS may begin more streams than `streams`: those above are refused, and nothing else is lost.
+#[test]
+fn rfc9113_section_5_1_2_streams_above_the_bound_are_refused_alone() {
+    const REFUSED_STREAM: [u8; 4] = 7u32.to_be_bytes();
+    let served = Served::start("");
+    let asked = query("www.example.com", 1, &[]);
+    let mut stream = served.connect(served.https, Some(b"h2"));
+    stream.write_all(&[windows(65_535, 1 << 20), requests(400, &asked)].concat()).and_then(|()| stream.flush()).expect("sent");
+    let (mut answered, mut refused) = (0, 0);
+    while answered + refused < 400 {
+        match next_frame(&mut stream) {
+            (0, 1, _) => answered += 1,
+            (3, _, code) if code == REFUSED_STREAM => refused += 1,
+            (kind @ (3 | 7), _, payload) => panic!("kind {kind} after {answered} and {refused}: {payload:?}"),
+            _ => {}
+        }
+    }
+    assert!(answered >= 100, "{answered}");
+    stream.write_all(&request(801, "GET", &asked)).and_then(|()| stream.flush()).expect("sent");
+    while !matches!(next_frame(&mut stream), (0, 1, _)) {}
 }

@@ -147,7 +147,7 @@ fn certificates_that_clients_will_not_believe_are_told_at_load() {
         ),
         &format!("meridian.toml:{}: server: quic: nothing.crt: cannot be read: no such file", line("\"nothing.crt")),
         "it would stay closed",
-        "1 errors, 6 warnings",
+        "1 errors, 7 warnings",
     ] {
         assert!(checked.contains(wanted), "{wanted}: {checked}");
     }

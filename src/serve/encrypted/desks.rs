@@ -1,12 +1,50 @@
-//! What queries are answered with: an [`Answerer`] and room for its replies, as many as are in use at once.
+//! What queries are answered with: an [`Answerer`] and room for its replies, as many as are in use at once; and where replies wait for their clients.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::super::stream::{Answerer, Client, OUTPUT_LEN, Step};
-use crate::answer::{Outcome, Reply, Transport};
+use crate::answer::{MAX_REPLY_LEN, Outcome, Reply, Transport};
 use crate::telemetry::Registry;
 use crate::world::Published;
+
+/// Octets of replies that one connection keeps until its client takes them: four of the largest.
+const SHELF_LEN: usize = 4 * MAX_REPLY_LEN;
+
+/// Where the replies of one connection are until its client has taken them. Without room there queries wait, and nothing is kept of them but themselves.
+#[derive(Debug)]
+pub(super) struct Shelf(Arc<Semaphore>);
+
+/// The place of one reply, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Place(OwnedSemaphorePermit);
+
+impl Shelf {
+    pub(super) fn new() -> Shelf {
+        Shelf(Arc::new(Semaphore::new(SHELF_LEN)))
+    }
+
+    /// Waits for room for any reply; nothing when the connection has ended.
+    pub(super) async fn place(&self) -> Option<Place> {
+        self.0.clone().acquire_many_owned(MAX_REPLY_LEN as u32).await.ok().map(Place)
+    }
+
+    /// The connection has ended: whoever waits need wait no longer.
+    pub(super) fn close(&self) {
+        self.0.close();
+    }
+}
+
+impl Place {
+    /// No larger than the reply is, so that small ones hold nobody up.
+    pub(super) fn of(mut self, len: usize) -> Place {
+        let surplus = MAX_REPLY_LEN.saturating_sub(len);
+        drop(self.0.split(surplus));
+        self
+    }
+}
 
 /// What became of one message.
 pub(super) enum Answered {

@@ -1,7 +1,7 @@
 //! DNS over HTTPS (RFC 8484): HTTP/2, GET and POST.
 //!
 //! ```text
-//! header fields of more than 16 KiB          431, by the library; many times that ends the connection
+//! header fields of more than 16 KiB          431, by the library; four times that ends the connection
 //! another path                               404
 //! another method than GET, HEAD, POST        405, with Allow
 //! Accept without application/dns-message     406
@@ -15,6 +15,7 @@
 //! What the header fields say is answered by them, before the body has come; who asks whether to send it (`Expect: 100-continue`) is told by that, or by 100
 //! (RFC 9110 §10.1.1). How the rest of a body that nobody wants ends: [`end`].
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -34,12 +35,12 @@ use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::server::TlsStream;
 
-use super::desks::Answered;
+use super::desks::{Answered, Place};
 use super::tls::linger;
 use super::{Entered, FAREWELL, Shared, UnderWay};
 use crate::answer::{Audience, Reply, Transport};
@@ -59,8 +60,10 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 /// Replies that wait on one stream for the client's window.
 const SEND_BUFFER: usize = 64 << 10;
-/// Streams that a client may begin and reset before they are looked at ("rapid reset", CVE-2023-44487), and streams that we reset for its mistakes.
+/// Streams that a client may begin and reset before they are looked at ("rapid reset", CVE-2023-44487).
 const RESETS: usize = 32;
+/// Streams of a connection that we reset, in all: for mistakes, and those above `streams`. Whoever has not seen our SETTINGS yet does not know better.
+const OWN_RESETS: usize = 1024;
 
 /// Who asks on a connection.
 struct Client {
@@ -86,10 +89,12 @@ pub(super) async fn converse(stream: TlsStream<TcpStream>, peer: SocketAddr, ser
     let limits = entered.shared.limits;
     entered.is_ready();
     let client = Arc::new(Client { peer, server, entered: entered.clone(), stalled: Notify::new() });
-    // Of the connection's own octets; replies that its streams hold back are seen to by the streams.
+    // For when its socket takes nothing at all; whether it takes its replies in time is seen to by each of them.
     let mut stream = Box::pin(TimeoutWriter::new(stream));
     stream.as_mut().set_timeout_pinned(Some(limits.write));
-    if talk(stream.as_mut(), &client, end).await {
+    let is_there = talk(stream.as_mut(), &client, end).await;
+    entered.shelf.close();
+    if is_there {
         linger(stream.get_ref().get_ref().0).await;
     }
 }
@@ -106,7 +111,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, client: &Arc<Client>,
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(RESETS)
-        .max_local_error_reset_streams(Some(RESETS));
+        .max_local_error_reset_streams(Some(OWN_RESETS));
     let begun = tokio::select! {
         begun = builder.handshake(stream) => begun,
         ending = &mut leaving => return !matches!(ending, Ending::PushedOut),
@@ -201,7 +206,7 @@ async fn stream(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
 }
 
 /// What a request gets; nothing when its client has given it up.
-async fn response_to(head: &Parts, body: &mut RecvStream, respond: &mut SendResponse<Bytes>, client: &Client) -> Option<Response<Bytes>> {
+async fn response_to(head: &Parts, body: &mut RecvStream, respond: &mut SendResponse<Bytes>, client: &Client) -> Option<Response<Content>> {
     let shared = &client.entered.shared;
     let found = match head_of(head, shared) {
         Ok(None) => {
@@ -218,17 +223,25 @@ async fn response_to(head: &Parts, body: &mut RecvStream, respond: &mut SendResp
         Ok(Some(packet)) => Ok(packet),
         Err(refused) => Err(refused),
     };
-    let said = found.map(|packet| shared.desks.message(&packet, client.peer, client.server, Transport::Https));
-    let (octets, reply) = match said {
-        Ok(Answered::Reply(octets, reply)) => (octets, reply),
-        Ok(Answered::Silence) => return Some(Refused::from(StatusCode::BAD_REQUEST).response()),
-        Ok(Answered::Failure) => return Some(Refused::from(StatusCode::INTERNAL_SERVER_ERROR).response()),
+    let packet = match found {
+        Ok(packet) => packet,
         Err(refused) => return Some(refused.response()),
+    };
+    let place = tokio::select! {
+        biased;
+        place = client.entered.shelf.place() => place?,
+        // Its client has given it up.
+        _ = poll_fn(|context| respond.poll_reset(context)) => return None,
+    };
+    let (octets, reply) = match shared.desks.message(&packet, client.peer, client.server, Transport::Https) {
+        Answered::Reply(octets, reply) => (octets, reply),
+        Answered::Silence => return Some(Refused::from(StatusCode::BAD_REQUEST).response()),
+        Answered::Failure => return Some(Refused::from(StatusCode::INTERNAL_SERVER_ERROR).response()),
     };
     let (length, caching) = (octets.len(), cache_control(&octets, &reply));
     let mut response = of(StatusCode::OK, length);
     if head.method != Method::HEAD {
-        *response.body_mut() = octets.into();
+        *response.body_mut() = Content { _place: Some(place.of(length)), octets };
     }
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
@@ -238,9 +251,28 @@ async fn response_to(head: &Parts, body: &mut RecvStream, respond: &mut SendResp
     Some(response)
 }
 
+/// What a response carries, with its place among the replies of its connection.
+#[derive(Debug, Default)]
+struct Content {
+    octets: Vec<u8>,
+    _place: Option<Place>,
+}
+
+/// The same in the hands of the library, which drops it when the last octet has gone to TLS, or when stream or connection have ended.
+struct Sent {
+    content: Content,
+    _gone: oneshot::Sender<Infallible>,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.content.octets
+    }
+}
+
 /// A response of this status whose content has this length, at this time (RFC 9110 §6.6.1).
-fn of(status: StatusCode, length: usize) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::new());
+fn of(status: StatusCode, length: usize) -> Response<Content> {
+    let mut response = Response::new(Content::default());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, length.into());
@@ -250,15 +282,20 @@ fn of(status: StatusCode, length: usize) -> Response<Bytes> {
     response
 }
 
-/// Sends all of it, as the client's windows take it. Where the end of the stream has to wait, the stream is returned.
-async fn send(response: Response<Bytes>, respond: &mut SendResponse<Bytes>, ends: bool) -> Result<Option<SendStream<Bytes>>, h2::Error> {
-    let (head, mut octets) = response.into_parts();
+/// Sends all of it, as the client's windows and its socket take it. Where the end of the stream has to wait, the stream is returned.
+async fn send(response: Response<Content>, respond: &mut SendResponse<Bytes>, ends: bool) -> Result<Option<SendStream<Bytes>>, h2::Error> {
+    let (head, content) = response.into_parts();
+    let (gone, has_gone) = oneshot::channel();
+    let mut octets = Bytes::from_owner(Sent { content, _gone: gone });
     let mut stream = respond.send_response(Response::from_parts(head, ()), ends && octets.is_empty())?;
     while !octets.is_empty() {
         let room = room(&mut stream, octets.len()).await?;
         let part = octets.split_to(room.min(octets.len()));
         stream.send_data(part, ends && octets.is_empty())?;
     }
+    drop(octets);
+    // Nothing is ever said there: it ends.
+    let _ = has_gone.await;
     Ok((!ends).then_some(stream))
 }
 
@@ -335,7 +372,7 @@ impl Refused {
         Refused { status, takes: Some((name, value)) }
     }
 
-    fn response(self) -> Response<Bytes> {
+    fn response(self) -> Response<Content> {
         let mut response = of(self.status, 0);
         if let Some((name, value)) = self.takes {
             response.headers_mut().insert(name, HeaderValue::from_static(value));

@@ -28,7 +28,7 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 
-use self::desks::Desks;
+use self::desks::{Desks, Shelf};
 use super::BESIDE_UDP;
 use super::bind::{listen_alone, udp_alone};
 use super::connections::{Close, Connections, Link};
@@ -96,6 +96,8 @@ struct Entered {
     last_ns: AtomicU64,
     /// It ends soon.
     is_leaving: AtomicBool,
+    /// Over HTTPS and QUIC, where replies may wait for windows of their own.
+    shelf: Shelf,
 }
 
 impl Entered {
@@ -103,7 +105,8 @@ impl Entered {
         let now_ns = shared.now_ns();
         let link = Arc::new(Link::in_handshake(Leave::default(), now_ns));
         shared.connections.enter(peer.ip(), &link);
-        Entered { shared: shared.clone(), link, under_way: AtomicUsize::new(0), last_ns: AtomicU64::new(now_ns), is_leaving: AtomicBool::new(false) }
+        let (under_way, last_ns) = (AtomicUsize::new(0), AtomicU64::new(now_ns));
+        Entered { shared: shared.clone(), link, under_way, last_ns, is_leaving: AtomicBool::new(false), shelf: Shelf::new() }
     }
 
     /// Its handshake has come to its end.

@@ -142,6 +142,7 @@ async fn serve(incoming: Incoming, server: SocketAddr, entered: Entered, _held: 
         () = work => {}
         () = entered.pushed_out() => connection.close(EXCESSIVE_LOAD, b"too many connections"),
     }
+    entered.shelf.close();
 }
 
 /// Ends a connection when what has been asked on it is answered. The client may open no more streams than it has been allowed, so that one which asks on and
@@ -228,11 +229,13 @@ async fn query(connection: Connection, mut send: SendStream, mut receive: RecvSt
         Ok(packet) => packet,
         Err(why) => return connection.close(PROTOCOL_ERROR, why.as_bytes()),
     };
+    let Some(place) = entered.shelf.place().await else { return };
     let reply = match shared.desks.message(packet, connection.remote_address(), server, Transport::Quic) {
         Answered::Reply(reply, _) => reply,
         Answered::Silence => return connection.close(PROTOCOL_ERROR, b"a response or no message, expected a query"),
         Answered::Failure => return drop(send.reset(INTERNAL_ERROR)),
     };
+    let _place = place.of(reply.len());
     // At once: what is written in two goes asks twice for the connection's lock.
     let framed = [&u16::try_from(reply.len()).unwrap_or(u16::MAX).to_be_bytes()[..], &reply].concat();
     match timeout(shared.limits.write, send.write_all(&framed)).await {
