@@ -23,6 +23,7 @@ mod load;
 mod loops;
 mod masters;
 mod named;
+mod never;
 mod parallel;
 pub mod problem;
 mod query_log;

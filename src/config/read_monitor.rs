@@ -364,6 +364,10 @@ fn question(value: &Value<'_>) -> Option<CheckKind> {
         value.expected(what);
         return None;
     };
+    if !name.is_ascii() {
+        value.error(format!("found {name:?}, expected letters of ASCII: write the name in Punycode (\"xn--…\")"));
+        return None;
+    }
     let name = match Name::parse(name, &Name::root()) {
         Ok(name) => name.to_lowercase(),
         Err(error) => {
@@ -424,8 +428,9 @@ fn pointers(value: &Value<'_>) -> Option<Vec<(String, JsonExpected)>> {
     let (mut all, mut given) = (Vec::new(), 0);
     for (pointer, value) in table.entries(|pointer| format!("{pointer:?}")) {
         given += 1;
-        if !(pointer.is_empty() || pointer.starts_with('/')) || pointer.len() > MAX_EXPECTED_BODY {
-            value.error(format!("found {pointer:?}, expected a JSON pointer such as \"/status\" (RFC 6901)"));
+        if !is_pointer(pointer) || pointer.len() > MAX_EXPECTED_BODY {
+            let hint = if pointer.contains('~') { "; \"~\" is written \"~0\", and \"/\" within a name \"~1\"" } else { "" };
+            value.error(format!("found {pointer:?}, expected a JSON pointer such as \"/status\" (RFC 6901){hint}"));
             continue;
         }
         let scalar = match (value.as_str(), value.as_integer(), value.as_bool()) {
@@ -452,6 +457,11 @@ fn pointers(value: &Value<'_>) -> Option<Vec<(String, JsonExpected)>> {
         value.error(format!("found {given} pointers, expected 1 to {MAX_POINTERS}"));
     }
     Some(all)
+}
+
+/// RFC 6901 §3: nothing, or parts that each begin with `/`; `~` stands before 0 or 1 alone.
+fn is_pointer(text: &str) -> bool {
+    (text.is_empty() || text.starts_with('/')) && text.split('~').skip(1).all(|behind| behind.starts_with(['0', '1']))
 }
 
 pub(super) fn text(value: &Value<'_>, what: &str, most: usize) -> Option<String> {

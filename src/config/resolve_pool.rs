@@ -1,17 +1,19 @@
 //! Pools and monitors of one zone: regions and monitors looked up, hosts derived from the names that reach a pool.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::never::never_passes;
 use super::raw::{CheckKind, MonitorKeys, PoolKeys, QueryKeys, RawEndpoint, Ref};
 use super::resolve::{Item, Resolver};
 use super::signals;
 use super::source::{Located, Spot};
 use super::values::duration_words;
 use super::votes::{Making, Votes};
-use crate::dns::Rcode;
+use crate::dns::{Rcode, RecordType};
 use crate::health::concern::{CertificateWarning, Slow};
 use crate::health::{Thresholds, Watch};
 use crate::policy::model::{
@@ -319,7 +321,11 @@ fn build(name: &str, kind: &CheckKind, host: Option<String>, keys: &MonitorKeys)
             (MonitorKind::Tcp(TcpCheck { send: keys.send.clone(), reply: keys.reply.clone(), tls }), None)
         }
         CheckKind::Dns(name, rtype) => {
-            let (rcode, answer) = (keys.rcode.unwrap_or(Rcode::NOERROR), keys.answer.clone());
+            // An address as it is written by whom it is compared with.
+            let canonical = |text: &String| text.parse::<IpAddr>().map_or_else(|_| text.clone(), |address| address.to_string());
+            let is_address = matches!(*rtype, RecordType::A | RecordType::AAAA);
+            let answer = keys.answer.as_ref().map(|text| if is_address { canonical(text) } else { text.clone() });
+            let rcode = keys.rcode.unwrap_or(Rcode::NOERROR);
             (MonitorKind::Dns(DnsCheck { name: name.clone(), rtype: *rtype, rcode, answer }), Some(53))
         }
         CheckKind::Push => (signals::push(keys), Some(0)),
@@ -435,6 +441,8 @@ pub(super) fn check_monitor(resolver: &Resolver<'_>, monitor: Item<'_, MonitorKe
         Some(CheckKind::Calculated(_)) => return,
         _ => {}
     }
+    let never = keys.kind.as_ref().map(|kind| never_passes(kind, &keys)).unwrap_or_default();
+    never.into_iter().for_each(|(key, text)| error(at, &key, text));
     let may_speak_tls = matches!(keys.kind, Some(CheckKind::Tcp | CheckKind::Grpc(_)));
     let must_speak_tls = matches!(&keys.kind, Some(CheckKind::Https(_))) || matches!(&keys.kind, Some(CheckKind::Prometheus(query)) if query.secure);
     let speaks_tls = must_speak_tls || keys.tls == Some(true) && may_speak_tls;

@@ -254,7 +254,8 @@ impl Writer {
             };
             Some(format!("{what}: {}", said(group, why, self.checks.passing_since(since))))
         });
-        let silent = silent.into_iter().map(|address| format!("reference {address} has never answered, so it is no evidence of anything"));
+        let silent =
+            silent.into_iter().map(|address| format!("reference {address} has not answered since the start, so it is no evidence of anything"));
         frozen.chain(silent).chain(self.own_trouble()).chain(self.panic_trouble().take(MAX_TOLD)).collect()
     }
 }

@@ -204,6 +204,11 @@ impl Checks {
         self.known.get(spec).map(|check| &check.timeline)
     }
 
+    /// Unix seconds since when a check is in its state.
+    pub(super) fn since_unix(&self, spec: &CheckSpec) -> Option<u64> {
+        self.known.get(spec).and_then(|check| check.seen.since_unix)
+    }
+
     /// The pools whose endpoints a check decides on.
     pub(super) fn users(&self, spec: &CheckSpec) -> &[User] {
         self.known.get(spec).map_or(&[], |check| &check.users)
@@ -305,9 +310,9 @@ impl Checks {
         let began = now.saturating_sub(observation.took);
         let group = Group::of(&spec);
         let failing_since = check.machine.failing_since().unwrap_or(now);
-        let is_doubtful = |doubt: &Doubt| doubt.is_from_before_thaw(began) || doubt.is_doubtful(failing_since, is_known, now);
+        let is_doubtful = |doubt: &Doubt| doubt.is_from_before_thaw(began) || doubt.is_doubtful(failing_since, now);
         // While this server's own eyes are not believed, nobody's are.
-        let is_frozen = || is_known && self.doubts[Group::Asked as usize].frozen().is_some();
+        let is_frozen = || self.doubts[Group::Asked as usize].frozen().is_some();
         let doubted = observation.outcome.is_err() && (is_doubtful(&self.doubts[group as usize]) || group != Group::Asked && is_frozen());
         let unproven = group == Group::Asked && self.doubts[group as usize].is_unproven() && !self.doubts[group as usize].is_from_before_thaw(began);
         if group == Group::Asked && observation.outcome.is_ok() {

@@ -297,6 +297,8 @@ fn trace(zone: &ZoneWorld, at: usize, geo: &GeoSources, wanted: &Wanted, unix_s:
     }
     let looked_at = |ix: &PoolIx| pools.iter().any(|other| *other.pool == *model.pool(*ix).id);
     let pools_at: Vec<PoolIx> = (0..model.pools.len() as u32).map(PoolIx).filter(looked_at).collect();
+    let answers = |ix: &PoolIx| pools.iter().any(|other| other.passed_over.is_none() && *other.pool == *model.pool(*ix).id);
+    let taken: Vec<PoolIx> = pools_at.iter().copied().filter(answers).collect();
     let mut policies_at = model.policies_below(steer.root).into_iter().collect::<Vec<_>>();
     policies_at.retain(|ix| policies.iter().any(|note| note.policy == model.policy(*ix).name));
     let (_, scope_sticky) = (hit.scope, steering.sticky.get(usize::from(hit.class)).copied().unwrap_or((0, 0)));
@@ -307,7 +309,7 @@ fn trace(zone: &ZoneWorld, at: usize, geo: &GeoSources, wanted: &Wanted, unix_s:
         facts: facts_in_words(facts),
         policies,
         kept_in: shares::kept_in(zone, &pools_at),
-        factors: shares::factors(zone, &policies_at, &pools_at),
+        factors: shares::factors(zone, &policies_at, &pools_at, &taken),
         class: hit.class,
         class_scope: hit.scope.max(sticky_bits),
         pools,

@@ -94,3 +94,37 @@ fn the_end_of_a_certificate_is_that_of_the_last_one_that_was_shown() {
     assert_eq!((seen.certificate_ends, seen.concerns.is_empty()), (Some(over), true), "none was shown");
     assert_eq!(observe(&mut driven, 3, &Ok(()), valid(good)).certificate_ends, Some(good));
 }
+
+#[test]
+fn a_calculated_endpoint_is_as_it_is_since_it_became_so() {
+    let zone = |more: &str| {
+        format!(
+            "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n[monitor.a]\ntcp = true\nport = 80\nfall = 1\nrise = 1\n\
+             [monitor.b]\ntcp = true\nport = 81\nfall = 1\nrise = 1\n[monitor.m]\nany = [\"a\", \"b\"]\n\
+             [pool.fra]\nendpoints = [\"192.0.2.10\"{more}]\nmonitor = \"m\"\n[steer.www]\nuse = \"fra\"\n"
+        )
+    };
+    let first = zone("");
+    let mut driven = Driven::start(&[("meridian.toml", ""), ("zones/example.com.toml", &first)]);
+    let tell = |driven: &mut Driven, at: u64, port: u16, outcome: &Outcome| {
+        driven.set(Duration::from_secs(at));
+        for spec in driven.specs().iter().filter(|spec| spec.monitor.port == port) {
+            let took = Duration::from_millis(5);
+            driven.observe(&Observation { spec: spec.clone(), outcome: outcome.clone(), took, certificate: None, poor: None }).expect("it is wanted");
+        }
+        driven.tick();
+        driven.publish();
+        let seen = driven.endpoint(ID);
+        (seen.state, seen.since.map(|at| at - SIMULATED_START_UNIX))
+    };
+    assert_eq!(tell(&mut driven, 5, 80, &Ok(())), ("up".into(), Some(5)));
+    // The other one comes, goes and comes: none of that is the endpoint's.
+    for (at, outcome) in [(6, Ok(())), (20, failed()), (30, Ok(())), (200, Ok(()))] {
+        assert_eq!(tell(&mut driven, at, 81, &outcome), ("up".into(), Some(5)), "{at}");
+    }
+    // Nor is the edit of something else.
+    let second = zone(", \"192.0.2.11\"");
+    driven.reload(&[("meridian.toml", ""), ("zones/example.com.toml", &second)]);
+    assert_eq!(tell(&mut driven, 400, 81, &failed()), ("up".into(), Some(5)));
+    assert_eq!(tell(&mut driven, 410, 80, &failed()), ("down".into(), Some(410)));
+}

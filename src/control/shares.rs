@@ -6,7 +6,7 @@ use super::overlays::zone_text;
 use super::status::Seen;
 use crate::health::State;
 use crate::policy::balance::{Law, Measure};
-use crate::policy::model::{Endpoint, PolicyIx, PolicyKind, Pool, PoolIx};
+use crate::policy::model::{Endpoint, PolicyIx, PolicyKind, Pool, PoolIx, ZoneModel};
 use crate::policy::plan::EndpointView;
 use crate::world::ZoneWorld;
 
@@ -38,8 +38,8 @@ impl KeptIn {
     }
 }
 
-/// What moves the shares of these policies' children, of these pools and of their endpoints.
-pub(super) fn factors(zone: &ZoneWorld, policies: &[PolicyIx], pools: &[PoolIx]) -> Vec<Factor> {
+/// What moves the shares of these policies' children, of these pools and of their endpoints. `taken` are those of the pools that are answered from.
+pub(super) fn factors(zone: &ZoneWorld, policies: &[PolicyIx], pools: &[PoolIx], taken: &[PoolIx]) -> Vec<Factor> {
     let (model, view) = (&zone.model, &zone.view);
     let mut found = Vec::new();
     for ((policy, child), factor) in view.child_factors.iter().filter(|((policy, _), _)| policies.contains(policy)) {
@@ -55,19 +55,40 @@ pub(super) fn factors(zone: &ZoneWorld, policies: &[PolicyIx], pools: &[PoolIx])
     }
     for ix in pools {
         let (pool, Some(seen)) = (model.pool(*ix), view.pools.get(ix.0 as usize)) else { continue };
-        let why = match pool.shed {
-            Some(law) => format!("it leaves the rest to others for its load: shed = {{ {law} }}"),
-            None => "it is drained or brought back step by step".to_owned(),
-        };
-        found.extend(moved(pool.id.to_string(), 1.0 - seen.yields, why));
+        let id = pool.id.to_string();
+        found.extend(match pool.shed {
+            // That it keeps all is what wants a reason.
+            Some(law) if rounded(seen.yields - seen.drained) > 0.0 && is_last(model, policies, taken, *ix) => {
+                let why = format!("it would leave a part to others for its load, but nobody comes after it: shed = {{ {law} }}");
+                Some(Factor { of: id, factor: rounded(1.0 - seen.drained), why })
+            }
+            Some(law) => moved(id, 1.0 - seen.yields, format!("it leaves the rest to others for its load: shed = {{ {law} }}")),
+            None => moved(id, 1.0 - seen.yields, "it is drained or brought back step by step".to_owned()),
+        });
         let usable = pool.endpoints.iter().zip(&seen.endpoints).filter(|(_, seen)| seen.is_usable());
         found.extend(usable.filter_map(|(endpoint, seen)| moved(endpoint.id.to_string(), seen.ramp, why_less(pool, seen))));
     }
     found
 }
 
+/// Nobody gets what the pool would leave: it answers alone, or is the last of a failover that is handed out.
+fn is_last(model: &ZoneModel, policies: &[PolicyIx], taken: &[PoolIx], ix: PoolIx) -> bool {
+    let kinds = || policies.iter().map(|policy| &model.policy(*policy).kind);
+    let mut failovers = kinds().filter(|kind| matches!(kind, PolicyKind::Failover { .. })).peekable();
+    let is_behind = |kind: &PolicyKind| {
+        let mut below = kind.children().into_iter().rev().map(|child| model.pools_below(child));
+        below.find(|below| below.iter().any(|ix| taken.contains(ix))).is_none_or(|last| last.contains(&ix))
+    };
+    let is_mixed = kinds().any(|kind| matches!(kind, PolicyKind::Weighted { .. } | PolicyKind::Multivalue { .. }));
+    taken == [ix] || !is_mixed && failovers.peek().is_some() && failovers.all(is_behind)
+}
+
+fn rounded(share: f32) -> f64 {
+    (f64::from(share) * 1000.0).round() / 1000.0
+}
+
 fn moved(of: String, factor: f32, why: String) -> Option<Factor> {
-    let factor = (f64::from(factor) * 1000.0).round() / 1000.0;
+    let factor = rounded(factor);
     (factor != 1.0).then_some(Factor { of, factor, why })
 }
 

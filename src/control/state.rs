@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::api::CheckSpec;
 use super::checks::Checks;
 use super::compile::Root;
 use super::finish::Leaving;
@@ -19,7 +20,7 @@ use super::standing::Standing;
 use crate::config::TextHash;
 use crate::dns::{Name, RecordType};
 use crate::health::State;
-use crate::policy::model::{AllDown, Child, Failback, Forced, PolicyIx, PoolIx, Steer, TtlRange, ZoneModel};
+use crate::policy::model::{AllDown, Child, Failback, Forced, PolicyIx, PoolIx, Steer, TtlRange, Vote, ZoneModel};
 use crate::policy::plan::{self, EndpointView, Plan, PoolView, Sets, UNSETTLED, View};
 use crate::policy::resolve::Class;
 use crate::world::{SteeredName, Steering, Steerings, ZoneWorld};
@@ -123,6 +124,8 @@ pub(super) struct ZoneState {
     /// What fails and is not withdrawn.
     pub(super) keeping: Keeping,
     pub(super) panics: Panics,
+    /// Unix seconds since when endpoints are in their state whose monitors are put together, as far as that was seen.
+    pub(super) turned: Arc<HashMap<Arc<str>, u64>>,
     /// Made from `view`.
     sets: Sets,
     /// By pool index: when it settled.
@@ -154,6 +157,7 @@ impl ZoneState {
             leaving: Leaving::default(),
             keeping: Keeping::default(),
             panics: Panics::default(),
+            turned: Arc::default(),
             sets: Sets::default(),
             settled: vec![0; pools],
             unsettled: vec![false; pools],
@@ -186,7 +190,25 @@ impl ZoneState {
         self.leaving.inherit(&before.leaving, before.world.as_deref(), super::writer::unix_now());
         self.keeping.inherit(&before.keeping);
         self.panics = before.panics.clone();
+        self.turned = self.turned_as_before(before);
         self.inherit_last_good(before);
+    }
+
+    /// Since when endpoints are in their state; of those that are checked in the same way as before.
+    fn turned_as_before(&self, before: &ZoneState) -> Arc<HashMap<Arc<str>, u64>> {
+        if before.turned.is_empty() {
+            return Arc::default();
+        }
+        type How = (Vec<CheckSpec>, Option<Arc<Vote>>);
+        let checked = |zone: &ZoneState| -> HashMap<Arc<str>, How> {
+            let parts = &zone.taken.parts;
+            let all = parts.model.pools.iter().zip(&parts.checks).flat_map(|(pool, checks)| pool.endpoints.iter().zip(checks));
+            let noted = all.filter(|(endpoint, _)| before.turned.contains_key(&endpoint.id));
+            noted.map(|(endpoint, specs)| (endpoint.id.clone(), (specs.to_vec(), endpoint.vote.clone()))).collect()
+        };
+        let (old, new) = (checked(before), checked(self));
+        let stays = |id: &Arc<str>| old.get(id).is_some_and(|how| new.get(id) == Some(how));
+        Arc::new(before.turned.iter().filter(|(id, _)| stays(id)).map(|(id, at)| (id.clone(), *at)).collect())
     }
 
     /// A steered name whose TTL an overlay sets, or did: gives it a root of its own. Returns the root, or `None` when there is a new one, so that

@@ -55,6 +55,7 @@ pub(super) struct ZoneSeen {
     world: Option<Arc<ZoneWorld>>,
     /// Endpoints that safety rules keep as a last resort, with the reasons.
     kept: HashMap<String, String>,
+    turned: Arc<HashMap<Arc<str>, u64>>,
 }
 
 impl ZoneSeen {
@@ -66,6 +67,7 @@ impl ZoneSeen {
             parts: zone.taken.parts.clone(),
             world: zone.world.clone(),
             kept: zone.keeping.all().map(|(id, why)| (id.to_owned(), why.to_owned())).collect(),
+            turned: zone.turned.clone(),
         }
     }
 }
@@ -149,7 +151,7 @@ impl Seen {
                     .zip(&zone.parts.checks[at])
                     .map(|((endpoint, seen), specs)| EndpointStatus {
                         kept_in: zone.kept.get(&*endpoint.id).filter(|_| seen.is_last_resort()).cloned(),
-                        ..self.endpoint(&zone.parts.model, endpoint, seen, specs)
+                        ..self.endpoint(zone, endpoint, seen, specs)
                     })
                     .collect();
                 pools.insert(
@@ -189,15 +191,18 @@ impl Seen {
         found.sort_by_key(|(id, ..)| *id);
         found.dedup_by_key(|(id, ..)| *id);
         found.into_iter().filter_map(|(id, zone, at, index)| {
-            let (model, pool, seen) = (&zone.parts.model, zone.parts.model.pools.get(at)?, zone.world.as_ref()?.view.pools.get(at)?);
+            let (pool, seen) = (zone.parts.model.pools.get(at)?, zone.world.as_ref()?.view.pools.get(at)?);
             let (endpoint, seen, specs) = (pool.endpoints.get(index)?, seen.endpoints.get(index)?, zone.parts.checks.get(at)?.get(index)?);
             let kept_in = zone.kept.get(id).filter(|_| seen.is_last_resort()).cloned();
-            let endpoint = EndpointStatus { kept_in, ..self.endpoint(model, endpoint, seen, specs) };
+            let endpoint = EndpointStatus { kept_in, ..self.endpoint(zone, endpoint, seen, specs) };
             Some((id.to_owned(), EndpointHealth { pool: pool.id.to_string(), region: pool.region.clone(), endpoint }))
         })
     }
 
-    fn endpoint(&self, model: &ZoneModel, endpoint: &Endpoint, seen: &EndpointView, specs: &[CheckSpec]) -> EndpointStatus {
+    fn endpoint(&self, zone: &ZoneSeen, endpoint: &Endpoint, seen: &EndpointView, specs: &[CheckSpec]) -> EndpointStatus {
+        let model = &zone.parts.model;
+        // What is put together does not change whenever one of its parts does.
+        let turned = zone.turned.get(&endpoint.id).copied().filter(|_| specs.len() > 1 || endpoint.vote.is_some());
         // Those without a vote are told of apart.
         let voting = endpoint.vote.as_deref().map(Vote::positions);
         let votes = |at: usize| at >= endpoint.monitors.len() || voting.as_ref().is_none_or(|voting| voting.contains(&(at as u16)));
@@ -228,7 +233,7 @@ impl Seen {
             usable: seen.is_usable(),
             weight: seen.weight,
             monitors: endpoint.monitors.iter().map(|ix| model.monitors[ix.0 as usize].name.clone()).collect(),
-            since: known.iter().filter_map(|check| check.since_unix).max(),
+            since: turned.or_else(|| known.iter().filter_map(|check| check.since_unix).max()),
             last_check: known.iter().filter_map(|check| check.last_check_unix).max(),
             last_ms: known.iter().filter_map(|check| check.last_ms).max(),
             next_check: known.iter().filter_map(|check| check.next_check_unix).min(),

@@ -148,6 +148,32 @@ fn reports_are_not_believed_while_this_servers_own_checks_are_frozen() {
 }
 
 #[test]
+fn what_is_new_in_a_freeze_is_not_taken_down_either() {
+    let (all, new) = (["192.0.2.10", "192.0.2.11", "198.51.100.10", "198.51.100.11"], "example.com/fra/192.0.2.12");
+    let mut driven = start(BOTH);
+    driven.set(seconds(1));
+    observe(&mut driven, &all, &Ok(()));
+    driven.set(seconds(10));
+    observe(&mut driven, &all, &Err(Failure::Timeout("connect")));
+    driven.tick();
+    assert!(driven.is_frozen());
+    let files = files(&BOTH.replace("\"192.0.2.11\"", "\"192.0.2.11\", \"192.0.2.12\""));
+    driven.reload(&files.each_ref().map(|(name, text)| (*name, text.as_str())));
+    for now in [11, 13] {
+        driven.set(seconds(now));
+        observe(&mut driven, &["192.0.2.12"], &Err(Failure::Timeout("connect")));
+        assert_eq!((driven.endpoint(new).state.as_str(), driven.endpoint(new).usable), ("unknown", true), "{now}");
+    }
+    driven.set(seconds(20));
+    observe(&mut driven, &all, &Ok(()));
+    driven.tick();
+    assert!(!driven.is_frozen());
+    driven.set(seconds(22));
+    observe(&mut driven, &["192.0.2.12"], &Err(Failure::Timeout("connect")));
+    assert_eq!(driven.endpoint(new).state, "down");
+}
+
+#[test]
 fn callers_have_a_say_beside_a_calculated_vote() {
     let zone = "[monitor.web]\ntcp = true\nport = 80\n[monitor.alt]\ntcp = true\nport = 81\n[monitor.front]\nany = [\"web\", \"alt\"]\n\
         [pool.fra]\nendpoints = [\"192.0.2.10\"]\nmonitor = \"front\"\nsignals = { down = \"50%\", samples = 20 }\n[steer.www]\nuse = \"fra\"\n";

@@ -14,6 +14,7 @@ use super::api::{CheckSpec, Who};
 use super::audit::{Entry, Kind};
 use super::status;
 use super::writer::Writer;
+use crate::dns::Name;
 use crate::health::State;
 
 /// Endpoints of one check whose transition is kept, each in an entry of its own.
@@ -21,6 +22,7 @@ pub(super) const MAX_TOLD: usize = 64;
 
 /// What a transition of a check is to an endpoint.
 struct Seen {
+    zone: Name,
     id: Arc<str>,
     /// The check, as it is called there.
     check: String,
@@ -28,17 +30,25 @@ struct Seen {
     monitor: Option<String>,
     before: State,
     after: State,
+    /// The endpoint has no other check.
+    is_alone: bool,
+    /// Unix seconds of the last change of the others.
+    others_since: Option<u64>,
 }
 
 impl Writer {
     /// A check changed its state: says so, and marks what it decides on.
     pub(super) fn tell_transition(&mut self, spec: &CheckSpec, from: State, to: State, why: &str) {
-        let all = self.seen_by_endpoints(spec, from);
+        let mut all = self.seen_by_endpoints(spec, from);
+        self.note_turns(&all);
+        // Pools of libraries are those of every zone that uses them.
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all.dedup_by(|a, b| a.id == b.id);
         if all.is_empty() {
             self.tell_check(spec, from, to, why);
         }
         for (at, seen) in all.iter().take(MAX_TOLD).enumerate() {
-            let Seen { id, check, monitor, before, after } = seen;
+            let Seen { id, check, monitor, before, after, .. } = seen;
             let is_moved = before != after;
             let of = monitor.as_deref().unwrap_or_default();
             if at == 0 {
@@ -106,18 +116,32 @@ impl Writer {
                 let Some(index) = specs.iter().position(|one| one == spec) else { continue };
                 let vote = endpoint.vote.as_deref();
                 let is_alone = specs.len() == 1 && vote.is_none();
+                let others = specs.iter().filter(|other| *other != spec);
                 all.push(Seen {
+                    zone: apex.clone(),
                     id: endpoint.id.clone(),
                     check: status::label(model, endpoint, specs, index),
                     monitor: (!is_alone).then(|| status::monitor_name(model, endpoint, index).to_owned()).filter(|name| !name.is_empty()),
                     before: self.checks.state_before(specs, vote, now, (spec, from)),
                     after: self.checks.standing(specs, vote, now).state,
+                    is_alone,
+                    others_since: others.filter_map(|other| self.checks.since_unix(other)).max(),
                 });
             }
         }
-        // Pools of libraries are those of every zone that uses them.
-        all.sort_by(|a, b| a.id.cmp(&b.id));
-        all.dedup_by(|a, b| a.id == b.id);
         all
+    }
+
+    /// Notes since when endpoints are in their state whose monitors are put together: a check that changes its own leaves that as it is.
+    fn note_turns(&mut self, all: &[Seen]) {
+        let now_unix = self.clock.unix();
+        for seen in all.iter().filter(|seen| !seen.is_alone) {
+            let Some(zone) = self.zones.get_mut(&seen.zone) else { continue };
+            let is_moved = seen.before != seen.after;
+            if is_moved || !zone.turned.contains_key(&seen.id) {
+                let since = seen.others_since.filter(|_| !is_moved).unwrap_or(now_unix);
+                Arc::make_mut(&mut zone.turned).insert(seen.id.clone(), since);
+            }
+        }
     }
 }

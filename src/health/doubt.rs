@@ -153,13 +153,12 @@ impl Doubt {
         self.references.iter().any(|reference| reference.failed.is_some()) && self.references.iter().all(is_asked)
     }
 
-    /// Whether a failure of a check that has been failing since then must not take it down. `is_known`: it has passed before; of one that has
-    /// not, only references say anything.
-    pub fn is_doubtful(&self, failing_since: Duration, is_known: bool, now: Duration) -> bool {
+    /// Whether a failure of a check that has been failing since then must not take it down.
+    pub fn is_doubtful(&self, failing_since: Duration, now: Duration) -> bool {
         match self.frozen {
             // Until the next look ends it: a reference that answers at this moment says nothing of a check that began before.
-            Some((_, Why::References)) => true,
-            Some((_, Why::Mass(_))) if is_known => true,
+            // What is new may be what this server cannot see, too.
+            Some(_) => true,
             _ if self.hold.is_zero() || self.references.iter().any(|one| one.passed.is_some_and(|passed| passed >= failing_since)) => false,
             _ => self.has_evidence(now),
         }
@@ -258,18 +257,17 @@ mod tests {
     #[test]
     fn a_freeze_ends_when_all_is_calm_or_when_it_lasts_too_long() {
         let mut doubt = doubt(0);
-        assert!(!doubt.is_doubtful(secs(1), true, secs(5)));
+        assert!(!doubt.is_doubtful(secs(1), secs(5)));
         assert!(doubt.look(of(10, 6), || 2, secs(5)).is_some());
-        assert!(doubt.is_doubtful(secs(1), true, secs(5)));
-        assert!(!doubt.is_doubtful(secs(1), false, secs(5)), "the first result of a new check decides");
+        assert!(doubt.is_doubtful(secs(1), secs(5)));
         assert_eq!(doubt.look(of(10, 3), || 2, secs(50)), None, "not calm yet");
         assert_eq!(doubt.look(of(10, 2), || 2, secs(60)), Some(Turn::Calm));
-        assert!(!doubt.is_doubtful(secs(1), true, secs(60)));
+        assert!(!doubt.is_doubtful(secs(1), secs(60)));
         assert!(doubt.look(of(10, 10), || 2, secs(100)).is_some());
         assert_eq!(doubt.look(of(10, 9), || 2, secs(219)), None);
         assert_eq!(doubt.frozen(), Some((secs(100), Why::Mass(of(10, 9)))), "told with the figures of now");
         assert_eq!(doubt.look(of(10, 10), || 2, secs(220)), Some(Turn::Believed));
-        assert!(!doubt.is_doubtful(secs(100), true, secs(220)));
+        assert!(!doubt.is_doubtful(secs(100), secs(220)));
         assert_eq!(doubt.look(of(10, 10), || 2, secs(221)), None, "it is not doubted again");
         assert_eq!(doubt.look(of(10, 0), || 0, secs(300)), None);
         assert!(doubt.look(of(10, 6), || 2, secs(301)).is_some(), "the next time it is");
@@ -279,10 +277,10 @@ mod tests {
     fn a_reference_that_answers_makes_every_failure_count() {
         let mut doubt = doubt(2);
         doubt.observe(0, true, secs(10));
-        assert!(doubt.is_doubtful(secs(11), true, secs(12)), "it has not answered since");
+        assert!(doubt.is_doubtful(secs(11), secs(12)), "it has not answered since");
         assert_eq!(doubt.look(of(10, 10), || 5, secs(12)), None, "nothing is known of the references yet: no alarm");
         doubt.observe(1, true, secs(13));
-        assert!(!doubt.is_doubtful(secs(11), true, secs(14)));
+        assert!(!doubt.is_doubtful(secs(11), secs(14)));
         assert_eq!(doubt.look(of(10, 10), || 5, secs(14)), None, "all of it is down, and that is true");
     }
 
@@ -296,10 +294,10 @@ mod tests {
         assert_eq!(doubt.look(of(10, 1), || 1, secs(15)), None);
         doubt.observe(1, false, secs(16));
         assert_eq!(doubt.look(of(10, 1), || 1, secs(16)), Some(Turn::Frozen(Why::References)));
-        assert!(doubt.is_doubtful(secs(12), true, secs(20)) && doubt.is_doubtful(secs(12), false, secs(20)));
+        assert!(doubt.is_doubtful(secs(12), secs(20)));
         doubt.observe(0, true, secs(30));
         assert_eq!(doubt.look(of(10, 1), || 1, secs(30)), Some(Turn::Answered));
-        assert!(!doubt.is_doubtful(secs(12), true, secs(30)));
+        assert!(!doubt.is_doubtful(secs(12), secs(30)));
     }
 
     #[test]
@@ -310,7 +308,7 @@ mod tests {
         assert_eq!(doubt.look(of(10, 2), || 1, secs(15)), Some(Turn::Frozen(Why::References)));
         assert_eq!(doubt.look(of(10, 3), || 1, secs(129)), None);
         assert_eq!(doubt.look(of(10, 3), || 1, secs(130)), Some(Turn::Disregarded));
-        assert!(!doubt.is_doubtful(secs(20), true, secs(130)));
+        assert!(!doubt.is_doubtful(secs(20), secs(130)));
         // And where much fails at once, that is looked at now.
         doubt.observe(0, true, secs(200));
         doubt.observe(0, false, secs(205));
@@ -323,17 +321,17 @@ mod tests {
     fn who_starts_without_a_network_withdraws_nothing() {
         let mut doubt = doubt(2);
         assert_eq!(doubt.look(of(0, 0), || 0, secs(0)), None, "nothing is known of the references yet: no alarm");
-        assert!(doubt.is_doubtful(secs(0), true, secs(1)) && doubt.is_doubtful(secs(0), false, secs(1)));
+        assert!(doubt.is_doubtful(secs(0), secs(1)));
         doubt.observe(0, false, secs(1));
         assert_eq!(doubt.look(of(0, 0), || 0, secs(1)), None, "one is asked still");
         doubt.observe(1, false, secs(2));
         assert_eq!(doubt.look(of(0, 0), || 0, secs(2)), Some(Turn::Frozen(Why::References)));
         // However long it lasts: nothing has shown yet that there is a network.
         assert_eq!(doubt.look(of(10, 10), || 3, secs(90_000)), None);
-        assert!(doubt.is_doubtful(secs(0), false, secs(90_000)));
+        assert!(doubt.is_doubtful(secs(0), secs(90_000)));
         doubt.observe(1, true, secs(90_001));
         assert_eq!(doubt.look(of(10, 10), || 3, secs(90_001)), Some(Turn::Answered));
-        assert!(!doubt.is_doubtful(secs(0), false, secs(90_001)));
+        assert!(!doubt.is_doubtful(secs(0), secs(90_001)));
     }
 
     #[test]
@@ -347,16 +345,16 @@ mod tests {
             doubt.hear(secs(passes));
             doubt.hear(secs(passes + 50));
             assert_eq!(doubt.look(of(1, 0), || 0, secs(passes + 119)), None);
-            assert!(doubt.is_doubtful(secs(0), false, secs(passes + 119)));
+            assert!(doubt.is_doubtful(secs(0), secs(passes + 119)));
             assert_eq!(doubt.look(of(1, 0), || 0, secs(passes + 120)), Some(Turn::Disregarded));
-            assert!(!doubt.is_doubtful(secs(0), false, secs(passes + 120)));
+            assert!(!doubt.is_doubtful(secs(0), secs(passes + 120)));
         }
         // A wrong one beside one that answers holds up nothing.
         let mut doubt = doubt(2);
         doubt.observe(0, false, secs(1));
         doubt.observe(1, true, secs(1));
         assert_eq!(doubt.look(of(0, 0), || 0, secs(1)), None);
-        assert!(!doubt.is_doubtful(secs(0), false, secs(1)));
+        assert!(!doubt.is_doubtful(secs(0), secs(1)));
     }
 
     #[test]
@@ -364,14 +362,14 @@ mod tests {
         let mut doubt = doubt(0);
         doubt.hear(secs(10));
         doubt.set(HOLD, &[None], secs(1_000));
-        assert!(doubt.is_doubtful(secs(1_001), true, secs(1_001)));
+        assert!(doubt.is_doubtful(secs(1_001), secs(1_001)));
         doubt.observe(0, false, secs(1_002));
         assert_eq!(doubt.look(of(10, 1), || 1, secs(1_002)), Some(Turn::Frozen(Why::References)));
         // Another one is named meanwhile: it has its time as well, and no freeze ends because nobody has asked it yet.
         doubt.set(HOLD, &[Some(0), None], secs(1_100));
         assert_eq!(doubt.look(of(10, 1), || 1, secs(1_150)), None);
         assert_eq!(doubt.look(of(10, 1), || 1, secs(1_220)), Some(Turn::Disregarded));
-        assert!(!doubt.is_doubtful(secs(1_201), true, secs(1_220)));
+        assert!(!doubt.is_doubtful(secs(1_201), secs(1_220)));
     }
 
     #[test]
@@ -392,9 +390,9 @@ mod tests {
         doubt.observe(0, true, secs(10));
         doubt.observe(0, false, secs(15));
         assert_eq!(doubt.look(of(10, 10), || 3, secs(15)), Some(Turn::Frozen(Why::References)));
-        assert!(doubt.is_doubtful(secs(12), true, secs(131)), "they have just become too old");
+        assert!(doubt.is_doubtful(secs(12), secs(131)), "they have just become too old");
         doubt.observe(0, true, secs(131));
-        assert!(doubt.is_doubtful(secs(12), true, secs(131)), "one has just answered, but what fails now began before");
+        assert!(doubt.is_doubtful(secs(12), secs(131)), "one has just answered, but what fails now began before");
         let mut doubt = self::doubt(1);
         doubt.observe(0, true, secs(10));
         doubt.observe(0, false, secs(15));
@@ -406,9 +404,9 @@ mod tests {
     fn what_is_switched_off_doubts_nothing() {
         let mut doubt = doubt(1);
         doubt.observe(0, true, secs(1));
-        assert!(doubt.is_doubtful(secs(2), true, secs(3)));
+        assert!(doubt.is_doubtful(secs(2), secs(3)));
         doubt.set(Duration::ZERO, &[Some(0)], secs(3));
-        assert!(!doubt.is_doubtful(secs(2), true, secs(3)));
+        assert!(!doubt.is_doubtful(secs(2), secs(3)));
         assert_eq!(doubt.look(of(10, 10), || 9, secs(3)), None);
     }
 

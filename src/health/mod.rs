@@ -70,6 +70,8 @@ impl State {
 pub enum Failure {
     /// No connection: refused, unreachable, reset. The operating system's words.
     Connect(String),
+    /// The endpoint's name was looked up and has no address; the system's words.
+    Resolve(String),
     /// Nothing within the timeout; the phase that hung (`resolve`, `connect`, `tls`, `response`, `body`).
     Timeout(&'static str),
     /// TLS did not come about; the reason (`certificate expired`, `certificate not valid for name "…"`, …).
@@ -106,6 +108,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failure::Connect(why) => write!(f, "connect: {why}"),
+            Failure::Resolve(why) => write!(f, "resolve: {why}"),
             Failure::Timeout(phase) => write!(f, "timeout during {phase}"),
             Failure::Tls(why) => write!(f, "TLS: {why}"),
             Failure::Status(code) => write!(f, "HTTP status {code}"),

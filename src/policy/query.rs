@@ -108,6 +108,12 @@ impl Bound {
         f64::from_bits(self.bits)
     }
 
+    /// True where no number is within all of them. Whatever set of numbers they leave has a member at one of their own numbers, or next to one.
+    pub fn exclude_each_other(all: &[Bound]) -> bool {
+        let mut near = all.iter().map(|bound| bound.number()).flat_map(|number| [number, number.next_up(), number.next_down()]);
+        !all.is_empty() && !near.any(|value| all.iter().all(|bound| bound.holds(value)))
+    }
+
     /// True when the value is as it should be. What is no number never is.
     pub fn holds(self, value: f64) -> bool {
         let number = self.number();
@@ -140,6 +146,38 @@ impl fmt::Display for Bound {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_that_exclude_each_other_are_found() {
+        let exclude = |texts: &[&str]| Bound::exclude_each_other(&texts.iter().map(|text| Bound::parse(text).expect("a bound")).collect::<Vec<_>>());
+        let nothing: [&[&str]; 8] = [
+            &["< 1", "> 2"],
+            &["> 1", "< 1"],
+            &[">= 1", "< 1"],
+            &["== 1", "== 2"],
+            &["== 1", "!= 1"],
+            &["== 0", "> -0"],
+            &["<= -3", ">= 3"],
+            &["== 5", "< 5"],
+        ];
+        for texts in nothing {
+            assert!(exclude(texts), "{texts:?}");
+        }
+        let something: [&[&str]; 9] = [
+            &[],
+            &["< 1"],
+            &["!= 0"],
+            &["> 1", "< 2"],
+            &[">= 1", "<= 1"],
+            &["!= 1", "!= 2"],
+            &["> 3", "> 5"],
+            &["== 1", "!= 2"],
+            &["> 0", "< 1e-300"],
+        ];
+        for texts in something {
+            assert!(!exclude(texts), "{texts:?}");
+        }
+    }
 
     #[test]
     fn bounds_are_read_and_held_against_values() {

@@ -171,8 +171,8 @@ pub(super) async fn lookup(host: &str, means: &Means, progress: &Progress) -> Re
     });
     match found.await {
         Ok(Ok(Some(addr))) => Ok(addr.ip()),
-        Ok(Ok(None)) => Err(Failure::Connect(format!("no address for \"{host}\""))),
-        Ok(Err(error)) => Err(Failure::Connect(format!("no address for \"{host}\": {}", words::plain(&error.to_string())))),
+        Ok(Ok(None)) => Err(Failure::Resolve(format!("no address for \"{host}\""))),
+        Ok(Err(error)) => Err(words::lookup_failure(host, &error)),
         Err(error) => Err(Failure::Internal(format!("lookup of \"{host}\": {error}"))),
     }
 }

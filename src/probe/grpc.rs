@@ -107,7 +107,7 @@ fn judge(headers: &HeaderMap, trailers: Option<&HeaderMap>, framed: &[u8]) -> Ou
         Some(Ok(0)) => {}
         Some(Ok(code)) => {
             let name = CODES.get(code).copied().unwrap_or("unknown code");
-            let said = of("grpc-message").filter(|said| !said.is_empty()).map_or(String::new(), |said| format!(": {}", words::plain(said)));
+            let said = of("grpc-message").filter(|said| !said.is_empty()).map_or(String::new(), |said| format!(": {}", words::plain(&decoded(said))));
             return Err(Failure::Answer(format!("gRPC status {code} {name}{said}")));
         }
         _ => return Err(Failure::Protocol("the reply has no gRPC status".into())),
@@ -122,6 +122,19 @@ fn judge(headers: &HeaderMap, trailers: Option<&HeaderMap>, framed: &[u8]) -> Ou
         Some(word) => Err(Failure::Answer(format!("the service is {word}, expected SERVING"))),
         None => Err(Failure::Answer(format!("the service's state is {status}, expected SERVING"))),
     }
+}
+
+/// The words of `grpc-message`, whose octets outside of visible ASCII stand as `%XX` (gRPC over HTTP/2, Responses). What is no such thing stands for itself.
+fn decoded(said: &str) -> String {
+    let mut octets = Vec::with_capacity(said.len());
+    let mut rest = said.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let coded = behind.get(..2).filter(|_| *first == b'%').and_then(|pair| std::str::from_utf8(pair).ok());
+        let octet = coded.filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit())).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        octets.push(octet.unwrap_or(*first));
+        rest = if octet.is_some() { &behind[2..] } else { behind };
+    }
+    String::from_utf8_lossy(&octets).into_owned()
 }
 
 /// Field 1 of a message, a number; 0 where it is not there. Fields that are not known are passed over.
@@ -208,6 +221,8 @@ mod tests {
         check(&none, Some(&ok), &[0, 0, 0, 0, 1, 0x0b], "protocol: the reply is no message of the health service");
         check(&none, None, &[0, 0, 0, 0, 2, 8, 1], "protocol: the reply has no gRPC status");
         check(&map(&[("grpc-status", "12"), ("grpc-message", "No health")]), None, &[], "answer: gRPC status 12 UNIMPLEMENTED: no health");
+        let said = map(&[("grpc-status", "5"), ("grpc-message", "kein Dienst %C3%BCber 50%, %zz%2")]);
+        check(&said, None, &[], "answer: gRPC status 5 NOT_FOUND: kein Dienst über 50%, %zz%2");
         check(&map(&[("grpc-status", "99")]), None, &[], "answer: gRPC status 99 unknown code");
     }
 }

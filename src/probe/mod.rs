@@ -241,7 +241,9 @@ impl Prober {
 async fn run_one(spec: Arc<CheckSpec>, means: Means, handle: Handle, registry: Registry) -> Option<Finished> {
     let observation = check::observe(&spec, &means).await;
     registry.operations().checked(&spec.monitor.kind, &observation.outcome, observation.took);
-    let slow = matches!(observation.outcome, Err(Failure::Timeout(_)));
+    // A lookup that hangs is no verdict, but takes up a place as long.
+    let hung = observation.outcome.is_err() && observation.took >= observation.spec.monitor.timeout;
+    let slow = hung || matches!(observation.outcome, Err(Failure::Timeout(_)));
     let delay = handle.observe(observation).await?;
     Some(Finished { delay, slow })
 }

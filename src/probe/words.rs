@@ -15,6 +15,9 @@ const STALL: Duration = Duration::from_secs(1);
 /// Where checks would come from is not this machine's, or used up.
 pub(super) const NO_LOCAL_ADDRESS: &str = "no free local address or port";
 
+/// A lookup came to nothing, so nothing is known of the name.
+const UNRESOLVED: &str = "this machine's resolver gave no answer";
+
 /// What a check is busy with. The words are those of `Failure::Timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -79,6 +82,8 @@ pub(super) fn timed_out(took: Duration, timeout: Duration, phase: Phase) -> Fail
     match took.checked_sub(timeout) {
         Some(late) if late > STALL => Failure::Internal(format!("this machine stood still for {:.1} s", late.as_secs_f64())),
         _ if phase == Phase::Queue => Failure::Internal("too many lookups of host names hang in this machine's resolver".to_owned()),
+        // Whose silence it is cannot be told: the resolver's, or that of those whom it asks.
+        _ if phase == Phase::Resolve => Failure::Internal(format!("{UNRESOLVED} within the timeout")),
         _ if phase == Phase::Place => Failure::Internal("too many programs of checks run at a time".to_owned()),
         _ => Failure::Timeout(phase.word()),
     }
@@ -159,15 +164,41 @@ fn http2_words(text: &str) -> Option<String> {
     })
 }
 
+/// Words for an error of the system's resolver, which tells them apart in its texts only: those of glibc, then of musl.
+///
+/// | error | meaning |
+/// |---|---|
+/// | no such name, no address | it was answered: counts |
+/// | a temporary failure (no resolver answers, or it says SERVFAIL), refused, no memory, no descriptors | it was not: does not count |
+pub(super) fn lookup_failure(host: &str, error: &io::Error) -> Failure {
+    const UNANSWERED: [&str; 6] = [
+        "Temporary failure in name resolution",
+        "Non-recoverable failure in name resolution",
+        "Memory allocation failure",
+        "Try again",
+        "Unrecoverable error",
+        "Out of memory",
+    ];
+    let text = error.to_string();
+    let said = plain(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text));
+    // An error of the system itself is never an answer.
+    if error.raw_os_error().is_some() || UNANSWERED.iter().any(|words| text.contains(words)) {
+        return Failure::Internal(format!("{UNRESOLVED} for \"{host}\": {said}"));
+    }
+    Failure::Resolve(format!("no address for \"{host}\": {said}"))
+}
+
 /// Words for an error of the operating system.
 ///
 /// | error | meaning |
 /// |---|---|
 /// | refused, reset, host unreachable, … | the endpoint's fault: counts |
 /// | no descriptors, no memory, no free port, not permitted | ours: does not count |
-/// | network unreachable or down, no address of our own | this machine has no way to the address at all, so it cannot judge the endpoint: does not count, but tells of its network. (A router's ICMP message does not end a connect on Linux.) |
+/// | network unreachable or down, no address of our own, a blackhole route | this machine has no way to the address at all, so it cannot judge the endpoint: does not count, but tells of its network. (A router's ICMP message does not end a connect on Linux.) |
 pub(super) fn io_failure(error: &io::Error, phase: Phase) -> Failure {
-    if let Some(failure) = no_network(error).or_else(|| error.raw_os_error().and_then(own_fault).map(|words| Failure::Internal(words.to_owned()))) {
+    if let Some(failure) =
+        no_network(error, phase).or_else(|| error.raw_os_error().and_then(own_fault).map(|words| Failure::Internal(words.to_owned())))
+    {
         return failure;
     }
     let words = match error.kind() {
@@ -192,8 +223,12 @@ pub(super) fn io_failure(error: &io::Error, phase: Phase) -> Failure {
 }
 
 /// Host unreachable is not among them: it is what a dead machine on our own link looks like.
-fn no_network(error: &io::Error) -> Option<Failure> {
+fn no_network(error: &io::Error, phase: Phase) -> Option<Failure> {
     let words = match error.kind() {
+        // What Linux says to a connect over a route that throws everything away.
+        _ if matches!(phase, Phase::Connect | Phase::ConnectAgain) && error.raw_os_error() == Some(libc::EINVAL) => {
+            "this machine has a blackhole route there, or the address needs an interface"
+        }
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => "this machine has no route to the network",
         io::ErrorKind::AddrNotAvailable => NO_LOCAL_ADDRESS,
         _ => return None,
@@ -254,11 +289,31 @@ mod tests {
         check(libc::ECONNRESET, Phase::Tls, "TLS: connection reset during the handshake");
         check(libc::ECONNRESET, Phase::Response, "connect: connection reset before a response");
         check(libc::EPIPE, Phase::Body, "connect: connection closed in the middle of the body");
-        check(libc::EINVAL, Phase::Connect, "connect: invalid argument");
         check(libc::EMFILE, Phase::Connect, "check could not run: no file descriptors left");
         check(libc::EADDRNOTAVAIL, Phase::Connect, "check could not run: no free local address or port");
         check(libc::ENETUNREACH, Phase::Connect, "check could not run: this machine has no route to the network");
         check(libc::EPERM, Phase::Connect, "check could not run: this machine does not permit the connection");
+        let blackhole = "check could not run: this machine has a blackhole route there, or the address needs an interface";
+        check(libc::EINVAL, Phase::Connect, blackhole);
+        check(libc::EINVAL, Phase::Body, "connect: invalid argument");
+    }
+
+    #[test]
+    fn a_lookup_that_nobody_answered_says_nothing_of_the_name() {
+        let check = |error: io::Error, words: &str| assert_eq!(lookup_failure("a.example", &error).to_string(), words);
+        for (said, words) in [
+            ("Name or service not known", "resolve: no address for \"a.example\": name or service not known"),
+            ("No address associated with hostname", "resolve: no address for \"a.example\": no address associated with hostname"),
+            (
+                "Temporary failure in name resolution",
+                "check could not run: this machine's resolver gave no answer for \"a.example\": temporary failure in name resolution",
+            ),
+            ("Try again", "check could not run: this machine's resolver gave no answer for \"a.example\": try again"),
+        ] {
+            check(io::Error::other(format!("failed to lookup address information: {said}")), words);
+        }
+        let words = "check could not run: this machine's resolver gave no answer for \"a.example\": too many open files";
+        check(io::Error::from_raw_os_error(libc::EMFILE), words);
     }
 
     #[test]
@@ -267,7 +322,7 @@ mod tests {
             let failure = io_failure(&io::Error::from_raw_os_error(code), Phase::Connect);
             assert_eq!(matches!(failure, Failure::NoNetwork(_)), expected, "{failure}");
         };
-        [libc::ENETUNREACH, libc::ENETDOWN, libc::EADDRNOTAVAIL].into_iter().for_each(|code| check(code, true));
+        [libc::ENETUNREACH, libc::ENETDOWN, libc::EADDRNOTAVAIL, libc::EINVAL].into_iter().for_each(|code| check(code, true));
         [libc::EHOSTUNREACH, libc::EMFILE, libc::EPERM, libc::EAFNOSUPPORT, libc::ECONNREFUSED].into_iter().for_each(|code| check(code, false));
     }
 
@@ -278,7 +333,7 @@ mod tests {
         };
         check(3001, Phase::Connect, "timeout during connect");
         check(3900, Phase::Body, "timeout during body");
-        check(3000, Phase::Resolve, "timeout during resolve");
+        check(3000, Phase::Resolve, "check could not run: this machine's resolver gave no answer within the timeout");
         check(3000, Phase::Queue, "check could not run: too many lookups of host names hang in this machine's resolver");
         check(9000, Phase::Tls, "check could not run: this machine stood still for 6.0 s");
     }

@@ -110,7 +110,7 @@ impl Operations {
         let Some(of_kind) = kind.word().and_then(|word| self.checks.get(word as usize)) else { return };
         let outcome = match outcome {
             Ok(()) => 0,
-            Err(Failure::Connect(_)) => 1,
+            Err(Failure::Connect(_) | Failure::Resolve(_)) => 1,
             Err(Failure::Timeout(_)) => 2,
             Err(Failure::Tls(_)) => 3,
             Err(Failure::Status(_)) => 4,

@@ -1,12 +1,13 @@
-//! Echo requests, by whichever way the machine permits them. In a namespace of the test's own: who may send them is said by a sysctl of each network.
+//! Echo requests, by whichever way the machine permits them, and what this machine throws away itself. In a namespace of the test's own: who may send them is said by a sysctl of each network.
 
 use std::net::IpAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use meridian::control::api::{CheckSpec, CheckTarget};
+use meridian::dns::{Name, Rcode, RecordType};
 use meridian::health::{Failure, Thresholds, Watch};
-use meridian::policy::model::{Monitor, MonitorKind};
+use meridian::policy::model::{DnsCheck, Monitor, MonitorKind, TcpCheck};
 use meridian::probe::{Means, TlsRoots, check};
 
 use crate::meridian::{Meridian, PATIENCE};
@@ -14,10 +15,13 @@ use crate::namespace::inside;
 use crate::rest::Rest;
 
 fn ping(address: &str, timeout: Duration) -> String {
+    checked(CheckTarget::Address(address.parse::<IpAddr>().expect("an address")), MonitorKind::Ping, timeout)
+}
+
+fn checked(target: CheckTarget, kind: MonitorKind, timeout: Duration) -> String {
     let thresholds = Thresholds { interval: timeout, fast: timeout, fall: 3, rise: 3 };
-    let kind = MonitorKind::Ping;
-    let monitor = Monitor { name: String::new(), kind, port: 0, thresholds, timeout, source: Vec::new(), watch: Watch::default() };
-    let spec = CheckSpec { target: CheckTarget::Address(address.parse::<IpAddr>().expect("an address")), monitor };
+    let monitor = Monitor { name: String::new(), kind, port: 80, thresholds, timeout, source: Vec::new(), watch: Watch::default() };
+    let spec = CheckSpec { target, monitor };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let outcome = runtime.block_on(check::run(&spec, &Means::new(TlsRoots::default().into()))).0;
     outcome.as_ref().map_or_else(Failure::to_string, |()| "ok".to_owned())
@@ -52,6 +56,24 @@ fn echo_requests_go_by_either_way_that_is_permitted() {
             assert_eq!(ping("192.0.2.9", Duration::from_millis(300)), "timeout during response", "{groups}");
             assert_eq!(ping("198.51.100.1", PATIENCE), "check could not run: this machine has no route to the network", "{groups}");
         }
+    });
+}
+
+#[test]
+fn what_this_machine_throws_away_itself_is_no_verdict() {
+    inside("ping::what_this_machine_throws_away_itself_is_no_verdict", || {
+        ip(&["link", "set", "lo", "up"]);
+        ip(&["route", "add", "blackhole", "203.0.113.0/24"]);
+        let target = || CheckTarget::Address("203.0.113.1".parse().expect("an address"));
+        let dns = DnsCheck { name: Name::root(), rtype: RecordType::NS, rcode: Rcode::NOERROR, answer: None };
+        let tcp = MonitorKind::Tcp(TcpCheck { send: None, reply: None, tls: None });
+        for kind in [MonitorKind::Ping, tcp.clone(), MonitorKind::Dns(dns)] {
+            let words = "check could not run: this machine has a blackhole route there, or the address needs an interface";
+            assert_eq!(checked(target(), kind.clone(), PATIENCE), words, "{kind:?}");
+        }
+        // Nor is there any resolver here: that says nothing of the name.
+        let said = checked(CheckTarget::Host("origin.example.net".into()), tcp, PATIENCE);
+        assert!(said.starts_with("check could not run: this machine's resolver gave no answer"), "{said}");
     });
 }
 

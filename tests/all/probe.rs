@@ -230,7 +230,7 @@ async fn cname_targets_are_resolved_by_the_system() {
     assert_eq!(run(&at("127.0.0.1")).await, Ok(()));
     assert_eq!(origin.seen().header("host"), Some(format!("{HOST}:{}", origin.addr().port()).as_str()), "the service's name, not the target's");
     let outcome = run(&at("no such name")).await;
-    assert!(words(&outcome).starts_with("connect: no address for \"no such name\""), "{outcome:?}");
+    assert!(words(&outcome).starts_with("resolve: no address for \"no such name\""), "{outcome:?}");
 }
 
 #[tokio::test]

@@ -325,7 +325,7 @@ const LOADS: &str = "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\n
     [pool.iad]\nendpoints = [\"198.51.100.10\"]\ncapacity = 1000\n\
     [steer.app]\npolicy = \"failover\"\nto = [\"fra\", \"iad\"]\nttl = 5\n\
     [steer.even]\npolicy = \"least-loaded\"\nto = [\"fra\", \"iad\"]\nmode = \"random\"\nttl = 5\n\
-    [steer.plain]\npolicy = \"weighted\"\nto = { iad = 1 }\nttl = 5\n";
+    [steer.plain]\npolicy = \"weighted\"\nto = { iad = 1 }\nttl = 5\n[steer.alone]\nuse = \"fra\"\nttl = 5\n";
 
 #[test]
 fn loads_move_shares_in_steps_and_only_where_they_are_wanted() {
@@ -375,8 +375,12 @@ fn loads_move_shares_in_steps_and_only_where_they_are_wanted() {
         let found = factors.iter().any(|one| one["of"] == of && one["why"] == why && one["factor"].as_f64().is_some_and(|factor| factor < 1.0));
         assert!(found, "{out}");
     }
-    // An operator who drains it still drains all of it.
-    rest.lay("example.com/fra", json!({ "state": "drain" }));
+    // Where nobody comes after it, it keeps all.
+    let (_, out, _) = server.command(&["explain", "alone.example.com", "A"]);
+    let why = "it would leave a part to others for its load, but nobody comes after it: shed = { low = \"50%\", high = \"100%\" }";
+    assert!(out.lines().any(|line| line.starts_with("factor      example.com/fra: 1") && line.ends_with(why)), "{out}");
+    // An operator who drains it still drains all of it, though one name has nothing else.
+    rest.force("example.com/fra", json!({ "state": "drain" }));
     wait_for(&server, &["198.51.100.10"]);
 }
 
