@@ -89,6 +89,10 @@ class Meridian:
     def resident(self):
         return figure(self.pid, "VmRSS") * 1024
 
+    def own(self):
+        """Memory of its own: without pages of the program's file, which come as its code is used."""
+        return figure(self.pid, "RssAnon") * 1024
+
     def processor(self):
         return processor(self.pid)
 

@@ -233,7 +233,7 @@ class Soak:
 
     def measure(self):
         since = time.monotonic() - self.begin
-        self.memory.append((since, self.server.resident(), self.server.files()))
+        self.memory.append((since, self.server.own(), self.server.files()))
 
     def judge(self):
         falls = [(when, place) for when, place, _, after, _ in self.transitions if after == "down"]
@@ -345,7 +345,7 @@ class Soak:
         self.server.stop()
         self.origins.stdin.close()
         if MINUTES >= 20 and slope > MAX_SLOPE:
-            self.find(f"memory grows by {slope / (1 << 20):.1f} MiB an hour")
+            self.find(f"memory of its own grows by {slope / (1 << 20):.1f} MiB an hour")
         if max(files[-3:]) > max(files[:len(files) // 4 + 3]) + 16:
             self.find(f"descriptors: {files[:5]} at first, {files[-5:]} at last")
         single = [fault for fault in self.log if not fault.get("all")]
@@ -354,7 +354,7 @@ class Soak:
         print(f"transitions: {len(self.transitions)}, of them falls: {falls}; missed: {missed}; not judged, because the origins themselves stood still: {excused}")
         print(f"freezes and thaws: {len(self.turns)}; overlays left: {len(overlays)}")
         print(f"questions: {self.client.asked}, unanswered: {self.client.unanswered}, wrong: {len(self.client.wrong)}")
-        print(f"memory: {self.memory[0][1] / (1 << 20):.1f} MiB at first, {self.memory[-1][1] / (1 << 20):.1f} at last, "
+        print(f"memory of its own: {self.memory[0][1] / (1 << 20):.1f} MiB at first, {self.memory[-1][1] / (1 << 20):.1f} at last, "
               f"{slope / (1 << 20):+.2f} MiB an hour; descriptors: {files[0]} to {max(files)}, {files[-1]} at last")
         print(f"findings: {len(self.findings)}")
         sys.exit(1 if self.findings else 0)
