@@ -18,7 +18,7 @@ use meridian::sys::{Batch, Wait};
 
 use data::{Data, Geo, Questions, WORKLOADS, Workload, names_zone, write_zones};
 use kxdpgun::Network;
-use load::{Outcome, Target};
+use load::Target;
 use servers::{Kind, SERVERS, Served, Server};
 
 /// Compares Meridian with other servers on loopback.
@@ -37,7 +37,7 @@ struct Options {
     /// Seconds of a turn.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Also ask at half of what each server reached, for times to answer.
+    /// Also ask all at one pace, half of the least that one of them reached in the round, for times to answer.
     #[arg(long)]
     latency: bool,
     /// Also ask with dnsperf (static data only).
@@ -145,8 +145,22 @@ fn run(options: &Options) -> ExitCode {
         }
         for round in 1..=options.rounds {
             eprintln!("{name}: round {round} of {}", options.rounds);
+            // Another begins each round, so that nothing that comes and goes with the rounds falls on the same one.
+            if !competitors.is_empty() {
+                competitors.rotate_left(1);
+            }
             competitors.iter_mut().for_each(|competitor| take_turn(competitor, &questions, options));
+            if options.latency {
+                let last = |competitor: &Competitor| competitor.turns.last().map_or(0.0, |turn| turn.per_s);
+                let pace = competitors.iter().map(last).fold(f64::INFINITY, f64::min) / 2.0;
+                for competitor in &mut competitors {
+                    let target = Target { server: competitor.server.address, questions: &questions, is_echo: competitor.kind == Kind::Echo };
+                    let outcome = load::run(target, Some(pace), Duration::from_secs_f64(options.seconds));
+                    competitor.latency.push([0.5, 0.99, 0.999].map(|share| outcome.within(share)));
+                }
+            }
         }
+        competitors.sort_by_key(|competitor| chosen.iter().position(|(name, _)| *name == competitor.name));
         let file = work.join("questions");
         fs::write(&file, &questions.text).expect("room for the questions");
         if options.dnsperf && workload.data() != Data::Geo {
@@ -219,10 +233,6 @@ fn take_turn(competitor: &mut Competitor, questions: &Questions, options: &Optio
     let cpu_us = (after.all_ns - before.all_ns) as f64 / 1e3 / answered;
     let user_share = (after.user_ticks - before.user_ticks) as f64 / (after.ticks - before.ticks).max(1) as f64;
     competitor.turns.push(Turn { per_s: outcome.per_s(), cpu_us, user_us: cpu_us * user_share, lost: outcome.lost, wrong: outcome.wrong });
-    if options.latency {
-        let outcome: Outcome = load::run(target, Some(outcome.per_s() / 2.0), Duration::from_secs_f64(options.seconds));
-        competitor.latency.push([0.5, 0.99, 0.999].map(|share| outcome.within(share)));
-    }
 }
 
 /// Queries per second that dnsperf counts.
