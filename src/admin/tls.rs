@@ -28,7 +28,7 @@ pub struct Tls {
 #[derive(Debug)]
 struct Authorities {
     file: PathBuf,
-    seen: Mutex<Stamp>,
+    seen: Mutex<Option<Stamp>>,
     trouble: Mutex<Option<Trouble>>,
 }
 

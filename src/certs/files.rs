@@ -4,7 +4,6 @@ use std::fmt;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -16,12 +15,20 @@ use crate::config::io_words;
 /// The largest file that is read: a chain with its key takes a few KiB, all authorities of a system a quarter of this.
 pub(super) const MAX_PEM_LEN: u64 = 1 << 20;
 
-/// What of a file tells that it is another one: size and time.
-pub type Stamp = Option<(u64, SystemTime)>;
+/// What tells that something of a file is not as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    len: u64,
+    /// Of the last change to what is in it, in seconds and nanoseconds.
+    modified: (i64, i64),
+    /// Of the last change to what it is: its owner, who may read it, or that it came from elsewhere with an old time.
+    changed: (i64, i64),
+}
 
 /// What the file is like now; nothing when it cannot be seen.
-pub fn stamp(path: &Path) -> Stamp {
-    std::fs::metadata(path).and_then(|metadata| Ok((metadata.len(), metadata.modified()?))).ok()
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    let found = std::fs::metadata(path).ok()?;
+    Some(Stamp { len: found.len(), modified: (found.mtime(), found.mtime_nsec()), changed: (found.ctime(), found.ctime_nsec()) })
 }
 
 /// What is wrong with a file. Printed as `tls/dns.key: the private key is encrypted`.

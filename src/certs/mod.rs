@@ -50,7 +50,7 @@ pub struct Shown {
     /// The name that clients verify.
     name: Option<String>,
     current: ArcSwap<Current>,
-    seen: Mutex<[Stamp; 2]>,
+    seen: Mutex<[Option<Stamp>; 2]>,
     trouble: Mutex<Option<Trouble>>,
 }
 

@@ -29,7 +29,7 @@ pub struct TlsRoots {
 #[derive(Clone, Debug)]
 struct Known {
     /// Of each file that it is made of, as it was before it was read.
-    stamps: Vec<(PathBuf, Stamp)>,
+    stamps: Vec<(PathBuf, Option<Stamp>)>,
     config: Result<(ClientConfig, Arc<dyn ServerCertVerifier>), String>,
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::encrypted::{Authority, Served, ask_quic, framed, query, runtime, zone};
+use crate::encrypted::{Authority, Served, ask_quic, config, framed, query, runtime, zone};
 use crate::encrypted_abuse::until;
 use crate::meridian::{Meridian, PATIENCE};
 
@@ -172,6 +172,32 @@ fn renewed_certificates_that_clients_will_not_believe_are_told_of() {
         told(text);
     }
     until("the last one is as it should be", || !served.server.command(&["status"]).1.contains("degraded: server."));
+}
+
+/// Who may read the files changes what there is to say, although nothing in them does.
+#[test]
+fn a_changed_mode_alone_is_noticed() {
+    // Root reads everything, unless it may not override modes.
+    let mut program = Command::new("unshare");
+    let script = "exec setpriv --bounding-set=-dac_override,-dac_read_search \"$@\"";
+    program.args(["--map-root-user", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_meridian")]);
+    let served = Served::by(program, &config(""), &["dns.example.net", "127.0.0.1"]);
+    let key = served.server.path().join("tls/a.key");
+    let set = |mode| std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).expect("a mode");
+    let lines = |text: &str| served.server.log().iter().filter(|line| line.contains("server.tls") && line.contains(text)).count();
+    let is_degraded = || served.server.command(&["status"]).1.contains("a.key: cannot be read: permission denied");
+    set(0o644);
+    served.server.says(&["WARN", "server.tls", "tls/a.key: everybody on this machine may read the private key (mode 644)"]);
+    let read = lines("the certificate was read again");
+    set(0o600);
+    until("it is read again", || lines("the certificate was read again") > read);
+    assert_eq!(lines("everybody on this machine"), 1, "there is nothing to say any more");
+    set(0o000);
+    served.server.says(&["ERROR", "server.tls", "the certificate before stays in use", "permission denied"]);
+    until("the status says so", is_degraded);
+    assert!(!framed(&mut served.connect(served.tls, Some(b"dot")), &query("www.example.com", 1, &[])).is_empty());
+    set(0o600);
+    until("the status says so no more", || !is_degraded());
 }
 
 /// The kinds of keys that are taken, and what is said of the others, by the keys that OpenSSL makes.
