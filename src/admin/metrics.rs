@@ -127,12 +127,13 @@ fn encrypted(page: &mut Page, totals: &Totals) {
         family.sample(&[("transport", transport)], connections.in_handshake);
     }
     type Get = fn(&ConnectionTotals) -> u64;
-    let counters: [(&str, &str, Get); 6] = [
+    let counters: [(&str, &str, Get); 7] = [
         ("accepted", "Connections over TLS, HTTPS and QUIC that were accepted.", |of| of.accepted),
         ("evicted", "Of them, those closed to make room.", |of| of.evicted),
         ("evicted_handshakes", "Of those closed to make room, those that were in their handshake.", |of| of.evicted_handshakes),
         ("timed_out", "Of them, those closed by a deadline.", |of| of.timed_out),
         ("handshake_errors", "Of them, those whose handshake failed.", |of| of.handshake_errors),
+        ("refused_queries", "Queries over HTTPS and QUIC that were refused because too many octets of others waited.", |of| of.refused_queries),
         ("accept_errors", "Failed accept calls of the listeners for TLS, HTTPS and QUIC.", |of| of.accept_errors),
     ];
     for (name, help, get) in counters {

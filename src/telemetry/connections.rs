@@ -22,6 +22,8 @@ pub struct Connections {
     pub accept_errors: AtomicU64,
     /// Handshakes of TLS and QUIC that failed: no common version or protocol, a certificate that the client does not believe, or no TLS at all.
     pub handshake_errors: AtomicU64,
+    /// Queries that were refused because too many octets of others waited.
+    pub refused_queries: AtomicU64,
 }
 
 impl Connections {
@@ -37,6 +39,7 @@ impl Connections {
             timed_out: of(&self.timed_out),
             accept_errors: of(&self.accept_errors),
             handshake_errors: of(&self.handshake_errors),
+            refused_queries: of(&self.refused_queries),
         }
     }
 }
@@ -60,4 +63,6 @@ pub struct ConnectionTotals {
     pub accept_errors: u64,
     /// Failed handshakes.
     pub handshake_errors: u64,
+    /// See [`Connections::refused_queries`].
+    pub refused_queries: u64,
 }

@@ -8,6 +8,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
 use crate::encrypted::{Served, ask_quic, config, framed, query, runtime};
+use crate::encrypted_http::{Endless, http2, shut};
 use crate::meridian::PATIENCE;
 
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -43,14 +44,14 @@ fn handshakes_that_never_end_are_ended() {
 
 #[test]
 fn connections_that_have_lived_long_enough_end_in_order() {
-    let served = Served::start("lifetime = \"1s\"\nidle = \"1m\"");
-    let mut quiet = served.connect(served.tls, Some(b"dot"));
-    assert!(!framed(&mut quiet, &query("www.example.com", 1, &[])).is_empty());
+    // Time enough for two handshakes and a query on a machine that has much else to do.
+    let served = Served::start("lifetime = \"6s\"\nidle = \"1m\"");
+    let (mut over_tls, mut quiet) = (served.connect(served.tls, Some(b"dot")), served.connect(served.https, Some(b"h2")));
+    assert!(!framed(&mut over_tls, &query("www.example.com", 1, &[])).is_empty());
+    quiet.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("sent");
     let mut rest = Vec::new();
     // Without close_notify that would be an error (RFC 8446 §6.1).
-    assert_eq!(quiet.read_to_end(&mut rest).expect("close_notify"), 0);
-    let mut quiet = served.connect(served.https, Some(b"h2"));
-    quiet.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("sent");
+    assert_eq!(over_tls.read_to_end(&mut rest).expect("close_notify"), 0);
     // It asks whether its GOAWAY has come, and leaves whoever does not say.
     let _ = quiet.read_to_end(&mut rest);
     // GOAWAY, which says that no error made it (RFC 9113 §6.8).
@@ -473,6 +474,82 @@ fn replies_that_nobody_takes_are_bounded() {
     });
 }
 
+/// Of queries that never end a connection holds four of the largest, and so it does of those that wait for room for their replies. Others are refused at
+/// once, and small ones never.
+#[test]
+fn queries_that_wait_are_bounded() {
+    const CONNECTIONS: u64 = 10;
+    let served = Served::start("write = \"5m\"\nidle = \"5m\"\nmessage = \"5m\"");
+    let asked = query("www.example.com", 1, &[]);
+    let refused = |transport: &str| served.metric(&format!("meridian_encrypted_refused_queries_total{{transport=\"{transport}\"}}"));
+    let mut many = asked.clone();
+    many.resize(60_000, 0);
+    many[..2].fill(0);
+    let before_kib = rss_kib(&served);
+    runtime().block_on(async {
+        let (mut kept, mut answers) = (Vec::new(), tokio::task::JoinSet::new());
+        for _ in 0..CONNECTIONS {
+            let client = http2(&served).await;
+            for _ in 0..100 {
+                let mut client = client.clone();
+                let request = hyper::Request::post("https://dns.example.net/dns-query").header("content-type", "application/dns-message");
+                let request = request.body(Endless::of(&many)).expect("a request");
+                answers.spawn(async move { client.send_request(request).await.map(|response| response.status().as_u16()) });
+            }
+            kept.push(client);
+        }
+        for _ in 0..96 * CONNECTIONS {
+            let answer = tokio::time::timeout(PATIENCE, answers.join_next()).await.expect("it is refused").expect("one").expect("no panic");
+            assert_eq!(answer.expect("a response"), 503);
+        }
+        let grown_kib = rss_kib(&served).saturating_sub(before_kib);
+        assert!(grown_kib < CONNECTIONS * 512 + (32 << 10), "{grown_kib} KiB");
+        assert_eq!(served.over_post(&asked).len(), served.over_get(&asked).len(), "others are answered");
+        assert!(!served.over_post(&many).is_empty(), "large ones, too");
+    });
+    // Padding (12) makes them large; the first four fill the room for replies.
+    let padded = [&[0, 12], &9000u16.to_be_bytes()[..], &[0; 9000]].concat();
+    let huge = query("huge.example.com", 16, &padded);
+    runtime().block_on(async {
+        let before = refused("https");
+        let (mut client, _connection) = shut(&served).await;
+        let mut statuses = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let uri = format!("https://dns.example.net/dns-query?dns={}", data_encoding::BASE64URL_NOPAD.encode(&huge));
+            client = client.ready().await.expect("a stream");
+            let (response, _) = client.send_request(hyper::Request::get(uri).body(()).expect("a request"), true).expect("sent");
+            statuses.spawn(async move { response.await.expect("a response").status().as_u16() });
+        }
+        let mut answered = Vec::new();
+        for _ in 0..4 + 60 {
+            answered.push(tokio::time::timeout(PATIENCE, statuses.join_next()).await.expect("no wait").expect("one").expect("no panic"));
+        }
+        assert_eq!(answered.iter().filter(|status| **status == 200).count(), 4, "{answered:?}");
+        assert!((60..=64).contains(&(refused("https") - before)), "256 KiB of them wait");
+    });
+    runtime().block_on(async {
+        let connection = served.quic().await;
+        let framed = [&60_001u16.to_be_bytes()[..], &many].concat();
+        let mut ends = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let (mut send, mut receive) = connection.open_bi().await.expect("a stream");
+            let framed = framed.clone();
+            ends.spawn(async move {
+                let _ = send.write_all(&framed).await;
+                (receive.read_to_end(100).await, send)
+            });
+        }
+        for _ in 0..96 {
+            let (end, _) = tokio::time::timeout(PATIENCE, ends.join_next()).await.expect("it is refused").expect("one").expect("no panic");
+            // DOQ_EXCESSIVE_LOAD.
+            assert_eq!(end, Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(4u32.into()))));
+        }
+        many.truncate(asked.len());
+        assert!(ask_quic(&connection, &many).await.is_ok(), "small ones have room");
+    });
+    until("it is counted", || refused("quic") >= 96);
+}
+
 /// A client whose socket takes something all the time, and no reply in time: what counts is the whole of it.
 #[test]
 fn who_reads_too_slowly_is_cut_off() {
@@ -492,7 +569,7 @@ fn who_reads_too_slowly_is_cut_off() {
     let mut octets = [0; 8192];
     // Five and a half megabytes; at this pace they would take a minute.
     while served.metric("meridian_encrypted_timed_out_total{transport=\"https\"}") == 0 {
-        assert!(began.elapsed() < Duration::from_secs(8), "it goes on");
+        assert!(began.elapsed() < PATIENCE, "it goes on");
         let _ = stream.read(&mut octets);
         std::thread::sleep(Duration::from_millis(100));
     }

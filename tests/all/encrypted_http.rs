@@ -80,6 +80,13 @@ pub struct Endless {
     dropped: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
+impl Endless {
+    /// These octets, and no end.
+    pub fn of(octets: &[u8]) -> Endless {
+        Endless { first: Some(Bytes::copy_from_slice(octets)), announced: None, dropped: None }
+    }
+}
+
 impl Body for Endless {
     type Data = Bytes;
     type Error = Infallible;
@@ -116,6 +123,13 @@ pub async fn http2(served: &Served) -> SendRequest<Endless> {
     let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(tls(served).await)).await.expect("HTTP/2");
     tokio::spawn(connection);
     sender
+}
+
+/// A connection over HTTP/2 whose streams take nothing, and what drives it.
+pub async fn shut(served: &Served) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>) {
+    let mut builder = h2::client::Builder::new();
+    let (sender, connection) = builder.initial_window_size(0).handshake(tls(served).await).await.expect("HTTP/2");
+    (sender, tokio::spawn(connection))
 }
 
 /// The status of a GET with this query.

@@ -8,6 +8,7 @@
 //! POST of another type, or of two            415, with Accept; in another coding: with Accept-Encoding
 //! POST of more than 65,535 octets            413; that does not arrive in time: 408
 //! no query: dns= missing, no base64url, QR   400
+//! no room for it while it waits              503
 //! a query that the engine fails on           500
 //! anything else                              200 with the reply, whatever its response code (RFC 8484 §4.2.1)
 //! ```
@@ -40,7 +41,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::server::TlsStream;
 
-use super::desks::{Answered, Place};
+use super::desks::{Answered, Kept, Place};
 use super::tls::linger;
 use super::{Entered, FAREWELL, Shared, UnderWay};
 use crate::answer::{Audience, Reply, Transport};
@@ -193,8 +194,9 @@ fn failed(shared: &Shared, error: &h2::Error) {
 async fn stream(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, client: Arc<Client>, under_way: UnderWay) {
     let limits = client.entered.shared.limits;
     let (head, mut body) = request.into_parts();
-    let Some(response) = response_to(&head, &mut body, &mut respond, &client).await else { return };
-    let (has_ended, announced) = (body.is_end_stream(), announced(&head.headers));
+    let announced = announced(&head.headers);
+    let Some(response) = response_to(head, &mut body, &mut respond, &client).await else { return };
+    let has_ended = body.is_end_stream();
     let sent = timeout(limits.write, send(response, &mut respond, has_ended || announced.is_some())).await;
     client.entered.answered();
     drop(under_way);
@@ -206,30 +208,40 @@ async fn stream(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
 }
 
 /// What a request gets; nothing when its client has given it up.
-async fn response_to(head: &Parts, body: &mut RecvStream, respond: &mut SendResponse<Bytes>, client: &Client) -> Option<Response<Content>> {
-    let shared = &client.entered.shared;
-    let found = match head_of(head, shared) {
+async fn response_to(head: Parts, body: &mut RecvStream, respond: &mut SendResponse<Bytes>, client: &Client) -> Option<Response<Content>> {
+    let (shared, shelf) = (&client.entered.shared, &client.entered.shelf);
+    let (found, is_head, expects) = (head_of(&head, shared), head.method == Method::HEAD, expects(&head.headers));
+    // Of what waits the header fields may be the most.
+    drop(head);
+    let mut kept = Kept::default();
+    let found = match found {
         Ok(None) => {
-            if expects(&head.headers) && !body.is_end_stream() {
+            if expects && !body.is_end_stream() {
                 let mut go_on = Response::new(());
                 *go_on.status_mut() = StatusCode::CONTINUE;
                 respond.send_informational(go_on).ok()?;
             }
-            match timeout(shared.limits.message, body_of(body)).await {
+            match timeout(shared.limits.message, body_of(body, |len| shelf.keep(&mut kept, len))).await {
                 Ok(read) => read?,
                 Err(_) => Err(StatusCode::REQUEST_TIMEOUT.into()),
             }
         }
+        Ok(Some(packet)) if !shelf.keep(&mut kept, packet.len()) => Err(StatusCode::SERVICE_UNAVAILABLE.into()),
         Ok(Some(packet)) => Ok(packet),
         Err(refused) => Err(refused),
     };
     let packet = match found {
         Ok(packet) => packet,
-        Err(refused) => return Some(refused.response()),
+        Err(refused) => {
+            if refused.status == StatusCode::SERVICE_UNAVAILABLE {
+                shared.refused();
+            }
+            return Some(refused.response());
+        }
     };
     let place = tokio::select! {
         biased;
-        place = client.entered.shelf.place() => place?,
+        place = shelf.place() => place?,
         // Its client has given it up.
         _ = poll_fn(|context| respond.poll_reset(context)) => return None,
     };
@@ -240,7 +252,7 @@ async fn response_to(head: &Parts, body: &mut RecvStream, respond: &mut SendResp
     };
     let (length, caching) = (octets.len(), cache_control(&octets, &reply));
     let mut response = of(StatusCode::OK, length);
-    if head.method != Method::HEAD {
+    if !is_head {
         *response.body_mut() = Content { _place: Some(place.of(length)), octets };
     }
     let headers = response.headers_mut();
@@ -414,16 +426,20 @@ fn head_of(head: &Parts, shared: &Shared) -> Result<Option<Vec<u8>>, Refused> {
     }
 }
 
-/// What the body holds; nothing when its client has given it up.
-async fn body_of(body: &mut RecvStream) -> Option<Result<Vec<u8>, Refused>> {
+/// What the body holds, as far as so many octets may be kept; nothing when its client has given it up.
+async fn body_of(body: &mut RecvStream, mut may_keep: impl FnMut(usize) -> bool) -> Option<Result<Vec<u8>, Refused>> {
     let mut octets = Vec::new();
     while let Some(read) = body.data().await {
         let read = read.ok()?;
+        // At once, whatever becomes of it: other streams need the window of the connection.
+        body.flow_control().release_capacity(read.len()).ok()?;
         if octets.len() + read.len() > MAX_MESSAGE_LEN {
             return Some(Err(StatusCode::PAYLOAD_TOO_LARGE.into()));
         }
+        if !may_keep(octets.len() + read.len()) {
+            return Some(Err(StatusCode::SERVICE_UNAVAILABLE.into()));
+        }
         octets.extend_from_slice(&read);
-        body.flow_control().release_capacity(read.len()).ok()?;
     }
     Some(Ok(octets))
 }

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use self::desks::{Desks, Shelf};
 use super::BESIDE_UDP;
@@ -72,6 +72,8 @@ struct Shared {
     desks: Arc<Desks>,
     connections: Connections<Leave>,
     registry: Registry,
+    /// Room for queries that wait.
+    queries: Arc<Semaphore>,
     started: Instant,
     /// True once the service ends.
     stopping: watch::Receiver<bool>,
@@ -106,7 +108,8 @@ impl Entered {
         let link = Arc::new(Link::in_handshake(Leave::default(), now_ns));
         shared.connections.enter(peer.ip(), &link);
         let (under_way, last_ns) = (AtomicUsize::new(0), AtomicU64::new(now_ns));
-        Entered { shared: shared.clone(), link, under_way, last_ns, is_leaving: AtomicBool::new(false), shelf: Shelf::new() }
+        let shelf = Shelf::new(&shared.queries);
+        Entered { shared: shared.clone(), link, under_way, last_ns, is_leaving: AtomicBool::new(false), shelf }
     }
 
     /// Its handshake has come to its end.
@@ -170,6 +173,11 @@ impl Shared {
 
     fn timed_out(&self) {
         self.registry.connections(self.transport).timed_out.fetch_add(1, Relaxed);
+    }
+
+    /// There is no room for a query.
+    fn refused(&self) {
+        self.registry.connections(self.transport).refused_queries.fetch_add(1, Relaxed);
     }
 
     fn handshake_failed(&self) {
@@ -308,6 +316,7 @@ impl Doors {
                     door.transport,
                 ),
                 registry: registry.clone(),
+                queries: Shelf::all_queries(),
                 started: Instant::now(),
                 stopping: stopping.clone(),
             });

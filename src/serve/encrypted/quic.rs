@@ -7,6 +7,7 @@
 //! STOP_SENDING before the reply                            RESET_STREAM with its code (RFC 9000 §3.5)
 //! RESET_STREAM before FIN                                  RESET_STREAM with DOQ_REQUEST_CANCELLED
 //! half a query until `message`, no window until `write`    RESET_STREAM with DOQ_EXCESSIVE_LOAD
+//! no room for a query while it waits                       the same
 //! a query that the engine fails on                         RESET_STREAM with DOQ_INTERNAL_ERROR
 //! no query for `idle`, whatever else it sends              the connection ends with DOQ_NO_ERROR (§5.5.2), and the reason says why
 //! the `lifetime`, the end of the service                   the same, when its queries have been answered: [`leave`]
@@ -29,7 +30,7 @@ use quinn::{
 use rustls::ServerConfig as TlsConfig;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::desks::Answered;
+use super::desks::{Answered, Kept};
 use super::unproved::{Accounts, Held, Ids, Thrifty};
 use super::{Entered, FAREWELL, Shared, UnderWay};
 use crate::answer::Transport;
@@ -198,13 +199,13 @@ async fn streams(connection: &Connection, server: SocketAddr, entered: &Arc<Ente
 async fn query(connection: Connection, mut send: SendStream, mut receive: RecvStream, server: SocketAddr, under_way: UnderWay) {
     let entered = &under_way.0;
     let shared = &entered.shared;
-    let mut octets = Vec::new();
+    let (mut octets, mut kept) = (Vec::new(), Kept::default());
     let stopped = send.stopped();
     let read = async {
         tokio::select! {
             // As a rule all of it is there, and nothing else need be looked at.
             biased;
-            read = read_to_end(&mut receive, &mut octets) => read,
+            read = read_to_end(&mut receive, &mut octets, |len| entered.shelf.keep(&mut kept, len)) => read,
             stopped = stopped => Err(stopped.ok().flatten().map_or(Broken::Gone, Broken::Cancelled)),
         }
     };
@@ -217,6 +218,12 @@ async fn query(connection: Connection, mut send: SendStream, mut receive: RecvSt
     };
     match broken {
         None => {}
+        Some(Broken::NoRoom) => {
+            shared.refused();
+            let _ = receive.stop(EXCESSIVE_LOAD);
+            let _ = send.reset(EXCESSIVE_LOAD);
+            return;
+        }
         Some(Broken::TooLong) => return connection.close(PROTOCOL_ERROR, MORE_THAN_ONE.as_bytes()),
         Some(Broken::Cancelled(code)) => {
             let _ = receive.stop(code);
@@ -256,6 +263,8 @@ async fn query(connection: Connection, mut send: SendStream, mut receive: RecvSt
 /// Why a stream did not come to its end.
 enum Broken {
     TooLong,
+    /// More may not be kept.
+    NoRoom,
     /// Nobody waits for a reply; the code is what the client is told.
     Cancelled(VarInt),
     /// The connection has ended.
@@ -263,10 +272,11 @@ enum Broken {
 }
 
 /// Reads a stream to its end. What has come stands in `octets` at any time.
-async fn read_to_end(receive: &mut RecvStream, octets: &mut Vec<u8>) -> Result<(), Broken> {
+async fn read_to_end(receive: &mut RecvStream, octets: &mut Vec<u8>, mut may_keep: impl FnMut(usize) -> bool) -> Result<(), Broken> {
     loop {
         match receive.read_chunk(MAX_STREAM_LEN, true).await {
             Ok(Some(chunk)) if octets.len() + chunk.bytes.len() > MAX_STREAM_LEN => return Err(Broken::TooLong),
+            Ok(Some(chunk)) if !may_keep(octets.len() + chunk.bytes.len()) => return Err(Broken::NoRoom),
             Ok(Some(chunk)) => octets.extend_from_slice(&chunk.bytes),
             Ok(None) => return Ok(()),
             Err(ReadError::Reset(_)) => return Err(Broken::Cancelled(REQUEST_CANCELLED)),
