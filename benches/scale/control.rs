@@ -30,6 +30,8 @@ const CALLS: usize = 30;
 const CHANGES_PER_S: u64 = 100;
 const TURNS: usize = 4;
 const TURN: Duration = Duration::from_secs(4);
+/// In which the kernel tells processor time.
+const TICKS_PER_S: f64 = 100.0;
 
 /// Ten pools of ten endpoints, a hundred steered names, ten to a pool, a policy of two pools.
 fn zone(at: u64) -> String {
@@ -146,10 +148,11 @@ impl Drop for Server {
     }
 }
 
-fn start(dir: &Path) -> Server {
+/// On these processors, as `taskset` writes them.
+fn start(dir: &Path, cores: &str) -> Server {
     let begun = Instant::now();
     let mut child = Command::new("taskset")
-        .args(["-c", "0", env!("CARGO_BIN_EXE_meridian"), "run", "--config"])
+        .args(["-c", cores, env!("CARGO_BIN_EXE_meridian"), "run", "--config"])
         .arg(dir.join("meridian.toml"))
         .stderr(Stdio::piped())
         .spawn()
@@ -172,6 +175,14 @@ fn resident_mb(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) / 1000
 }
 
+/// Processor time of the thread that answers over UDP (proc(5)).
+fn answering_ticks(pid: u32) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").flatten();
+    let lines = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    let line = { lines }.find(|line| line.contains("(udp-0)")).expect("a thread that answers");
+    line.split_whitespace().skip(13).take(2).map(|ticks| ticks.parse::<u64>().unwrap_or(0)).sum()
+}
+
 /// The TTL of the first answer.
 fn ttl(socket: &UdpSocket, zone: u64, name: u64) -> u32 {
     let mut query = vec![0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -191,8 +202,8 @@ fn ttl(socket: &UdpSocket, zone: u64, name: u64) -> u32 {
     }
 }
 
-/// So many zones with a hundred endpoints each, and so many overlays.
-pub(crate) fn run(dir: &Path, zones: u64, overlays: u64) {
+/// So many zones with a hundred endpoints each, and so many overlays; the program on these processors.
+pub(crate) fn run(dir: &Path, zones: u64, overlays: u64, cores: &str) {
     let _ = std::fs::remove_dir_all(dir);
     std::fs::create_dir_all(dir.join("zones")).expect("a folder");
     let config = "[server]\nlisten = [\"127.0.0.1:0\"]\nthreads = 1\n[admin]\nlisten = \"127.0.0.1:0\"\nrequests_per_second = 0\n";
@@ -201,7 +212,7 @@ pub(crate) fn run(dir: &Path, zones: u64, overlays: u64) {
         std::fs::write(dir.join(format!("zones/z{at}.test.toml")), zone(at)).expect("a file");
     }
     println!("{zones} zones, {} endpoints, {} steered names", zones * POOLS * ENDPOINTS, zones * NAMES_PER_ZONE);
-    let server = start(dir);
+    let server = start(dir, cores);
     watch("a change, nothing laid", &server, zones);
     lay(&server, zones, overlays);
     println!("{} MB resident", resident_mb(server.child.id()));
@@ -209,7 +220,7 @@ pub(crate) fn run(dir: &Path, zones: u64, overlays: u64) {
     calls(&server, dir);
     share(&server, zones);
     drop(server);
-    let server = start(dir);
+    let server = start(dir, cores);
     let (_, body) = Rest::new(server.admin, &server.token).call("GET", "/v1/overlays", "");
     println!("started again with them: a list of {} octets", body.len());
 }
@@ -328,10 +339,14 @@ fn share(server: &Server, zones: u64) {
         })
     };
     let (mut idle, mut busy) = (Vec::new(), Vec::new());
+    // How much of a core the thread had that answers: where that is all of it, the program is what the answers wait for, else who asks.
+    let mut had = [0, 0];
     for _ in 0..TURNS {
         for (on, results) in [(0, &mut idle), (1, &mut busy)] {
             pace.store(on, Relaxed);
+            let before = answering_ticks(server.child.id());
             let outcome = load::run(server.dns, zones, 0, TURN);
+            had[on as usize] += answering_ticks(server.child.id()) - before;
             assert_eq!((outcome.lost, outcome.wrong), (0, 0), "every query is answered");
             results.push(outcome.per_s);
         }
@@ -346,4 +361,6 @@ fn share(server: &Server, zones: u64) {
     let changes = made.load(Relaxed) as f64 / (TURN.as_secs_f64() * TURNS as f64);
     let (idle, busy) = (median(idle), median(busy));
     println!("answers per second alone {idle:.0}, beside {changes:.0} changes per second {busy:.0}: {:.3}", busy / idle);
+    let share = |ticks: u64| 100.0 * ticks as f64 / TICKS_PER_S / (TURN.as_secs_f64() * TURNS as f64);
+    println!("the thread that answers had {:.0} % of a core alone, {:.0} % beside them", share(had[0]), share(had[1]));
 }

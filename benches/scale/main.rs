@@ -5,7 +5,7 @@
 //! cargo bench --bench scale -- zones DIR ZONES PLAIN PORT    meridian.toml and zones
 //! cargo bench --bench scale -- measure DIR                   load, memory, flips
 //! cargo bench --bench scale -- stalls DIR ZONES PAIRS SECONDS RATE
-//! cargo bench --bench scale -- control DIR ZONES OVERLAYS    changes by operators
+//! cargo bench --bench scale -- control DIR ZONES OVERLAYS [CORES]    changes by operators; the program on core 0, or these
 //! cargo bench --bench scale -- serve DIR                     what `stalls` starts
 //! ```
 #![allow(missing_docs, clippy::expect_used)]
@@ -34,10 +34,11 @@ fn main() {
         ["stalls", dir, zones, pairs, seconds, rate] => {
             stalls::run(Path::new(dir), number(zones), number(pairs) as usize, number(seconds), number(rate));
         }
-        ["control", dir, zones, overlays] => control::run(Path::new(dir), number(zones), number(overlays)),
+        ["control", dir, zones, overlays] => control::run(Path::new(dir), number(zones), number(overlays), "0"),
+        ["control", dir, zones, overlays, cores] => control::run(Path::new(dir), number(zones), number(overlays), cores),
         // `cargo bench` runs every benchmark: without a word there is nothing to do.
         _ => eprintln!(
-            "scale: geo FILE [PERCENT] | zones DIR ZONES PLAIN PORT | measure DIR | stalls DIR ZONES PAIRS SECONDS RATE | control DIR ZONES OVERLAYS"
+            "scale: geo FILE [PERCENT] | zones DIR ZONES PLAIN PORT | measure DIR | stalls DIR ZONES PAIRS SECONDS RATE | control DIR ZONES OVERLAYS [CORES]"
         ),
     }
 }
