@@ -9,8 +9,8 @@ cd "$(dirname "$0")/.."
 # iproute2, util-linux: the network of its own that it runs in. nsd, knot, bind9: what our answers are compared with; tests start them on loopback.
 # valgrind: counts the instructions of an answer. hping3: handshakes from forged addresses, in that network. dnstap-ldns: reads the query log, as dnstap-read of bind9-dnsutils does.
 # python3-venv: schemathesis, for the interface. nginx, nftables: origins that are checked, and what befalls them. libfaketime: clocks that jump.
-# prometheus: what monitors ask; a test starts it on loopback.
-packages="gcc libc6-dev ca-certificates bind9-dnsutils bind9-utils knot-dnsutils tor-geoipdb mmdb-bin curl python3 procps unbound iproute2 util-linux nsd knot bind9 valgrind hping3 dnstap-ldns python3-venv nginx nftables libfaketime prometheus"
+# prometheus: what monitors ask; a test starts it on loopback. dnsperf: a client over TLS and HTTPS.
+packages="gcc libc6-dev ca-certificates bind9-dnsutils bind9-utils knot-dnsutils tor-geoipdb mmdb-bin curl python3 procps unbound iproute2 util-linux nsd knot bind9 valgrind hping3 dnstap-ldns python3-venv nginx nftables libfaketime prometheus dnsperf"
 
 # shellcheck disable=SC2086 # a list of words on purpose
 scripts/install.sh $packages

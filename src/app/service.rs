@@ -76,9 +76,11 @@ pub fn run(options: &RunOptions) -> ExitCode {
 /// Logs go to stderr, at `info` unless `RUST_LOG` says otherwise. Nothing logs per query. Panics, which are bugs, are logged at the first, second,
 /// fourth, eighth … time, so that one that a packet can cause fills no disk.
 fn start_logging() {
-    // Any client can make the HTTP/2 library warn, as often as it likes.
+    // Any client can make the libraries for HTTP/2 and QUIC warn, as often as it likes.
     let wanted = std::env::var_os(EnvFilter::DEFAULT_ENV).and_then(|wanted| wanted.into_string().ok()).filter(|wanted| !wanted.trim().is_empty());
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse_lossy(wanted.as_deref().unwrap_or("info,h2=error"));
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .parse_lossy(wanted.as_deref().unwrap_or("info,h2=error,quinn=error,quinn_proto=error"));
     let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // A second call in one process finds logging set up already.
     let _ = logging.try_init();

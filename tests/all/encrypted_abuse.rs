@@ -131,12 +131,21 @@ fn idle_and_unfinished_connections_end() {
     assert!(!framed(&mut idle, &asked).is_empty());
     let mut unfinished = served.connect(served.tls, Some(b"dot"));
     unfinished.write_all(&[255, 255, 0]).expect("sent");
+    // What gets no answer keeps nothing open: responses, and a message that is too short for one.
+    let mut useless = served.connect(served.tls, Some(b"dot"));
+    let mut response = query("www.example.com", 1, &[]);
+    response[2] |= 0x80;
+    let useless_until = Instant::now() + PATIENCE;
+    while useless.write_all(&[&(response.len() as u16).to_be_bytes()[..], &response].concat()).and_then(|()| useless.flush()).is_ok() {
+        assert!(Instant::now() < useless_until, "it ends");
+        std::thread::sleep(Duration::from_millis(200));
+    }
     for stream in [&mut idle, &mut unfinished] {
         let mut rest = Vec::new();
         // close_notify, so this is no error.
         assert_eq!(stream.read_to_end(&mut rest).ok(), Some(0));
     }
-    until("deadlines", || served.metric("meridian_encrypted_timed_out_total{transport=\"tls\"}") == 2);
+    until("deadlines", || served.metric("meridian_encrypted_timed_out_total{transport=\"tls\"}") == 3);
     runtime().block_on(async {
         let connection = served.quic().await;
         let (mut send, mut receive) = connection.open_bi().await.expect("a stream");

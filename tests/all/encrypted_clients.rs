@@ -1,4 +1,4 @@
-//! Encrypted transports and clients that nobody here wrote: kdig, curl, unbound, hickory's own.
+//! Encrypted transports and clients that nobody here wrote: kdig, curl, dnsperf, unbound, hickory's own.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
@@ -121,6 +121,25 @@ fn rfc8484_kdig_and_curl_ask_over_https() {
         .expect("curl");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("192.0.2.80") || said.contains("192.0.2.81"), "{said}");
+}
+
+/// dnsperf reads one TLS record for each time that its socket is readable: what shares a record with a reply before it never reaches it.
+#[test]
+fn dnsperf_loses_nothing_over_tls_and_https() {
+    let served = Served::start("");
+    let names = ["www.example.com A\n", "app.example.com A\n", "nowhere.example.com A\n"].concat();
+    let file = served.server.path().join("names");
+    std::fs::write(&file, names.repeat(500)).expect("written");
+    for (mode, to) in [("dot", served.tls), ("doh", served.https)] {
+        let output = Command::new("dnsperf")
+            .args(["-m", mode, "-s", "127.0.0.1", "-p", &to.port().to_string(), "-c", "2", "-q", "40", "-n", "1", "-t", "20", "-d"])
+            .arg(&file)
+            .output()
+            .expect("dnsperf");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let count = |what: &str| said.lines().find_map(|line| line.trim().strip_prefix(what)?.split_whitespace().next()?.parse::<u64>().ok());
+        assert_eq!((count("Queries completed:"), count("Queries lost:")), (Some(1500), Some(0)), "{mode}: {said}");
+    }
 }
 
 /// A resolver that forwards over TLS and verifies the name.

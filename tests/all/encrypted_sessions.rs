@@ -127,3 +127,35 @@ fn rfc8446_section_8_there_is_no_early_data() {
         assert!(connect().into_0rtt().is_err());
     });
 }
+
+/// OpenSSL gives its caller what one record holds; who then waits for the socket never sees a reply that shared it with another.
+#[test]
+fn replies_come_in_records_of_their_own() {
+    let served = Served::start("");
+    let asked = query("www.example.com", 1, &[]);
+    let mut stream = served.connect(served.tls, Some(b"dot"));
+    // Tickets come with the first one.
+    let reply_len = framed(&mut stream, &asked).len() + 2;
+    let framed_query = [&(asked.len() as u16).to_be_bytes()[..], &asked].concat();
+    stream.write_all(&framed_query.repeat(7)).expect("sent");
+    stream.flush().expect("sent");
+    let (mut raw, mut plain) = (Vec::new(), Vec::new());
+    while plain.len() < 7 * reply_len {
+        let mut octets = [0; 4096];
+        let len = stream.sock.read(&mut octets).expect("replies");
+        assert!(len > 0, "{} of {} octets", plain.len(), 7 * reply_len);
+        raw.extend_from_slice(&octets[..len]);
+        let mut rest = &octets[..len];
+        while !rest.is_empty() {
+            stream.conn.read_tls(&mut rest).expect("records");
+            stream.conn.process_new_packets().expect("good records");
+        }
+        let _ = stream.conn.reader().read_to_end(&mut plain);
+    }
+    let (mut records, mut rest) = (0, &raw[..]);
+    while let [23, 3, 3, high, low, behind @ ..] = rest {
+        rest = &behind[usize::from(u16::from_be_bytes([*high, *low]))..];
+        records += 1;
+    }
+    assert_eq!((records, rest.len()), (7, 0), "seven replies");
+}

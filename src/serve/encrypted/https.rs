@@ -42,6 +42,7 @@ use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::server::TlsStream;
 
 use super::desks::{Answered, Kept, Place};
+use super::records::{Framing, Records};
 use super::tls::linger;
 use super::{Entered, FAREWELL, Shared, UnderWay};
 use crate::answer::{Audience, Reply, Transport};
@@ -91,12 +92,12 @@ pub(super) async fn converse(stream: TlsStream<TcpStream>, peer: SocketAddr, ser
     entered.is_ready();
     let client = Arc::new(Client { peer, server, entered: entered.clone(), stalled: Notify::new() });
     // For when its socket takes nothing at all; whether it takes its replies in time is seen to by each of them.
-    let mut stream = Box::pin(TimeoutWriter::new(stream));
+    let mut stream = Box::pin(TimeoutWriter::new(Records::new(stream, Framing::Http2)));
     stream.as_mut().set_timeout_pinned(Some(limits.write));
     let is_there = talk(stream.as_mut(), &client, end).await;
     entered.shelf.close();
     if is_there {
-        linger(stream.get_ref().get_ref().0).await;
+        linger(stream.get_ref().socket()).await;
     }
 }
 
@@ -197,8 +198,11 @@ async fn stream(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
     let announced = announced(&head.headers);
     let Some(response) = response_to(head, &mut body, &mut respond, &client).await else { return };
     let has_ended = body.is_end_stream();
+    let is_answer = response.status() == StatusCode::OK;
     let sent = timeout(limits.write, send(response, &mut respond, has_ended || announced.is_some())).await;
-    client.entered.answered();
+    if is_answer {
+        client.entered.answered();
+    }
     drop(under_way);
     match sent {
         Ok(Ok(unended)) if !has_ended => end(unended, body, announced, limits.message).await,

@@ -13,6 +13,7 @@
 mod desks;
 mod https;
 mod quic;
+mod records;
 mod tls;
 mod unproved;
 
@@ -93,7 +94,7 @@ impl Close for Leave {
 struct Entered {
     shared: Arc<Shared>,
     link: Arc<Link<Leave>>,
-    /// Queries under way, and when the last of them ended.
+    /// Queries under way, and when the last answer was sent.
     under_way: AtomicUsize,
     last_ns: AtomicU64,
     /// It ends soon.
@@ -120,6 +121,7 @@ impl Entered {
     /// It has been of use.
     fn answered(&self) {
         self.link.answered(self.shared.now_ns());
+        self.is_ready();
     }
 
     /// From here on it may be idle.
@@ -127,14 +129,13 @@ impl Entered {
         self.last_ns.store(self.shared.now_ns(), Relaxed);
     }
 
-    /// How long it may go on like this before it is idle. Only queries count: what else a client sends (PING, windows) keeps nothing open.
+    /// How long it may go on like this before it is idle. Only answers count: what else a client sends (PING, windows, what is no query) keeps nothing open.
+    /// A query under way at the end of that time may still come to its own.
     fn until_idle(&self) -> Duration {
-        let idle = self.shared.limits.idle;
-        if self.under_way.load(Relaxed) > 0 {
-            return idle;
-        }
+        let limits = self.shared.limits;
+        let own = if self.under_way.load(Relaxed) > 0 { limits.message + limits.write } else { Duration::ZERO };
         let quiet_ns = self.shared.now_ns().saturating_sub(self.last_ns.load(Relaxed));
-        idle.saturating_sub(Duration::from_nanos(quiet_ns))
+        (limits.idle + own).saturating_sub(Duration::from_nanos(quiet_ns))
     }
 
     /// Returns when it has to make room for others.
@@ -155,7 +156,6 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.is_ready();
         self.0.under_way.fetch_sub(1, Relaxed);
     }
 }

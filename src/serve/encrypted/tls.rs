@@ -14,6 +14,7 @@ use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
 use super::super::stream::lacking;
+use super::records::{Framing, Records};
 use super::{ACCEPT_PAUSE, Entered, FAREWELL, Shared, https};
 use crate::answer::Transport;
 
@@ -75,7 +76,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, config: Arc<ServerConfig>, e
         entered.established();
         match shared.transport {
             Transport::Https => https::converse(stream, peer, server, &entered, end).await,
-            _ => converse(stream, peer, server, &entered, end).await,
+            _ => converse(Records::new(stream, Framing::Dns), peer, server, &entered, end).await,
         }
     };
     tokio::select! {
@@ -141,11 +142,11 @@ fn keepalive(idle: Duration) -> u16 {
     u16::try_from(idle.as_millis() / 100).unwrap_or(u16::MAX)
 }
 
-async fn converse(mut stream: TlsStream<TcpStream>, peer: SocketAddr, server: SocketAddr, entered: &Entered, end: Instant) {
+async fn converse(mut stream: Records, peer: SocketAddr, server: SocketAddr, entered: &Entered, end: Instant) {
     tokio::select! {
         is_over = talk(&mut stream, peer, server, entered, end) => if is_over {
             let _ = timeout(FAREWELL, stream.shutdown()).await;
-            linger(stream.get_ref().0).await;
+            linger(stream.socket()).await;
         },
         () = entered.pushed_out() => {
             // If the socket takes it at once.
@@ -155,12 +156,14 @@ async fn converse(mut stream: TlsStream<TcpStream>, peer: SocketAddr, server: So
 }
 
 /// Answers until the connection is to end; whether its client is there for a last word.
-async fn talk(stream: &mut TlsStream<TcpStream>, peer: SocketAddr, server: SocketAddr, entered: &Entered, end: Instant) -> bool {
+async fn talk(stream: &mut Records, peer: SocketAddr, server: SocketAddr, entered: &Entered, end: Instant) -> bool {
     let shared = &entered.shared;
     let keepalive = keepalive(shared.limits.idle);
     let mut input: Vec<u8> = Vec::new();
     let mut replies = Vec::new();
-    let mut deadline = Instant::now() + shared.limits.idle;
+    // Only answers put it off: what gets none keeps nothing open.
+    let mut idle_end = Instant::now() + shared.limits.idle;
+    let mut deadline = idle_end;
     // Once it has to end: reads that it still gets, of what is there already.
     let mut last_reads = None;
     loop {
@@ -207,7 +210,10 @@ async fn talk(stream: &mut TlsStream<TcpStream>, peer: SocketAddr, server: Socke
                     stream.flush().await
                 };
                 match timeout(shared.limits.write, write).await {
-                    Ok(Ok(())) => entered.answered(),
+                    Ok(Ok(())) => {
+                        entered.answered();
+                        idle_end = Instant::now() + shared.limits.idle;
+                    }
                     Ok(Err(_)) => return false,
                     Err(_) => {
                         shared.timed_out();
@@ -223,18 +229,18 @@ async fn talk(stream: &mut TlsStream<TcpStream>, peer: SocketAddr, server: Socke
                 break;
             }
         }
-        let before = input.len() - consumed;
         input.drain(..consumed);
-        if consumed > 0 || before == 0 {
-            let patience = if input.is_empty() { shared.limits.idle } else { shared.limits.message };
-            deadline = Instant::now() + patience;
-        } else if deadline > Instant::now() + shared.limits.message {
-            // The first octets of a message.
-            deadline = Instant::now() + shared.limits.message;
-        }
+        let message_end = Instant::now() + shared.limits.message;
         if input.is_empty() {
+            deadline = idle_end;
             input.shrink_to(KEPT_LEN);
             replies.shrink_to(KEPT_LEN);
+            stream.shrink_to(KEPT_LEN);
+        } else if consumed > 0 {
+            deadline = message_end.min(idle_end + shared.limits.message);
+        } else {
+            // The first octets of a message, or more of them.
+            deadline = deadline.min(message_end);
         }
     }
 }
