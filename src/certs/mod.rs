@@ -129,6 +129,10 @@ impl Shown {
         {
             troubles.push(self.trouble(format!("the certificate is not for the name {name:?} ({named}); clients that verify it refuse us")));
         }
+        if current.key.cert.first().is_some_and(|certificate| !is_for_servers(certificate)) {
+            let what = "the certificate is not for servers (its extended key usage has no serverAuth); clients that verify it refuse us";
+            troubles.push(self.trouble(what));
+        }
         troubles
     }
 }
@@ -150,6 +154,12 @@ fn trouble_of_time(since: i64, until: i64, now: i64) -> Option<String> {
     } else {
         None
     }
+}
+
+/// Whether its purposes, where it has any, include that of a server (RFC 5280 §4.2.1.12).
+fn is_for_servers(certificate: &CertificateDer<'_>) -> bool {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return true };
+    !matches!(parsed.extended_key_usage(), Ok(Some(usage)) if !usage.value.server_auth && !usage.value.any)
 }
 
 /// What a certificate names that is not for this name; `None` for one that is.
@@ -200,6 +210,20 @@ fn span(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rfc5280_section_4_2_1_12_purposes() {
+        use rcgen::ExtendedKeyUsagePurpose::{Any, ClientAuth, ServerAuth};
+        for (purposes, is_for) in
+            [(vec![], true), (vec![ServerAuth], true), (vec![ClientAuth, ServerAuth], true), (vec![ClientAuth], false), (vec![ClientAuth, Any], true)]
+        {
+            let key = rcgen::KeyPair::generate().expect("a key");
+            let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+            params.extended_key_usages = purposes.clone();
+            let certificate = params.self_signed(&key).expect("a certificate");
+            assert_eq!(is_for_servers(certificate.der()), is_for, "{purposes:?}");
+        }
+    }
 
     #[test]
     fn what_cannot_be_used_is_told_and_never_waited_for() {
