@@ -10,6 +10,7 @@
 //! ```
 //!
 //! Before a process's own time nothing is known: then the longest TTL of the files counts from its start, unless the run before kept the time.
+//! What a reload takes out of the files is in caches all the same: its line stays, as it was known then.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -263,6 +264,11 @@ impl Departed {
         zone.leaving.cached_floor = zone.leaving.cached_floor.max(until);
     }
 
+    /// When what was in one zone is safe.
+    fn safe_of(&self, zone: &Name) -> u64 {
+        self.0.get(zone).map_or(0, |gone| gone.until + gone.guard)
+    }
+
     /// When what several zones share, a region for example, is safe from all of them.
     fn safe(&self) -> u64 {
         self.0.values().map(|gone| gone.until + gone.guard).max().unwrap_or(0)
@@ -327,6 +333,12 @@ impl ZoneState {
             }
         }
     }
+}
+
+/// Something that nothing hands out, until caches have none of it.
+fn leaves(safe: u64, now_unix: u64) -> Withdrawal {
+    let state = if now_unix >= safe { "drained" } else { "draining" };
+    Withdrawal { state: state.into(), safe_to_stop_at: Some(safe), still_answered: Vec::new() }
 }
 
 impl Writer {
@@ -433,22 +445,20 @@ impl Writer {
     }
 
     fn withdrawal(&self, laid: &Laid, now_unix: u64) -> Option<Withdrawal> {
-        let overlay = &laid.overlay;
-        let (Setting::State(Forced::Down | Forced::Drain), true, Some(Found::Thing(id))) = (overlay.set, overlay.is_begun(), laid.found()) else {
-            return None;
-        };
-        if overlay.back.is_some() {
-            return None;
-        }
+        let id = laid.withdrawn().filter(|_| laid.overlay.back.is_none())?;
         let (mut still, mut until, mut guard, mut has_any) = (Vec::new(), 0, 0, false);
         // Ids begin with their zone, but for regions and what libraries define.
-        let own = own_zone(id).and_then(|apex| self.zones.get(&apex));
+        let apex = own_zone(id);
+        let own = apex.as_ref().and_then(|apex| self.zones.get(apex));
         let others = own.is_none().then(|| self.zones.values()).into_iter().flatten();
         for zone in own.into_iter().chain(others) {
             if zone.finish(id, &mut still, &mut until) {
                 has_any = true;
                 guard = guard.max(zone.model().safety.drain_guard.as_secs());
             }
+        }
+        if laid.found().is_none() {
+            return self.gone(laid, apex.as_ref(), until + guard, now_unix);
         }
         // `up` beside it, or stronger at another level: not this one's doing.
         if !has_any {
@@ -461,14 +471,24 @@ impl Writer {
         }
         let departed = if own.is_none() { self.departed.safe() } else { 0 };
         let safe = laid.kept_safe.unwrap_or(self.start_floor + guard).max(until + guard).max(departed);
-        let state = if now_unix >= safe { "drained" } else { "draining" };
-        Some(Withdrawal { state: state.into(), safe_to_stop_at: Some(safe), still_answered: Vec::new() })
+        Some(leaves(safe, now_unix))
+    }
+
+    /// What the files do not have any more: nothing hands it out, and what caches hold of it runs out as it did. `until` is what its zone, which may be
+    /// there still, knows of it.
+    fn gone(&self, laid: &Laid, apex: Option<&Name>, until: u64, now_unix: u64) -> Option<Withdrawal> {
+        let known = laid.overlay.withdrawal.as_ref().and_then(|one| one.safe_to_stop_at).or(laid.kept_safe).unwrap_or(0);
+        let departed = apex.filter(|apex| !self.zones.contains_key(*apex)).map_or(0, |apex| self.departed.safe_of(apex));
+        let safe = known.max(until).max(departed);
+        (safe > 0).then(|| leaves(safe, now_unix))
     }
 
     /// Keeps with every withdrawal when it is safe, so that a restart need not wait again; says when one is drained. Looks at what moved.
     pub(super) fn watch_moved(&mut self, now_unix: u64) {
         let moved = std::mem::take(&mut self.moved);
-        self.watch(moved.into_iter().flat_map(|id| self.book.about(&Found::Thing(id)).collect::<Vec<_>>()).collect(), now_unix);
+        let mut ids = self.book.take_lost();
+        ids.extend(moved.into_iter().flat_map(|id| self.book.about(&Found::Thing(id)).collect::<Vec<_>>()));
+        self.watch(ids, now_unix);
     }
 
     /// The same for what moved and for what time may have ended.

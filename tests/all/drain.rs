@@ -359,3 +359,46 @@ fn the_command_line_waits_for_the_finish_line() {
     assert_eq!(waited.0, 1, "{waited:?}");
     assert!(waited.2.contains("ended before it was drained"), "{waited:?}");
 }
+
+/// What a reload takes out of the files is in caches all the same.
+#[test]
+fn what_a_reload_removes_keeps_its_finish_line() {
+    let (meridian, rest) = serve();
+    let early = lay(&rest, json!({ "target": "example.com/fra", "set": { "state": "drain" } }));
+    rest.wait(early, drained);
+    rest.revert(early);
+    let ttl = u64::from(meridian.ask("www.example.com.", A).answers.first().expect("an answer").ttl);
+    let asked = unix_now();
+    let pool = lay(&rest, json!({ "target": "example.com/fra", "set": { "state": "drain" } }));
+    // Handed out until the reload, for nothing else is there.
+    let spare = lay(&rest, json!({ "target": "example.com/spare", "set": { "state": "drain" }, "break_glass": true }));
+    let endpoint = lay(&rest, json!({ "target": "example.com/iad/198.51.100.10", "set": { "state": "down" }, "break_glass": true }));
+    assert_eq!(rest.overlay(spare)["withdrawal"]["safe_to_stop_at"], Value::Null);
+    let without = "[zone]\nname = \"example.com\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n[pool.iad]\nendpoints = [\"198.51.100.11\"]\n\
+                   [steer.www]\nuse = \"iad\"\n[safety]\ndrain_guard = \"1s\"\n";
+    meridian.write("zones/example.com.toml", without);
+    rest.post("/v1/reload", json!({ "break_glass": true, "reason": "r" }));
+    for id in [pool, spare, endpoint] {
+        let overlay = rest.overlay(id);
+        assert_eq!(overlay["phase"], "without effect", "{overlay}");
+        let safe = overlay["withdrawal"]["safe_to_stop_at"].as_u64();
+        assert!(safe > Some(asked + ttl), "asked at {asked} for {ttl} s: {overlay}");
+    }
+    let (_, list, _) = meridian.command(&["overlay", "list"]);
+    assert!(list.contains("safe to stop"), "{list}");
+    // A restart knows it as well, and so does the log once it is over.
+    let safe = [pool, spare, endpoint].map(|id| rest.overlay(id)["withdrawal"]["safe_to_stop_at"].clone());
+    let meridian = meridian.restart();
+    let rest = Rest::new(&meridian);
+    for (id, safe) in [pool, spare, endpoint].into_iter().zip(safe) {
+        assert_eq!(rest.overlay(id)["withdrawal"]["safe_to_stop_at"], safe);
+        rest.wait(id, drained);
+        assert!(Some(unix_now()) >= safe.as_u64());
+    }
+    let began = std::time::Instant::now();
+    let said = || rest.get("/v1/audit?action=overlay.drained")["entries"].as_array().map_or(0, Vec::len);
+    while said() < 4 {
+        assert!(began.elapsed() < crate::meridian::PATIENCE, "{}", rest.get("/v1/audit?action=overlay.drained"));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}

@@ -8,6 +8,7 @@ mod rank;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::api::{Amend, Forced, NewOverlay, Overlay, Ramp, Refusal, Setting, When, Who};
 use super::loaded::Loaded;
@@ -36,6 +37,8 @@ pub(super) const LEAD_S: u64 = 300;
 pub(super) struct Laid {
     pub(super) overlay: Overlay,
     found: Result<Found, String>,
+    /// The id of what it withdrew, which the files do not have any more.
+    gone: Option<Arc<str>>,
     /// When what it withdrew could be stopped, as the run before knew it.
     pub(super) kept_safe: Option<u64>,
 }
@@ -43,7 +46,7 @@ pub(super) struct Laid {
 impl Laid {
     fn new(overlay: Overlay, found: Result<Found, String>) -> Laid {
         let kept_safe = overlay.withdrawal.as_ref().and_then(|withdrawal| withdrawal.safe_to_stop_at);
-        Laid { overlay, found, kept_safe }
+        Laid { overlay, found, gone: None, kept_safe }
     }
 
     /// It disables a rule.
@@ -54,6 +57,12 @@ impl Laid {
     /// What it is about; `None` when that is gone.
     pub(super) fn found(&self) -> Option<&Found> {
         self.found.as_ref().ok()
+    }
+
+    /// What it withdrew: as far as that is something that can be stopped, and whether the files have it still or not.
+    pub(super) fn withdrawn(&self) -> Option<&Arc<str>> {
+        let thing = self.found().map_or(self.gone.as_ref(), |found| if let Found::Thing(id) = found { Some(id) } else { None });
+        thing.filter(|_| matches!(self.overlay.set, Setting::State(Forced::Down | Forced::Drain)) && self.overlay.is_begun())
     }
 
     /// What a request changed; where its ramp is may have changed meanwhile.
@@ -68,6 +77,9 @@ impl Laid {
     fn find_again(&mut self, zones: Loaded<'_>) {
         self.found = find(&self.overlay.target, self.overlay.set, zones).map_err(|refusal| words(&refusal));
         self.overlay.inactive = self.found.as_ref().err().cloned();
+        // Targets of things are their ids; what the run before withdrew is known by when it is safe.
+        let was = self.gone.take().or_else(|| self.overlay.withdrawal.as_ref().map(|_| Arc::from(self.overlay.target.as_str())));
+        self.gone = was.filter(|_| self.found.is_err());
     }
 }
 
@@ -100,6 +112,8 @@ pub(super) struct Book {
     rules: BTreeSet<u64>,
     /// Something of `rules` is not as it was when last asked.
     rules_moved: bool,
+    /// Those whose targets the files have no more, since last asked.
+    lost: BTreeSet<u64>,
 }
 
 impl Book {
@@ -111,7 +125,7 @@ impl Book {
         };
         let laid: BTreeMap<u64, Laid> = saved.into_iter().map(laid).collect();
         let rules = laid.values().filter(|laid| laid.is_rule()).map(|laid| laid.overlay.id).collect();
-        Book { laid, by_key: HashMap::new(), rules, rules_moved: true }
+        Book { laid, by_key: HashMap::new(), rules, rules_moved: true, lost: BTreeSet::new() }
     }
 
     /// After the files have changed: finds those again that `may_differ` says of, by their targets; returns what they are about.
@@ -120,12 +134,20 @@ impl Book {
         for (id, laid) in self.laid.iter_mut().filter(|(_, laid)| may_differ(&laid.overlay.target)) {
             forget(&mut self.by_key, *id, laid.found());
             laid.find_again(zones);
+            if laid.found.is_err() {
+                self.lost.insert(*id);
+            }
             if let Some(key) = laid.found().map(Found::key) {
                 self.by_key.entry(key.clone()).or_default().insert(*id);
                 keys.insert(key);
             }
         }
         keys
+    }
+
+    /// Those whose targets the files have no more, since this was last asked.
+    pub(super) fn take_lost(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.lost)
     }
 
     /// Those that disable rules, oldest first.
