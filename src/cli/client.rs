@@ -62,6 +62,16 @@ impl CallError {
         }
     }
 
+    /// The same in other words, if it is none of the server's.
+    pub(super) fn saying(self, text: String) -> CallError {
+        match self {
+            CallError::Usage(_) => CallError::Usage(text),
+            CallError::Unreachable(_) => CallError::Unreachable(text),
+            CallError::Ended(_) => CallError::Ended(text),
+            CallError::Declined | CallError::Refused(_) => self,
+        }
+    }
+
     /// The server's problem, if it is one.
     pub(super) fn problem(&self) -> Option<&Problem> {
         match self {

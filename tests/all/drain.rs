@@ -358,6 +358,17 @@ fn the_command_line_waits_for_the_finish_line() {
     });
     assert_eq!(waited.0, 1, "{waited:?}");
     assert!(waited.2.contains("ended before it was drained"), "{waited:?}");
+    // Programs read the same: the overlay as it was last, and what is wrong.
+    let waited = std::thread::scope(|scope| {
+        let drain = ["drain", "example.com/spare", "--reason", "cli", "--break-glass", "--wait", "--json"];
+        let waiting = scope.spawn(move || meridian.command(&drain));
+        rest.wait(3, |overlay| !overlay.is_null());
+        rest.revert(3);
+        waiting.join().expect("no panic")
+    });
+    let last: Value = serde_json::from_str(&waited.1).unwrap_or_else(|error| panic!("{error}: {waited:?}"));
+    assert_eq!((waited.0, &last["id"], &last["target"]), (1, &json!(3), &json!("example.com/spare")), "{waited:?}");
+    assert!(last["error"].as_str().is_some_and(|why| why.contains("ended before it was drained")), "{last}");
 }
 
 /// What a reload takes out of the files is in caches all the same.

@@ -324,16 +324,29 @@ fn a_watch_ends_with_its_reader_and_a_call_with_its_server() {
         assert_eq!(code, Some(0), "{args:?}");
     }
     // Whoever stops waiting is told what goes on.
-    let mut waits = command(&server, &["drain", "example.com/fra", "--reason", "r", "--yes", "--wait"]);
-    let mut waits = waits.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-    let mut line = String::new();
-    BufReader::new(waits.stderr.as_mut().expect("its words")).read_line(&mut line).expect("a line");
-    assert!(line.contains("draining, safe to stop in"), "{line}");
-    assert!(std::process::Command::new("kill").args(["-INT", &waits.id().to_string()]).status().expect("kill runs").success());
+    for (id, signal) in [(1, "INT"), (2, "TERM")] {
+        let mut waits = command(&server, &["drain", "example.com/fra", "--reason", "r", "--yes", "--wait"]);
+        let mut waits = waits.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let mut line = String::new();
+        BufReader::new(waits.stderr.as_mut().expect("its words")).read_line(&mut line).expect("a line");
+        assert!(line.contains("draining, safe to stop in"), "{line}");
+        assert!(std::process::Command::new("kill").args([&format!("-{signal}"), &waits.id().to_string()]).status().expect("kill runs").success());
+        let output = waits.wait_with_output().expect("it ends");
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        let words = ["stays in force", "(draining, safe to stop in", "meridian overlay list --watch", &format!("meridian overlay revert {id}")];
+        assert!(output.status.code() == Some(1) && words.iter().all(|word| err.contains(word)), "{output:?}");
+        assert_eq!(rest.overlay(id)["set"]["state"], "drain");
+    }
+    // Programs are told as well, in what they read.
+    let mut waits = command(&server, &["drain", "example.com/fra", "--reason", "r", "--yes", "--wait", "--json"]);
+    let waits = waits.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    rest.wait(3, |overlay| !overlay.is_null());
+    assert!(std::process::Command::new("kill").args(["-TERM", &waits.id().to_string()]).status().expect("kill runs").success());
     let output = waits.wait_with_output().expect("it ends");
-    let err = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(1) && err.contains("stays in force") && err.contains("meridian overlay revert 1"), "{output:?}");
-    assert_eq!(rest.overlay(1)["set"]["state"], "drain");
+    let last: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    // It may not have heard yet that the drain is laid.
+    let words = if last["id"].is_null() { "terminated; the drain may be laid all the same" } else { "terminated; overlay 3 stays in force" };
+    assert!(output.status.code() == Some(1) && last["error"].as_str().is_some_and(|why| why.contains(words)), "{output:?}");
     server.signal("STOP");
     let began = Instant::now();
     let (code, _, err) = server.command(&["status"]);
