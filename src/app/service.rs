@@ -20,12 +20,12 @@ use super::advice;
 use super::explainer::Running;
 use crate::admin;
 use crate::config::{OsFiles, Problem, Settings, Severity, Threads};
-use crate::control::Who;
 use crate::control::api::ReloadBody;
 use crate::control::clock::Clock;
 use crate::control::handle::{Handle, channel};
 use crate::control::load::{self, Build, Previous};
 use crate::control::writer::{Start, Writer};
+use crate::control::{Who, clean_promoted};
 use crate::dns::Name;
 use crate::probe;
 use crate::serve::{BESIDE_UDP, EncryptedDoors, EncryptedServing, EncryptedTrouble, Listeners, STOP_TIMEOUT, Serving};
@@ -122,6 +122,10 @@ async fn serve(options: &RunOptions) -> ExitCode {
         }
     };
     let (store, saved, lost) = open_store(&settings.state_path);
+    if store.absent().is_none() {
+        // The state is this process's alone, so nobody is promoting.
+        clean_promoted(&settings.zones_dir);
+    }
     fall_back(&mut build, &options.config, &settings, &store, &saved).await;
     load::lay_rules(&mut build, &saved.overlays);
     let mut degraded = build.degraded.clone();

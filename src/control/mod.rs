@@ -70,5 +70,6 @@ mod reasons;
 mod told;
 
 pub use handle::Handle;
+pub use promote::clean as clean_promoted;
 pub use who::{Role, Who};
 pub use writer::unix_now;

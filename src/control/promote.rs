@@ -29,7 +29,7 @@ use super::overlays::{Found, Laid, zone_text};
 use super::state::ZoneState;
 use super::toml::{self, Edit};
 use super::writer::{Done, Writer};
-use crate::config::{Files, LoadedZone, Opened, OsFiles, Severity, Stamp, TextHash};
+use crate::config::{Files, LoadedZone, Opened, OsFiles, Severity, Stamp, TextHash, io_words};
 use crate::dns::Name;
 use crate::policy::model::Target;
 use crate::store::Write;
@@ -93,6 +93,22 @@ impl Files for Patched {
 
     fn mode(&self, path: &Path) -> Option<u32> {
         OsFiles.mode(path)
+    }
+}
+
+/// Ends the name of a new text until it takes the name of the old one.
+const BESIDE: &str = ".toml.promoted";
+
+/// Removes new texts that a run before left beside files of this folder because it was killed.
+pub fn clean(folder: &Path) {
+    for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let is_ours = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with('.') && name.ends_with(BESIDE));
+        if is_ours && fs::symlink_metadata(&path).is_ok_and(|found| found.is_file()) {
+            match fs::remove_file(&path) {
+                Ok(()) => tracing::info!("{}: removed, a promotion was broken off before it took effect", path.display()),
+                Err(error) => tracing::warn!(%error, "{}: it is of a promotion that was broken off, and cannot be removed", path.display()),
+            }
+        }
     }
 }
 
@@ -200,7 +216,13 @@ impl Writer {
             }
             let work = move || {
                 let shown = written.file.display();
-                let result = write(&text.real, text.text.as_bytes(), text.hash).or_else(|why| refuse(format!("{shown}: {why}; nothing was changed")));
+                let result = write(&text.real, text.text.as_bytes(), text.hash).map_err(|unwritten| match unwritten {
+                    // Only the disk is in the way, so it is no fault of the request.
+                    Unwritten::Io(what, error) => Refusal::Store { detail: format!("{shown}: {what}: {}", io_words(&error)) },
+                    Unwritten::Changed => {
+                        Refusal::Invalid { field: "id".into(), detail: format!("{shown}: it has changed since it was loaded; nothing was changed") }
+                    }
+                });
                 let _ = done.send(Done::Promoted(job, result.map(|()| written)));
             };
             // A task that is not there any more drops the reply, which tells that nothing came of it.
@@ -364,38 +386,49 @@ fn writable(path: &Path, folder: &Path) -> Result<PathBuf, Refusal> {
     match opened {
         Ok(_) if mode & 0o222 != 0 => Ok(real),
         Ok(_) => refuse(format!("{shown} cannot be written: it is read-only")),
-        Err(error) => refuse(format!("{shown} cannot be written: {error}")),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => refuse(format!("{shown} cannot be written: {}", io_words(&error))),
+        Err(error) => Err(Refusal::Store { detail: format!("{shown} cannot be written: {}", io_words(&error)) }),
     }
 }
 
-fn words(what: &'static str) -> impl FnOnce(io::Error) -> String {
-    move |error| format!("{what}: {error}")
+/// Why a file is not replaced.
+enum Unwritten {
+    /// What could not be done, and what the system says.
+    Io(&'static str, io::Error),
+    /// Somebody else was faster.
+    Changed,
+}
+
+fn io(what: &'static str) -> impl FnOnce(io::Error) -> Unwritten {
+    move |error| Unwritten::Io(what, error)
 }
 
 /// Replaces a file as a whole: a new one beside it, on disk, with the same owner and mode, takes its name.
-fn write(real: &Path, text: &[u8], hash: u128) -> Result<(), String> {
-    let folder = real.parent().ok_or("it has no folder")?;
-    let name = real.file_name().ok_or("it has no name")?.to_string_lossy().into_owned();
-    let beside = folder.join(format!(".{name}.promoted"));
+fn write(real: &Path, text: &[u8], hash: u128) -> Result<(), Unwritten> {
+    let folder = real.parent().unwrap_or(Path::new("."));
+    let name = real.file_stem().unwrap_or_default().to_string_lossy();
+    let beside = folder.join(format!(".{name}{BESIDE}"));
     let result = (|| {
         let _ = fs::remove_file(&beside);
-        let meta = fs::metadata(real).map_err(words("it cannot be looked at"))?;
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(words("no file can be made beside it"))?;
-        file.write_all(text).map_err(words("the new text cannot be written"))?;
-        let ours = file.metadata().map_err(words("it cannot be looked at"))?;
+        let meta = fs::metadata(real).map_err(io("it cannot be looked at"))?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(io("no file can be made beside it"))?;
+        file.write_all(text).map_err(io("the new text cannot be written"))?;
+        let ours = file.metadata().map_err(io("it cannot be looked at"))?;
         if (ours.uid(), ours.gid()) != (meta.uid(), meta.gid()) {
-            std::os::unix::fs::fchown(&file, Some(meta.uid()), Some(meta.gid())).map_err(words("its owner cannot be kept"))?;
+            std::os::unix::fs::fchown(&file, Some(meta.uid()), Some(meta.gid())).map_err(io("its owner cannot be kept"))?;
         }
-        file.set_permissions(meta.permissions()).map_err(words("its mode cannot be kept"))?;
-        file.sync_all().map_err(words("the new text cannot be kept"))?;
+        file.set_permissions(meta.permissions()).map_err(io("its mode cannot be kept"))?;
+        file.sync_all().map_err(io("the new text cannot be kept"))?;
         // As late as can be: somebody may have an editor open.
         if fs::read(real).map(|octets| TextHash::of(&octets)).ok() != Some(hash) {
-            return Err("it has changed since it was loaded".into());
+            return Err(Unwritten::Changed);
         }
-        fs::rename(&beside, real).map_err(words("it cannot be replaced"))?;
-        // The name is on disk only when the folder is.
-        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(words("the folder cannot be kept"))
+        fs::rename(&beside, real).map_err(io("it cannot be replaced"))?;
+        // The name is on disk only when the folder is; but the file is replaced, whatever comes of that.
+        if let Err(error) = fs::File::open(folder).and_then(|folder| folder.sync_all()) {
+            tracing::warn!(%error, "{}: a crash of this machine could bring back what it said before", real.display());
+        }
+        Ok(())
     })();
     if result.is_err() {
         let _ = fs::remove_file(&beside);

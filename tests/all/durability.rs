@@ -206,7 +206,7 @@ fn a_full_disk_refuses_changes_loses_none_and_is_said() {
     let rest = small.rest();
     let mut acknowledged = BTreeSet::new();
     // Nearly full at once.
-    std::fs::write(small.path("filler"), vec![0; 700 << 10]).expect("there is room");
+    std::fs::write(small.path("filler"), vec![0; 400 << 10]).expect("there is room");
     let mut refusal = None;
     for weight in 2..2000 {
         match Small::lay(&rest, weight) {
@@ -288,6 +288,28 @@ fn a_disk_that_the_state_alone_has_filled_can_be_read_and_takes_changes_back() {
         std::thread::sleep(Duration::from_millis(100));
     }
     small.answers();
+}
+
+/// The disk of the zones is another one than that of the state.
+#[test]
+fn a_promotion_that_the_disk_of_the_zones_cannot_take_is_no_fault_of_the_request() {
+    let script = "mkdir kept && cp zones/* kept && mount -t tmpfs -o size=64k none zones && cp kept/* zones && exec \"$@\"";
+    let small = Small::start(tempfile::tempdir().expect("a folder"), script);
+    let rest = small.rest();
+    let zones = small.path("..").join("zones");
+    let (_, laid) = Small::lay(&rest, 7);
+    let _ = std::fs::write(zones.join("filler"), vec![0; 1 << 20]);
+    let (status, problem) = rest.call(Method::POST, &format!("/v1/overlays/{}/promote", laid["id"]), Some(json!({})));
+    assert_eq!((status, &problem["type"]), (503, &json!("urn:meridian:store")), "{problem}");
+    let words = ["example.com.toml: ", "no space left on device", "nothing was changed"];
+    assert!(problem["detail"].as_str().is_some_and(|detail| words.iter().all(|word| detail.contains(word))), "{problem}");
+    assert_eq!(rest.get("/v1/audit?action=overlay.promote&limit=1")["entries"][0]["outcome"], "store");
+    let left: BTreeSet<_> = std::fs::read_dir(&zones).expect("the zones").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["example.com.toml", "filler"].map(Into::into).into(), "nothing is left beside it");
+    assert_eq!(std::fs::read_to_string(zones.join("example.com.toml")).expect("the file"), zone());
+    std::fs::remove_file(zones.join("filler")).expect("removed");
+    let (status, promoted) = rest.call(Method::POST, &format!("/v1/overlays/{}/promote", laid["id"]), Some(json!({})));
+    assert_eq!(status, 200, "{promoted}");
 }
 
 #[test]

@@ -272,3 +272,15 @@ fn lines_of_a_file_end_as_they_ended() {
     assert_eq!(status, 200, "{promoted}");
     assert_eq!(text(&meridian), crlf.replace("iad = 3 }", "iad = 9 }"));
 }
+
+/// As a kill between the new text and its name leaves it.
+#[test]
+fn what_a_killed_promotion_left_is_removed_at_the_start() {
+    let (left, others) = ("zones/.example.com.toml.promoted", ["zones/.example.com.toml.swp", "zones/.promoted", "zones/x.toml.promoted"]);
+    let mut files = vec![(FILE, ZONE), (left, "[zone]\nname = \"exam")];
+    files.extend(others.map(|other| (other, "")));
+    let meridian = Meridian::start(&files);
+    meridian.says(&[".example.com.toml.promoted: removed"]);
+    assert!(!meridian.path().join(left).exists());
+    assert!(others.iter().all(|other| meridian.path().join(other).exists()), "what others left is theirs");
+}
