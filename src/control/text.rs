@@ -43,6 +43,16 @@ pub fn misleads(char: char) -> bool {
     char.is_control() || matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// True for what leaves no mark by itself: blanks, and what is ignored where it is shown (Unicode, Default_Ignorable_Code_Point and the format
+/// characters), with the blank of Braille.
+fn is_blank(char: char) -> bool {
+    char.is_whitespace()
+        || misleads(char)
+        || matches!(char, '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}')
+        || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+        || matches!(char, '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
 /// The text with U+FFFD in place of everything that [`misleads`].
 pub fn plain(text: &str) -> String {
     text.chars().map(|char| if misleads(char) { char::REPLACEMENT_CHARACTER } else { char }).collect()
@@ -52,7 +62,8 @@ pub fn plain(text: &str) -> String {
 pub fn check_reason(reason: &str) -> Result<&str, Refusal> {
     let reason = reason.trim();
     check_length("reason", reason, MAX_REASON_CHARS)?;
-    check_plain("reason", reason).map(|()| reason)
+    check_plain("reason", reason)?;
+    check_visible("reason", reason).map(|()| reason)
 }
 
 /// The same where it may be left out.
@@ -73,6 +84,15 @@ fn check_length(field: &str, text: &str, limit: usize) -> Result<(), Refusal> {
     Err(Refusal::Invalid { field: field.into(), detail: format!("found {found} characters, expected 1 to {limit}") })
 }
 
+fn check_visible(field: &str, text: &str) -> Result<(), Refusal> {
+    if text.chars().any(|char| !is_blank(char)) {
+        return Ok(());
+    }
+    let code = text.chars().next().map_or(0, u32::from);
+    let detail = format!("found nothing that can be seen (U+{code:04X} at character 1), expected text that can be read");
+    Err(Refusal::Invalid { field: field.into(), detail })
+}
+
 fn check_plain(field: &str, text: &str) -> Result<(), Refusal> {
     let invalid = |detail: String| Err(Refusal::Invalid { field: field.into(), detail });
     match text.chars().position(misleads) {
@@ -90,7 +110,8 @@ mod tests {
 
     #[test]
     fn reasons_are_read_as_they_are_written() {
-        for good in ["kernel update", " ticket 4711 ", "Größe: 2 → 3", "日本語", "سبب", "👩\u{200d}🔧 on it", &"x".repeat(500)] {
+        for good in ["kernel update", " ticket 4711 ", "Größe: 2 → 3", "日本語", "سبب", "👩\u{200d}🔧 on it", "\u{feff}x", &"x".repeat(500)]
+        {
             assert_eq!(check_reason(good).expect(good), good.trim());
         }
         for (bad, words) in [
@@ -108,6 +129,10 @@ mod tests {
             ("drain \u{202e}arf", "U+202E at character 7"),
             ("a\u{2066}b", "U+2066"),
             ("a\u{200f}b", "U+200F"),
+            ("\u{feff}", "found nothing that can be seen (U+FEFF at character 1)"),
+            ("\u{200b} \u{2060}", "nothing that can be seen (U+200B"),
+            ("\u{2800}\u{3164}", "nothing that can be seen (U+2800"),
+            ("\u{ad}\u{fe0f}\u{e0020}", "nothing that can be seen (U+00AD"),
         ] {
             let Err(Refusal::Invalid { field, detail }) = check_reason(bad) else { panic!("{bad:?} is taken") };
             assert!(field == "reason" && detail.contains(words), "{bad:?}: {detail}");
