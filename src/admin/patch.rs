@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::asked::{self, By, Parts};
 use super::body::json as read_json;
 use super::guard::Attempt;
+use super::resources::OfEndpoint;
 use super::routes::AppliedBody;
 use super::{Problem, Shared};
 use crate::control::api::{Forced, NewOverlay, Seen, Setting, When, Who};
@@ -179,11 +180,7 @@ pub(super) async fn patch_pool(
     patch,
     path = "/v1/endpoints/{zone}/{pool}/{endpoint}",
     summary = "Lay an overlay on it",
-    params(
-        ("zone" = String, Path, description = "name of the zone, or library"),
-        ("pool" = String, Path, description = "its name"),
-        ("endpoint" = String, Path, description = "its address or CNAME target"),
-    ),
+    params(OfEndpoint),
     request_body = Patch,
     responses((status = 200, description = "done", body = AppliedBody))
 )]

@@ -55,6 +55,43 @@ pub(super) fn router() -> Router<Arc<Shared>> {
 }
 
 /// What all lists take. What one of them does not is refused before it gets here.
+/// Which page of a list, for the document.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+struct PageOf {
+    /// 1 to 1000; 100
+    limit: Option<u32>,
+    /// next of the page before
+    cursor: Option<String>,
+}
+
+/// Where the things of a list are, for the document.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+struct In {
+    /// exactly
+    zone: Option<String>,
+    /// exactly
+    pool: Option<String>,
+    /// exactly
+    region: Option<String>,
+}
+
+/// The path of an endpoint, for the document.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code)]
+pub(super) struct OfEndpoint {
+    /// name of the zone, or library
+    zone: String,
+    /// its name
+    pool: String,
+    /// its address or CNAME target
+    endpoint: String,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct ListQuery {
@@ -135,8 +172,7 @@ pub(super) fn with_etag(body: &impl Serialize) -> Response {
     params(
         ("state" = Option<String>, Query, description = "serving, kept or failed"),
         ("name" = Option<String>, Query, description = "a part of it"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
-        ("cursor" = Option<String>, Query, description = "next of the page before"),
+        PageOf,
     ),
     responses((status = 200, description = "done", body = Zones))
 )]
@@ -172,8 +208,7 @@ async fn zone(By { shared, who, .. }: By, Parts(name): Parts<String>) -> Result<
         ("zone" = String, Path, description = "name of the zone"),
         ("name" = Option<String>, Query, description = "relative to the zone"),
         ("type" = Option<String>, Query, description = "record type"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
-        ("cursor" = Option<String>, Query, description = "next of the page before"),
+        PageOf,
     ),
     responses((status = 200, description = "done", body = Records))
 )]
@@ -202,8 +237,7 @@ async fn record_list(By { shared, who, .. }: By, Parts(zone): Parts<String>, Ask
     summary = "Steered names of a zone",
     params(
         ("zone" = String, Path, description = "name of the zone"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
-        ("cursor" = Option<String>, Query, description = "next of the page before"),
+        PageOf,
     ),
     responses((status = 200, description = "done", body = Names))
 )]
@@ -220,8 +254,7 @@ async fn name_list(By { shared, who, .. }: By, Parts(zone): Parts<String>, Asked
     params(
         ("zone" = Option<String>, Query, description = "exactly"),
         ("kind" = Option<String>, Query, description = "exactly"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
-        ("cursor" = Option<String>, Query, description = "next of the page before"),
+        PageOf,
     ),
     responses((status = 200, description = "done", body = Policies))
 )]
@@ -241,8 +274,7 @@ async fn policy_list(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>)
         ("zone" = Option<String>, Query, description = "exactly"),
         ("region" = Option<String>, Query, description = "exactly"),
         ("health" = Option<String>, Query, description = "healthy, degraded or critical"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
-        ("cursor" = Option<String>, Query, description = "next of the page before"),
+        PageOf,
     ),
     responses((status = 200, description = "done", body = Pools))
 )]
@@ -264,14 +296,11 @@ async fn pool_list(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>) -
     path = "/v1/endpoints",
     summary = "Endpoints",
     params(
-        ("zone" = Option<String>, Query, description = "exactly"),
-        ("pool" = Option<String>, Query, description = "exactly"),
-        ("region" = Option<String>, Query, description = "exactly"),
+        In,
         ("state" = Option<String>, Query, description = "exactly"),
         ("usable" = Option<bool>, Query, description = "exactly"),
         ("forced" = Option<Forced>, Query, description = "exactly"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
-        ("cursor" = Option<String>, Query, description = "next of the page before"),
+        PageOf,
     ),
     responses((status = 200, description = "done", body = Endpoints))
 )]
@@ -298,8 +327,7 @@ async fn endpoint_list(By { shared, who, .. }: By, Asked(query): Asked<ListQuery
     path = "/v1/regions",
     summary = "Regions",
     params(
-        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
-        ("cursor" = Option<String>, Query, description = "next of the page before"),
+        PageOf,
     ),
     responses((status = 200, description = "done", body = Regions))
 )]
@@ -314,8 +342,7 @@ async fn region_list(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>)
     params(
         ("zone" = Option<String>, Query, description = "exactly"),
         ("kind" = Option<String>, Query, description = "exactly"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
-        ("cursor" = Option<String>, Query, description = "next of the page before"),
+        PageOf,
     ),
     responses((status = 200, description = "done", body = Monitors))
 )]
@@ -392,11 +419,7 @@ async fn pool(By { shared, who, .. }: By, Parts((zone, pool)): Parts<(String, St
     get,
     path = "/v1/endpoints/{zone}/{pool}/{endpoint}",
     summary = "An endpoint",
-    params(
-        ("zone" = String, Path, description = "name of the zone, or library"),
-        ("pool" = String, Path, description = "its name"),
-        ("endpoint" = String, Path, description = "its address or CNAME target"),
-    ),
+    params(OfEndpoint),
     responses((status = 200, description = "done", body = EndpointResource))
 )]
 async fn endpoint(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts<(String, String, String)>) -> Result<Response, Problem> {
@@ -420,14 +443,11 @@ async fn region(By { shared, who, .. }: By, Parts(region): Parts<String>) -> Res
     path = "/v1/health",
     summary = "What checks of endpoints say",
     params(
-        ("zone" = Option<String>, Query, description = "exactly"),
-        ("pool" = Option<String>, Query, description = "exactly"),
-        ("region" = Option<String>, Query, description = "exactly"),
+        In,
         ("state" = Option<String>, Query, description = "exactly"),
         ("usable" = Option<bool>, Query, description = "exactly"),
         ("stale" = Option<bool>, Query, description = "exactly"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000; 100"),
-        ("cursor" = Option<String>, Query, description = "next of the page before"),
+        PageOf,
     ),
     responses((status = 200, description = "done", body = Healths))
 )]
@@ -499,11 +519,7 @@ async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts
     post,
     path = "/v1/health/{zone}/{pool}/{endpoint}/check",
     summary = "Check an endpoint now",
-    params(
-        ("zone" = String, Path, description = "name of the zone, or library"),
-        ("pool" = String, Path, description = "its name"),
-        ("endpoint" = String, Path, description = "its address or CNAME target"),
-    ),
+    params(OfEndpoint),
     responses((status = 200, description = "done", body = AllCheckedNow))
 )]
 async fn check_now(
