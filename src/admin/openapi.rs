@@ -187,7 +187,8 @@ pub fn document() -> Value {
             }
             if let Some(example) = replies.get(format!("{method} {path}")) {
                 let media = if path == "/v1/events" { "text/event-stream" } else { "application/json" };
-                operation["responses"]["200"]["content"][media]["example"] = example.clone();
+                let done = if operation["responses"].get("201").is_some() { "201" } else { "200" };
+                operation["responses"][done]["content"][media]["example"] = example.clone();
             }
             // A body that may be left out is absent, not null.
             if let Some(schema) = operation.pointer_mut("/requestBody/content/application~1json/schema")
@@ -276,7 +277,7 @@ const BODIES: [(&str, &str, &str); 13] = [
     ("patch", "/v1/regions/{region}", r#"{"state": "drain", "reason": "power work", "dry_run": true}"#),
 ];
 
-/// A reply for each call without a body: method and path, and what comes.
+/// A reply of each call: method and path, and what comes of the body above.
 const REPLIES: &str = include_str!("replies.json");
 
 /// What stands in paths, in examples: the name of a part, and a value.

@@ -16,13 +16,14 @@ use super::body::{Nothing, json_or_empty};
 use super::openapi::{Endpoints, Healths, Monitors, Names, Policies, Pools, Records, Regions, Zones};
 use super::{Problem, Shared, patch};
 use crate::control::Role;
-use crate::control::api::{Forced, Refusal, Who, ZoneStatus};
+use crate::control::api::{EndpointStatus, Forced, Refusal, Who, ZoneStatus};
 use crate::control::audit;
+use crate::control::reports::Reported;
 use crate::control::resources::{
     EndpointResource, PolicyResource, PoolResource, RecordSet, RegionResource, Snapshot, SteeredResource, records, steered,
 };
 use crate::control::things::{MAX_COMPARED, Thing, endpoint_ids, missing, tag_of};
-use crate::control::timeline::AllCheckedNow;
+use crate::control::timeline::{AllCheckedNow, Checked};
 use crate::dns::RecordType;
 
 /// Items of a page when nothing is said.
@@ -54,7 +55,6 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/v1/health/{zone}/{pool}/{endpoint}/check", routing::post(check_now))
 }
 
-/// What all lists take. What one of them does not is refused before it gets here.
 /// Which page of a list, for the document.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -92,6 +92,7 @@ pub(super) struct OfEndpoint {
     endpoint: String,
 }
 
+/// What all lists take. What one of them does not is refused before it gets here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct ListQuery {
@@ -470,12 +471,8 @@ async fn health_list(By { shared, who, .. }: By, Asked(query): Asked<ListQuery>)
     get,
     path = "/v1/health/{zone}/{pool}/{endpoint}",
     summary = "What checks of an endpoint say and said",
-    params(
-        ("zone" = String, Path, description = "name of the zone, or library"),
-        ("pool" = String, Path, description = "its name"),
-        ("endpoint" = String, Path, description = "its address or CNAME target"),
-    ),
-    responses((status = 200, description = "done", body = serde_json::Value))
+    params(OfEndpoint),
+    responses((status = 200, description = "done", body = Health))
 )]
 async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts<(String, String, String)>) -> Result<Response, Problem> {
     let id = format!("{}/{pool}/{}", audit::plain_target(&zone), audit::plain_address(&endpoint));
@@ -494,24 +491,60 @@ async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts
     let pool_reported = pools.first().and_then(|pool| pool.reported.clone());
     let now = pools.into_iter().flat_map(|pool| pool.endpoints).find(|endpoint| endpoint.id == id);
     let recent = shared.handle.endpoint_checks(id).await?.map(|checks| checks.recent).unwrap_or_default();
-    let step = |entry: audit::Entry| {
-        let (check, of) = (entry.check?, if entry.action == "health.monitor" { "monitor" } else { "endpoint" });
-        let mut step = json!({ "at": entry.at, "of": of, "check": check, "from": entry.before, "to": entry.after, "why": entry.detail });
-        if let Some(monitor) = entry.monitor {
-            step["monitor"] = json!(monitor);
-        }
-        Some(step)
-    };
-    let history: Vec<Value> = history.into_iter().filter_map(step).collect();
-    let mut reply =
-        json!({ "endpoint": now, "checks": checks, "used_by": used_by, "used_by_count": used_by_count, "recent": recent, "history": history });
-    if let Some(reported) = pool_reported {
-        reply["pool_reported"] = json!(reported);
+    let history = history.into_iter().filter_map(Step::of).collect();
+    let history_incomplete = incomplete;
+    Ok(with_etag(&Health { endpoint: now, checks, used_by, used_by_count, recent, history, pool_reported, history_incomplete }))
+}
+
+/// An endpoint, what its checks say, and what they said.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Health {
+    /// As it is now; null where its zone is not served at this moment.
+    endpoint: Option<EndpointStatus>,
+    /// Its checks, as they are called there.
+    checks: Vec<String>,
+    /// Steered names whose answers may come from it; the first hundred.
+    used_by: Vec<String>,
+    /// All of them.
+    used_by_count: usize,
+    /// The last runs of each check since the start, newest first.
+    recent: Vec<Checked>,
+    /// Transitions that the audit log keeps, newest first.
+    history: Vec<Step>,
+    /// What its pool was reported to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool_reported: Option<Reported>,
+    /// Why transitions may be missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history_incomplete: Option<String>,
+}
+
+/// One transition.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Step {
+    /// Unix seconds.
+    at: u64,
+    /// `endpoint`, or `monitor` for one of the monitors that make up its state.
+    of: &'static str,
+    /// What was checked.
+    check: String,
+    /// The state before.
+    from: Value,
+    /// The state after.
+    to: Value,
+    /// Why, in words.
+    why: Option<String>,
+    /// Which monitor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    monitor: Option<String>,
+}
+
+impl Step {
+    fn of(entry: audit::Entry) -> Option<Step> {
+        let of = if entry.action == "health.monitor" { "monitor" } else { "endpoint" };
+        let (at, why, monitor) = (entry.at, entry.detail, entry.monitor);
+        Some(Step { at, of, check: entry.check?, from: entry.before, to: entry.after, why, monitor })
     }
-    if let Some(why) = incomplete {
-        reply["history_incomplete"] = json!(why);
-    }
-    Ok(with_etag(&reply))
 }
 
 /// Runs every check of an endpoint once, now, beside those that are due, and says what each part of it took. Changes no state.

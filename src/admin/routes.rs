@@ -21,6 +21,7 @@ use super::{MAX_BODY_LEN, Problem, Shared, access, events, metrics, openapi, res
 use crate::control::api::{
     Amend, Applied, Difference, FailedBack, Lift, NewOverlay, Overlay, Promote, Promoted, ReloadBody, ReloadReport, Status, Who,
 };
+use crate::control::explain::Explanation;
 use crate::control::handle::Laying;
 use crate::control::text::{check_optional_reason, check_target};
 use crate::control::things::overlay_tag;
@@ -365,7 +366,7 @@ fn default_type() -> String {
         ("type" = Option<String>, Query, description = "record type; A"),
         ("client" = Option<String>, Query, description = "address or prefix; the asker"),
     ),
-    responses((status = 200, description = "done", body = serde_json::Value))
+    responses((status = 200, description = "done", body = Explanation))
 )]
 async fn explain(
     By { shared, who, .. }: By,

@@ -35,10 +35,8 @@ impl Explainer for Running {
         if explanation.keeps_any() {
             explanation.tell_why_kept(&tokio::runtime::Handle::current().block_on(self.handle.seen()));
         }
-        let text = explanation.to_string();
-        let mut value = serde_json::to_value(explanation).unwrap_or_default();
-        value["text"] = text.into();
-        Ok(value)
+        explanation.text = explanation.to_string();
+        Ok(serde_json::to_value(explanation).unwrap_or_default())
     }
 }
 

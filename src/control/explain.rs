@@ -72,7 +72,7 @@ impl Wanted {
 }
 
 /// The whole trace of one answer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Explanation {
     /// The question.
     pub name: String,
@@ -102,13 +102,16 @@ pub struct Explanation {
     /// What operators have laid over what was looked at: whoever explains adds them. Who withdrew a pool, and why, stands here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overlays: Vec<Overlay>,
+    /// All of it for people, line by line; whoever serves it adds it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
     /// What was looked at, as overlays name it.
     #[serde(skip)]
     pub about: Vec<String>,
 }
 
 /// What a steered name decided, and why.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SteeringTrace {
     /// The steered name as the files write it.
     pub steer: String,

@@ -11,7 +11,7 @@ use crate::policy::plan::EndpointView;
 use crate::world::ZoneWorld;
 
 /// Something that gets another share than its weight says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Factor {
     /// Id of an endpoint or a pool, or `zone/policy:NAME/child`.
     pub of: String,
@@ -22,7 +22,7 @@ pub struct Factor {
 }
 
 /// An endpoint that fails and is not withdrawn, because a safety rule forbids it: a last resort.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct KeptIn {
     /// Its id.
     pub endpoint: String,

@@ -123,7 +123,7 @@ pub struct Plan {
 const YIELD_SCALE: f32 = (WEIGHT_SCALE * 1024) as f32;
 
 /// How one pool looked to the evaluation, for `explain`.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Considered {
     /// Pool id.
     pub pool: String,

@@ -91,7 +91,7 @@ impl Step {
 }
 
 /// Why a policy came to its order: one entry per policy on the way, outermost first.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Note {
     /// The policy.
     pub policy: String,

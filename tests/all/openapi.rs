@@ -52,6 +52,108 @@ fn the_document_that_is_served_is_the_one_in_docs() {
     every_reference_leads_somewhere(&served, &served);
 }
 
+/// Bodies and replies, each with an example that is what its schema says.
+#[test]
+fn every_call_shows_what_it_takes_and_gives() {
+    let document = meridian::admin::document();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let body = operation.get("requestBody").map(|body| ("the body", body));
+            let replies = operation["responses"].as_object().expect("responses").iter();
+            let replies = replies.filter(|(status, _)| status.starts_with('2')).map(|(status, reply)| (&**status, reply));
+            for (what, shown) in body.into_iter().chain(replies) {
+                for (media, content) in shown["content"].as_object().unwrap_or_else(|| panic!("{method} {path}: {what}: nothing")) {
+                    let (schema, example) = (&content["schema"], content.get("example"));
+                    assert!(schema.as_object().is_some_and(|schema| !schema.is_empty()), "{method} {path}: {what} as {media}: no schema");
+                    let example = example.unwrap_or_else(|| panic!("{method} {path}: {what} as {media}: no example"));
+                    if let Err(why) = conforms(example, schema, &document) {
+                        panic!("{method} {path}: {what} as {media}: {why}");
+                    }
+                }
+            }
+        }
+    }
+    let overlay = json!({ "$ref": "#/components/schemas/NewOverlay" });
+    for (good, body) in [
+        (true, json!({ "target": "example.com/fra", "set": { "state": "drain" }, "reason": "r" })),
+        (false, json!({ "set": { "state": "drain" }, "reason": "r" })),
+        (false, json!({ "target": "example.com/fra", "set": { "state": "sideways" }, "reason": "r" })),
+        (false, json!({ "target": 7, "set": { "state": "drain" }, "reason": "r" })),
+        (false, json!({ "target": "example.com/fra", "set": { "state": "drain" }, "reason": "r", "colour": "red" })),
+    ] {
+        assert_eq!(conforms(&body, &overlay, &document).is_ok(), good, "{body}");
+    }
+}
+
+/// Whether a value is what a schema says, by those of its words that our types lead to. Members that it does not know are mistakes.
+fn conforms(value: &Value, schema: &Value, document: &Value) -> Result<(), String> {
+    matches(value, schema, document)?;
+    let unknown = |name: &&String| property(name, schema, document).is_none() && !is_open(schema, document);
+    match value.as_object().and_then(|members| members.keys().find(unknown)) {
+        Some(name) => Err(format!("found the member {name:?}, which nothing tells of")),
+        None => Ok(()),
+    }
+}
+
+/// The same of a schema that may be a part of another, which knows more members.
+fn matches(value: &Value, schema: &Value, document: &Value) -> Result<(), String> {
+    let all = |member: &str| schema[member].as_array().into_iter().flatten();
+    if let Some(reference) = schema["$ref"].as_str() {
+        return matches(value, document.pointer(reference.trim_start_matches('#')).expect("it leads somewhere"), document);
+    }
+    all("allOf").try_for_each(|part| matches(value, part, document))?;
+    for some in ["oneOf", "anyOf"] {
+        let tried: Vec<_> = all(some).map(|one| matches(value, one, document)).collect();
+        if !tried.is_empty() && !tried.iter().any(Result::is_ok) {
+            return Err(format!("{value} is none of these: {tried:?}"));
+        }
+    }
+    let types: Vec<&str> = schema["type"].as_str().into_iter().chain(all("type").filter_map(Value::as_str)).collect();
+    let is_of = |kind: &str| match kind {
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => value.is_null(),
+    };
+    if !types.is_empty() && !types.into_iter().any(is_of) {
+        return Err(format!("found {value}, expected {}", schema["type"]));
+    }
+    if all("enum").next().is_some() && !all("enum").any(|one| one == value) {
+        return Err(format!("found {value}, expected one of {}", schema["enum"]));
+    }
+    for item in value.as_array().into_iter().flatten().filter(|_| schema.get("items").is_some()) {
+        conforms(item, &schema["items"], document)?;
+    }
+    let Some(members) = value.as_object() else { return Ok(()) };
+    if let Some(missing) = all("required").filter_map(Value::as_str).find(|name| !members.contains_key(*name)) {
+        return Err(format!("without {missing:?}: {value}"));
+    }
+    for (name, member) in members {
+        if let Some(known) = property(name, schema, document) {
+            conforms(member, known, document).map_err(|why| format!("{name}: {why}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What a schema, or what it is put together from, says of a member.
+fn property<'d>(name: &str, schema: &'d Value, document: &'d Value) -> Option<&'d Value> {
+    let referred = schema["$ref"].as_str().and_then(|reference| document.pointer(reference.trim_start_matches('#')));
+    let parts = ["allOf", "oneOf", "anyOf"].into_iter().flat_map(|some| schema[some].as_array().into_iter().flatten());
+    schema["properties"].get(name).or_else(|| referred.into_iter().chain(parts).find_map(|part| property(name, part, document)))
+}
+
+/// It says nothing of its members, or one of those that it may be does not.
+fn is_open(schema: &Value, document: &Value) -> bool {
+    let referred = schema["$ref"].as_str().and_then(|reference| document.pointer(reference.trim_start_matches('#')));
+    let parts = ["oneOf", "anyOf"].into_iter().flat_map(|some| schema[some].as_array().into_iter().flatten());
+    referred.into_iter().chain(parts).any(|part| is_open(part, document))
+        || ["properties", "allOf", "oneOf", "anyOf", "$ref"].into_iter().all(|word| schema.get(word).is_none())
+}
+
 fn every_reference_leads_somewhere(value: &Value, document: &Value) {
     match value {
         Value::Object(members) => {
