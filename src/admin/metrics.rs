@@ -59,6 +59,8 @@ fn process(page: &mut Page, status: &Status, checks: usize) {
         family.sample(&[("by", &status.health.protection)], 1);
     }
     page.gauge("meridian_checks_unable", "Checks that could not run when they should have run last.").sample(&[], status.health.unable);
+    page.gauge("meridian_checks_unable_by_clock", "Of these, those whose certificates are not valid by this machine's clock, which may be wrong.")
+        .sample(&[], status.health.unable_by_clock);
     let mut family = page.gauge("meridian_health_reference_up", "1 for a reference whose last check passed.");
     for reference in &status.health.references {
         family.sample(&[("address", &reference.address)], u8::from(reference.answers));

@@ -325,6 +325,9 @@ pub struct HealthStatus {
     /// Checks that could not run when they should have run last, for want of a way to the network or of descriptors: nothing is known of what they check.
     #[serde(default)]
     pub unable: usize,
+    /// Of them: those that met a certificate which is not valid in time by this machine's clock, where that may be wrong.
+    #[serde(default)]
+    pub unable_by_clock: usize,
     /// As in `health.references`.
     #[serde(default)]
     pub references: Vec<ReferenceStatus>,

@@ -17,7 +17,7 @@ pub const MAX_PAGE: usize = 1000;
 pub const DEFAULT_PAGE: usize = 100;
 
 /// What is done, as the log names it. A refused call that is none of these is named as it was made (`PUT /v1/overlays`).
-pub const ACTIONS: [&str; 25] = [
+pub const ACTIONS: [&str; 27] = [
     "overlay.lay",
     "overlay.revert",
     "overlay.amend",
@@ -36,6 +36,8 @@ pub const ACTIONS: [&str; 25] = [
     "health.blind",
     "health.freeze",
     "health.calm",
+    "health.clock",
+    "health.clock_trusted",
     "health.keep",
     "health.monitor",
     "health.panic",

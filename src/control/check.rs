@@ -35,6 +35,10 @@ pub(super) struct Check {
     pub(super) kept_unix: u64,
     /// Its last result that says anything.
     pub(super) told: Option<Told>,
+    /// The machine's clock, in seconds ahead of that of the program, when it last passed with a certificate.
+    pub(super) passed_by: Option<i64>,
+    /// Whether the certificate that it met last was valid in time by the machine's clock.
+    pub(super) in_time: Option<bool>,
 }
 
 /// How old something is, whatever anybody does to the machine's clock.
@@ -67,6 +71,8 @@ pub(super) struct CheckSeen {
     pub(super) last_error_unix: Option<u64>,
     /// The last could not run: this machine's own fault.
     pub(super) unable: bool,
+    /// The same, by its clock.
+    pub(super) misled: bool,
     /// Passed and failed in this run; those that could not be carried out are neither.
     pub(super) ended: [u64; 2],
     /// Why its verdict says nothing of now, if that is so; filled in when it is asked for, as far as age goes.
@@ -142,11 +148,12 @@ impl Check {
 
     /// Takes how one went, its machine having taken it. `counts`: it says something of what is checked. Returns why it is as it is now, if there is
     /// anything to say.
-    pub(super) fn note(&mut self, observation: &Observation, counts: bool, now_unix: u64) -> String {
+    pub(super) fn note(&mut self, observation: &Observation, counts: bool, now_unix: u64, now: Duration) -> String {
         self.note_concerns(observation, now_unix);
         let concerns = self.seen.concerns.words(now_unix);
         self.timeline.push(observation, self.state(), concerns.as_deref(), now_unix);
-        self.seen.unable = matches!(observation.outcome, Err(Failure::Internal(_) | Failure::NoNetwork(_)));
+        self.seen.unable = observation.outcome.as_ref().is_err_and(Failure::is_own);
+        self.seen.misled = matches!(observation.outcome, Err(Failure::Clock(_)));
         self.seen.last_check_unix = Some(now_unix);
         self.seen.last_ms = Some(observation.took.as_millis() as u64);
         match &observation.outcome {
@@ -159,6 +166,10 @@ impl Check {
                 why
             }
             Ok(()) => {
+                if observation.certificate.is_some() {
+                    let ahead = i64::try_from(now_unix).unwrap_or(i64::MAX).saturating_sub_unsigned(now.as_secs());
+                    (self.in_time, self.passed_by) = (Some(true), Some(ahead));
+                }
                 self.forget_error_if_up();
                 concerns.unwrap_or_default()
             }
@@ -211,6 +222,8 @@ impl Check {
             timeline: Timeline::default(),
             kept_unix: 0,
             told: None,
+            passed_by: None,
+            in_time: None,
         }
     }
 

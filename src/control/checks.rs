@@ -12,6 +12,7 @@ use super::compile::ZoneParts;
 use super::standing::Standing;
 use super::timeline::Timeline;
 use crate::dns::Name;
+use crate::health::dates::{self, Crowd};
 use crate::health::doubt::{Census, Doubt};
 use crate::health::machine::{self, Around};
 use crate::health::{Failure, State};
@@ -30,6 +31,9 @@ const RECENT_INTERVALS: u32 = 2;
 
 /// What is reported to have fallen within this time fell at once with what is reported to fail now.
 const RECENT_REPORTS: Duration = Duration::from_secs(30);
+
+/// Between two counts of certificates.
+const CROWD_EVERY: Duration = Duration::from_secs(1);
 
 /// Seconds between two writes of a verdict that is reported again and again, unless it grows old sooner.
 const KEEP_REPORTED_S: u64 = 60;
@@ -96,6 +100,14 @@ pub(super) struct Checks {
     tally: [[usize; 5]; Group::ALL.len()],
     /// Of those that this server asks: so many could not run when they should have run last.
     unable: usize,
+    /// Of these: for this machine's clock.
+    misled: usize,
+    /// Unix seconds of something that has been.
+    past: u64,
+    /// Unix seconds of the first second of the youngest certificate that has passed.
+    issued: u64,
+    /// How the certificates stand that were met last, and when that was counted.
+    crowd: Option<(Duration, Crowd)>,
     /// Of the same: in so many places they are.
     places: usize,
     /// By group: those that fell a moment ago, oldest first; some may be back.
@@ -166,6 +178,7 @@ pub(super) struct Observed {
 impl Checks {
     /// Takes over what the last run knew.
     pub(super) fn restore(&mut self, verdicts: Vec<Verdict>, now_unix: u64) {
+        self.past = verdicts.iter().map(|verdict| verdict.last_check_unix).fold(dates::WRITTEN_UNIX, u64::max);
         let fresh = |verdict: &Verdict| now_unix.saturating_sub(verdict.last_check_unix) < VERDICT_MAX_AGE_S;
         self.kept.extend(verdicts.into_iter().filter(fresh).map(|verdict| (verdict.key.clone(), verdict)));
     }
@@ -221,6 +234,7 @@ impl Checks {
         }
         let asked = || self.known.iter().filter(|(spec, _)| Group::of(spec) == Group::Asked).map(|(_, check)| check);
         self.unable = asked().filter(|check| check.seen.unable).count();
+        self.misled = asked().filter(|check| check.seen.misled).count();
         self.places = asked().filter_map(|check| check.place.as_deref()).collect::<HashSet<_>>().len();
     }
 
@@ -234,6 +248,41 @@ impl Checks {
             failing: tally[State::Suspect as usize] + tally[State::Down as usize],
             unable: self.unable,
         }
+    }
+
+    /// How many of those could not run for this machine's clock, and why one of them.
+    pub(super) fn misled(&self) -> (usize, Option<&str>) {
+        let why = || self.known.values().find(|check| check.seen.misled)?.seen.last_error.as_deref();
+        (self.misled, (self.misled > 0).then(why).flatten())
+    }
+
+    /// A result that is for this machine's clock, as what it is.
+    fn by_the_clock(&mut self, observation: &Observation, now: Duration) -> Option<Observation> {
+        let Err(Failure::OutOfTime(found)) = &observation.outcome else { return None };
+        let check = self.known.get_mut(&observation.spec)?;
+        check.in_time = Some(false);
+        observation.certificate.into_iter().for_each(|certificate| check.seen.concerns.shown(certificate));
+        let around = dates::Around { now, passed: check.passed_by, past: self.past, issued: self.issued };
+        let why = dates::doubt(found, &around, || self.crowd(now))?;
+        let said = format!("{why} ({})", found.why);
+        let failure = if why == dates::Why::Unproven { Failure::Internal(said) } else { Failure::Clock(said) };
+        Some(Observation { outcome: Err(failure), ..observation.clone() })
+    }
+
+    /// Different certificates by how they stand; those are different that end at different moments. Counted once a second at most: it is asked for each
+    /// that is not valid in time, and by a wrong clock all of them are.
+    fn crowd(&mut self, now: Duration) -> Crowd {
+        if let Some((_, crowd)) = self.crowd.filter(|(at, _)| now < *at + CROWD_EVERY) {
+            return crowd;
+        }
+        let of = |in_time: bool| {
+            let those = self.known.values().filter(|check| check.in_time == Some(in_time));
+            those.filter_map(|check| check.seen.concerns.certificate_ends()).collect::<HashSet<u64>>()
+        };
+        let (good, bad) = (of(true), of(false));
+        let crowd = Crowd { good: good.len(), bad: bad.difference(&good).count() };
+        self.crowd = Some((now, crowd));
+        crowd
     }
 
     /// Why one of those could not run that could not.
@@ -301,6 +350,8 @@ impl Checks {
         if let Some(delay) = self.references.observe(observation, &mut self.doubts[Group::Asked as usize], now) {
             return Some(Observed { delay, transition: None, turned: false, why: String::new() });
         }
+        let by_the_clock = self.by_the_clock(observation, now);
+        let observation = by_the_clock.as_ref().unwrap_or(observation);
         let (spec, _) = self.known.get_key_value(&observation.spec)?;
         let spec = spec.clone();
         let check = self.known.get_mut(&observation.spec)?;
@@ -321,10 +372,14 @@ impl Checks {
         let (state, burdened) = (check.state(), check.seen.concerns.is_burdened());
         let transition =
             check.machine.observe(thresholds, &observation.outcome, Around { doubted, unproven, needed: given.needed, served: given.served }, now);
-        let was_unable = check.seen.unable;
-        let why = check.note(observation, counts, now_unix);
-        if group == Group::Asked && check.seen.unable != was_unable {
-            self.unable = if was_unable { self.unable - 1 } else { self.unable + 1 };
+        let (was_unable, was_misled) = (check.seen.unable, check.seen.misled);
+        let why = check.note(observation, counts, now_unix, now);
+        if group == Group::Asked {
+            self.unable = self.unable + usize::from(check.seen.unable) - usize::from(was_unable);
+            self.misled = self.misled + usize::from(check.seen.misled) - usize::from(was_misled);
+        }
+        if let (Ok(()), Some(certificate)) = (&observation.outcome, observation.certificate) {
+            self.issued = certificate.from.max(self.issued);
         }
         if counts {
             check.seen.ended[usize::from(observation.outcome.is_err())] += 1;

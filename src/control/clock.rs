@@ -12,9 +12,19 @@ pub struct Clock(Source);
 enum Source {
     /// The machine's clocks, since this moment.
     Machine(Instant),
-    /// Nanoseconds since the start; whoever holds the other end moves them on.
+    /// Whoever holds the other end moves it on.
     #[cfg(test)]
-    Moved(std::sync::Arc<std::sync::atomic::AtomicU64>),
+    Moved(std::sync::Arc<Moved>),
+}
+
+/// What moves a simulated clock.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    /// Nanoseconds since the start.
+    pub(crate) nanos: std::sync::atomic::AtomicU64,
+    /// Seconds by which somebody has set the time of day.
+    pub(crate) set: std::sync::atomic::AtomicI64,
 }
 
 /// When simulations start: some day in 2033.
@@ -29,9 +39,9 @@ impl Clock {
 
     /// One that stands at its start until it is moved, and what moves it.
     #[cfg(test)]
-    pub(crate) fn moved() -> (Clock, std::sync::Arc<std::sync::atomic::AtomicU64>) {
-        let nanos = std::sync::Arc::default();
-        (Clock(Source::Moved(std::sync::Arc::clone(&nanos))), nanos)
+    pub(crate) fn moved() -> (Clock, std::sync::Arc<Moved>) {
+        let moved = std::sync::Arc::default();
+        (Clock(Source::Moved(std::sync::Arc::clone(&moved))), moved)
     }
 
     /// Since the start; never goes back.
@@ -39,7 +49,7 @@ impl Clock {
         match &self.0 {
             Source::Machine(started) => started.elapsed(),
             #[cfg(test)]
-            Source::Moved(nanos) => Duration::from_nanos(nanos.load(std::sync::atomic::Ordering::Relaxed)),
+            Source::Moved(moved) => Duration::from_nanos(moved.nanos.load(std::sync::atomic::Ordering::Relaxed)),
         }
     }
 
@@ -48,7 +58,9 @@ impl Clock {
         match &self.0 {
             Source::Machine(_) => unix_now(),
             #[cfg(test)]
-            Source::Moved(_) => SIMULATED_START_UNIX + self.now().as_secs(),
+            Source::Moved(moved) => {
+                (SIMULATED_START_UNIX + self.now().as_secs()).saturating_add_signed(moved.set.load(std::sync::atomic::Ordering::Relaxed))
+            }
         }
     }
 }

@@ -3,14 +3,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::api::{Applied, CheckSpec, EndpointStatus, NewOverlay, Observation, Refusal, Status};
-use super::clock::{Clock, SIMULATED_START_UNIX};
+use super::clock::{Clock, Moved, SIMULATED_START_UNIX};
 use super::compile::GeoSources;
 use super::explain::{Explanation, Wanted, explain};
 use super::handle::{Event, channel};
@@ -27,7 +27,7 @@ use crate::world::{Published, World};
 pub(crate) struct Driven {
     writer: Writer,
     world: Arc<Published>,
-    nanos: Arc<AtomicU64>,
+    time: Arc<Moved>,
     /// What the writer would do in the background is not awaited.
     runtime: Runtime,
 }
@@ -35,7 +35,7 @@ pub(crate) struct Driven {
 impl Driven {
     /// Over these files, at time 0.
     pub(crate) fn start(files: &[(&str, &str)]) -> Driven {
-        Driven::with(files, Saved::default(), 0)
+        Driven::with(files, Saved::default(), 0, 0)
     }
 
     /// Another process over these files, with what this one would have kept, at the same time.
@@ -44,7 +44,7 @@ impl Driven {
         let verdicts = self.writer.checks.take_changed(self.writer.clock.now(), self.writer.clock.unix());
         let (holds, keeping) = self.writer.outlasting_now();
         let saved = Saved { verdicts, holds, keeping, ..Saved::default() };
-        Driven::with(files, saved, self.nanos.load(Ordering::Relaxed))
+        Driven::with(files, saved, self.time.nanos.load(Ordering::Relaxed), self.time.set.load(Ordering::Relaxed))
     }
 
     /// Takes edited files.
@@ -54,23 +54,29 @@ impl Driven {
         self.writer.publish();
     }
 
-    fn with(files: &[(&str, &str)], saved: Saved, at_nanos: u64) -> Driven {
+    fn with(files: &[(&str, &str)], saved: Saved, at_nanos: u64, set: i64) -> Driven {
         let build = built(files);
         let world = Arc::new(Published::new(World::default()));
         let (_, ends) = channel(world.clone());
-        let (clock, nanos) = Clock::moved();
-        nanos.store(at_nanos, Ordering::Relaxed);
+        let (clock, time) = Clock::moved();
+        time.nanos.store(at_nanos, Ordering::Relaxed);
+        time.set.store(set, Ordering::Relaxed);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let here = runtime.enter();
         let (config_path, store) = ("meridian.toml".into(), Store::none("a simulation"));
         let writer = Writer::start(Start { ends, config_path, build, store, saved, registry: Registry::new(), degraded: Vec::new(), clock });
         drop(here);
-        Driven { writer, world, nanos, runtime }
+        Driven { writer, world, time, runtime }
     }
 
     /// Moves the time.
     pub(crate) fn set(&self, now: Duration) {
-        self.nanos.store(u64::try_from(now.as_nanos()).expect("a few centuries at most"), Ordering::Relaxed);
+        self.time.nanos.store(u64::try_from(now.as_nanos()).expect("a few centuries at most"), Ordering::Relaxed);
+    }
+
+    /// Somebody sets the time of day, so many seconds away from what it is in truth.
+    pub(crate) fn set_clock(&self, ahead: i64) {
+        self.time.set.store(ahead, Ordering::Relaxed);
     }
 
     /// What the prober is to check.
@@ -165,7 +171,7 @@ impl Driven {
     /// What the engine answers now.
     pub(crate) fn ask(&self, name: &str) -> Explanation {
         let wanted = Wanted::parse(name, "A", "").expect("a question");
-        let unix = SIMULATED_START_UNIX + self.nanos.load(Ordering::Relaxed) / 1_000_000_000;
+        let unix = SIMULATED_START_UNIX + self.time.nanos.load(Ordering::Relaxed) / 1_000_000_000;
         self.world.with_world(|world| explain(world, &GeoSources::empty(), &wanted, unix, 1))
     }
 }

@@ -26,6 +26,7 @@ pub mod load;
 mod loaded;
 mod loads;
 mod maps;
+mod misled;
 pub mod monitors;
 mod overlay;
 mod overlays;

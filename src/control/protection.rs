@@ -24,6 +24,8 @@ pub(super) struct Protection {
     told: &'static str,
     /// Most checks cannot run.
     blind: bool,
+    /// Some cannot for this machine's clock.
+    pub(super) misled: bool,
 }
 
 /// The word for it, and what it means, in a sentence.
@@ -80,7 +82,8 @@ impl Writer {
         let Some(settings) = &self.settings else { return health };
         let asked = self.checks.asked();
         let (word, why) = protection(&settings.health, asked);
-        HealthStatus { protection: word.into(), protection_why: why, unable: asked.unable, ..health }
+        let (misled, _) = self.checks.misled();
+        HealthStatus { protection: word.into(), protection_why: why, unable: asked.unable, unable_by_clock: misled, ..health }
     }
 
     /// Says what protects from now on, where that is another than before.
@@ -136,7 +139,7 @@ impl Writer {
         let most = most_fail.then(|| {
             format!("{failing} of {known} checks fail, and no reference is configured that could tell whether it is for this server's own network: failures count")
         });
-        self.blindness().into_iter().chain(most)
+        self.blindness().into_iter().chain(self.clock_trouble()).chain(most)
     }
 }
 

@@ -477,6 +477,7 @@ impl Writer {
         let (now, now_unix) = (self.clock.now(), self.clock.unix());
         self.look_around(true);
         self.look_at_own_eyes();
+        self.look_at_own_clock();
         self.move_ramps(now, now_unix);
         for (apex, _) in self.zones.iter().filter(|(_, zone)| zone.has_timed_hold()) {
             self.dirty.entry(apex.clone()).or_default();

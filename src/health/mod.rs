@@ -8,6 +8,7 @@
 //! Every arrow stands above [`machine::Machine`]. UP is shown as DEGRADED where something is wrong that is no failure ([`concern`]).
 
 pub mod concern;
+pub mod dates;
 pub mod doubt;
 pub mod machine;
 pub mod passive;
@@ -76,6 +77,8 @@ pub enum Failure {
     Timeout(&'static str),
     /// TLS did not come about; the reason (`certificate expired`, `certificate not valid for name "…"`, …).
     Tls(String),
+    /// The same, for a certificate that is not valid in time, by this machine's clock.
+    OutOfTime(dates::OutOfTime),
     /// A status outside the expected ranges.
     Status(u16),
     /// The expected substring is not in the first part of the body.
@@ -95,12 +98,19 @@ pub enum Failure {
     /// The same, because this machine has no way to the address: no route, no interface, no address of its own to go from. Tells of this machine's
     /// network, which is what references are asked about.
     NoNetwork(String),
+    /// The same, because this machine's clock cannot be trusted with the time of a certificate ([`dates`]).
+    Clock(String),
 }
 
 impl Failure {
     /// It is this machine's own fault, or a third party's, so it says nothing of the endpoint.
     pub fn is_no_verdict(&self) -> bool {
-        matches!(self, Failure::Internal(_) | Failure::NoNetwork(_) | Failure::NoVerdict(_))
+        self.is_own() || matches!(self, Failure::NoVerdict(_))
+    }
+
+    /// It is this machine's own fault: the check could not be run.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Failure::Internal(_) | Failure::NoNetwork(_) | Failure::Clock(_))
     }
 }
 
@@ -110,7 +120,7 @@ impl std::fmt::Display for Failure {
             Failure::Connect(why) => write!(f, "connect: {why}"),
             Failure::Resolve(why) => write!(f, "resolve: {why}"),
             Failure::Timeout(phase) => write!(f, "timeout during {phase}"),
-            Failure::Tls(why) => write!(f, "TLS: {why}"),
+            Failure::Tls(why) | Failure::OutOfTime(dates::OutOfTime { why, .. }) => write!(f, "TLS: {why}"),
             Failure::Status(code) => write!(f, "HTTP status {code}"),
             Failure::Body => f.write_str("expected text not in the body"),
             Failure::Answer(why) => write!(f, "answer: {why}"),
@@ -118,7 +128,7 @@ impl std::fmt::Display for Failure {
             Failure::Draining => f.write_str("reported: draining"),
             Failure::Reported(why) => write!(f, "reported: {why}"),
             Failure::NoVerdict(why) => write!(f, "no verdict: {why}"),
-            Failure::Internal(why) | Failure::NoNetwork(why) => write!(f, "check could not run: {why}"),
+            Failure::Internal(why) | Failure::NoNetwork(why) | Failure::Clock(why) => write!(f, "check could not run: {why}"),
         }
     }
 }

@@ -4,10 +4,11 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use rustls::AlertDescription;
+use rustls::{AlertDescription, CertificateError};
 
 use crate::certs::words::{foreign, material, spelled};
 use crate::health::Failure;
+use crate::health::dates::{Bound, OutOfTime};
 
 /// A timeout that is noticed this much too late says that this machine stood still, not that the endpoint did.
 const STALL: Duration = Duration::from_secs(1);
@@ -247,6 +248,16 @@ fn own_fault(code: i32) -> Option<&'static str> {
 }
 
 fn tls_failure(error: &rustls::Error) -> Failure {
+    let out_of_time = match error {
+        rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => Some((time, Bound::Until(not_after.as_secs()))),
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => {
+            Some((time, Bound::From(not_before.as_secs())))
+        }
+        _ => None,
+    };
+    if let Some((time, bound)) = out_of_time {
+        return Failure::OutOfTime(OutOfTime { why: material(error), at: time.as_secs(), bound });
+    }
     Failure::Tls(match error {
         rustls::Error::AlertReceived(alert) => format!("the peer sent the alert {}", alert_words(*alert)),
         rustls::Error::InvalidMessage(_) => "the peer does not speak TLS on this port".to_owned(),
@@ -274,8 +285,6 @@ pub(super) fn plain(words: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rustls::CertificateError;
-
     use super::*;
 
     #[test]

@@ -112,11 +112,11 @@ impl Operations {
             Ok(()) => 0,
             Err(Failure::Connect(_) | Failure::Resolve(_)) => 1,
             Err(Failure::Timeout(_)) => 2,
-            Err(Failure::Tls(_)) => 3,
+            Err(Failure::Tls(_) | Failure::OutOfTime(_)) => 3,
             Err(Failure::Status(_)) => 4,
             Err(Failure::Body) => 5,
             Err(Failure::Protocol(_)) => 6,
-            Err(Failure::Internal(_) | Failure::NoNetwork(_)) => 7,
+            Err(Failure::Internal(_) | Failure::NoNetwork(_) | Failure::Clock(_)) => 7,
             Err(Failure::Answer(_) | Failure::Draining | Failure::Reported(_)) => 8,
             Err(Failure::NoVerdict(_)) => 9,
         };

@@ -1,10 +1,12 @@
-//! A clock that jumps, as after a lost battery or a wrong time server: states go by intervals, not by the time of day; certificates do not.
+//! A clock that jumps, or is wrong from the start, as after a lost battery or by a wrong time server: states go by intervals, not by the time of day, and
+//! certificates that are over by such a clock alone take nothing down.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Network, checked, entered, wait, zone};
+use super::{Network, Step, checked, entered, wait, zone};
 use crate::failover::Stream;
 use crate::meridian::{CONFIG, Meridian};
 use crate::namespace::inside;
@@ -33,15 +35,19 @@ pub fn set_clock(file: &Path, offset: &str) {
 }
 
 #[test]
-fn a_clock_that_jumps_moves_no_state_but_that_of_certificates_that_it_ends() {
-    inside("faults::clock::a_clock_that_jumps_moves_no_state_but_that_of_certificates_that_it_ends", || {
-        let (authority, plain, secure) = (Authority::new(), "10.77.0.11", "10.77.0.12");
-        let network = Network::new(&[plain.into(), secure.into()]);
-        // The certificate is good for five days.
+fn a_clock_that_jumps_moves_no_state_and_certificates_that_have_ended_fall_all_the_same() {
+    inside("faults::clock::a_clock_that_jumps_moves_no_state_and_certificates_that_have_ended_fall_all_the_same", || {
+        let (authority, plain, secure, other) = (Authority::new(), "10.77.0.11", "10.77.0.12", "10.77.0.13");
+        let network = Network::new(&[plain, secure, other].map(str::to_owned));
+        // The certificates are good for five days. No two end in the same second.
         let _origins = [plain, secure].map(|address| network.nginx(address, &authority, Certificate::Ending));
+        std::thread::sleep(Duration::from_millis(1_100));
+        let mut changed = network.nginx(other, &authority, Certificate::Ending);
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("zones")).expect("a folder");
-        let pools = checked("plain", "http", plain, &authority) + &checked("secure", "https", secure, &authority);
+        let pools: String = [("plain", "http", plain), ("secure", "https", secure), ("other", "https", other)]
+            .map(|(name, check, at)| checked(name, check, at, &authority))
+            .concat();
         let config = format!("{CONFIG}[defaults.monitor]\ncertificate_warning = false\n");
         std::fs::write(folder.path().join("meridian.toml"), config).expect("written");
         std::fs::write(folder.path().join("zones/example.com.toml"), zone(&pools)).expect("written");
@@ -49,26 +55,63 @@ fn a_clock_that_jumps_moves_no_state_but_that_of_certificates_that_it_ends() {
         set_clock(&clock, "+0");
         let meridian = Meridian::start_by(clocked(&clock), folder);
         let rest = Rest::new(&meridian);
-        let stream = Stream::of(&meridian, &["plain", "secure"]);
-        wait(&rest, "both up", |traces| [plain, secure].iter().all(|address| traces.get(*address).is_some_and(|steps| entered(steps) == ["up"])));
-        let last_check = || rest.endpoint(&format!("example.com/plain/{plain}"))["last_check"].as_u64().expect("a time");
-        let now = last_check();
+        let stream = Stream::of(&meridian, &["plain", "secure", "other"]);
+        let all = [plain, secure, other];
+        let is_up = |traces: &BTreeMap<String, Vec<Step>>, address: &str| traces.get(address).is_some_and(|steps| entered(steps) == ["up"]);
+        wait(&rest, "all up", |traces| all.iter().all(|address| is_up(traces, address)));
+        let last_check = |rest: &Rest| rest.endpoint(&format!("example.com/plain/{plain}"))["last_check"].as_u64().expect("a time");
+        let now = last_check(&rest);
         for (offset, seconds) in [("+3h", 3 * 3600), ("-2d", -2 * 86_400), ("+1d", 86_400)] {
             set_clock(&clock, offset);
             // Checked by that clock, and twice more.
-            let is_there = || (last_check() as i64 - now as i64 - seconds).abs() < 120;
+            let is_there = || (last_check(&rest) as i64 - now as i64 - seconds).abs() < 120;
             super::wait_until(offset, is_there);
             std::thread::sleep(Duration::from_secs(3));
             let traces = super::traces(&rest);
-            assert_eq!((entered(&traces[plain]), entered(&traces[secure])), (vec!["up"], vec!["up"]), "{offset}: {traces:#?}");
+            assert!(all.iter().all(|address| is_up(&traces, address)), "{offset}: {traces:#?}");
         }
+        let health = |rest: &Rest| rest.get("/v1/status")["health"].clone();
+        // Far enough for every certificate to be over.
         set_clock(&clock, "+9d");
-        let seen = wait(&rest, "expired", |traces| entered(&traces[secure]) == ["up", "suspect", "down"]);
-        let why = &seen[secure].last().expect("a step").why;
-        assert!(why.contains("TLS: certificate expired"), "{why}");
+        super::wait_until("checks that cannot run", || health(&rest)["unable_by_clock"] == 2);
+        let degraded = rest.get("/v1/status")["degraded"].to_string();
+        assert!(degraded.contains("this machine's clock was set") && degraded.contains("2 checks cannot run for that"), "{degraded}");
+        assert!(rest.text("/metrics").contains("meridian_checks_unable_by_clock 2\n"));
+        meridian.says(&["ERROR", "this machine's clock was set", "it reads"]);
+        std::thread::sleep(Duration::from_secs(3));
+        let traces = super::traces(&rest);
+        assert!(all.iter().all(|address| is_up(&traces, address)), "{traces:#?}");
+        // One that is over by any clock.
+        network.show(&mut changed, &authority, Certificate::Expired);
+        let seen = wait(&rest, "one has ended", |traces| entered(&traces[other]).ends_with(&["suspect", "down"]));
+        assert!(seen[other].last().is_some_and(|step| step.why.contains("TLS: certificate expired")), "{seen:#?}");
+        network.show(&mut changed, &authority, Certificate::Ending);
         set_clock(&clock, "+0");
-        let seen = wait(&rest, "good again", |traces| entered(&traces[secure]) == ["up", "suspect", "down", "ramp"]);
-        assert_eq!(entered(&seen[plain]), ["up"], "{seen:#?}");
+        super::wait_until("checks that can run", || {
+            health(&rest)["unable_by_clock"] == 0 && rest.get("/v1/status")["degraded"] == serde_json::json!([])
+        });
+        let seen = wait(&rest, "back", |traces| entered(&traces[other]).last() == Some(&"ramp"));
+        assert!(is_up(&seen, plain) && is_up(&seen, secure), "{seen:#?}");
+        let log = rest.get("/v1/audit?kind=health&limit=1000").to_string();
+        assert!(log.contains("health.clock\"") && log.contains("health.clock_trusted"), "{log}");
         stream.finish();
+
+        // It starts by a clock that is wrong: nothing has passed by any other, so numbers decide.
+        let mut meridian = meridian;
+        meridian.terminate();
+        let folder = meridian.into_folder();
+        set_clock(&folder.path().join("clock"), "+9d");
+        let clock = folder.path().join("clock");
+        let meridian = Meridian::start_by(clocked(&clock), folder);
+        let rest = Rest::new(&meridian);
+        super::wait_until("checks that cannot run", || health(&rest)["unable_by_clock"] == 2);
+        let degraded = rest.get("/v1/status")["degraded"].to_string();
+        assert!(degraded.contains("by it, 2 of 2 certificates are not valid in time"), "{degraded}");
+        let state = |name: &str, address: &str| rest.endpoint(&format!("example.com/{name}/{address}"))["state"].clone();
+        assert_eq!((state("secure", secure), state("other", other)), ("unknown".into(), "unknown".into()), "usable");
+        set_clock(&clock, "+0");
+        super::wait_until("checks that can run", || {
+            health(&rest)["unable_by_clock"] == 0 && state("secure", secure) == "up" && state("other", other) == "up"
+        });
     });
 }
