@@ -2,7 +2,7 @@
 //! its signature is verified whoever is believed.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -48,9 +48,11 @@ pub struct Verifier<J> {
 }
 
 impl<J: Judge> Verifier<J> {
-    /// A verifier with the algorithms of ring.
+    /// A verifier with the algorithms of ring. Cheap: health checks make one each.
     pub fn new(judge: J) -> Verifier<J> {
-        Verifier { judge, algorithms: rustls::crypto::ring::default_provider().signature_verification_algorithms }
+        static ALGORITHMS: LazyLock<WebPkiSupportedAlgorithms> =
+            LazyLock::new(|| rustls::crypto::ring::default_provider().signature_verification_algorithms);
+        Verifier { judge, algorithms: *ALGORITHMS }
     }
 
     /// Who decides.

@@ -118,13 +118,8 @@ impl Members<'_> {
 
     fn left_of(&self, set: &AnswerSet) -> AnswerSet {
         let has_records = |(rtype, rdatas): &&(_, _)| self.pools.iter().any(|pool| pool.records.get(rtype) == Some(rdatas));
-        AnswerSet {
-            slot: set.slot,
-            v4: set.v4.only(|addr| self.addrs.contains(&IpAddr::from(*addr))),
-            v6: set.v6.only(|addr| self.addrs.contains(&IpAddr::from(*addr))),
-            cname: set.cname.clone().filter(|name| self.cnames.contains(&**name)),
-            records: set.records.iter().filter(has_records).cloned().collect(),
-        }
+        let left = set.only(|addr| self.addrs.contains(&addr), |name| self.cnames.contains(name));
+        AnswerSet { records: set.records.iter().filter(has_records).cloned().collect(), ..left }
     }
 }
 

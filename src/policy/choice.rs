@@ -1,6 +1,7 @@
 //! What a decision comes to, ready to be answered from: addresses and records, alone or one of several by weight. What was answered last can be kept
 //! for a later run, so all of it has a form as text.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::dns::RecordType;
@@ -109,9 +110,21 @@ impl<const N: usize> AddressSet<N> {
     }
 
     /// Those of them that `keep` leaves.
-    pub fn only(&self, keep: impl Fn(&[u8; N]) -> bool) -> Self {
+    fn only(&self, keep: impl Fn(&[u8; N]) -> bool) -> Self {
         let weights = self.weights.iter().copied().chain(std::iter::repeat(1));
         AddressSet::new(self.addrs.iter().copied().zip(weights).filter(|(addr, _)| keep(addr)).collect())
+    }
+}
+
+impl AnswerSet {
+    /// The same with those addresses that `keeps` leaves, and with its CNAME if `keeps_name` leaves that (wire form).
+    pub fn only(&self, keeps: impl Fn(IpAddr) -> bool, keeps_name: impl Fn(&[u8]) -> bool) -> AnswerSet {
+        AnswerSet {
+            v4: self.v4.only(|addr| keeps(IpAddr::from(*addr))),
+            v6: self.v6.only(|addr| keeps(IpAddr::from(*addr))),
+            cname: self.cname.clone().filter(|name| keeps_name(name)),
+            ..self.clone()
+        }
     }
 }
 

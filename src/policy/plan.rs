@@ -280,15 +280,13 @@ impl Evaluation<'_> {
         // In another pool it may still be meant.
         let is_left = |target: &Target| !gone.contains(&target) || others.iter().any(|(endpoint, _)| endpoint.target == *target);
         choice.only(&|set| {
-            let left = AnswerSet {
-                v4: set.v4.only(|addr| is_left(&Target::Address(IpAddr::from(*addr)))),
-                v6: set.v6.only(|addr| is_left(&Target::Address(IpAddr::from(*addr)))),
-                cname: set.cname.clone().filter(|name| {
-                    let mut is_gone = gone.iter().filter(|target| matches!(target, Target::Cname(one) if *one.as_wire() == **name));
+            let left = set.only(
+                |addr| is_left(&Target::Address(addr)),
+                |name| {
+                    let mut is_gone = gone.iter().filter(|target| matches!(target, Target::Cname(one) if one.as_wire() == name));
                     is_gone.all(|target| is_left(target))
-                }),
-                ..set.clone()
-            };
+                },
+            );
             let has_targets = |set: &AnswerSet| !set.v4.addrs.is_empty() || !set.v6.addrs.is_empty() || set.cname.is_some();
             if has_targets(set) && !has_targets(&left) { AnswerSet::default() } else { left }
         })

@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ALL_VERSIONS, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use super::chains::Remembering;
 use super::check::Progress;
-use crate::certs::verify::{Anybody, Verifier};
+use crate::certs::verify::{Anybody, Judge, Presented, Verifier};
 use crate::certs::{Stamp, Trouble, add_authorities, certificates, private_key, stamp, words};
 use crate::control::api::CheckSpec;
 use crate::policy::model::{ClientCertificate, TlsCheck, TlsVersion};
@@ -30,7 +29,7 @@ pub struct TlsRoots {
 struct Known {
     /// Of each file that it is made of, as it was before it was read.
     stamps: Vec<(PathBuf, Option<Stamp>)>,
-    config: Result<(ClientConfig, Arc<dyn ServerCertVerifier>), String>,
+    config: Result<(ClientConfig, Arc<dyn Judge>), String>,
 }
 
 impl Known {
@@ -63,8 +62,8 @@ impl TlsRoots {
     /// The configuration of a check that says this; without session resumption and without ALPN. It notes what the peer shows. Else why there is none.
     pub(super) fn config(&self, tls: &TlsCheck, progress: &Arc<Progress>) -> Result<ClientConfig, String> {
         let known = self.known.get(tls).ok_or("certificates not loaded")?;
-        let (mut config, verifier) = known.config.clone()?;
-        config.dangerous().set_certificate_verifier(Arc::new(Noting { verifier, progress: progress.clone() }));
+        let (mut config, judge) = known.config.clone()?;
+        config.dangerous().set_certificate_verifier(Arc::new(Verifier::new(Noting { judge, progress: progress.clone() })));
         Ok(config)
     }
 
@@ -123,18 +122,19 @@ fn versions(least: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
     }
 }
 
-fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>) -> Result<(ClientConfig, Arc<dyn ServerCertVerifier>), String> {
+fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>) -> Result<(ClientConfig, Arc<dyn Judge>), String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone());
     let builder = builder.with_protocol_versions(versions(tls.min_version)).map_err(|error| error.to_string())?;
-    let verifier: Arc<dyn ServerCertVerifier> = match tls.insecure {
-        true => Arc::new(Verifier::new(Anybody)),
+    let judge: Arc<dyn Judge> = match tls.insecure {
+        true => Arc::new(Anybody),
         false => {
             let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build().map_err(|error| error.to_string())?;
-            Arc::new(Verifier::new(Remembering::new(verifier)))
+            Arc::new(Remembering::new(verifier))
         }
     };
-    let builder = builder.dangerous().with_custom_certificate_verifier(verifier.clone());
+    // Trusts nobody: each check puts a judge of its own in its place.
+    let builder = builder.with_root_certificates(RootCertStore::empty());
     let mut config = match &tls.client {
         None => builder.with_no_client_auth(),
         Some(client) => {
@@ -144,49 +144,20 @@ fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>) -> Result<(ClientCon
         }
     };
     config.resumption = Resumption::disabled();
-    Ok((config, verifier))
+    Ok((config, judge))
 }
 
 /// Notes the certificate that a peer shows, whatever comes of it: one that has just expired is the one whose end matters. Of each check its own.
 #[derive(Debug)]
 struct Noting {
-    verifier: Arc<dyn ServerCertVerifier>,
+    judge: Arc<dyn Judge>,
     progress: Arc<Progress>,
 }
 
-impl ServerCertVerifier for Noting {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.progress.note_certificate(certificate);
-        self.verifier.verify_server_cert(certificate, intermediates, name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
+impl Judge for Noting {
+    fn judge(&self, presented: &Presented<'_>) -> Result<(), rustls::Error> {
+        self.progress.note_certificate(presented.certificate);
+        self.judge.judge(presented)
     }
 }
 
