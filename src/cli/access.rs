@@ -14,11 +14,11 @@ use super::commands::{finish, one_call, read, warn};
 use super::show::{ago, until};
 use super::table::{Cell, Table, Tone, clean, colours};
 use super::{FAILED, complain, print};
+use crate::control;
 use crate::control::audit::{DONE, Entry, Kind, Page};
 use crate::control::changes::WENT_PAST;
 use crate::control::tokens::{CreatedToken, NewToken, TokenInfo};
 use crate::control::who::ITSELF;
-use crate::control::{self, unix_now};
 
 /// How often `--follow` looks.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
@@ -186,9 +186,9 @@ pub(super) async fn token(config: &ConfigArg, command: TokenCommand) -> ExitCode
             create_token(config, &connect, call).await
         }
         TokenCommand::List { connect } => {
-            one_call(config, &connect, Call::new(Method::GET, "/v1/tokens"), |reply| {
+            one_call(config, &connect, Call::new(Method::GET, "/v1/tokens"), |reply, now| {
                 let tokens: Vec<TokenInfo> = read(&reply["tokens"])?;
-                Ok(if tokens.is_empty() { "no tokens but the one in admin.token\n".into() } else { list(&tokens, unix_now(), colours()) })
+                Ok(if tokens.is_empty() { "no tokens but the one in admin.token\n".into() } else { list(&tokens, now, colours()) })
             })
             .await
         }
@@ -196,7 +196,7 @@ pub(super) async fn token(config: &ConfigArg, command: TokenCommand) -> ExitCode
             let path = format!("/v1/tokens/{id}");
             let query: Vec<(&str, &str)> = why.text.as_deref().map(|why| ("reason", why)).into_iter().collect();
             let call = Call { actor: owner.actor(), query: &query, ..Call::new(Method::DELETE, &path) };
-            one_call(config, &connect, call, |reply| {
+            one_call(config, &connect, call, |reply, _| {
                 let info: TokenInfo = read(reply)?;
                 Ok(format!("token {} of {} revoked\n", info.id, clean(&info.name)))
             })
@@ -222,7 +222,7 @@ async fn create_token(config: &ConfigArg, connect: &Connect, call: Call<'_>) -> 
     let Err(unwritten) = print(&text) else {
         if !connect.json {
             warn(&reply);
-            let end = info.expires.map_or("never expires".to_owned(), |at| format!("expires {}", until(at, unix_now())));
+            let end = info.expires.map_or("never expires".to_owned(), |at| format!("expires {}", until(at, client.now())));
             eprintln!("token {} for {} made: {}, {end}; it is shown this once", info.id, clean(&info.name), reach(&info));
         }
         return ExitCode::SUCCESS;

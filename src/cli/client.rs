@@ -4,9 +4,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
-use reqwest::{Method, Url, redirect};
+use reqwest::{Method, Url, header, redirect};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
@@ -17,6 +18,7 @@ use crate::admin::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Token};
 use crate::certs::verify::{Trusting, Verifier};
 use crate::certs::{certificates, private_key, words};
 use crate::config;
+use crate::control::unix_now;
 
 /// A server that does not take a connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,6 +32,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 const STREAM_TIMEOUT: Duration = Duration::from_secs(3600);
 /// A status of 100,000 endpoints takes under 64 MiB; a peer that sends more is none of ours.
 const MAX_REPLY_LEN: usize = 256 * 1024 * 1024;
+
+/// Clocks that differ by no more are the same.
+const SAME_S: i64 = 2;
 
 /// Why a call came to nothing.
 #[derive(Debug)]
@@ -106,6 +111,8 @@ pub(super) struct Client {
     untrusted: Option<String>,
     /// What is wrong with the configuration that said where the server is.
     misread: Option<String>,
+    /// How many seconds the server's clock is ahead of ours, as of its last reply.
+    ahead: AtomicI64,
 }
 
 impl Client {
@@ -133,7 +140,22 @@ impl Client {
         let configured = certificate.as_deref().filter(|_| is_tls).map_or_else(|| Ok(Vec::new()), certificates);
         let (configured, untrusted) = configured.map_or_else(|why| (Vec::new(), Some(why.to_string())), |configured| (configured, None));
         let http = http_client(is_tls, connect, configured).map_err(CallError::Usage)?;
-        Ok(Client { http, base, token, untrusted, misread })
+        Ok(Client { http, base, token, untrusted, misread, ahead: AtomicI64::new(0) })
+    }
+
+    /// Unix seconds by the server's clock: ages and times to come in its replies go by that, wherever they are shown.
+    pub(super) fn now(&self) -> u64 {
+        unix_now().saturating_add_signed(self.ahead.load(Ordering::Relaxed))
+    }
+
+    /// Takes the time of a reply. It counts whole seconds, and some go by on the way: clocks that are as good as equal are equal.
+    fn note_time(&self, reply: &reqwest::Response) {
+        let date = reply.headers().get(header::DATE).and_then(|date| date.to_str().ok()).and_then(|date| httpdate::parse_http_date(date).ok());
+        if let Some(theirs) = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok()) {
+            let signed = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
+            let ahead = signed(theirs.as_secs()) - signed(unix_now());
+            self.ahead.store(if ahead.abs() <= SAME_S { 0 } else { ahead }, Ordering::Relaxed);
+        }
     }
 
     /// One call; the reply's JSON if it went well. `path` begins with `/v1/`.
@@ -175,6 +197,7 @@ impl Client {
             request = request.json(body);
         }
         let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        self.note_time(&response);
         let status = response.status();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {

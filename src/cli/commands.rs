@@ -15,7 +15,6 @@ use super::{FAILED, REFUSED, access, complain, confirm, events, health, list, pr
 use crate::app;
 use crate::control::api::{Amend, Applied, Difference, FailedBack, Forced, NewOverlay, Overlay, Promote, ReloadBody, Setting, Status};
 use crate::control::explain::Wanted;
-use crate::control::unix_now;
 
 /// Runs one command.
 pub(super) fn run(config: &ConfigArg, command: Command) -> ExitCode {
@@ -42,11 +41,11 @@ async fn dispatch(config: &ConfigArg, command: Command) -> ExitCode {
             let mut query = vec![("name", name.as_str()), ("type", rtype.as_str())];
             query.extend(client.as_deref().map(|client| ("client", client)));
             let call = Call { query: &query, ..Call::new(Method::GET, "/v1/explain") };
-            one_call(config, &connect, call, |reply| Ok(explain_text(reply))).await
+            one_call(config, &connect, call, |reply, _| Ok(explain_text(reply))).await
         }
         Command::Status { look: Look { watch, connect } } => {
             let fetch = async |client: &Client| client.call(Call::new(Method::GET, "/v1/status")).await;
-            list::look(config, &connect, watch, fetch, |reply, colours| Ok(show::status(&read::<Status>(reply)?, unix_now(), colours))).await
+            list::look(config, &connect, watch, fetch, |reply, now, colours| Ok(show::status(&read::<Status>(reply)?, now, colours))).await
         }
         Command::List(command) => list::list(config, command).await,
         Command::Health { endpoint: Some(endpoint), look, .. } => health::health(config, &endpoint, look).await,
@@ -84,10 +83,13 @@ pub(super) async fn one_call(
     config: &ConfigArg,
     connect: &Connect,
     call: Call<'_>,
-    show: impl FnOnce(&Value) -> Result<String, CallError>,
+    show: impl FnOnce(&Value, u64) -> Result<String, CallError>,
 ) -> ExitCode {
-    let reply = async { Client::new(config, connect)?.call(call).await };
-    finish(connect.json, reply.await, show)
+    let client = match Client::new(config, connect) {
+        Ok(client) => client,
+        Err(error) => return finish(connect.json, Err(error), |_| Ok(String::new())),
+    };
+    finish(connect.json, client.call(call).await, |reply| show(reply, client.now()))
 }
 
 /// Prints what came of a call; the exit code says the same.
@@ -147,7 +149,7 @@ pub(super) async fn lay_overlay(config: &ConfigArg, target: String, set: Setting
     if wait {
         return wait::drain(config, &lay.connect, call(&new)).await;
     }
-    one_call(config, &lay.connect, call(&new), |reply| Ok(show::applied(&read::<Applied>(reply)?, "laid", unix_now()))).await
+    one_call(config, &lay.connect, call(&new), |reply, now| Ok(show::applied(&read::<Applied>(reply)?, "laid", now))).await
 }
 
 /// A dry run; it ends as the change would.
@@ -180,37 +182,37 @@ async fn revert(config: &ConfigArg, id: u64, why: [Option<String>; 2], care: &Ca
     query.extend(care.break_glass.then_some(glass));
     query.extend(over.as_deref().map(|over| ("over", over)));
     let done = if over.is_some() { "on its way back" } else { "reverted" };
-    one_call(config, connect, call(&query), |reply| Ok(show::applied(&read::<Applied>(reply)?, done, unix_now()))).await
+    one_call(config, connect, call(&query), |reply, now| Ok(show::applied(&read::<Applied>(reply)?, done, now))).await
 }
 
 async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
     match command {
         OverlayCommand::List { look: Look { watch, connect } } => {
             let fetch = async |client: &Client| client.call(Call::new(Method::GET, "/v1/overlays")).await;
-            list::look(config, &connect, watch, fetch, |reply, colours| {
+            list::look(config, &connect, watch, fetch, |reply, now, colours| {
                 let overlays: Vec<Overlay> = read(&reply["overlays"])?;
-                Ok(if overlays.is_empty() { "no overlays\n".into() } else { show::overlays(&overlays, unix_now(), colours) })
+                Ok(if overlays.is_empty() { "no overlays\n".into() } else { show::overlays(&overlays, now, colours) })
             })
             .await
         }
         OverlayCommand::Show { id, connect } => {
             let path = format!("/v1/overlays/{id}");
-            one_call(config, &connect, Call::new(Method::GET, &path), |reply| Ok(show::overlay(&read(reply)?, unix_now()))).await
+            one_call(config, &connect, Call::new(Method::GET, &path), |reply, now| Ok(show::overlay(&read(reply)?, now))).await
         }
         OverlayCommand::Revert { id, reason, over, care, owner, connect } => revert(config, id, [reason, over], &care, &owner, &connect).await,
         OverlayCommand::Extend { id, expires, reason, owner, connect } => {
             let path = format!("/v1/overlays/{id}");
             let body = json!(Amend { expires: Some(expires), reason, seen: None });
             let call = Call { actor: owner.actor(), body: Some(body), ..Call::new(Method::PATCH, &path) };
-            one_call(config, &connect, call, |reply| Ok(show::applied(&read::<Applied>(reply)?, "extended", unix_now()))).await
+            one_call(config, &connect, call, |reply, now| Ok(show::applied(&read::<Applied>(reply)?, "extended", now))).await
         }
         OverlayCommand::Promote { id, dry_run, change: Change { why, owner, connect } } => {
             let path = format!("/v1/overlays/{id}/promote");
             let call = Call { actor: owner.actor(), body: Some(json!(Promote { dry_run, reason: why.text })), ..Call::new(Method::POST, &path) };
-            one_call(config, &connect, call, |reply| Ok(show::promoted(&read(reply)?))).await
+            one_call(config, &connect, call, |reply, _| Ok(show::promoted(&read(reply)?))).await
         }
         OverlayCommand::Diff { connect } => {
-            one_call(config, &connect, Call::new(Method::GET, "/v1/overlays/diff"), |reply| {
+            one_call(config, &connect, Call::new(Method::GET, "/v1/overlays/diff"), |reply, _| {
                 let differences: Vec<Difference> = read(&reply["differences"])?;
                 Ok(if differences.is_empty() { "everything is as the files say\n".into() } else { show::differences(&differences, colours()) })
             })
@@ -235,7 +237,7 @@ async fn reload(config: &ConfigArg, wanted: ReloadBody, owner: &Owner, connect: 
 
 async fn failback(config: &ConfigArg, name: &str, Change { why, owner, connect }: &Change) -> ExitCode {
     let call = Call { actor: owner.actor(), body: Some(json!({ "name": name, "reason": why.text })), ..Call::new(Method::POST, "/v1/failback") };
-    one_call(config, connect, call, |reply| {
+    one_call(config, connect, call, |reply, _| {
         let FailedBack { generation, released } = read(reply)?;
         Ok(match released {
             0 => format!("nothing of {name} was held; generation {generation} serves\n"),

@@ -15,7 +15,6 @@ use super::list_args::{Look, WhichHealth};
 use super::show::{ago, last_error, next_check, note, state_cell, until, usable_word};
 use super::table::{Table, clean};
 use crate::control::api::EndpointStatus;
-use crate::control::unix_now;
 use crate::health::machine::{CREDIT_LIMIT, LEAK_SUCCESSES, SUPPRESS_AT};
 
 /// Where the health of an endpoint is; `command` wants to know it.
@@ -32,7 +31,7 @@ pub(super) async fn all(config: &ConfigArg, which: WhichHealth, look_at: Look) -
     let WhichHealth { zone, pool, region, state, usable, stale } = which;
     let filters = [("zone", zone), ("pool", pool), ("region", region), ("state", state), ("usable", usable), ("stale", stale)];
     let fetch = async |client: &Client| all_pages(client, "/v1/health", "endpoints", &filters).await;
-    look(config, &look_at.connect, look_at.watch, fetch, |reply, colours| all_text(reply, unix_now(), colours)).await
+    look(config, &look_at.connect, look_at.watch, fetch, all_text).await
 }
 
 fn all_text(reply: &Value, now: u64, colours: bool) -> Result<String, CallError> {
@@ -62,7 +61,7 @@ pub(super) async fn health(config: &ConfigArg, endpoint: &str, look_at: Look) ->
         Err(error) => return finish(look_at.connect.json, Err(error), |_| Ok(String::new())),
     };
     let fetch = async |client: &Client| client.call(Call::new(Method::GET, &path)).await;
-    look(config, &look_at.connect, look_at.watch, fetch, |reply, colours| Ok(health_text(reply, unix_now(), colours))).await
+    look(config, &look_at.connect, look_at.watch, fetch, |reply, now, colours| Ok(health_text(reply, now, colours))).await
 }
 
 fn health_text(reply: &Value, now: u64, colours: bool) -> String {
@@ -163,12 +162,14 @@ fn reported(of: &Value, now: u64) -> String {
 pub(super) async fn check_now(config: &ConfigArg, endpoint: &str, connect: &Connect) -> ExitCode {
     let reply = async {
         let path = path("check-now", endpoint)? + "/check";
-        Client::new(config, connect)?.call(Call::new(Method::POST, &path)).await
+        let client = Client::new(config, connect)?;
+        let reply = client.call(Call::new(Method::POST, &path)).await?;
+        Ok((reply, client.now()))
     };
-    let reply = reply.await;
+    let (reply, now) = reply.await.map_or_else(|error| (Err(error), 0), |(reply, now)| (Ok(reply), now));
     let failed =
         reply.as_ref().is_ok_and(|reply| reply["checks"].as_array().is_some_and(|checks| checks.iter().any(|check| check["passed"] != true)));
-    let code = finish(connect.json, reply, |reply| Ok(checked_now(reply)));
+    let code = finish(connect.json, reply, |reply| Ok(checked_now(reply, now)));
     if failed { FAILED.into() } else { code }
 }
 
@@ -177,7 +178,7 @@ fn ends(at: u64, now: u64) -> String {
     if at < now { format!("expired {}", ago(at, now)) } else { format!("expires {}", until(at, now)) }
 }
 
-fn checked_now(reply: &Value) -> String {
+fn checked_now(reply: &Value, now: u64) -> String {
     let mut shown = String::new();
     let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
     for check in array(&reply["checks"]) {
@@ -187,7 +188,7 @@ fn checked_now(reply: &Value) -> String {
         }
         let _ = writeln!(shown, "  {:<11}{:>10.3} ms", "total", check["total_ms"].as_f64().unwrap_or(0.0));
         if let Some(at) = check["certificate_ends"].as_u64() {
-            let _ = writeln!(shown, "  certificate {}", ends(at, unix_now()));
+            let _ = writeln!(shown, "  certificate {}", ends(at, now));
         }
         let _ = match check["passed"] == true {
             true => writeln!(shown, "  passed"),

@@ -25,18 +25,18 @@ pub(super) async fn look(
     connect: &Connect,
     watch: Option<u64>,
     fetch: impl AsyncFn(&Client) -> Result<Value, CallError>,
-    show: impl Fn(&Value, bool) -> Result<String, CallError>,
+    show: impl Fn(&Value, u64, bool) -> Result<String, CallError>,
 ) -> ExitCode {
     let (json, colours) = (connect.json, colours());
     let client = match Client::new(config, connect) {
         Ok(client) => client,
         Err(error) => return finish(json, Err(error), |_| Ok(String::new())),
     };
-    let Some(seconds) = watch else { return finish(json, fetch(&client).await, |reply| show(reply, colours)) };
+    let Some(seconds) = watch else { return finish(json, fetch(&client).await, |reply| show(reply, client.now(), colours)) };
     loop {
         let shown = match fetch(&client).await {
             Ok(reply) if json => Ok(format!("{reply}\n")),
-            Ok(reply) => show(&reply, colours),
+            Ok(reply) => show(&reply, client.now(), colours),
             Err(error) => Err(error),
         };
         match shown {
@@ -70,7 +70,7 @@ struct List {
 pub(super) async fn list(config: &ConfigArg, command: ListCommand) -> ExitCode {
     let List { path, key, filters, titles, row, look: Look { watch, connect } } = which(command);
     let fetch = async |client: &Client| all_pages(client, &path, key, &filters).await;
-    let show = |reply: &Value, colours: bool| {
+    let show = |reply: &Value, _: u64, colours: bool| {
         let items = reply[key].as_array().map_or(&[][..], Vec::as_slice);
         let mut table = Table::new(titles);
         items.iter().for_each(|item| table.row(row(item)));

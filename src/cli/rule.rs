@@ -15,7 +15,6 @@ use super::show;
 use super::table::{Cell, Table, Tone};
 use crate::control::api::{Applied, Overlay, Setting};
 use crate::control::audit::plain_target;
-use crate::control::unix_now;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RuleCommand {
@@ -68,17 +67,20 @@ pub(super) async fn rule(config: &ConfigArg, command: RuleCommand) -> ExitCode {
             let filters = [("zone", zone), ("kind", Some("geo".to_owned()))];
             let fetch =
                 async |client: &Client| list::all_pages(client, "/v1/policies", "policies", &filters).await.map(|policies| rules_of(&policies));
-            list::look(config, &connect, watch, fetch, |reply, colours| Ok(table(&reply["rules"], colours))).await
+            list::look(config, &connect, watch, fetch, |reply, _, colours| Ok(table(&reply["rules"], colours))).await
         }
         RuleCommand::Disable { place, condition, lay } => {
             lay_overlay(config, format!("{place}/rule:{condition}"), Setting::Disabled(true), Way::default(), lay).await
         }
         RuleCommand::Enable { place, condition, change: Change { why, owner, connect } } => {
             let target = format!("{place}/rule:{condition}");
-            let reply = async { enable(&Client::new(config, &connect)?, &target, why.text.as_deref(), owner.actor()).await };
-            finish(connect.json, reply.await, |reply| {
+            let client = match Client::new(config, &connect) {
+                Ok(client) => client,
+                Err(error) => return finish(connect.json, Err(error), |_| Ok(String::new())),
+            };
+            finish(connect.json, enable(&client, &target, why.text.as_deref(), owner.actor()).await, |reply| {
                 let all: Vec<Applied> = read(&reply["reverted"])?;
-                Ok(all.iter().map(|applied| show::applied(applied, "reverted", unix_now())).collect())
+                Ok(all.iter().map(|applied| show::applied(applied, "reverted", client.now())).collect())
             })
         }
     }

@@ -43,7 +43,7 @@ pub(super) async fn drain(config: &ConfigArg, connect: &Connect, call: Call<'_>)
     warn(&serde_json::json!(applied));
     // Whoever reads it may go; what is waited for is told by the exit code as well.
     if !connect.json
-        && let Err(unwritten @ Unwritten::Failed(_)) = print(&show::applied(&applied, "laid", unix_now()))
+        && let Err(unwritten @ Unwritten::Failed(_)) = print(&show::applied(&applied, "laid", client.now()))
     {
         unwritten.end();
     }
@@ -58,7 +58,7 @@ pub(super) async fn drain(config: &ConfigArg, connect: &Connect, call: Call<'_>)
             Ok(format!("overlay {}: {} is drained; it may be stopped\n", wait.seen.id, clean(&wait.seen.target)))
         }),
         Err(error) => {
-            let text = format!("{error}; {}", wait.stands());
+            let text = format!("{error}; {}", wait.stands(client.now()));
             failed(connect.json, serde_json::json!(wait.seen), error.saying(text))
         }
     }
@@ -107,9 +107,9 @@ struct Wait {
 
 impl Wait {
     /// What goes on without this command, and what can be done about it.
-    fn stands(&self) -> String {
+    fn stands(&self, now: u64) -> String {
         let Overlay { id, target, .. } = &self.seen;
-        let how = match words(&self.seen, unix_now()) {
+        let how = match words(&self.seen, now) {
             _ if self.seen.phase == "ended" => return format!("what overlay {id} withdrew is answered as the files and other overlays say"),
             (words, _) => words,
         };
@@ -122,7 +122,7 @@ impl Wait {
     /// Until it is drained.
     async fn watch(&mut self, client: &Client) -> Result<(), CallError> {
         let path = format!("/v1/overlays/{}", self.seen.id);
-        let began = unix_now();
+        let began = client.now();
         let (mut away_since, mut said) = (None, String::new());
         loop {
             let looked = async { read::<Overlay>(&client.call(Call::new(Method::GET, &path)).await?) }.await;
@@ -151,7 +151,7 @@ impl Wait {
     }
 
     fn show(&self, began: u64, said: &mut String) {
-        let now = unix_now();
+        let now = client.now();
         let (text, key) = words(&self.seen, now);
         let end = expected_end(&self.seen, now).max(now + 1);
         self.bar.set_length(end.saturating_sub(began).max(1));

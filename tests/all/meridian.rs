@@ -160,7 +160,12 @@ impl Meridian {
 
     /// Runs a client command (`status`, `reload`, …) against it: exit code and both outputs.
     pub fn command(&self, args: &[&str]) -> (i32, String, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_meridian"))
+        self.command_by(Command::new(env!("CARGO_BIN_EXE_meridian")), args)
+    }
+
+    /// The same, by a command that runs the program.
+    pub fn command_by(&self, mut program: Command, args: &[&str]) -> (i32, String, String) {
+        let output = program
             .args(args)
             .args(["--config".as_ref(), self.dir.path().join("meridian.toml").as_os_str()])
             .args(["--server", &format!("http://{}", self.admin)])

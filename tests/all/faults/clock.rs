@@ -115,3 +115,26 @@ fn a_clock_that_jumps_moves_no_state_and_certificates_that_have_ended_fall_all_t
         });
     });
 }
+
+#[test]
+fn ages_and_times_to_come_go_by_the_servers_clock() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let monitor = format!("[monitor.tcp]\ntcp = true\nport = {port}\ninterval = \"1h\"\n");
+    let zone = zone(&format!("{monitor}[pool.one]\nendpoints = [\"127.0.0.1\"]\nmonitor = \"tcp\"\n[steer.one]\nuse = \"one\"\n"));
+    let meridian = Meridian::start(&[("meridian.toml", CONFIG), ("zones/example.com.toml", &zone)]);
+    let rest = Rest::new(&meridian);
+    super::wait_until("a first check", || rest.endpoint("example.com/one/127.0.0.1")["state"] == "up");
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = folder.path().join("clock");
+    for offset in ["+5h", "-5h"] {
+        set_clock(&clock, offset);
+        for args in [&["health"][..], &["health", "example.com/one/127.0.0.1"], &["status"]] {
+            let (code, shown, errors) = meridian.command_by(clocked(&clock), args);
+            assert_eq!(code, 0, "{errors}");
+            // An interval from the last check on, by a clock that is right.
+            let is_right = shown.contains("in 59 min") || shown.contains("in 1 h") || shown.contains("in 58 min");
+            assert!(is_right && !shown.contains("5 h") && !shown.contains("4 h") && !shown.contains("6 h"), "{offset} {args:?}: {shown}");
+        }
+    }
+}
