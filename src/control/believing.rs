@@ -12,7 +12,7 @@ use super::state::ZoneState;
 use super::transitions::MAX_TOLD;
 use super::writer::Writer;
 use crate::config::HealthOptions;
-use crate::health::doubt::{Doubt, Turn, Why};
+use crate::health::doubt::{Census, Doubt, Turn, Why};
 use crate::health::{Failure, Outcome, State, Thresholds, Watch};
 use crate::policy::model::{Monitor, MonitorKind, TcpCheck};
 
@@ -124,7 +124,8 @@ impl Reference {
 fn said(group: Group, why: Why, (passing, known): (usize, usize)) -> String {
     match why {
         Why::Mass(census) if group == Group::Measured => {
-            format!("{} of {} queries of Prometheus fail at once, in several places: its data may be wrong", census.failing, census.checked)
+            let Census { checked, failing } = census;
+            format!("queries of Prometheus say of {failing} of {checked} endpoints at once that they fail, in several places: its data may be wrong")
         }
         Why::Mass(census) if group != Group::Asked => {
             format!(
@@ -182,7 +183,7 @@ impl Writer {
             self.look_again_at_users(&observation.spec);
         }
         if observation.outcome.is_err() {
-            self.look_around(false);
+            self.look_around(self.checks.is_of_crowd(&observation.spec));
         }
     }
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::api::{CheckSpec, Observation};
-use super::checks::User;
+use super::api::{CheckSpec, CheckTarget, Observation};
+use super::checks::{Reach, User};
 use super::timeline::Timeline;
 use crate::health::concern::Concerns;
 use crate::health::machine::{self, Machine};
@@ -28,6 +28,8 @@ pub(super) struct Check {
     pub(super) changed: bool,
     pub(super) users: Vec<User>,
     pub(super) place: Option<Arc<str>>,
+    /// Where it is one query for several endpoints.
+    pub(super) reach: Option<Box<Reach>>,
     /// Of the ramp's share, when last looked at.
     step: u8,
     pub(super) timeline: Timeline,
@@ -199,6 +201,18 @@ impl Check {
         }
     }
 
+    /// The endpoints that it decides on, as far as one is told from another.
+    pub(super) fn decides_on<'a>(&'a self, spec: &'a CheckSpec) -> impl Iterator<Item = &'a CheckTarget> {
+        let alone = self.reach.is_none().then_some(&spec.target);
+        alone.into_iter().chain(self.reach.iter().flat_map(|reach| &reach.endpoints))
+    }
+
+    /// Where those are.
+    pub(super) fn places(&self) -> impl Iterator<Item = &str> {
+        let alone = self.place.as_deref().filter(|_| self.reach.is_none());
+        alone.into_iter().chain(self.reach.iter().flat_map(|reach| reach.places.iter().map(|place| &**place)))
+    }
+
     /// The share of its weight that it may have now, in steps.
     pub(super) fn ramp_share(&self, now: Duration) -> f32 {
         let share = self.machine.ramp_share(now);
@@ -218,6 +232,7 @@ impl Check {
             changed: false,
             users: Vec::new(),
             place: None,
+            reach: None,
             step: RAMP_STEPS as u8,
             timeline: Timeline::default(),
             kept_unix: 0,

@@ -5,15 +5,15 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::api::{CheckSpec, Observation};
+use super::api::{CheckSpec, CheckTarget, Observation};
 use super::believing::References;
 use super::check::{Check, CheckSeen, Told, key, stale_after, unix_of};
-use super::compile::ZoneParts;
+use super::compile::{ZoneParts, answered};
 use super::standing::Standing;
 use super::timeline::Timeline;
 use crate::dns::Name;
 use crate::health::dates::{self, Crowd};
-use crate::health::doubt::{Census, Doubt};
+use crate::health::doubt::{Census, Doubt, LEAST_CHECKED};
 use crate::health::machine::{self, Around};
 use crate::health::{Failure, State};
 use crate::policy::model::MonitorKind;
@@ -45,6 +45,16 @@ pub(super) struct Use {
     users: Vec<User>,
     /// Region of the first pool that uses it, or that pool.
     place: Arc<str>,
+    /// Where one query decides on several endpoints.
+    reach: Reach,
+}
+
+/// What a query decides on that is the same for all endpoints which use it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reach {
+    pub(super) endpoints: HashSet<CheckTarget>,
+    /// Regions of their pools, or those pools.
+    pub(super) places: HashSet<Arc<str>>,
 }
 
 /// A pool with an endpoint that uses a check: apex and index in the zone's model.
@@ -62,13 +72,19 @@ pub(super) fn wanted_by<'a>(zones: impl Iterator<Item = &'a ZoneParts>) -> (Vec<
             }
         }
         for (pool, (endpoints, ttl)) in zone.checks.iter().zip(slowest).enumerate() {
-            for spec in endpoints.iter().flatten() {
+            let place = || {
+                let pool = &zone.model.pools[pool];
+                pool.region.as_ref().map_or_else(|| pool.id.clone(), |region| format!("region:{region}").into())
+            };
+            for (at, spec) in endpoints.iter().enumerate().flat_map(|(at, specs)| specs.iter().map(move |spec| (at, spec))) {
                 let used: &mut Use = uses.entry(spec.clone()).or_insert_with(|| {
                     wanted.push(spec.clone());
-                    let pool = &zone.model.pools[pool];
-                    let place = pool.region.as_ref().map_or_else(|| pool.id.clone(), |region| format!("region:{region}").into());
-                    Use { ramp: machine::RAMP, users: Vec::new(), place }
+                    Use { ramp: machine::RAMP, users: Vec::new(), place: place(), reach: Reach::default() }
                 });
+                if is_of_many(spec) {
+                    used.reach.endpoints.insert(answered(&zone.model.pools[pool].endpoints[at].target));
+                    used.reach.places.insert(place());
+                }
                 used.ramp = Duration::from_secs(u64::from(ttl.saturating_mul(RAMP_TTLS))).max(used.ramp);
                 if used.users.last().is_none_or(|(apex, last)| *last != pool || *apex != zone.model.name) {
                     used.users.push((zone.model.name.clone(), pool));
@@ -77,6 +93,11 @@ pub(super) fn wanted_by<'a>(zones: impl Iterator<Item = &'a ZoneParts>) -> (Vec<
         }
     }
     (wanted, uses)
+}
+
+/// One query that decides on every endpoint which uses it.
+fn is_of_many(spec: &CheckSpec) -> bool {
+    matches!(&spec.monitor.kind, MonitorKind::Prometheus(asked) if !asked.is_of_endpoint())
 }
 
 /// Every check that some endpoint wants.
@@ -203,6 +224,7 @@ impl Checks {
                 check.machine.set_ramp(used.ramp);
                 check.users = used.users;
                 check.place = Some(used.place);
+                check.reach = Some(used.reach).filter(|reach| !reach.endpoints.is_empty()).map(Box::new);
             }
         }
         self.count();
@@ -457,15 +479,37 @@ impl Checks {
         });
         let tally = &self.tally[group as usize];
         let failing = tally[State::Suspect as usize] + fallen.len();
+        if failing > 0 && group == Group::Measured {
+            return self.census_of_endpoints(group);
+        }
         Census { checked: tally[State::Up as usize] + tally[State::Ramp as usize] + failing, failing }
+    }
+
+    /// The same by endpoints: one query may decide on all of them.
+    fn census_of_endpoints(&self, group: Group) -> Census {
+        let failing: HashSet<&CheckTarget> = self.failing(group).flat_map(|(spec, check)| check.decides_on(spec)).collect();
+        let passes = |(spec, check): &(&Arc<CheckSpec>, &Check)| {
+            matches!(check.machine.state(), State::Up | State::Ramp) && Group::of(spec) == group
+        };
+        let passing = self.known.iter().filter(passes).flat_map(|(spec, check)| check.decides_on(spec)).filter(|target| !failing.contains(target));
+        Census { checked: passing.collect::<HashSet<_>>().len() + failing.len(), failing: failing.len() }
+    }
+
+    /// What fails, or fell a moment ago.
+    fn failing(&self, group: Group) -> impl Iterator<Item = (&Arc<CheckSpec>, &Check)> {
+        let is_suspect = move |(spec, check): &(&Arc<CheckSpec>, &Check)| check.machine.state() == State::Suspect && Group::of(spec) == group;
+        let fallen = self.fallen[group as usize].iter().filter_map(|(_, spec)| self.known.get_key_value(spec));
+        self.known.iter().filter(is_suspect).chain(fallen)
     }
 
     /// In how many places something fails.
     pub(super) fn failing_places(&self, group: Group) -> usize {
-        let is_suspect = |(spec, check): &(&Arc<CheckSpec>, &Check)| check.machine.state() == State::Suspect && Group::of(spec) == group;
-        let suspects = self.known.iter().filter(is_suspect).map(|(_, check)| check);
-        let fallen = self.fallen[group as usize].iter().filter_map(|(_, spec)| self.known.get(spec));
-        suspects.chain(fallen).filter_map(|check| check.place.as_deref()).collect::<HashSet<_>>().len()
+        self.failing(group).flat_map(|(_, check)| check.places()).collect::<HashSet<_>>().len()
+    }
+
+    /// One that decides on so many endpoints that it may be all that fails at once.
+    pub(super) fn is_of_crowd(&self, spec: &CheckSpec) -> bool {
+        self.known.get(spec).and_then(|check| check.reach.as_ref()).is_some_and(|reach| reach.endpoints.len() >= LEAST_CHECKED)
     }
 
     /// Takes back what fell a moment ago; returns what did.

@@ -198,6 +198,13 @@ fn target_of(monitor: &Monitor, endpoint: &Endpoint) -> CheckTarget {
         {
             CheckTarget::Address(addr)
         }
+        target => answered(target),
+    }
+}
+
+/// What is handed out, as the place that a check is about.
+pub(super) fn answered(target: &Target) -> CheckTarget {
+    match target {
         Target::Address(addr) => CheckTarget::Address(*addr),
         Target::Cname(name) => CheckTarget::Host(name.to_string().trim_end_matches('.').to_string()),
     }

@@ -66,6 +66,8 @@ pub(crate) mod driven;
 #[cfg(test)]
 mod flips;
 #[cfg(test)]
+mod measured;
+#[cfg(test)]
 mod reasons;
 #[cfg(test)]
 mod told;
