@@ -89,7 +89,7 @@ impl References {
         });
         let frozen = doubt.frozen();
         HealthStatus {
-            frozen_since: frozen.map(|(since, _)| unix(since)),
+            frozen_since: frozen.map(|(since, _)| unix(since).saturating_sub(doubt.spent().as_secs())),
             frozen_why: frozen.map(|(since, why)| said(Group::Asked, why, passing(since))),
             references: references.collect(),
             ..HealthStatus::default()
@@ -215,6 +215,7 @@ impl Writer {
         let mut doubt = std::mem::take(&mut self.checks.doubts[group as usize]);
         let turn = doubt.look(census, || self.checks.failing_places(group), now);
         self.checks.doubts[group as usize] = doubt;
+        self.outlasting.moved |= self.checks.note_freeze(group, now, now_unix);
         let Some(turn) = turn else { return };
         let (action, text) = match turn {
             Turn::Frozen(why) => ("health.freeze", format!("{}; nothing is withdrawn until that is known better", said(group, why, (0, 0)))),

@@ -1,7 +1,7 @@
 //! What is known of every check, and from that of every endpoint. Owned by the single writer. Whether a failure is believed at all is judged beside it
 //! ([`super::believing`]).
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,6 +113,8 @@ pub(super) struct Checks {
     /// What is doubted of each [`Group`].
     pub(super) doubts: [Doubt; Group::ALL.len()],
     pub(super) references: References,
+    /// Since when more than half of a group fails, as it is kept for the next run: unix seconds.
+    pub(super) freezes: BTreeMap<Group, u64>,
     /// Those whose last word grows old: they wait for others to tell.
     told: Vec<Arc<CheckSpec>>,
     /// When the first of them may be old enough to be forgotten.
@@ -136,7 +138,7 @@ pub(super) struct Checks {
 }
 
 /// Who says how things are. Whoever errs, errs about everything at once, so each group is doubted by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Group {
     /// This server.
     Asked,
@@ -150,6 +152,16 @@ pub(super) enum Group {
 
 impl Group {
     pub(super) const ALL: [Group; 4] = [Group::Asked, Group::Said, Group::Counted, Group::Measured];
+
+    /// The word under which something is kept of it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Group::Asked => "asked",
+            Group::Said => "said",
+            Group::Counted => "counted",
+            Group::Measured => "measured",
+        }
+    }
 
     pub(super) fn of(spec: &CheckSpec) -> Group {
         match spec.monitor.kind {
@@ -202,6 +214,27 @@ impl Checks {
         self.past = verdicts.iter().map(|verdict| verdict.last_check_unix).fold(dates::WRITTEN_UNIX, u64::max);
         let fresh = |verdict: &Verdict| now_unix.saturating_sub(verdict.last_check_unix) < VERDICT_MAX_AGE_S;
         self.kept.extend(verdicts.into_iter().filter(fresh).map(|verdict| (verdict.key.clone(), verdict)));
+    }
+
+    /// Takes over since when more than half of a group failed as the last run ended.
+    pub(super) fn resume(&mut self, freezes: &BTreeMap<String, u64>, now: Duration, now_unix: u64) {
+        for group in Group::ALL {
+            let Some(since) = freezes.get(group.word()) else { continue };
+            let age = now_unix.saturating_sub(*since);
+            if age < VERDICT_MAX_AGE_S {
+                self.doubts[group as usize].resume(Duration::from_secs(age), now);
+                self.freezes.insert(group, *since);
+            }
+        }
+    }
+
+    /// Notes since when more than half of a group fails; true when that is another than before.
+    pub(super) fn note_freeze(&mut self, group: Group, now: Duration, now_unix: u64) -> bool {
+        match (self.doubts[group as usize].mass_age(now), self.freezes.contains_key(&group)) {
+            (Some(age), false) => self.freezes.insert(group, now_unix.saturating_sub(age.as_secs())).is_none(),
+            (None, true) => self.freezes.remove(&group).is_some(),
+            _ => false,
+        }
     }
 
     /// Makes the set of checks exactly `wanted`, each with its ramp time; those that stay keep what is known of them. One that is new takes over
@@ -488,9 +521,7 @@ impl Checks {
     /// The same by endpoints: one query may decide on all of them.
     fn census_of_endpoints(&self, group: Group) -> Census {
         let failing: HashSet<&CheckTarget> = self.failing(group).flat_map(|(spec, check)| check.decides_on(spec)).collect();
-        let passes = |(spec, check): &(&Arc<CheckSpec>, &Check)| {
-            matches!(check.machine.state(), State::Up | State::Ramp) && Group::of(spec) == group
-        };
+        let passes = |(spec, check): &(&Arc<CheckSpec>, &Check)| matches!(check.machine.state(), State::Up | State::Ramp) && Group::of(spec) == group;
         let passing = self.known.iter().filter(passes).flat_map(|(spec, check)| check.decides_on(spec)).filter(|target| !failing.contains(target));
         Census { checked: passing.collect::<HashSet<_>>().len() + failing.len(), failing: failing.len() }
     }

@@ -42,8 +42,7 @@ impl Driven {
     pub(crate) fn restart(mut self, files: &[(&str, &str)]) -> Driven {
         self.writer.checks.mark_changed(|_| true);
         let verdicts = self.writer.checks.take_changed(self.writer.clock.now(), self.writer.clock.unix());
-        let (holds, keeping) = self.writer.outlasting_now();
-        let saved = Saved { verdicts, holds, keeping, ..Saved::default() };
+        let saved = Saved { verdicts, ..self.writer.outlasting_now() };
         Driven::with(files, saved, self.time.nanos.load(Ordering::Relaxed), self.time.set.load(Ordering::Relaxed))
     }
 

@@ -1,18 +1,19 @@
-//! What the writer keeps for the next start, in the background: verdicts of checks, what failback holds, what safety rules keep, last good answers, serials. Nobody waits
-//! for it; what goes wrong comes back as [`Done::Trouble`].
+//! What the writer keeps for the next start, in the background: verdicts of checks, what failback holds, what safety rules keep, last good answers, freezes, serials. Nobody
+//! waits for it; what goes wrong comes back as [`Done::Trouble`].
 
 use std::collections::BTreeMap;
 
 use super::state::ZoneState;
 use super::writer::{Done, Writer};
 use crate::dns::Name;
-use crate::store::{SavedKeeping, Serial, Verdict};
+use crate::store::{SavedKeeping, Serial, Store, StoreError, Verdict};
 
 /// What failback holds and safety rules keep, as the store has it: traffic does not come back by a restart, and last resorts stay what they are.
 #[derive(Debug)]
 pub(super) struct Outlasting {
     holds: Vec<String>,
     keeping: BTreeMap<String, SavedKeeping>,
+    freezes: BTreeMap<String, u64>,
     /// It may be other than that by now.
     pub(super) moved: bool,
     /// A write is under way.
@@ -21,8 +22,8 @@ pub(super) struct Outlasting {
 
 impl Outlasting {
     /// As it was kept.
-    pub(super) fn of(holds: Vec<String>, keeping: BTreeMap<String, SavedKeeping>) -> Outlasting {
-        Outlasting { holds, keeping, moved: true, writing: false }
+    pub(super) fn of(holds: Vec<String>, keeping: BTreeMap<String, SavedKeeping>, freezes: BTreeMap<String, u64>) -> Outlasting {
+        Outlasting { holds, keeping, freezes, moved: true, writing: false }
     }
 
     /// Gives a zone what was kept of it.
@@ -33,6 +34,41 @@ impl Outlasting {
             zone.remember(&keeping.answers);
         }
     }
+}
+
+/// What is other than it was kept.
+struct Moved {
+    holds: Option<Vec<String>>,
+    keeping: Option<BTreeMap<String, SavedKeeping>>,
+    freezes: Option<BTreeMap<String, u64>>,
+}
+
+impl Moved {
+    fn is_none(&self) -> bool {
+        self.holds.is_none() && self.keeping.is_none() && self.freezes.is_none()
+    }
+
+    async fn keep(&self, store: &Store) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        if let Some(holds) = &self.holds {
+            result = store.put_holds(holds).await;
+        }
+        if let Some(keeping) = &self.keeping {
+            result = result.and(store.put_keeping(keeping).await);
+        }
+        if let Some(freezes) = &self.freezes {
+            result = result.and(store.put_freezes(freezes).await);
+        }
+        result
+    }
+}
+
+/// What something is now, if that is another than before.
+fn moved<T: Clone + PartialEq>(before: &mut T, now: T) -> Option<T> {
+    (*before != now).then(|| {
+        before.clone_from(&now);
+        now
+    })
 }
 
 /// What is kept of a zone beside its holds; nothing where there is nothing to keep.
@@ -71,20 +107,14 @@ impl Writer {
         if !self.outlasting.moved || self.outlasting.writing || self.store.absent().is_some() {
             return;
         }
-        let (holds, keeping) = self.take_outlasting();
-        if holds.is_none() && keeping.is_none() {
+        let moved = self.take_outlasting();
+        if moved.is_none() {
             return;
         }
         self.outlasting.writing = true;
         let (store, done) = (self.store.clone(), self.done_sender.clone());
         tokio::spawn(async move {
-            let mut result = Ok(());
-            if let Some(holds) = holds {
-                result = store.put_holds(&holds).await;
-            }
-            if let Some(keeping) = keeping {
-                result = result.and(store.put_keeping(&keeping).await);
-            }
+            let result = moved.keep(&store).await;
             let _ = done.send(Done::OutlastingKept(result.map_err(|error| error.to_string())));
         });
     }
@@ -100,31 +130,25 @@ impl Writer {
 
     /// The same at the end.
     pub(super) async fn keep_outlasting_last(&mut self) {
-        let (holds, keeping) = self.take_outlasting();
-        if let Some(holds) = holds {
-            let _ = self.store.put_holds(&holds).await;
-        }
-        if let Some(keeping) = keeping {
-            let _ = self.store.put_keeping(&keeping).await;
-        }
+        let _ = self.take_outlasting().keep(&self.store).await;
     }
 
     /// All of it.
     #[cfg(test)]
-    pub(super) fn outlasting_now(&mut self) -> (Vec<String>, BTreeMap<String, SavedKeeping>) {
+    pub(super) fn outlasting_now(&mut self) -> crate::store::Saved {
         self.take_outlasting();
-        (self.outlasting.holds.clone(), self.outlasting.keeping.clone())
+        let Outlasting { holds, keeping, freezes, .. } = &self.outlasting;
+        crate::store::Saved { holds: holds.clone(), keeping: keeping.clone(), freezes: freezes.clone(), ..crate::store::Saved::default() }
     }
 
     /// What is other than it was kept.
-    fn take_outlasting(&mut self) -> (Option<Vec<String>>, Option<BTreeMap<String, SavedKeeping>>) {
-        self.outlasting.moved = false;
+    fn take_outlasting(&mut self) -> Moved {
+        let kept = &mut self.outlasting;
+        kept.moved = false;
         let holds: Vec<String> = self.zones.values().flat_map(|zone| zone.holds()).collect();
         let keeping: BTreeMap<String, SavedKeeping> = self.zones.values().filter_map(|zone| saved(zone)).collect();
-        let (holds_moved, keeping_moved) = (holds != self.outlasting.holds, keeping != self.outlasting.keeping);
-        self.outlasting.holds.clone_from(&holds);
-        self.outlasting.keeping.clone_from(&keeping);
-        (holds_moved.then_some(holds), keeping_moved.then_some(keeping))
+        let freezes = self.checks.freezes.iter().map(|(group, since)| (group.word().to_owned(), *since)).collect();
+        Moved { holds: moved(&mut kept.holds, holds), keeping: moved(&mut kept.keeping, keeping), freezes: moved(&mut kept.freezes, freezes) }
     }
 
     /// Keeps a zone's serial for the next start, in the background.

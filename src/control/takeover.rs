@@ -106,7 +106,7 @@ impl Writer {
         for name in self.zones.keys().cloned().collect::<Vec<_>>() {
             self.take_serial(&name);
         }
-        self.outlasting = Outlasting::of(saved.holds, saved.keeping);
+        self.outlasting = Outlasting::of(saved.holds, saved.keeping, saved.freezes);
         self.expire_overlays(self.clock.unix());
         self.find_overlays(false, None);
         self.rules.move_on();

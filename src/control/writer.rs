@@ -210,7 +210,7 @@ impl Writer {
             next_overlay_id: start.saved.next_overlay_id,
             ended: start.saved.ended,
             serials: start.saved.serials,
-            outlasting: Outlasting::of(start.saved.holds, start.saved.keeping),
+            outlasting: Outlasting::of(start.saved.holds, start.saved.keeping, start.saved.freezes.clone()),
             store: start.store,
             unkept: Unkept::default(),
             registry: start.registry,
@@ -249,6 +249,7 @@ impl Writer {
         }
         writer.tell_news(start.saved.revision);
         writer.checks.restore(start.saved.verdicts, writer.clock.unix());
+        writer.checks.resume(&start.saved.freezes, writer.clock.now(), writer.clock.unix());
         writer.expire_overlays(writer.clock.unix());
         writer.take_build(start.build, None, false, &Who::itself());
         writer.publish();
@@ -478,6 +479,7 @@ impl Writer {
         self.look_around(true);
         self.look_at_own_eyes();
         self.look_at_own_clock();
+        self.keep_outlasting();
         self.move_ramps(now, now_unix);
         for (apex, _) in self.zones.iter().filter(|(_, zone)| zone.has_timed_hold()) {
             self.dirty.entry(apex.clone()).or_default();

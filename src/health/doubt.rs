@@ -10,7 +10,8 @@
 //!                                                          more than half fails at once,     does not count, for `hold` at most
 //!                                                          in two places at least
 //! ```
-//! What began before such a freeze was over and fails after it does not count either: a timeout tells of the time before.
+//! What began before such a freeze was over and fails after it does not count either: a timeout tells of the time before. A freeze for the census goes on
+//! over a restart: one that begins within `hold` of the start has begun when the last of the run before did.
 //!
 //! References are places of the operator's choice that answer when this server's network works. With them nothing is guessed: one of them answers, so
 //! what fails fails by itself, be it ever so much. One that has been silent for `hold` is no evidence of anything, so that a reference which has moved
@@ -92,6 +93,10 @@ pub struct Doubt {
     believed: bool,
     /// When the last freeze ended because what failed was back.
     thawed: Option<Duration>,
+    /// How long the freeze for the census had lasted when the run before ended, and when that was taken over: one that begins soon after is the same.
+    resumed: Option<(Duration, Duration)>,
+    /// So much of the time of a freeze for the census was over when it began.
+    spent: Duration,
 }
 
 impl Doubt {
@@ -104,7 +109,29 @@ impl Doubt {
         if hold.is_zero() {
             self.frozen = None;
             self.thawed = None;
+            self.resumed = None;
         }
+    }
+
+    /// Takes over that the run before was, or had been, frozen for the census, since so long ago, and that nothing was calm since.
+    pub fn resume(&mut self, age: Duration, now: Duration) {
+        self.resumed = Some((age, now));
+    }
+
+    /// How long ago a freeze for the census began that is not over, or that ended because it had lasted too long; the time in earlier runs counts.
+    /// What to keep for the next run.
+    pub fn mass_age(&self, now: Duration) -> Option<Duration> {
+        match (self.frozen, self.resumed) {
+            (Some((since, Why::Mass(_))), _) => Some(now.saturating_sub(since) + self.spent),
+            _ if self.believed => Some(self.hold),
+            (_, Some((age, at))) if now < at + self.hold => Some(age + now.saturating_sub(at)),
+            _ => None,
+        }
+    }
+
+    /// So much of the time of the present freeze was over when this run began.
+    pub fn spent(&self) -> Duration {
+        self.spent
     }
 
     /// Since when failures do not count, and why.
@@ -191,7 +218,7 @@ impl Doubt {
                 turn.or(Some(Turn::Disregarded))
             }
             Some((_, Why::Mass(_))) if census.is_calm() => self.thaw(Turn::Calm, now),
-            Some((since, Why::Mass(_))) if now >= since + self.hold => {
+            Some((since, Why::Mass(_))) if now + self.spent >= since + self.hold => {
                 self.frozen = None;
                 self.believed = true;
                 Some(Turn::Believed)
@@ -207,11 +234,23 @@ impl Doubt {
     }
 
     fn look_at_crowd(&mut self, census: Census, places: impl FnOnce() -> usize, now: Duration) -> Option<Turn> {
-        let is_mass = !self.believed && census.is_mass() && places() >= LEAST_PLACES;
-        if is_mass { self.freeze(Why::Mass(census), now) } else { None }
+        if self.believed || !census.is_mass() || places() < LEAST_PLACES {
+            return None;
+        }
+        // What fails so soon after a start is what failed before it.
+        let resumed = self.resumed.take().filter(|(_, at)| now < *at + self.hold);
+        let spent = resumed.map_or(Duration::ZERO, |(age, at)| age + now.saturating_sub(at));
+        if spent >= self.hold {
+            self.believed = true;
+            return Some(Turn::Believed);
+        }
+        self.freeze(Why::Mass(census), now);
+        self.spent = spent;
+        Some(Turn::Frozen(Why::Mass(census)))
     }
 
     fn freeze(&mut self, why: Why, now: Duration) -> Option<Turn> {
+        self.spent = Duration::ZERO;
         self.frozen = Some((now, why));
         Some(Turn::Frozen(why))
     }
@@ -271,6 +310,41 @@ mod tests {
         assert_eq!(doubt.look(of(10, 10), || 2, secs(221)), None, "it is not doubted again");
         assert_eq!(doubt.look(of(10, 0), || 0, secs(300)), None);
         assert!(doubt.look(of(10, 6), || 2, secs(301)).is_some(), "the next time it is");
+    }
+
+    #[test]
+    fn a_freeze_goes_on_over_a_restart_and_does_not_begin_anew() {
+        let all = of(10, 10);
+        let mut before = doubt(0);
+        assert!(before.look(all, || 2, secs(100)).is_some());
+        assert_eq!((before.mass_age(secs(99)), before.mass_age(secs(150))), (Some(Duration::ZERO), Some(secs(50))));
+        // Ten seconds later another run begins, in which it takes five until much has failed again.
+        let restarted = |age: u64| {
+            let mut doubt = doubt(0);
+            doubt.resume(secs(age), secs(0));
+            assert_eq!(doubt.look(of(10, 0), || 0, secs(1)), None);
+            assert_eq!(doubt.mass_age(secs(1)), Some(secs(age + 1)), "a restart right now would know it, too");
+            doubt
+        };
+        let mut doubt = restarted(60);
+        assert_eq!(doubt.look(all, || 2, secs(5)), Some(Turn::Frozen(Why::Mass(all))));
+        assert_eq!((doubt.spent(), doubt.mass_age(secs(10))), (secs(65), Some(secs(70))));
+        assert_eq!(doubt.look(all, || 2, secs(59)), None);
+        assert_eq!(doubt.look(all, || 2, secs(60)), Some(Turn::Believed));
+        assert_eq!(doubt.mass_age(secs(500)), Some(HOLD), "and it is not doubted after a restart either");
+        // It had lasted too long before.
+        let mut doubt = restarted(300);
+        assert_eq!(doubt.look(all, || 2, secs(5)), Some(Turn::Believed));
+        assert!(!doubt.is_doubtful(secs(4), secs(5)));
+        // When all is calm, the next one has its whole time.
+        assert_eq!((doubt.look(of(10, 0), || 0, secs(50)), doubt.mass_age(secs(50))), (None, None));
+        assert_eq!(doubt.look(all, || 2, secs(60)), Some(Turn::Frozen(Why::Mass(all))));
+        assert_eq!(doubt.spent(), secs(0));
+        // And so has one that begins long after the start.
+        let mut doubt = restarted(60);
+        assert_eq!(doubt.mass_age(HOLD), None);
+        assert_eq!(doubt.look(all, || 2, HOLD), Some(Turn::Frozen(Why::Mass(all))));
+        assert_eq!(doubt.spent(), secs(0));
     }
 
     #[test]

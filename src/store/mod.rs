@@ -76,6 +76,8 @@ pub struct Saved {
     pub holds: Vec<String>,
     /// What safety rules keep though its checks fail, by apex.
     pub keeping: BTreeMap<String, SavedKeeping>,
+    /// Since when more than half of what somebody tells fails at once, by who tells: unix seconds.
+    pub freezes: BTreeMap<String, u64>,
     /// What the kept version of each zone says, as a hash.
     pub versions: BTreeMap<String, String>,
     /// In id order, revoked and expired ones included.
@@ -100,6 +102,7 @@ impl Default for Saved {
             serials: BTreeMap::new(),
             holds: Vec::new(),
             keeping: BTreeMap::new(),
+            freezes: BTreeMap::new(),
             versions: BTreeMap::new(),
             tokens: Vec::new(),
             withdrawals: BTreeMap::new(),
@@ -533,6 +536,12 @@ impl Store {
     pub async fn put_keeping(&self, keeping: &BTreeMap<String, SavedKeeping>) -> Result<(), StoreError> {
         let keeping = keeping.clone();
         self.run(|reply| Job::PutKeeping(keeping, reply)).await
+    }
+
+    /// Replaces since when more than half of what somebody tells fails, by who tells.
+    pub async fn put_freezes(&self, freezes: &BTreeMap<String, u64>) -> Result<(), StoreError> {
+        let freezes = freezes.clone();
+        self.run(|reply| Job::PutFreezes(freezes, reply)).await
     }
 
     /// Looks whether the file is still where it was opened; says what was done if it was not. Fails as long as nothing can be kept.

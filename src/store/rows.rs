@@ -12,6 +12,9 @@ use super::texts::Text;
 use super::{MAX_VERDICT_AGE_SECS, Saved, SavedKeeping, Serial, Verdict};
 use crate::health::State;
 
+/// In front of who tells, among the numbers of `meta`.
+const FREEZE: &str = "freeze/";
+
 /// What is this server's own, of what a start needs.
 pub(super) fn read_own(connection: &Connection) -> rusqlite::Result<Saved> {
     let verdicts = all(connection, "SELECT key, state, since, last_check, last_error, penalty, penalised FROM verdicts ORDER BY key", |row| {
@@ -36,6 +39,12 @@ pub(super) fn read_own(connection: &Connection) -> rusqlite::Result<Saved> {
         keeping: all(connection, "SELECT zone, json FROM keeping", |row| {
             let json: String = row.get(1)?;
             Ok((row.get(0)?, serde_json::from_str(&json).unwrap_or_default()))
+        })?
+        .into_iter()
+        .collect(),
+        freezes: all(connection, "SELECT key, value FROM meta WHERE key GLOB 'freeze/*'", |row| {
+            let key: String = row.get(0)?;
+            Ok((key.trim_start_matches(FREEZE).to_owned(), unsigned(row, 1)?))
         })?
         .into_iter()
         .collect(),
@@ -102,6 +111,15 @@ pub(super) fn put_holds(connection: &Connection, holds: &[String]) -> rusqlite::
     let mut put = connection.prepare_cached("INSERT OR IGNORE INTO holds VALUES (?1)")?;
     for name in holds {
         put.execute([name])?;
+    }
+    Ok(())
+}
+
+pub(super) fn put_freezes(connection: &Connection, freezes: &BTreeMap<String, u64>) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM meta WHERE key GLOB 'freeze/*'", [])?;
+    let mut put = connection.prepare_cached("INSERT INTO meta VALUES (?1, ?2)")?;
+    for (who, since_unix) in freezes {
+        put.execute(params![format!("{FREEZE}{who}"), signed(*since_unix)])?;
     }
     Ok(())
 }

@@ -32,6 +32,7 @@ pub(super) enum Job {
     ZoneVersion(String, Reply<Option<BTreeMap<PathBuf, Text>>>),
     PutHolds(Vec<String>, Reply<()>),
     PutKeeping(BTreeMap<String, SavedKeeping>, Reply<()>),
+    PutFreezes(BTreeMap<String, u64>, Reply<()>),
     Audit(Box<Query>, Reply<Page>),
     Look(Reply<Option<String>>),
     Close(oneshot::Sender<()>),
@@ -277,6 +278,7 @@ fn run_job(connection: &Connection, folder: &Path, heads: &mut Heads, job: Job, 
         }
         Job::PutHolds(holds, reply) => hold(pending, reply, step(connection, || rows::put_holds(connection, &holds))),
         Job::PutKeeping(keeping, reply) => hold(pending, reply, step(connection, || rows::put_keeping(connection, &keeping))),
+        Job::PutFreezes(freezes, reply) => hold(pending, reply, step(connection, || rows::put_freezes(connection, &freezes))),
         // Split off before.
         Job::GetAll(..) | Job::Watch { .. } | Job::ZoneVersion(..) | Job::Audit(..) | Job::Look(_) | Job::Close(_) => {}
     }
@@ -343,7 +345,7 @@ fn refuse(job: Job, error: &StoreError) {
     }
     match job {
         Job::PutVerdicts(_, reply) | Job::PutSerials(_, reply) | Job::PutZoneVersion { reply, .. } | Job::PutHolds(_, reply) => send(reply, error),
-        Job::PutKeeping(_, reply) => send(reply, error),
+        Job::PutKeeping(_, reply) | Job::PutFreezes(_, reply) => send(reply, error),
         Job::ZoneVersion(_, reply) => send(reply, error),
         Job::Change(_, reply) => send(reply, error),
         Job::GetAll(_, reply) => send(reply, error),

@@ -204,6 +204,20 @@ fn two_of_three_regions_that_die_cost_a_freeze_without_references() {
 }
 
 #[test]
+fn a_freeze_by_numbers_lasts_no_longer_for_restarts_in_the_midst_of_it() {
+    for seed in SEEDS {
+        let mut simulation = run("", "", seed, secs(150), dead(&[1, 2]));
+        assert_eq!(simulation.freezes.len(), 1, "seed {seed}");
+        for until in [190, 225, 500] {
+            simulation = simulation.restart();
+            simulation.run_until(secs(until));
+        }
+        let moved = answered(&simulation, &region(3)).expect("traffic moves") - BEGIN;
+        assert!(moved < FREEZE + WORST, "seed {seed}: {moved:?}");
+    }
+}
+
+#[test]
 fn one_region_that_dies_is_never_doubted() {
     for (seed, settings) in SEEDS.flat_map(|seed| [(seed, ""), (seed, REFERENCES)]) {
         let simulation = run(settings, "", seed, secs(400), dead(&[1]));
