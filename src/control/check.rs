@@ -67,10 +67,12 @@ pub(super) struct CheckSeen {
     pub(super) last_check_unix: Option<u64>,
     pub(super) last_ms: Option<u64>,
     pub(super) next_check_unix: Option<u64>,
-    /// Why the last that did not pass did not; kept until it is up.
+    /// Why the last that failed did; kept until it is up. Where that is asked for, with what has come to nothing since.
     pub(super) last_error: Option<String>,
     /// Unix seconds of that.
     pub(super) last_error_unix: Option<u64>,
+    /// Why the last came to no verdict, and when, if it did not.
+    pub(super) no_verdict: Option<(String, u64)>,
     /// The last could not run: this machine's own fault.
     pub(super) unable: bool,
     /// The same, by its clock.
@@ -96,6 +98,8 @@ pub(super) struct CheckSeen {
 pub(super) enum Stale {
     /// It is of the last run, and not confirmed yet.
     Kept,
+    /// The same, of what is reported.
+    KeptReport,
     /// It is too old: no check has told since.
     Untold,
     /// The same, of what is reported.
@@ -106,9 +110,11 @@ impl Stale {
     /// In words: since when, and what that means. `forgotten` is after how long what was said is forgotten.
     pub(super) fn words(self, age_s: u64, forgotten: Option<Duration>) -> String {
         let until = forgotten.map_or_else(String::new, |after| format!(" until it is {} old", span(after.as_secs())));
+        let or_until = forgotten.map_or_else(String::new, |after| format!(", or it is {} old", span(after.as_secs())));
         let age = span(age_s);
         match self {
             Stale::Kept => format!("kept from the last run, {age} old: it holds until a check says more"),
+            Stale::KeptReport => format!("kept from the last run, {age} old: it holds until more is reported{or_until}"),
             Stale::Untold => format!("no check has told for {age}: the last verdict holds{until}"),
             Stale::Unreported => format!("nothing was reported for {age}: what was said last holds{until}"),
         }
@@ -121,6 +127,17 @@ pub(super) fn span(seconds: u64) -> String {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),
         _ => format!("{} h", seconds / 3600),
+    }
+}
+
+impl CheckSeen {
+    /// Why it is as it is, and when that was: what came to no verdict tells nothing of why it fell before.
+    fn why(&self) -> (Option<String>, Option<u64>) {
+        match (&self.last_error, &self.no_verdict) {
+            (None, Some((why, at))) => (Some(why.clone()), Some(*at)),
+            (Some(failed), Some((why, at))) => (Some(format!("{failed}; now {why}")), Some(*at)),
+            (failed, None) => (failed.clone(), self.last_error_unix),
+        }
     }
 }
 
@@ -159,8 +176,13 @@ impl Check {
         self.seen.last_check_unix = Some(now_unix);
         self.seen.last_ms = Some(observation.took.as_millis() as u64);
         match &observation.outcome {
+            Err(failure) if !counts => {
+                self.seen.no_verdict = Some((failure.to_string(), now_unix));
+                failure.to_string()
+            }
             Err(failure) => {
-                let why = match self.machine.fell_for_faults() && counts {
+                self.seen.no_verdict = None;
+                let why = match self.machine.fell_for_faults() {
                     true => format!("{}: {failure}", self.timeline.failed_words()),
                     false => failure.to_string(),
                 };
@@ -168,6 +190,7 @@ impl Check {
                 why
             }
             Ok(()) => {
+                self.seen.no_verdict = None;
                 if observation.certificate.is_some() {
                     let ahead = i64::try_from(now_unix).unwrap_or(i64::MAX).saturating_sub_unsigned(now.as_secs());
                     (self.in_time, self.passed_by) = (Some(true), Some(ahead));
@@ -245,9 +268,22 @@ impl Check {
     /// What is shown of it.
     pub(super) fn seen_at(&self, spec: &CheckSpec, now: Duration) -> CheckSeen {
         let is_old = self.told.zip(stale_after(spec)).is_some_and(|(told, stale)| told.age(now) >= stale);
-        let old = if spec.monitor.kind.is_reported() { Stale::Unreported } else { Stale::Untold };
-        let stale = self.seen.stale.or_else(|| (is_old && self.machine.state() != State::Unknown).then_some(old));
-        CheckSeen { state: self.state(), stale, age_s: self.told.map(|told| told.age(now).as_secs()), ..self.seen.clone() }
+        let is_old = is_old && self.machine.state() != State::Unknown;
+        let stale = match (self.seen.stale, spec.monitor.kind.is_reported()) {
+            (_, true) if is_old => Some(Stale::Unreported),
+            (Some(Stale::Kept), true) => Some(Stale::KeptReport),
+            (None, false) if is_old => Some(Stale::Untold),
+            (stale, _) => stale,
+        };
+        let (last_error, last_error_unix) = self.seen.why();
+        CheckSeen {
+            state: self.state(),
+            stale,
+            age_s: self.told.map(|told| told.age(now).as_secs()),
+            last_error,
+            last_error_unix,
+            ..self.seen.clone()
+        }
     }
 
     /// One of which nothing is known. As long as callers report no failures, an endpoint is what its other checks say.

@@ -307,7 +307,7 @@ impl Checks {
 
     /// How many of those could not run for this machine's clock, and why one of them.
     pub(super) fn misled(&self) -> (usize, Option<&str>) {
-        let why = || self.known.values().find(|check| check.seen.misled)?.seen.last_error.as_deref();
+        let why = || self.known.values().find(|check| check.seen.misled)?.seen.no_verdict.as_ref().map(|(why, _)| why.as_str());
         (self.misled, (self.misled > 0).then(why).flatten())
     }
 
@@ -342,7 +342,7 @@ impl Checks {
 
     /// Why one of those could not run that could not.
     pub(super) fn why_unable(&self) -> Option<&str> {
-        self.known.values().find(|check| check.seen.unable)?.seen.last_error.as_deref()
+        self.known.values().find(|check| check.seen.unable)?.seen.no_verdict.as_ref().map(|(why, _)| why.as_str())
     }
 
     /// Of those that this server asks and knows of, how many have passed since then and still do; and of how many.
@@ -376,11 +376,10 @@ impl Checks {
     pub(super) fn forget(&mut self, spec: &CheckSpec, now: Duration, now_unix: u64) -> Option<State> {
         let check = self.known.get_mut(spec)?;
         let transition = check.machine.forget(now)?;
-        let (since_unix, ended, last_check_unix) = (Some(now_unix), check.seen.ended, check.seen.last_check_unix);
-        // Why nobody tells is still so; what a report said is not.
-        let is_said = spec.monitor.kind.is_reported();
-        let (last_error, last_error_unix) = (check.seen.last_error.take().filter(|_| !is_said), check.seen.last_error_unix.filter(|_| !is_said));
-        check.seen = CheckSeen { since_unix, ended, last_check_unix, last_error, last_error_unix, ..CheckSeen::default() };
+        let (ended, last_check_unix) = (check.seen.ended, check.seen.last_check_unix);
+        // Why nobody tells is still so; what was said is not.
+        let no_verdict = check.seen.no_verdict.take();
+        check.seen = CheckSeen { since_unix: Some(now_unix), ended, last_check_unix, no_verdict, ..CheckSeen::default() };
         check.changed = true;
         let tally = &mut self.tally[Group::of(spec) as usize];
         tally[transition.from as usize] -= 1;

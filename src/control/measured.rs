@@ -86,3 +86,21 @@ fn a_query_of_one_region_is_believed() {
     observe(&mut driven, 10, Some(&failed()), None);
     assert_eq!((observe(&mut driven, 20, Some(&failed()), None), doubted(&driven)), (["down", "down", "up", "up"].map(str::to_owned), None));
 }
+
+#[test]
+fn what_comes_to_no_verdict_tells_nothing_of_why_it_fell() {
+    let mut driven = start("\"whole\"", "\"each\"", 1);
+    observe(&mut driven, 1, Some(&Ok(())), Some(&Ok(())));
+    observe(&mut driven, 10, Some(&failed()), None);
+    let why = |driven: &Driven| driven.endpoint(ALL[0]).last_error;
+    assert_eq!(why(&driven).as_deref(), Some("answer: found 2, expected < 1"));
+    observe(&mut driven, 20, Some(&Err(Failure::NoVerdict("Prometheus: connect: connection refused".into()))), None);
+    assert_eq!(why(&driven).as_deref(), Some("answer: found 2, expected < 1; now no verdict: Prometheus: connect: connection refused"));
+    observe(&mut driven, 30, Some(&Err(Failure::Answer("found 3, expected < 1".into()))), None);
+    assert_eq!(why(&driven).as_deref(), Some("answer: found 3, expected < 1"));
+    // Where nothing is wrong but that, it stands alone, and is over with the next word.
+    observe(&mut driven, 31, None, Some(&Err(Failure::NoVerdict("Prometheus: NaN".into()))));
+    assert_eq!(driven.endpoint(ALL[2]).last_error.as_deref(), Some("no verdict: Prometheus: NaN"));
+    observe(&mut driven, 32, None, Some(&Ok(())));
+    assert_eq!(driven.endpoint(ALL[2]).last_error, None);
+}

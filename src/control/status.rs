@@ -206,11 +206,18 @@ impl Seen {
         // Those without a vote are told of apart.
         let voting = endpoint.vote.as_deref().map(Vote::positions);
         let votes = |at: usize| at >= endpoint.monitors.len() || voting.as_ref().is_none_or(|voting| voting.contains(&(at as u16)));
-        let voters = specs.iter().enumerate().filter(|(at, _)| votes(*at)).map(|(_, spec)| spec);
-        let all: Vec<(&CheckSpec, &CheckSeen)> = voters.filter_map(|spec| Some((spec, self.checks.get(spec)?))).collect();
-        let stale = all.iter().filter_map(|(spec, check)| Some((check.stale?, check.age_s.unwrap_or(0), spec.monitor.kind.forgotten_after())));
-        let stale = stale.max_by_key(|(why, age_s, _)| (*why, *age_s)).map(|(why, age_s, forgotten)| why.words(age_s, forgotten));
-        let known: Vec<&CheckSeen> = all.into_iter().map(|(_, check)| check).collect();
+        let voters = specs.iter().enumerate().filter(|(at, _)| votes(*at));
+        let all: Vec<(usize, &CheckSpec, &CheckSeen)> = voters.filter_map(|(at, spec)| Some((at, spec, self.checks.get(spec)?))).collect();
+        let are_several = all.iter().filter(|(at, ..)| *at < endpoint.monitors.len()).count() > 1;
+        let stale = all.iter().filter_map(|(at, spec, check)| {
+            let words = check.stale?.words(check.age_s.unwrap_or(0), spec.monitor.kind.forgotten_after());
+            Some(match monitor_name(model, endpoint, *at) {
+                name if are_several && !name.is_empty() => format!("{name}: {words}"),
+                _ => words,
+            })
+        });
+        let stale = stale.reduce(|first, other| format!("{first}; {other}"));
+        let known: Vec<&CheckSeen> = all.iter().map(|(_, _, check)| *check).collect();
         // One monitor that votes, beside advisory ones, needs no name.
         let is_one = |vote: &&Vote| matches!(vote, Vote::AtLeast { of, .. } if matches!(of[..], [Vote::Check(_)]));
         let (last_error, last_error_at) = match endpoint.vote.as_deref().filter(|vote| !is_one(vote)) {

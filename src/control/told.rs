@@ -185,3 +185,60 @@ fn callers_have_a_say_beside_a_calculated_vote() {
     let seen = driven.endpoint(AGENTS);
     assert_eq!((seen.state.as_str(), seen.usable), ("down", false), "{seen:?}");
 }
+
+#[test]
+fn what_was_reported_last_is_told_as_it_was_and_its_mean_beside_it() {
+    let mut driven = start(AGENT);
+    for (now, load, latency_ms) in [(1, 10.5, 100.0), (3, 30.5, 300.25)] {
+        driven.set(seconds(now));
+        driven.report(&[Report { load: Some(load), latency_ms: Some(latency_ms), capacity: Some(100.0), ..silent(AGENTS) }]);
+        driven.publish();
+    }
+    let told = driven.endpoint(AGENTS).reported.expect("something");
+    assert_eq!((told.load, told.latency_ms), (Some(30.5), Some(300.25)));
+    assert!(told.load_smoothed.is_some_and(|mean| mean > 10.5 && mean < 30.5), "{told:?}");
+    assert!(told.latency_smoothed_ms.is_some_and(|mean| mean > 100.0 && mean < 300.25), "{told:?}");
+}
+
+#[test]
+fn of_several_agents_each_is_called_by_its_name_when_it_is_silent() {
+    let zone = "[monitor.agent]\npush = true\nstale = \"40s\"\n[monitor.balancer]\npush = true\nstale = \"100s\"\non_stale = \"forget\"\n\
+        [pool.fra]\nendpoints = [\"192.0.2.10\"]\nmonitor = [\"agent\", \"balancer\"]\n[steer.www]\nuse = \"fra\"\n";
+    let mut driven = start(zone);
+    says(&mut driven, AGENTS, Said::Up);
+    let why = |driven: &mut Driven, now: u64| {
+        driven.set(seconds(now));
+        driven.tick();
+        driven.publish();
+        driven.endpoint(AGENTS).stale_why
+    };
+    assert_eq!(why(&mut driven, 39), None);
+    assert_eq!(why(&mut driven, 50).as_deref(), Some("agent: nothing was reported for 50 s: what was said last holds"));
+    // What is forgotten is no word any more that could be stale.
+    assert_eq!(why(&mut driven, 101).as_deref(), Some("agent: nothing was reported for 101 s: what was said last holds"));
+    assert_eq!(driven.endpoint(AGENTS).state, "unknown");
+    says(&mut driven, AGENTS, Said::Up);
+    let mut driven = restart(driven, zone);
+    let kept = "kept from the last run, 9 s old: it holds until more is reported";
+    assert_eq!(why(&mut driven, 110), Some(format!("agent: {kept}; balancer: {kept}, or it is 100 s old")));
+}
+
+#[test]
+fn what_an_agent_said_before_a_restart_grows_old_in_words_that_are_true() {
+    let zone = AGENT.replace("on_stale = \"forget\"\n", "");
+    let mut driven = start(&zone);
+    says(&mut driven, AGENTS, Said::Down);
+    driven.set(seconds(10));
+    let mut driven = restart(driven, &zone);
+    for (now, words) in [
+        (10, "kept from the last run, 10 s old: it holds until more is reported"),
+        (39, "kept from the last run, 39 s old: it holds until more is reported"),
+        (90, "nothing was reported for 90 s: what was said last holds"),
+    ] {
+        driven.set(seconds(now));
+        driven.tick();
+        driven.publish();
+        let seen = driven.endpoint(AGENTS);
+        assert_eq!((seen.state.as_str(), seen.stale_why.as_deref()), ("down", Some(words)), "{now}");
+    }
+}

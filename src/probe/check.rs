@@ -243,7 +243,7 @@ fn check_json(expected: &[(String, JsonExpected)], body: &[u8]) -> Outcome {
     for (pointer, wanted) in expected {
         let found = body.pointer(pointer);
         let missed = match wanted {
-            JsonExpected::Is(wanted) => (found.map(serde_json::Value::to_string).as_ref() != Some(wanted)).then(|| wanted.clone()),
+            JsonExpected::Is(wanted) => (!found.is_some_and(|found| is_equal(found, wanted))).then(|| wanted.clone()),
             JsonExpected::Number(bounds) => {
                 let number = found.and_then(serde_json::Value::as_f64).unwrap_or(f64::NAN);
                 bounds.iter().find(|bound| !bound.holds(number)).map(ToString::to_string)
@@ -255,6 +255,13 @@ fn check_json(expected: &[(String, JsonExpected)], body: &[u8]) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// A number is equal however it is written: 1 and 1.0.
+fn is_equal(found: &serde_json::Value, wanted: &str) -> bool {
+    let wanted: serde_json::Value = serde_json::from_str(wanted).unwrap_or_default();
+    let is_whole = found.is_i64() || found.is_u64();
+    wanted == *found || !is_whole && found.is_number() && found.as_f64() == wanted.as_f64()
 }
 
 /// Host name and port of the service, whatever the endpoint: from them come the Host header (with the port where it is not the scheme's own) and the

@@ -144,7 +144,7 @@ fn tcp_checks_say_and_hear_what_they_are_told() {
 
 #[test]
 fn http_checks_send_method_and_headers_and_look_into_json() {
-    const JSON: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{\"status\":\"ok\",\"db\":{\"lag\":3,\"ready\":true},\"a/b\":[1,\"x\"]}";
+    const JSON: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{\"status\":\"ok\",\"db\":{\"lag\":3,\"ready\":true,\"load\":0.75,\"one\":1.0,\"serial\":9007199254740993},\"a/b\":[1,\"x\"]}";
     // A comparison where it reads like one, else a scalar.
     let expected = |text: &str| Bound::parse(text).map_or_else(|| JsonExpected::Is(text.into()), |bound| JsonExpected::Number(vec![bound]));
     let check = |json: &[(&str, &str)]| HttpCheck {
@@ -162,6 +162,13 @@ fn http_checks_send_method_and_headers_and_look_into_json() {
         (&[("/nothing", "1")], "answer: found nothing at \"/nothing\", expected 1"),
         (&[("/db/lag", "< 3.5"), ("/a~1b/0", ">= 1")], "ok"),
         (&[("/db/lag", "< 3")], "answer: found 3 at \"/db/lag\", expected < 3"),
+        (&[("/db/load", "< 0.8"), ("/db/load", "0.75")], "ok"),
+        (&[("/db/load", "> 0.8")], "answer: found 0.75 at \"/db/load\", expected > 0.8"),
+        // Equal numbers are equal, however they are written; and no others are.
+        (&[("/db/one", "1"), ("/db/one", "== 1"), ("/db/lag", "3")], "ok"),
+        (&[("/db/one", "2")], "answer: found 1.0 at \"/db/one\", expected 2"),
+        (&[("/db/one", "\"1.0\"")], "answer: found 1.0 at \"/db/one\", expected \"1.0\""),
+        (&[("/db/serial", "9007199254740992")], "answer: found 9007199254740993 at \"/db/serial\", expected 9007199254740992"),
         (&[("/status", "> 0")], "answer: found \"ok\" at \"/status\", expected > 0"),
         (&[("/nothing", "!= 7")], "answer: found nothing at \"/nothing\", expected != 7"),
     ] {
