@@ -133,7 +133,7 @@ impl Wait {
                     if self.seen.withdrawal.as_ref().is_some_and(|one| one.state == "drained") {
                         return Ok(());
                     }
-                    self.show(began, &mut said);
+                    self.show(client.now(), began, &mut said);
                 }
                 Err(CallError::Refused(problem)) if problem.status == 404 => {
                     self.seen.phase = "ended".into();
@@ -150,8 +150,7 @@ impl Wait {
         }
     }
 
-    fn show(&self, began: u64, said: &mut String) {
-        let now = client.now();
+    fn show(&self, now: u64, began: u64, said: &mut String) {
         let (text, key) = words(&self.seen, now);
         let end = expected_end(&self.seen, now).max(now + 1);
         self.bar.set_length(end.saturating_sub(began).max(1));
