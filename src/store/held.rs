@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::{StoreError, room, schema};
+use super::room::{self, Room};
+use super::{StoreError, schema};
 
 /// Files that are set aside at most: whoever puts others in the place of the open one that often does not look at them.
 const MAX_ASIDE: u32 = 9;
@@ -29,6 +30,8 @@ type FileId = (u64, u64);
 pub(super) struct Held {
     /// `None` when it could not be opened again.
     connection: Option<Connection>,
+    /// The file itself, for what the connection does not say to the disk. Closing it lets go of the connection's lock (POSIX), so it is closed after that.
+    beside: Option<File>,
     path: PathBuf,
     file: Option<FileId>,
     log: Option<FileId>,
@@ -41,7 +44,7 @@ pub(super) struct Held {
 impl Held {
     /// A file that was just opened.
     pub(super) fn new(connection: Connection, path: &Path) -> Held {
-        let mut held = Held { connection: None, path: path.to_owned(), file: None, log: None, mended: None, aside: None };
+        let mut held = Held { connection: None, beside: None, path: path.to_owned(), file: None, log: None, mended: None, aside: None };
         held.hold(connection);
         held
     }
@@ -56,8 +59,9 @@ impl Held {
     fn hold(&mut self, connection: Connection) {
         self.forget_aside();
         self.connection = Some(connection);
+        self.beside = OpenOptions::new().write(true).open(&self.path).ok();
         self.file = id_of(&self.path).ok().flatten();
-        self.log = id_of(&self.beside("-wal")).ok().flatten();
+        self.log = id_of(&self.named("-wal")).ok().flatten();
     }
 
     /// The connection, unless the file is out of reach.
@@ -89,7 +93,7 @@ impl Held {
                 self.forget_aside();
                 self.look()
             }
-            Ok(Some(_)) => match (self.log, id_of(&self.beside("-wal"))) {
+            Ok(Some(_)) => match (self.log, id_of(&self.named("-wal"))) {
                 (Some(log), Ok(found)) if found != Some(log) => {
                     // Closing writes the log that is open back into the file.
                     if let Some(connection) = self.connection.take() {
@@ -107,12 +111,46 @@ impl Held {
         }
     }
 
-    /// Sees to room on the disk; `Some` when nothing should be added to what is held. Must not be called within a transaction.
-    pub(super) fn make_room(&self) -> Option<u64> {
-        room::make(self.connection.as_ref()?, &self.path, &self.beside("-wal"))
+    /// Sees to room on the disk. Must not be called within a transaction.
+    pub(super) fn make_room(&self, holds: bool) -> Room {
+        self.connection.as_ref().map_or(Room::Enough, |connection| room::make(connection, &self.path, &self.named("-wal"), holds))
+    }
+
+    /// Sees to it that the disk has all pages of a transaction that is about to end.
+    pub(super) fn hold_file(&self) -> io::Result<()> {
+        match (&self.connection, &self.beside) {
+            (Some(connection), Some(file)) => room::hold_file(connection, file),
+            _ => Ok(()),
+        }
+    }
+
+    /// Holds pages of the file for taking back; whether it could. Must not be called within a transaction.
+    pub(super) fn hold_pages(&self) -> bool {
+        let Some(connection) = &self.connection else { return false };
+        let hold = || {
+            connection.execute_batch("BEGIN IMMEDIATE").ok()?;
+            room::hold_pages(connection).ok()?;
+            self.hold_file().ok()?;
+            connection.execute_batch("COMMIT").ok()
+        };
+        let is_held = hold().is_some();
+        if !connection.is_autocommit() {
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        is_held
+    }
+
+    /// Before the end: on a full disk the log stays, for the next run might get no other.
+    pub(super) fn close(self) {
+        if let Some(connection) = &self.connection
+            && self.make_room(false).full().is_some()
+        {
+            let _ = schema::keep_log(connection, true);
+        }
     }
 
     fn open_again(&mut self) -> Result<(), StoreError> {
+        self.beside = None;
         if self.file.is_some() && id_of(&self.path).is_ok_and(|found| found != self.file) {
             return Err(self.replaced());
         }
@@ -128,7 +166,7 @@ impl Held {
 
     /// Writes everything that is held into a file of its own, beside the one that has taken its place: a restart would lose it.
     fn set_aside(&self) -> Option<PathBuf> {
-        let aside = (1..=MAX_ASIDE).map(|number| self.beside(&format!(".aside-{number}"))).find(|path| !path.exists())?;
+        let aside = (1..=MAX_ASIDE).map(|number| self.named(&format!(".aside-{number}"))).find(|path| !path.exists())?;
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside).ok()?;
         let written = self.connection.as_ref()?.execute("VACUUM INTO ?1", [aside.to_str()?]).is_ok();
         if written && File::open(&aside).and_then(|file| file.sync_all()).is_ok() {
@@ -140,7 +178,7 @@ impl Held {
 
     /// Nothing is at the path: everything that is held goes there, and on from there.
     fn write_anew(&mut self) -> Result<(), StoreError> {
-        let aside = self.beside(".anew");
+        let aside = self.named(".anew");
         let open =
             |detail: String| StoreError::Open { path: self.path.clone(), detail: format!("it was gone, and cannot be written anew: {detail}") };
         let failed = |error: io::Error| open(error.to_string());
@@ -161,7 +199,7 @@ impl Held {
             let _ = fs::remove_file(&aside);
             return Err(error);
         }
-        let _ = fs::remove_file(self.beside("-wal"));
+        let _ = fs::remove_file(self.named("-wal"));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         let opened = schema::open(&self.path)?;
         schema::keep_log(&opened, false).map_err(|error| schema::explain(&self.path, error))?;
@@ -174,7 +212,7 @@ impl Held {
         Ok(())
     }
 
-    fn beside(&self, end: &str) -> PathBuf {
+    fn named(&self, end: &str) -> PathBuf {
         let mut name = self.path.as_os_str().to_owned();
         name.push(end);
         name.into()
@@ -256,7 +294,7 @@ mod tests {
         add(&mut held, 1);
         fs::rename(&path, &away).expect("moved");
         fs::write(&path, "another").expect("written");
-        let aside = held.beside(".aside-1");
+        let aside = held.named(".aside-1");
         for _ in 0..2 {
             assert_eq!(held.look(), Err(StoreError::Replaced { path: path.clone(), aside: Some(aside.clone()) }));
         }

@@ -13,9 +13,6 @@ use super::StoreError;
 /// How long a start waits for whoever still has the file: a process that is just stopping, or a backup.
 const BUSY_WAIT: Duration = Duration::from_millis(500);
 
-/// Octets of the log that stay once it was written back: as much as it usually takes, so that they are not asked for again and again.
-const MAX_LOG_LEFT: &str = "4194304";
-
 /// Marks the file as ours (`PRAGMA application_id`): "MRDN".
 const APPLICATION_ID: i32 = 0x4d52_444e;
 
@@ -82,6 +79,10 @@ const STEPS: &[&str] = &[
     "
     CREATE TABLE keeping (zone TEXT PRIMARY KEY, json TEXT NOT NULL) STRICT, WITHOUT ROWID;
 ",
+    // Room for taking things back: see `room`.
+    "
+    CREATE TABLE held (octets BLOB NOT NULL) STRICT;
+",
 ];
 
 /// The schema this program writes.
@@ -132,7 +133,6 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     pragma(connection, "trusted_schema", "OFF").map_err(explain)?;
     // What is sorted needs no file beside: the disk may be full.
     pragma(connection, "temp_store", "MEMORY").map_err(explain)?;
-    pragma(connection, "journal_size_limit", MAX_LOG_LEFT).map_err(explain)?;
     migrate(connection, found).map_err(explain)
 }
 

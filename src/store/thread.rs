@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::held::Held;
 use super::log::{self, LogSize};
+use super::room::Room;
 use super::shared::{Answer, Commit, Commits, Committed, LOG, MAX_KEY_LEN, MAX_VALUE_LEN, Revision, SharedState, Snapshot, Transaction, Watch};
 use super::texts::{self, Text};
 use super::{MAX_EVENT_LOG_BYTES, QUEUE_LEN, SavedKeeping, Serial, StoreError, Verdict, room, rows};
@@ -98,6 +99,8 @@ struct Heads {
     revision: Revision,
     /// The disk is full but for so many octets.
     full: Option<u64>,
+    /// The same, or nearly full.
+    short: Option<u64>,
 }
 
 /// What the thread knows between transactions.
@@ -105,12 +108,14 @@ struct Heads {
 struct Desk {
     heads: Heads,
     commits: Commits,
+    /// Pages of the file are held, as far as is known.
+    holds: bool,
 }
 
 impl Desk {
     /// A file whose last commit was `revision`.
     fn at(revision: Revision, log_bytes: u64) -> Desk {
-        Desk { heads: Heads { log: LogSize::new(log_bytes), revision, full: None }, commits: Commits::after(revision) }
+        Desk { heads: Heads { log: LogSize::new(log_bytes), revision, full: None, short: None }, commits: Commits::after(revision), holds: false }
     }
 }
 
@@ -143,7 +148,7 @@ fn work(mut held: Held, folder: &Path, mut queue: mpsc::Receiver<Job>, revision:
         if let Some(mut rest) = last {
             queue.close();
             // Closing writes the log back into the file. If that fails, the next start does it.
-            drop(held);
+            held.close();
             if let Job::Close(done) = rest.swap_remove(0) {
                 let _ = done.send(());
             }
@@ -167,9 +172,24 @@ fn run_batch(held: &mut Held, folder: &Path, desk: &mut Desk, mut batch: Vec<Job
     reads.into_iter().for_each(|job| read(held, desk, job));
 }
 
-/// One transaction for all; replies after its end, and only while the file is where the next start finds it.
+/// Sees to room, and writes: in one transaction, as long as there is enough.
 fn write(held: &mut Held, looked: Result<(), StoreError>, folder: &Path, desk: &mut Desk, batch: Vec<Job>) {
-    desk.heads.full = looked.is_ok().then(|| held.make_room()).flatten();
+    let room = if looked.is_ok() { held.make_room(desk.holds) } else { Room::Enough };
+    (desk.heads.full, desk.heads.short) = (room.full(), room.short());
+    // What takes little room does not fail with what takes more.
+    let (batch, others) = batch.into_iter().partition(|job| room.full().is_none() || matches!(job, Job::Change(..)));
+    commit_batch(held, looked.clone(), folder, desk, batch);
+    commit_batch(held, looked, folder, desk, others);
+    if room == Room::Plenty && !desk.holds {
+        desk.holds = held.hold_pages();
+    }
+}
+
+/// One transaction for all; replies after its end, and only while the file is where the next start finds it.
+fn commit_batch(held: &mut Held, looked: Result<(), StoreError>, folder: &Path, desk: &mut Desk, batch: Vec<Job>) {
+    if batch.is_empty() {
+        return;
+    }
     let begun = looked.and_then(|()| held.connection()?.execute_batch("BEGIN IMMEDIATE").map_err(failed));
     if let Err(error) = begun {
         batch.into_iter().for_each(|job| refuse(job, &error));
@@ -216,17 +236,21 @@ fn in_transaction(held: &Held, folder: &Path, desk: &mut Desk, batch: Vec<Job>) 
     let before = desk.heads;
     let has_texts = batch.iter().any(|job| matches!(job, Job::PutZoneVersion { .. })) && folder.exists();
     let mut after = After::default();
+    let gives_up = desk.heads.full.is_some() && step(connection, || room::give_up_pages(connection)).is_ok();
     for job in batch {
         run_job(connection, folder, &mut desk.heads, job, &mut after);
     }
-    let error = commit(connection, (desk.heads.revision != before.revision).then_some(desk.heads.revision)).err();
+    let revision = (desk.heads.revision != before.revision).then_some(desk.heads.revision);
+    let error = held.hold_file().map_err(|_| StoreError::Full { left: 0 }).and_then(|()| commit(connection, revision)).err();
     if error.is_some() {
         desk.heads = before;
         if !connection.is_autocommit() {
             let _ = connection.execute_batch("ROLLBACK");
         }
         // Should the disk be full, this may be what it is full of.
-        room::write_back(connection);
+        held.make_room(desk.holds);
+    } else {
+        desk.holds &= !gives_up;
     }
     if has_texts && let Ok(named) = rows::text_files(connection) {
         texts::clean(folder, &named, false);
@@ -302,9 +326,8 @@ fn change(
     if sets.is_empty() && entries.is_empty() {
         return Ok((Committed { revision: heads.revision, sequence: 0 }, Vec::new()));
     }
-    if let Some(left) = heads.full
-        && adds(connection, &sets)?
-    {
+    let adds = heads.short.is_some() && adds(connection, &sets)?;
+    if let (Some(left), true) = (heads.full, adds) {
         *conflict = Some(StoreError::Full { left });
         return Err(rusqlite::Error::QueryReturnedNoRows);
     }
@@ -315,7 +338,7 @@ fn change(
     let (mut changes, mut sequence) = (sets, 0);
     for entry in &entries {
         let json = log::fitting(entry);
-        if let Some(left) = heads.full {
+        if let (Some(left), false) = (heads.short, adds) {
             let given = heads.log.give_way(connection, &json)?;
             tracing::warn!(target: "meridian::store", left, given, "the disk is full: the oldest entries of the audit log give way to one that takes something back");
         }
@@ -427,7 +450,7 @@ mod tests {
         let held = held(folder.path());
         let mut heads = Desk::at(0, 1 << 20).heads;
         let mut commit = |full, sets: &[(&str, Option<&str>)], with_entry: bool| {
-            heads.full = full;
+            (heads.full, heads.short) = (full, full);
             let sets = sets.iter().map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned))).collect();
             let entries = with_entry.then(|| Entry::done(&Who::itself(), "reload", "", 1)).into_iter().collect();
             let mut conflict = None;

@@ -312,6 +312,57 @@ fn a_promotion_that_the_disk_of_the_zones_cannot_take_is_no_fault_of_the_request
     assert_eq!(status, 200, "{promoted}");
 }
 
+/// Whatever comes free is written over by somebody else at once.
+#[test]
+fn changes_are_taken_back_on_a_disk_that_another_program_fills() {
+    let small = Small::new();
+    let rest = small.rest();
+    let laid = (2..32).map(|weight| rest.lay("example.com/p1/10.0.1.1", json!({ "weight": weight }))).collect::<Vec<u64>>();
+    let (stop, filler) = (AtomicBool::new(false), small.path("filler"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            use std::io::Write;
+            let mut file = std::fs::File::create(&filler).expect("made");
+            while !stop.load(Relaxed) {
+                if file.write_all(&[0; 4096]).is_err() {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        // Whoever panics stops it as well.
+        struct Stop<'a>(&'a AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Relaxed);
+            }
+        }
+        let _stop = Stop(&stop);
+        let began = Instant::now();
+        while Small::lay(&rest, 7).0 != 503 {
+            assert!(began.elapsed() < Duration::from_secs(30), "the disk never is full");
+        }
+        for id in &laid {
+            loop {
+                match rest.call(Method::DELETE, &format!("/v1/overlays/{id}"), Some(json!({ "reason": "r".repeat(500) }))) {
+                    (200, _) => break,
+                    (429, _) => std::thread::sleep(Duration::from_millis(50)),
+                    (status, reply) => panic!("overlay {id}: {status} {reply}"),
+                }
+            }
+        }
+        assert_eq!(Small::lay(&rest, 7).0, 503);
+        small.answers();
+    });
+    let last = rest.get("/v1/audit?action=overlay.revert&limit=1")["entries"][0].clone();
+    assert_eq!((&last["outcome"], &last["detail"]), (&json!("done"), &json!(format!("overlay {}, laid by admin", laid[laid.len() - 1]))), "{last}");
+    std::fs::remove_file(small.path("filler")).expect("removed");
+    let began = Instant::now();
+    while Small::lay(&rest, 7).0 != 201 {
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", Small::lay(&rest, 7));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn what_happened_while_the_disk_was_full_is_in_the_log_once_there_is_room() {
     let small = Small::new();
