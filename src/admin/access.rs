@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::asked::{Asked, By, Parts};
 use super::body::{json, json_if_any, query_or_body};
+use super::idempotency::Again;
 use super::resources::with_etag;
 use super::routes::Why;
 use super::{Problem, Shared};
 use crate::config;
 use crate::control::audit::{self, DEFAULT_PAGE, Kind, Page};
+use crate::control::text::rfc3339;
 use crate::control::tokens::{CreatedToken, NewToken, TokenInfo};
 use crate::control::unix_now;
 
@@ -57,7 +59,12 @@ async fn create(By { shared, who, attempt }: By, request: Request) -> Result<Res
     attempt.of("", new.reason.as_deref());
     let made = shared.handle.create_token(new, who).await?;
     let location = [(LOCATION, format!("/v1/tokens/{}", made.info.id))];
-    Ok((StatusCode::CREATED, location, Json(made)).into_response())
+    let note = "the token was shown in the first reply to this request, and is not kept: if it is lost, revoke it and make another";
+    let warnings = made.warnings.iter().cloned().chain([note.to_owned()]).collect();
+    let again = serde_json::to_vec(&CreatedToken { token: None, warnings, ..made.clone() }).unwrap_or_default();
+    let mut response = (StatusCode::CREATED, location, Json(made)).into_response();
+    response.extensions_mut().insert(Again(again.into()));
+    Ok(response)
 }
 
 #[utoipa::path(
@@ -96,6 +103,7 @@ struct AuditQuery {
     since: Option<String>,
     until: Option<String>,
     actor: Option<String>,
+    token: Option<String>,
     target: Option<String>,
     action: Option<String>,
     outcome: Option<String>,
@@ -111,9 +119,10 @@ struct AuditQuery {
     path = "/v1/audit",
     summary = "Who changed what, who was refused, what checks saw",
     params(
-        ("since" = Option<String>, Query, description = "unix seconds, or a duration before now"),
-        ("until" = Option<String>, Query, description = "unix seconds, or a duration before now"),
+        ("since" = Option<String>, Query, description = "unix seconds, a time (RFC 3339), or a duration before now"),
+        ("until" = Option<String>, Query, description = "unix seconds, a time (RFC 3339), or a duration before now"),
         ("actor" = Option<String>, Query, description = "exactly"),
+        ("token" = Option<String>, Query, description = "exactly: the id of a token"),
         ("target" = Option<String>, Query, description = "exactly or anything below"),
         ("action" = Option<String>, Query, description = "exactly, a part before its dot, or a call such as `PUT /v1/overlays`"),
         ("outcome" = Option<String>, Query, description = "exactly"),
@@ -129,6 +138,7 @@ async fn read_audit(By { shared, who, .. }: By, Asked(query): Asked<AuditQuery>)
         since: moment("since", query.since.as_deref())?,
         until: moment("until", query.until.as_deref())?,
         actor: query.actor,
+        token: query.token,
         target: query.target,
         action: query.action,
         outcome: query.outcome,
@@ -151,11 +161,14 @@ async fn read_audit(By { shared, who, .. }: By, Asked(query): Asked<AuditQuery>)
     Ok(with_etag(&shared.handle.audit(wanted).await?))
 }
 
-/// Unix seconds, or a duration before now.
+/// Unix seconds, a time as in RFC 3339, or a duration before now.
 fn moment(field: &str, text: Option<&str>) -> Result<Option<u64>, Problem> {
     let Some(text) = text else { return Ok(None) };
-    let found = text.parse().ok().or_else(|| Some(unix_now().saturating_sub(config::parse_duration(text)?.as_secs())));
-    found
-        .map(Some)
-        .ok_or_else(|| Problem::invalid(field, format!("found {text:?}, expected unix seconds, or a duration before now such as 90s or 1h")))
+    let found = text.parse().ok().or_else(|| rfc3339(text)).or_else(|| Some(unix_now().saturating_sub(config::parse_duration(text)?.as_secs())));
+    found.map(Some).ok_or_else(|| {
+        Problem::invalid(
+            field,
+            format!("found {text:?}, expected unix seconds, a time such as 2026-11-23T02:00:00Z, or a duration before now such as 90s or 1h"),
+        )
+    })
 }

@@ -3,8 +3,9 @@
 //! A stream reads the audit log behind a cursor and waits for news when it has caught up. So nothing is held in memory for a slow reader, and
 //! one that comes back says where it was (`Last-Event-ID`) and misses nothing that the log still has.
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,14 +18,18 @@ use axum::routing::get;
 use hyper::body::Frame;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::asked::{self, Asked, By};
 use super::{Problem, Shared};
 use crate::control::audit::{self, Kind};
+use crate::control::tokens::Denied;
+use crate::control::unix_now;
 
 /// Streams at once; each holds a connection and a small task.
-pub(super) const MAX_STREAMS: usize = 64;
+const MAX_STREAMS: usize = 64;
+/// Streams of one token: whoever has one keeps nobody else from looking.
+const MAX_OF_TOKEN: usize = 16;
 /// A line of nothing after so much silence, so that whoever is in between keeps the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A reader that takes nothing for so long is let go; it can come back to where it was.
@@ -70,27 +75,69 @@ async fn events(By { shared, who, .. }: By, headers: HeaderMap, Asked(query): As
             None => return Err(Problem::bad_request("bad-header", "Last-Event-ID: expected the id of an event").field("Last-Event-ID")),
         },
     };
-    let Ok(permit) = shared.streams.clone().try_acquire_owned() else { return Err(Problem::too_many(KEEP_ALIVE)) };
+    let running = Running::begin(&shared, &who.token)?;
     let (sender, receiver) = mpsc::channel(UNDER_WAY);
     let filter =
         audit::Query { kind: query.kind, target: query.target, zones: who.zones, oldest_first: true, limit: PAGE, ..audit::Query::default() };
     let age = shared.limits.connection.saturating_sub(BEFORE_CUT);
     tokio::spawn(async move {
-        let _ = tokio::time::timeout(age, Stream { shared, filter, sender }.run(last, permit)).await;
+        let _ = tokio::time::timeout(age, Stream { running, filter, sender }.run(last)).await;
     });
     Ok(([(CONTENT_TYPE, "text/event-stream")], Body::new(Chunks(receiver))).into_response())
 }
 
-struct Stream {
+/// Streams that run, by the id of their token.
+#[derive(Default)]
+pub(super) struct Streams(Mutex<HashMap<String, usize>>);
+
+/// One stream that runs.
+struct Running {
     shared: Arc<Shared>,
+    token: String,
+}
+
+impl Running {
+    fn begin(shared: &Arc<Shared>, token: &str) -> Result<Running, Problem> {
+        let mut streams = shared.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = streams.values().sum();
+        if streams.get(token).is_some_and(|own| *own >= MAX_OF_TOKEN) {
+            return Err(Problem::too_many_streams(&format!("{MAX_OF_TOKEN} of one token"), KEEP_ALIVE));
+        }
+        if all >= MAX_STREAMS {
+            return Err(Problem::too_many_streams(&MAX_STREAMS.to_string(), KEEP_ALIVE));
+        }
+        *streams.entry(token.to_owned()).or_insert(0) += 1;
+        Ok(Running { shared: shared.clone(), token: token.to_owned() })
+    }
+
+    /// Why the token opens nothing any more.
+    fn denied(&self) -> Option<Denied> {
+        self.shared.handle.tokens().denied(&self.token, unix_now())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut streams = self.shared.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = streams.get_mut(&self.token) {
+            *own -= 1;
+            if *own == 0 {
+                streams.remove(&self.token);
+            }
+        }
+    }
+}
+
+struct Stream {
+    running: Running,
     filter: audit::Query,
     sender: mpsc::Sender<Bytes>,
 }
 
 impl Stream {
-    /// Until the reader is gone or too slow. `None` then.
-    async fn run(self, last: Option<u64>, _permit: OwnedSemaphorePermit) -> Option<()> {
-        let mut news = self.shared.handle.news();
+    /// Until the reader is gone or too slow, or its token opens nothing any more. `None` then.
+    async fn run(self, last: Option<u64>) -> Option<()> {
+        let mut news = self.running.shared.handle.news();
         self.send("retry: 1000\n\n".into()).await?;
         let mut cursor = self.begin(last).await?;
         let mut generation = 0;
@@ -101,7 +148,7 @@ impl Stream {
                 self.send(event(None, "generation", &json!({ "generation": generation }))).await?;
             }
             loop {
-                let page = self.shared.handle.audit(audit::Query { cursor: Some(cursor), ..self.filter.clone() }).await.unwrap_or_default();
+                let page = self.running.shared.handle.audit(audit::Query { cursor: Some(cursor), ..self.filter.clone() }).await.unwrap_or_default();
                 for entry in &page.entries {
                     cursor = entry.sequence;
                     self.send(event(Some(cursor), entry.kind.word(), entry)).await?;
@@ -125,7 +172,7 @@ impl Stream {
     async fn begin(&self, last: Option<u64>) -> Option<u64> {
         let one = |oldest_first| audit::Query { oldest_first, limit: 1, ..audit::Query::default() };
         let sequence = |page: audit::Page| page.entries.first().map_or(0, |entry| entry.sequence);
-        let (newest, oldest) = match (self.shared.handle.audit(one(false)).await, self.shared.handle.audit(one(true)).await) {
+        let (newest, oldest) = match (self.running.shared.handle.audit(one(false)).await, self.running.shared.handle.audit(one(true)).await) {
             (Ok(newest), Ok(oldest)) => (sequence(newest), sequence(oldest)),
             _ => {
                 self.send(": the audit log cannot be read: generations only\n\n".into()).await?;
@@ -143,7 +190,15 @@ impl Stream {
         Some(last)
     }
 
+    /// One chunk; instead of it the end, if the token was revoked or has expired.
     async fn send(&self, chunk: Bytes) -> Option<()> {
+        let denied = self.running.denied();
+        let chunk = denied.map_or(chunk, |denied| event(None, "end", &json!({ "why": denied.words() })));
+        let sent = self.pass(chunk).await;
+        sent.filter(|()| denied.is_none())
+    }
+
+    async fn pass(&self, chunk: Bytes) -> Option<()> {
         match tokio::time::timeout(PATIENCE, self.sender.send(chunk)).await {
             Ok(sent) => sent.ok(),
             Err(_) => {

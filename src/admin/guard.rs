@@ -12,13 +12,14 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
 
-use super::listener::Stranger;
+use super::places::Place;
 use super::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Shared, asked};
 use crate::control::api::MAX_REASON_CHARS;
 use crate::control::audit::Entry;
-use crate::control::text::MAX_TARGET_CHARS;
-use crate::control::tokens::{Denied, FILE_TOKEN};
+use crate::control::text::{MAX_TARGET_CHARS, misleads};
+use crate::control::tokens::{FILE_TOKEN, reserved};
 use crate::control::{Role, Who, unix_now};
 
 /// Paths that loopback may ask without a token, to the letter.
@@ -71,8 +72,8 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
     let who = checked.as_ref().map_or_else(|refused| refused.0.clone(), Who::clone);
     let mut response = match checked {
         Ok(who) => {
-            if let Some(stranger) = request.extensions().get::<Arc<Stranger>>().filter(|_| !who.token.is_empty()) {
-                stranger.known();
+            if let Some(place) = request.extensions().get::<Arc<Place>>().filter(|_| !who.token.is_empty()) {
+                place.known(&who.token);
             }
             request.extensions_mut().insert(who);
             request.extensions_mut().insert(attempt.clone());
@@ -137,7 +138,7 @@ fn identify(shared: &Shared, headers: &HeaderMap, from: Option<IpAddr>, free: bo
         })?
     };
     let refused = |problem| Box::new((who.clone(), problem));
-    let name = actor(headers);
+    let name = actor(headers, &who.token);
     shared.limiter.known(from, &who.token, Instant::now()).map_err(|wait| {
         let named = name.as_ref().ok().cloned().flatten().unwrap_or_else(|| who.name.clone());
         Box::new((Who { name: named, ..who.clone() }, Problem::too_many(wait)))
@@ -172,21 +173,25 @@ fn authorise(shared: &Shared, headers: &HeaderMap, from: Option<IpAddr>) -> Resu
             shared.handle.tokens().used(&info.id, now, from);
             Ok(Who { name: info.name, token: info.id, role: info.role, zones: info.zones, from, reason: None })
         }
-        Err(Denied::Unknown) => Err(Problem::unauthorised("the token is not one of this server")),
-        Err(Denied::Expired) => Err(Problem::unauthorised("the token has expired")),
-        Err(Denied::Revoked) => Err(Problem::unauthorised("the token was revoked")),
+        Err(denied) => Err(Problem::unauthorised(denied.words())),
     }
 }
 
-/// Whom the header says acts.
-fn actor(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+/// Whom the header says acts. What `%XX` stands for is meant, as long as it is UTF-8 that can be shown. Nobody else is the program itself.
+fn actor(headers: &HeaderMap, token: &str) -> Result<Option<String>, Problem> {
+    let bad = |detail: String| Err(Problem::bad_request("bad-header", format!("Meridian-Actor: {detail}")).field("Meridian-Actor"));
     let Some(value) = asked::one(headers, &HeaderName::from_static(ACTOR_HEADER), "Meridian-Actor")? else { return Ok(None) };
-    match asked::visible(value).map(str::trim) {
-        Some(name) if !name.is_empty() && name.len() <= MAX_ACTOR_LEN => Ok(Some(name.into())),
-        _ => {
-            let detail = format!("Meridian-Actor: expected 1 to {MAX_ACTOR_LEN} visible ASCII characters");
-            Err(Problem::bad_request("bad-header", detail).field("Meridian-Actor"))
-        }
+    let shown = |name: &str| !name.trim().is_empty() && !name.contains(misleads);
+    let name = asked::visible(value).map(|raw| {
+        let decoded = percent_decode_str(raw).decode_utf8().ok().filter(|name| shown(name));
+        decoded.map_or_else(|| raw.trim().to_owned(), |name| name.trim().to_owned())
+    });
+    match name {
+        Some(name) if (1..=MAX_ACTOR_LEN).contains(&name.chars().count()) => match reserved(&name) {
+            Some(why) if (&*name, token) != (FILE_TOKEN, FILE_TOKEN) => bad(why),
+            _ => Ok(Some(name)),
+        },
+        _ => bad(format!("expected 1 to {MAX_ACTOR_LEN} visible characters, those beyond ASCII as the %XX of their UTF-8")),
     }
 }
 

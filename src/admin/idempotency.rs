@@ -1,15 +1,18 @@
 //! `Idempotency-Key`: a change that is sent twice is made once, and the second reply is the first.
 //!
 //! ```text
-//! key of this token     body        reply
-//! not seen              any         made; the reply is kept
-//! seen                  the same    the kept reply, marked Idempotent-Replayed: true
+//! key of this token     request     reply
+//! not seen              any         made; the reply is kept if it was done
+//! seen, done            the same    the kept reply, marked Idempotent-Replayed: true
+//! seen, refused         the same    judged anew
 //! seen, under way       the same    409, in-progress
-//! seen                  another     422, invalid: a key is for one request
+//! seen                  another     422, invalid: a key is for one request of one actor
 //! ```
 //!
-//! Replies are kept in memory for a day: a restart forgets them. Replies that a retry may change (429, 5xx) are not kept. A key counts only where
-//! there is something to do: at a path that does not take the method it is not looked at.
+//! Replies are kept in memory for a day: a restart forgets them. What was refused has changed nothing, and its cause may be gone when it is sent again:
+//! it is judged anew. (Others keep refusals too, but those of requests that were begun; here whatever is begun is done.) Secrets are not kept: a reply
+//! with one says what stands in its place ([`Again`]). A key counts only where there is something to do: at a path that does not take the method it is
+//! not looked at.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,6 +43,10 @@ const MAX_REPLY_LEN: usize = 256 * 1024;
 
 type Id = (String, String);
 
+/// Beside a reply with a secret: the body that a second request gets.
+#[derive(Clone)]
+pub(super) struct Again(pub(super) Bytes);
+
 /// What was asked under each key, and what the reply was.
 #[derive(Default)]
 pub(super) struct Kept(Mutex<HashMap<Id, Slot>>);
@@ -47,7 +54,15 @@ pub(super) struct Kept(Mutex<HashMap<Id, Slot>>);
 struct Slot {
     at: Instant,
     asked: Vec<u8>,
-    reply: Option<Reply>,
+    stands: Standing,
+}
+
+/// How far a request with a key has come.
+enum Standing {
+    UnderWay,
+    /// Nothing was changed.
+    Refused,
+    Done(Reply),
 }
 
 #[derive(Clone)]
@@ -68,7 +83,7 @@ impl IntoResponse for Reply {
     }
 }
 
-/// A key that is being used; gives it free unless the reply is kept.
+/// A key that is being used; gives it free unless it is said what came of it.
 struct Claim {
     shared: Arc<Shared>,
     id: Id,
@@ -77,7 +92,7 @@ struct Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut kept = self.shared.idempotent.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.get(&self.id).is_some_and(|slot| slot.reply.is_none()) {
+        if kept.get(&self.id).is_some_and(|slot| matches!(slot.stands, Standing::UnderWay)) {
             kept.remove(&self.id);
         }
     }
@@ -88,31 +103,37 @@ impl Kept {
     fn claim(&self, id: &Id, asked: Vec<u8>, now: Instant) -> Option<Response> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, slot| now.saturating_duration_since(slot.at) < REMEMBERED);
-        if let Some(slot) = kept.get(id) {
-            return Some(match &slot.reply {
-                _ if slot.asked != asked => {
-                    Problem::invalid("Idempotency-Key", "found a key that was used for another request, expected a new one".into()).into_response()
-                }
-                None => Problem::in_progress().into_response(),
-                Some(reply) => {
+        if let Some(slot) = kept.get_mut(id) {
+            if slot.asked != asked {
+                let detail = "found a key that was used for another request, expected a new one";
+                return Some(Problem::invalid("Idempotency-Key", detail.into()).into_response());
+            }
+            return match &slot.stands {
+                Standing::UnderWay => Some(Problem::in_progress().into_response()),
+                Standing::Done(reply) => {
                     let mut response = reply.clone().into_response();
                     response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
-                    response
+                    Some(response)
                 }
-            });
+                Standing::Refused => {
+                    slot.stands = Standing::UnderWay;
+                    None
+                }
+            };
         }
         if kept.len() >= MAX_KEYS
-            && let Some(oldest) = kept.iter().filter(|(_, slot)| slot.reply.is_some()).min_by_key(|(_, slot)| slot.at).map(|(id, _)| id.clone())
+            && let Some(oldest) =
+                kept.iter().filter(|(_, slot)| !matches!(slot.stands, Standing::UnderWay)).min_by_key(|(_, slot)| slot.at).map(|(id, _)| id.clone())
         {
             kept.remove(&oldest);
         }
-        kept.insert(id.clone(), Slot { at: now, asked, reply: None });
+        kept.insert(id.clone(), Slot { at: now, asked, stands: Standing::UnderWay });
         None
     }
 
-    fn keep(&self, id: &Id, reply: Reply) {
+    fn keep(&self, id: &Id, stands: Standing) {
         if let Some(slot) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(id) {
-            slot.reply = Some(reply);
+            slot.stands = stands;
         }
     }
 }
@@ -135,7 +156,7 @@ pub(super) async fn once(State(shared): State<Arc<Shared>>, request: Request, ne
     if !is_taken(request.method(), request.uri().path()) {
         return next.run(request).await;
     }
-    let token = request.extensions().get::<Who>().map_or(String::new(), |who| who.token.clone());
+    let (token, actor) = request.extensions().get::<Who>().map_or_else(Default::default, |who| (who.token.clone(), who.name.clone()));
     let (mut parts, content) = request.into_parts();
     let read = Request::from_parts(parts.clone(), content);
     let content = match body(&shared, read).await {
@@ -144,7 +165,7 @@ pub(super) async fn once(State(shared): State<Arc<Shared>>, request: Request, ne
     };
     parts.headers.remove(KEY);
     let mut asked = ring::digest::Context::new(&ring::digest::SHA256);
-    asked.update(format!("{} {}\n", parts.method, parts.uri).as_bytes());
+    asked.update(format!("{} {}\n{actor}\n", parts.method, parts.uri).as_bytes());
     asked.update(&content);
     let id = (token, key);
     if let Some(reply) = shared.idempotent.claim(&id, asked.finish().as_ref().to_vec(), Instant::now()) {
@@ -153,7 +174,8 @@ pub(super) async fn once(State(shared): State<Arc<Shared>>, request: Request, ne
     let claim = Claim { shared: shared.clone(), id };
     let response = next.run(Request::from_parts(parts, Body::from(content))).await;
     let status = response.status();
-    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+    if !status.is_success() {
+        shared.idempotent.keep(&claim.id, Standing::Refused);
         return response;
     }
     let (head, content) = response.into_parts();
@@ -161,7 +183,8 @@ pub(super) async fn once(State(shared): State<Arc<Shared>>, request: Request, ne
         Ok(content) => {
             let header = |name: HeaderName| head.headers.get(&name).cloned().map(|value| (name, value));
             let headers = [CONTENT_TYPE, ETAG, LOCATION].into_iter().filter_map(header).collect();
-            shared.idempotent.keep(&claim.id, Reply { status, headers, body: content.clone() });
+            let body = head.extensions.get::<Again>().map_or_else(|| content.clone(), |again| again.0.clone());
+            shared.idempotent.keep(&claim.id, Standing::Done(Reply { status, headers, body }));
             Response::from_parts(head, Body::from(content))
         }
         Err(_) => Problem::internal("the change was made, but its reply is too long for a request with an Idempotency-Key").into_response(),

@@ -1,18 +1,18 @@
 //! Sockets of the admin listener: how many, how long, and how they end.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,13 +20,14 @@ use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::events::MAX_STREAMS;
+use super::events::Streams;
 use super::guard::Peer;
 use super::idempotency::Kept;
+use super::places::{Asking, Place, Places};
 use super::{Counts, Explainer, Limiter, Limits, MAX_TRACES, Shared, Tls, Token, routes};
 use crate::control::api::Refusal;
 use crate::control::{Handle, Who};
@@ -100,14 +101,14 @@ impl Server {
             counts: Counts::default(),
             limiter: Limiter::new(self.limits.requests_per_second),
             traces: Arc::new(Semaphore::new(MAX_TRACES)),
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            streams: Streams::default(),
             idempotent: Kept::default(),
         })
     }
 
     async fn run(self, router: Router, registry: Registry, stop: impl Future<Output = ()>) {
         let slots = Arc::new(Semaphore::new(self.limits.connections));
-        let strangers = Strangers::default();
+        let places = Places::default();
         let (stopping, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         if let Some(tls) = self.tls.clone() {
@@ -128,24 +129,24 @@ impl Server {
                     continue;
                 }
             };
-            if slots.available_permits() == 0 {
-                strangers.end_oldest();
-            }
+            let mut has_room = slots.available_permits() > 0;
             let mut waiting = pin!(slots.clone().acquire_owned());
             let slot = loop {
+                has_room = has_room || places.make_room();
                 tokio::select! {
                     () = &mut stop => break 'serving,
                     Some(_) = connections.join_next(), if !connections.is_empty() => {}
                     slot = &mut waiting => break slot,
+                    () = places.one_is_idle() => {}
                 }
             };
             let (router, limits, stopped) = (router.clone(), self.limits, stopped.clone());
             let tls = self.tls.as_ref().map(|tls| tls.current());
-            let stranger = strangers.add();
+            let place = places.take(peer.ip());
             connections.spawn(async move {
                 tokio::select! {
-                    () = begin(stream, peer, tls, router, limits, stopped, stranger.clone()) => {}
-                    () = stranger.end.notified() => {}
+                    () = begin(stream, peer, tls, router, limits, stopped, place.clone()) => {}
+                    () = place.given_up() => {}
                 }
                 drop(slot);
             });
@@ -168,58 +169,6 @@ impl Explainer for NoExplainer {
     }
 }
 
-/// Connections that have not shown a good token yet, in the order in which they came: when there is no place left, the oldest of them gives its own up.
-/// So whoever opens many and says nothing keeps nobody out who has a token.
-#[derive(Clone, Default)]
-struct Strangers(Arc<Mutex<(u64, Ends)>>);
-
-/// What ends each, by number.
-type Ends = BTreeMap<u64, Arc<Notify>>;
-
-impl Strangers {
-    fn add(&self) -> Arc<Stranger> {
-        let end = Arc::new(Notify::new());
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.0 += 1;
-        let number = all.0;
-        all.1.insert(number, end.clone());
-        Arc::new(Stranger { number, end, was_told: AtomicBool::new(false), all: self.clone() })
-    }
-
-    fn forget(&self, number: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&number);
-    }
-
-    fn end_oldest(&self) {
-        if let Some((_, oldest)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).1.pop_first() {
-            oldest.notify_one();
-        }
-    }
-}
-
-/// One connection, until it is known.
-pub(super) struct Stranger {
-    number: u64,
-    end: Arc<Notify>,
-    was_told: AtomicBool,
-    all: Strangers,
-}
-
-impl Stranger {
-    /// It has shown a good token.
-    pub(super) fn known(&self) {
-        if !self.was_told.swap(true, Relaxed) {
-            self.all.forget(self.number);
-        }
-    }
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        self.all.forget(self.number);
-    }
-}
-
 /// Shakes hands, if it must, within the time for a head.
 async fn begin(
     stream: TcpStream,
@@ -228,16 +177,39 @@ async fn begin(
     router: Router,
     limits: Limits,
     stopped: watch::Receiver<bool>,
-    stranger: Arc<Stranger>,
+    place: Arc<Place>,
 ) {
     let _ = stream.set_nodelay(true);
     match tls {
-        None => connection(stream, peer, router, limits, stopped, stranger).await,
+        None => connection(stream, peer, router, limits, stopped, place).await,
         Some(config) => match tokio::time::timeout(limits.head, TlsAcceptor::from(config).accept(stream)).await {
-            Ok(Ok(stream)) => connection(stream, peer, router, limits, stopped, stranger).await,
+            Ok(Ok(stream)) => connection(stream, peer, router, limits, stopped, place).await,
             Ok(Err(error)) => tracing::debug!(%peer, %error, "admin: no TLS"),
             Err(_) => {}
         },
+    }
+}
+
+/// The body of a reply, until the last of it has been taken: only then the request is answered.
+struct Answering {
+    body: Body,
+    _asking: Asking,
+}
+
+impl hyper::body::Body for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        hyper::body::Body::poll_frame(Pin::new(&mut self.body), context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        hyper::body::Body::is_end_stream(&self.body)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        hyper::body::Body::size_hint(&self.body)
     }
 }
 
@@ -248,14 +220,19 @@ async fn connection(
     router: Router,
     limits: Limits,
     mut stopped: watch::Receiver<bool>,
-    stranger: Arc<Stranger>,
+    place: Arc<Place>,
 ) {
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        request.extensions_mut().insert(stranger.clone());
-        let reply = hyper::service::Service::call(&service, request);
-        async move { Ok::<_, Infallible>(reply.await.unwrap_or_else(|never| match never {})) }
+        request.extensions_mut().insert(place.clone());
+        let asking = place.asked().map(|asking| (asking, hyper::service::Service::call(&service, request)));
+        async move {
+            // What has given way is about to be closed: nothing begins there.
+            let Some((asking, reply)) = asking else { return std::future::pending().await };
+            let reply = reply.await.unwrap_or_else(|never| match never {});
+            Ok::<_, Infallible>(reply.map(|body| Body::new(Answering { body, _asking: asking })))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

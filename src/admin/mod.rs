@@ -19,6 +19,7 @@ mod listener;
 mod metrics;
 mod openapi;
 mod patch;
+mod places;
 mod rate;
 mod refusal;
 mod resources;
@@ -48,7 +49,7 @@ pub use token::Token;
 /// Header in which a caller says who they are; it becomes the owner of overlays. The token alone decides what they may do.
 pub const ACTOR_HEADER: &str = "meridian-actor";
 
-/// Longest [`ACTOR_HEADER`], visible ASCII and spaces.
+/// Characters of [`ACTOR_HEADER`], after its `%XX` have become what they stand for.
 pub const MAX_ACTOR_LEN: usize = 100;
 
 /// Longest request body. An overlay takes under 2 KiB.
@@ -66,7 +67,7 @@ pub struct Limits {
     pub body: Duration,
     /// Longest life of a connection, whatever it does: room for the slowest reload, an end for readers that never finish.
     pub connection: Duration,
-    /// Connections open at once; more wait in the kernel's queue. Operators, a scraper and some automation need a few.
+    /// Connections open at once; for one more an idle one gives way. Operators, a scraper and some automation need a few.
     pub connections: usize,
     /// Requests a second of each address and token, twice as many in one go; 0 for as many as they like.
     pub requests_per_second: u32,
@@ -97,8 +98,8 @@ struct Shared {
     limiter: Limiter,
     /// A permit for each trace that may run at once.
     traces: Arc<Semaphore>,
-    /// A permit for each stream of events that may run at once.
-    streams: Arc<Semaphore>,
+    /// Streams of events that run.
+    streams: events::Streams,
     /// Replies to requests with an `Idempotency-Key`.
     idempotent: idempotency::Kept,
 }

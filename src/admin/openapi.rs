@@ -108,9 +108,9 @@ const ERRORS: [(&str, &str, IsMet); 12] = [
     ("412", "it is not as it was read (If-Match)", takes_condition),
     ("413", "the body is too large", |method, _| changes(method)),
     ("415", "the body is not JSON", |method, _| changes(method)),
-    ("422", "the request contradicts the rules", |method, path| changes(method) || is_list(path) || path == "/v1/explain"),
+    ("422", "the request contradicts the rules", |method, path| changes(method) || is_list(path) || matches!(path, "/v1/explain" | "/v1/events")),
     ("429", "too many requests", |_, _| true),
-    ("503", "the state cannot be read or written, or the server is stopping", |method, path| {
+    ("503", "the state cannot be read or written, the files are being read, or the server is stopping", |method, path| {
         changes(method) || matches!(tag(path), "overlays" | "tokens" | "audit")
     }),
 ];
@@ -165,7 +165,11 @@ pub fn document() -> Value {
             operation["tags"] = json!([tag(path)]);
             let mut headers = Vec::new();
             if changes(method) {
-                headers.push(header("Meridian-Actor", "who acts; 1 to 100 visible ASCII characters", MAX_ACTOR_LEN));
+                headers.push(header(
+                    "Meridian-Actor",
+                    "who acts; 1 to 100 characters, those beyond ASCII, and %, as the %XX of their UTF-8",
+                    MAX_ACTOR_LEN,
+                ));
                 headers.push(header("Idempotency-Key", "makes the request once, however often it is sent; made anew for each (422)", MAX_KEY_LEN));
             }
             if takes_condition(method, path) {
@@ -333,6 +337,8 @@ const MAY_REASON: &str =
     r#"{"maxLength": 500, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*$"}"#;
 /// The same: no character that controls how the text around it is shown (`control::text`).
 const MAY_PLAIN: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*$";
+/// What `control::text::rfc3339` takes, or a part of that.
+const TIME: &str = "20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](Z|[+-](0[0-9]|1[0-2]):[0-5][0-9])";
 const DURATION: &str = r#"{"pattern": "^[1-9][0-9]{0,2}[smhd]$"}"#;
 /// Up to ten years: several units in a row, largest first, or much of one.
 const DURATION_OR_NEVER: &str = r#"{"pattern": "^(never|[1-9][0-9]{0,2}[dhms]|[1-9][0-9]{0,2}d[1-9][0-9]?h|[1-9][0-9]?h[1-9][0-9]?m([1-9][0-9]?s)?|[1-9][0-9]?m[1-9][0-9]?s|[1-9][0-9]{3,7}s|[1-9][0-9]{3,5}m|[1-9][0-9]{3}h|([12][0-9]{3}|3[0-5][0-9]{2}|36[0-5][0-9]|3660)d)$"}"#;
@@ -394,7 +400,7 @@ fn bound(path: &str, parameter: &mut Value) {
         Some("name") if path == "/v1/explain" => json!({ "type": "string", "minLength": 1, "maxLength": 1004, "pattern": "^[ -~]+$" }),
         Some("client") if path == "/v1/explain" => json!({ "type": "string", "pattern": "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$" }),
         Some("limit") => json!({ "type": "integer", "minimum": 1, "maximum": 1000 }),
-        Some("since" | "until") => json!({ "type": "string", "pattern": "^([0-9]{1,12}|[1-9][0-9]{0,2}[smhd])$" }),
+        Some("since" | "until") => json!({ "type": "string", "pattern": format!("^([0-9]{{1,12}}|[1-9][0-9]{{0,2}}[smhd]|{TIME})$") }),
         Some("usable" | "stale" | "break_glass" | "dry_run") => json!({ "type": "boolean" }),
         Some("type") => json!({ "type": "string", "pattern": record_types() }),
         _ => return,

@@ -106,7 +106,7 @@ pub(super) async fn patch_record(
     Parts((zone, name, rtype)): Parts<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let target = format!("{zone}/{name}/{rtype}");
+    let target = format!("{}/{}/{rtype}", audit::plain_zone(&zone), audit::part(&name));
     change(&shared, who, &attempt, Thing::Record(zone, name, rtype), target, "ttl", request).await
 }
 
@@ -126,7 +126,7 @@ pub(super) async fn patch_name(
     Parts((zone, name)): Parts<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let target = format!("{zone}/{name}");
+    let target = format!("{}/{}", audit::plain_zone(&zone), audit::part(&name));
     // Static records may stand at the same name: those are changed where they are.
     let thing = Thing::Name(zone, name);
     attempt.of(&target, None);
@@ -152,7 +152,7 @@ pub(super) async fn patch_child(
     Parts((zone, policy, child)): Parts<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let target = format!("{}/policy:{policy}/{child}", audit::plain_target(&zone));
+    let target = format!("{}/policy:{policy}/{child}", audit::plain_zone(&zone));
     change(&shared, who, &attempt, Thing::Policy(zone, policy), target, "weight", request).await
 }
 
@@ -172,7 +172,7 @@ pub(super) async fn patch_pool(
     Parts((zone, pool)): Parts<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let target = format!("{}/{pool}", audit::plain_target(&zone));
+    let target = format!("{}/{pool}", audit::plain_zone(&zone));
     change(&shared, who, &attempt, Thing::Pool(zone, pool), target, "state", request).await
 }
 
@@ -189,7 +189,7 @@ pub(super) async fn patch_endpoint(
     Parts((zone, pool, endpoint)): Parts<(String, String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let target = format!("{}/{pool}/{endpoint}", audit::plain_target(&zone));
+    let target = format!("{}/{pool}/{endpoint}", audit::plain_zone(&zone));
     change(&shared, who, &attempt, Thing::Endpoint(zone, pool, endpoint), target, "weight or state", request).await
 }
 

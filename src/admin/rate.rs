@@ -103,9 +103,9 @@ impl Limiter {
 }
 
 /// An IPv6 host has a whole /64 to choose from.
-fn network(addr: IpAddr) -> IpAddr {
-    match addr {
-        IpAddr::V4(_) => addr,
+pub(super) fn network(addr: IpAddr) -> IpAddr {
+    match addr.to_canonical() {
+        addr @ IpAddr::V4(_) => addr,
         IpAddr::V6(addr) => Ipv6Addr::from(u128::from(addr) & !u128::from(u64::MAX)).into(),
     }
 }

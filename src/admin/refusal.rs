@@ -10,14 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::api::{Broken, Refusal};
 
-/// What became of a request, as the audit log says it: `done`, or what the type of a problem ends in.
-pub(super) const OUTCOMES: [&str; 23] = [
+/// What became of a request, as the audit log says it: `done`, `failed` (a load that could not take all), or what the type of a problem ends in.
+pub(super) const OUTCOMES: [&str; 25] = [
     "done",
     "bad-body",
     "bad-header",
     "bad-json",
     "bad-path",
     "bad-query",
+    "busy",
+    "failed",
     "forbidden",
     "in-progress",
     "internal",
@@ -36,6 +38,9 @@ pub(super) const OUTCOMES: [&str; 23] = [
     "too-slow",
     "unauthorised",
 ];
+
+/// Seconds until it is worth another try where a disk took nothing: it does not become writable by itself.
+const STORE_AGAIN: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 
 /// A problem as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -101,6 +106,12 @@ impl Problem {
         Problem { retry_after: Some(seconds), ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "too many requests", detail) }
     }
 
+    pub(super) fn too_many_streams(most: &str, wait: Duration) -> Problem {
+        let seconds = NonZeroU32::MIN.saturating_add(wait.as_secs() as u32);
+        let detail = format!("expected no more streams of events at once than {most}; end one, or try again in {seconds} s");
+        Problem { retry_after: Some(seconds), ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "too many requests", detail) }
+    }
+
     pub(super) fn too_many_reports(wait: Duration) -> Problem {
         let seconds = NonZeroU32::MIN.saturating_add(wait.as_secs() as u32);
         let detail = format!("too many reports from all callers together; nothing of this call was taken: try again in {seconds} s");
@@ -158,7 +169,8 @@ impl Problem {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server met a fault of its own", detail)
     }
 
-    pub(super) fn not_found(what: &str, near: Vec<String>) -> Problem {
+    /// There is no such thing; names like it.
+    pub fn not_found(what: &str, near: Vec<String>) -> Problem {
         let suggestion = if near.is_empty() { String::new() } else { format!("; did you mean {}", near.join(" or ")) };
         let detail = format!("found no {what}{suggestion}");
         Problem { near: near.into(), ..Problem::new(StatusCode::NOT_FOUND, "not-found", "what the request names does not exist", detail) }
@@ -174,8 +186,15 @@ impl From<Refusal> for Problem {
             }
             Refusal::Store { detail } => {
                 let detail = format!("{detail}; nothing was changed");
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", "the change could not be kept, so it was not made", detail)
+                Problem {
+                    retry_after: Some(STORE_AGAIN),
+                    ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", "the change could not be kept, so it was not made", detail)
+                }
             }
+            Refusal::Busy { detail } => Problem {
+                retry_after: Some(NonZeroU32::MIN),
+                ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "what it needs is being used", format!("{detail}; nothing was changed"))
+            },
             Refusal::Unread { detail } => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", "what is kept cannot be read", detail),
             Refusal::Changed { detail, tag } => Problem { tag: tag.map(Box::new), ..Problem::precondition(detail) },
             Refusal::Forbidden { detail } => Problem::forbidden(detail),
@@ -206,5 +225,26 @@ impl IntoResponse for Problem {
         // The guard tells the audit log.
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_soon_says_when() {
+        let detail = || "d".to_owned();
+        for (refusal, status, kind, seconds) in [
+            (Refusal::Busy { detail: detail() }, 503, "urn:meridian:busy", Some("1")),
+            (Refusal::Store { detail: detail() }, 503, "urn:meridian:store", Some("10")),
+            (Refusal::Invalid { field: "id".into(), detail: detail() }, 422, "urn:meridian:invalid", None),
+            (Refusal::Safety { broken: Vec::new() }, 409, "urn:meridian:safety", None),
+        ] {
+            let problem = Problem::from(refusal);
+            assert_eq!((problem.status, &*problem.kind), (status, kind));
+            let response = problem.into_response();
+            assert_eq!(response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()), seconds, "{kind}");
+        }
     }
 }

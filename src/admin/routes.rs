@@ -21,6 +21,7 @@ use super::{MAX_BODY_LEN, Problem, Shared, access, events, metrics, openapi, res
 use crate::control::api::{
     Amend, Applied, Difference, FailedBack, Lift, NewOverlay, Overlay, Promote, Promoted, ReloadBody, ReloadReport, Status, Who,
 };
+use crate::control::audit::part;
 use crate::control::explain::Explanation;
 use crate::control::handle::Laying;
 use crate::control::text::{check_optional_reason, check_target};
@@ -307,6 +308,7 @@ fn overlay_id(text: &str) -> Result<u64, Problem> {
 )]
 async fn reload(By { shared, mut who, attempt }: By, request: Request) -> Result<Json<ReloadReport>, Problem> {
     let body: ReloadBody = json_or_empty(&shared, request).await?;
+    let body = ReloadBody { zone: body.zone.as_deref().map(part), ..body };
     attempt.of(body.zone.as_deref().unwrap_or(""), body.reason.as_deref());
     body.zone.as_deref().map(|zone| check_target("zone", zone)).transpose()?;
     who.reason = reason(body.reason.as_deref())?;

@@ -32,6 +32,7 @@ pub(super) async fn audit(config: &ConfigArg, args: AuditArgs) -> ExitCode {
         ("since", &args.since),
         ("until", &args.until),
         ("actor", &args.actor),
+        ("token", &args.by_token),
         ("target", &args.target),
         ("action", &args.action),
         ("outcome", &args.outcome),
@@ -92,7 +93,7 @@ async fn follow(client: &Client, query: &[(&str, &str)], json: bool, first: Resu
 }
 
 fn table<'a>(entries: impl Iterator<Item = &'a Entry>, colours: bool) -> String {
-    let mut table = Table::new(&["TIME", "WHO", "FROM", "ACTION", "TARGET", "CHANGE", "OUTCOME", "WHY"]);
+    let mut table = Table::new(&["TIME", "WHO", "TOKEN", "FROM", "ACTION", "TARGET", "CHANGE", "OUTCOME", "WHY"]);
     for entry in entries {
         table.row(cells(entry));
     }
@@ -101,13 +102,13 @@ fn table<'a>(entries: impl Iterator<Item = &'a Entry>, colours: bool) -> String 
 
 /// One entry on a line of its own.
 pub(super) fn line(entry: &Entry) -> String {
-    let mut table = Table::new(&["", "", "", "", "", "", "", ""]);
+    let mut table = Table::new(&[""; 9]);
     table.row(cells(entry));
     // Without the empty titles.
     table.render(false).lines().skip(1).map(|line| format!("{line}\n")).collect()
 }
 
-fn cells(entry: &Entry) -> [Cell; 8] {
+fn cells(entry: &Entry) -> [Cell; 9] {
     let change = match (short(&entry.before), short(&entry.after)) {
         (before, after) if before.is_empty() => after,
         (before, after) if after.is_empty() => format!("{before} ended"),
@@ -131,6 +132,7 @@ fn cells(entry: &Entry) -> [Cell; 8] {
     [
         utc(entry.at).into(),
         (&entry.actor).into(),
+        (&entry.token).into(),
         entry.from.map_or(String::new(), |from| from.to_string()).into(),
         (&entry.action).into(),
         (&entry.target).into(),
@@ -160,7 +162,7 @@ fn short(value: &Value) -> String {
     }
 }
 
-/// Unix seconds as date and time, UTC (days to date: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days).
+/// Unix seconds as date and time of UTC, which is what the Z means (days to date: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days).
 pub(super) fn utc(at: u64) -> String {
     let (days, seconds) = (at / 86_400 + 719_468, at % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
@@ -169,7 +171,7 @@ pub(super) fn utc(at: u64) -> String {
     let shifted = (5 * day_of_year + 2) / 153;
     let (day, month) = (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 /// `meridian token`.
@@ -218,7 +220,7 @@ async fn create_token(config: &ConfigArg, connect: &Connect, call: Call<'_>) -> 
         Err(error) => return finish(connect.json, Err(error), |_| Ok(String::new())),
     };
     let CreatedToken { info, token, .. } = made;
-    let text = if connect.json { format!("{reply:#}\n") } else { format!("{token}\n") };
+    let text = if connect.json { format!("{reply:#}\n") } else { format!("{}\n", token.unwrap_or_default()) };
     let Err(unwritten) = print(&text) else {
         if !connect.json {
             warn(&reply);
@@ -274,12 +276,12 @@ mod tests {
     #[test]
     fn moments_are_dates_of_utc() {
         for (at, text) in [
-            (0, "1970-01-01 00:00:00"),
-            (951_782_399, "2000-02-28 23:59:59"),
-            (951_782_400, "2000-02-29 00:00:00"),
-            (1_709_251_199, "2024-02-29 23:59:59"),
-            (1_795_243_349, "2026-11-21 06:42:29"),
-            (4_107_542_400, "2100-03-01 00:00:00"),
+            (0, "1970-01-01 00:00:00Z"),
+            (951_782_399, "2000-02-28 23:59:59Z"),
+            (951_782_400, "2000-02-29 00:00:00Z"),
+            (1_709_251_199, "2024-02-29 23:59:59Z"),
+            (1_795_243_349, "2026-11-21 06:42:29Z"),
+            (4_107_542_400, "2100-03-01 00:00:00Z"),
         ] {
             assert_eq!(utc(at), text);
         }

@@ -16,7 +16,7 @@ The newest are last. Health transitions are entries, too: --kind change leaves t
 /// Which entries.
 #[derive(Debug, Args)]
 pub(super) struct AuditArgs {
-    /// From this on: a duration before now (90s, 1h, 7d) or unix seconds.
+    /// From this on: a duration before now (90s, 1h, 7d), a time (2026-11-23T02:00:00Z) or unix seconds.
     #[arg(long, value_name = "TIME")]
     pub(super) since: Option<String>,
     /// Up to this.
@@ -25,6 +25,9 @@ pub(super) struct AuditArgs {
     /// Who did it.
     #[arg(long, value_name = "NAME")]
     pub(super) actor: Option<String>,
+    /// With which token: its id; admin for the one in the file.
+    #[arg(long = "by-token", value_name = "ID")]
+    pub(super) by_token: Option<String>,
     /// What it was done to, or anything below: example.com finds example.com/fra.
     #[arg(long, value_name = "TARGET")]
     pub(super) target: Option<String>,
@@ -85,7 +88,7 @@ The token alone goes to stdout: meridian token create ci --role operate > ci.tok
         /// Confine it to a zone; may be given several times.
         #[arg(long = "zone", value_name = "ZONE")]
         zones: Vec<String>,
-        /// How long it is good for: 8h, 30d or never; without it, 90 days.
+        /// How long it is good for: 8h, 30d, until 2026-11-23T02:00:00Z, or never; without it, 90 days.
         #[arg(long, value_name = "DURATION", value_parser = expiry)]
         expires: Option<String>,
         #[command(flatten)]
@@ -97,7 +100,7 @@ The token alone goes to stdout: meridian token create ci --role operate > ci.tok
         #[command(flatten)]
         connect: Connect,
     },
-    /// Takes one back; nothing passes with it from then on.
+    /// Takes one back; nothing passes with it from then on, and its streams of events end.
     #[command(after_help = "Example:\n  meridian token revoke 5f3a90c1 --reason \"left the team\"")]
     Revoke {
         /// As the list shows it.

@@ -10,6 +10,8 @@ use super::list_args::{EVENTS_EXAMPLES, EventsArgs, ListCommand, Look, WhichHeal
 use super::rule::RuleCommand;
 use crate::config;
 use crate::control::api::When;
+use crate::control::text::rfc3339;
+use crate::control::tokens::reserved;
 
 /// Answers DNS by where clients are, what is up and how fast it is; moves traffic at run time.
 #[derive(Debug, Parser)]
@@ -243,9 +245,9 @@ Examples:
   meridian reload --all              every zone or none
   meridian reload --dry-run          what would be taken, and what that would withdraw
 
-Ends with 1 if anything was refused, with 4 if a safety rule forbids it; what was refused keeps serving as it was.")]
+Ends with 1 if anything was refused, with 4 if a safety rule forbids it or nobody said yes to what it withdraws; what was refused keeps serving as it was.")]
     Reload {
-        /// One zone; without it, everything.
+        /// One zone and the libraries that it uses, nothing else; without it, everything, meridian.toml too.
         zone: Option<String>,
         /// Take all zones or none.
         #[arg(long, conflicts_with = "zone")]
@@ -253,6 +255,9 @@ Ends with 1 if anything was refused, with 4 if a safety rule forbids it; what wa
         /// Change nothing; show what would be taken and what that would withdraw.
         #[arg(long)]
         dry_run: bool,
+        /// Do not ask before more is withdrawn at once than safety.confirm_above. Without a terminal to ask on, such a reload needs it.
+        #[arg(long)]
+        yes: bool,
         /// Go past safety rules; recorded with the reason.
         #[arg(long, requires = "why")]
         break_glass: bool,
@@ -356,11 +361,13 @@ fn duration(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("expected a duration such as 90s, 10m or 2h".into()) }
 }
 
-/// A duration from now, or unix seconds.
+/// A duration from now, a time, or unix seconds.
 fn moment(text: &str) -> Result<When, String> {
-    match text.parse() {
-        Ok(at) => Ok(When::At(at)),
-        Err(_) => duration(text).map(When::In).map_err(|_| "expected a duration from now such as 2h, or unix seconds".into()),
+    match text.parse().ok().or_else(|| rfc3339(text)) {
+        Some(at) => Ok(When::At(at)),
+        None => duration(text)
+            .map(When::In)
+            .map_err(|_| "expected a duration from now such as 2h, a time such as 2026-11-23T02:00:00Z, or unix seconds".into()),
     }
 }
 
@@ -370,10 +377,10 @@ pub(super) struct Lay {
     /// Why; whoever looks at it at night will want to know.
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: String,
-    /// How long it holds: 30m, 2h, 1d or never; without it, 24 h.
+    /// How long it holds: 30m, 2h, 1d, until 2026-11-23T02:00:00Z, or never; without it, 24 h.
     #[arg(long, value_name = "DURATION", value_parser = expiry)]
     pub(super) expires: Option<String>,
-    /// When it begins: a duration from now, or unix seconds; without it, at once. The expiry counts from then.
+    /// When it begins: a duration from now, a time (2026-11-23T02:00:00Z), or unix seconds; without it, at once. The expiry counts from then.
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub(super) starts: Option<When>,
     #[command(flatten)]
@@ -421,14 +428,19 @@ pub(super) struct Change {
 #[derive(Debug, Args)]
 pub(super) struct Owner {
     /// Who does it; without it the user ($USER), and where there is none, the name of the token.
-    #[arg(id = "owner", long = "owner", value_name = "NAME", env = "USER", hide_env = true)]
+    #[arg(id = "owner", long = "owner", value_name = "NAME")]
     pub(super) name: Option<String>,
+    /// The user.
+    #[arg(id = "user", long = "user", env = "USER", hide = true)]
+    user: Option<String>,
 }
 
 impl Owner {
     /// What the server is told; `None`: whose token it is.
     pub(super) fn actor(&self) -> Option<&str> {
-        self.name.as_deref().filter(|name| !name.is_empty())
+        // A user may be called what no owner may be: the account of the service, for example.
+        let user = || self.user.as_deref().filter(|user| reserved(user).is_none());
+        self.name.as_deref().filter(|name| !name.is_empty()).or_else(user).filter(|name| !name.is_empty())
     }
 }
 
@@ -477,8 +489,8 @@ fn ttl(text: &str) -> Result<u32, String> {
     }
 }
 
-/// A duration or `never`, checked before it travels.
+/// A duration, a time or `never`, checked before it travels.
 pub(super) fn expiry(text: &str) -> Result<String, String> {
-    let fits = text == "never" || config::parse_duration(text).is_some_and(|duration| !duration.is_zero());
-    if fits { Ok(text.to_owned()) } else { Err("expected a duration such as 30m, 2h or 1d, or never".into()) }
+    let fits = text == "never" || rfc3339(text).is_some() || config::parse_duration(text).is_some_and(|duration| !duration.is_zero());
+    if fits { Ok(text.to_owned()) } else { Err("expected a duration such as 30m, 2h or 1d, a time such as 2026-11-23T02:00:00Z, or never".into()) }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::{Method, Url, header, redirect};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
@@ -18,6 +19,7 @@ use crate::admin::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Token};
 use crate::certs::verify::{Trusting, Verifier};
 use crate::certs::{certificates, private_key, words};
 use crate::config;
+use crate::control::text::misleads;
 use crate::control::unix_now;
 
 /// A server that does not take a connection within this is not there.
@@ -274,6 +276,19 @@ fn in_words(tls: bool, cause: &str) -> String {
             let fault = cause.rsplit([' ', '(']).next().unwrap_or_default().trim_end_matches(')');
             format!("its certificate cannot be used ({fault}): renew it (admin.tls)")
         }
+        true if says(&[
+            "alert: UnknownCA",
+            "alert: BadCertificate",
+            "alert: UnsupportedCertificate",
+            "alert: CertificateUnknown",
+            "alert: DecryptError",
+        ]) =>
+        {
+            "it does not take the certificate of --cert: say one of an authority that its admin.tls.client_ca names".into()
+        }
+        true if says(&["alert: CertificateExpired", "alert: CertificateRevoked"]) => {
+            "the certificate of --cert has expired or was revoked: renew it".into()
+        }
         true if says(&["CertificateRequired", "HandshakeFailure", "AccessDenied"]) => "it asks for a certificate: say --cert and --key".into(),
         true if says(&["InvalidContentType", "corrupt message"]) => "it does not speak TLS there: say http:// instead of https://".into(),
         false if says(&["invalid HTTP version", "message head", "closed before message completed", "connection closed", "reset by peer"]) => {
@@ -361,6 +376,8 @@ fn parse_server(server: &str) -> Result<Url, CallError> {
 fn http_client(tls: bool, connect: &Connect, configured: Vec<CertificateDer<'static>>) -> Result<reqwest::Client, String> {
     // Whoever can read the server's configuration may trust what it names.
     let (mut roots, mut named) = (RootCertStore::empty(), configured);
+    // The first is the server's own; those behind it lead to its authority.
+    let pinned = named.first().cloned();
     if tls {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(path) = &connect.ca {
@@ -371,7 +388,7 @@ fn http_client(tls: bool, connect: &Connect, configured: Vec<CertificateDer<'sta
     let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let tls = match Trusting::new(roots, named) {
+    let tls = match Trusting::new(roots, named, pinned) {
         Some(trusting) => tls.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(trusting))),
         None => tls.with_root_certificates(RootCertStore::empty()),
     };
@@ -394,10 +411,13 @@ fn http_client(tls: bool, connect: &Connect, configured: Vec<CertificateDer<'sta
         .map_err(|error| error.to_string())
 }
 
-/// A name as the header takes it: what it cannot carry becomes a question mark.
+/// What a name has escaped beside all that is not ASCII.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// A name as the header takes it: `%XX` for each octet of what is not ASCII, a question mark for what would not be shown as it is.
 fn actor_name(name: &str) -> String {
-    let name: String = name.trim().chars().take(MAX_ACTOR_LEN).map(|char| if matches!(char, ' '..='~') { char } else { '?' }).collect();
-    if name.is_empty() { "admin".into() } else { name }
+    let name: String = name.trim().chars().take(MAX_ACTOR_LEN).map(|char| if misleads(char) { '?' } else { char }).collect();
+    utf8_percent_encode(&name, ESCAPED).to_string()
 }
 
 #[cfg(test)]
@@ -439,6 +459,12 @@ mod tests {
             (true, "invalid peer certificate: BadEncoding", "its certificate cannot be used (BadEncoding): renew it (admin.tls)"),
             (true, "invalid peer certificate: certificate expired: verification time 9", "its certificate has expired: renew it (admin.tls)"),
             (true, "received corrupt message of type InvalidContentType", "it does not speak TLS there: say http:// instead of https://"),
+            (
+                true,
+                "received fatal alert: UnknownCA",
+                "it does not take the certificate of --cert: say one of an authority that its admin.tls.client_ca names",
+            ),
+            (true, "received fatal alert: CertificateExpired", "the certificate of --cert has expired or was revoked: renew it"),
             (false, "Connection refused (os error 111)", "Connection refused (os error 111); is the server running?"),
         ] {
             assert_eq!(in_words(tls, cause), words);
@@ -447,7 +473,7 @@ mod tests {
 
     #[test]
     fn names_fit_the_header() {
-        for (name, header) in [("ada", "ada"), ("Zoë\n", "Zo?"), ("", "admin"), ("a\r\nb", "a??b"), (&"x".repeat(200), &"x".repeat(100))] {
+        for (name, header) in [("ada", "ada"), ("Zoë\n", "Zo%C3%AB"), ("50 %", "50 %25"), ("a\r\nb", "a??b"), (&"x".repeat(200), &"x".repeat(100))] {
             assert_eq!(actor_name(name), header);
         }
     }

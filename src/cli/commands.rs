@@ -69,8 +69,8 @@ async fn dispatch(config: &ConfigArg, command: Command) -> ExitCode {
         }
         Command::Rule(command) => rule::rule(config, command).await,
         Command::Overlay(command) => overlay(config, command).await,
-        Command::Reload { zone, all, dry_run, break_glass, change: Change { why, owner, connect } } => {
-            reload(config, ReloadBody { zone, all, dry_run, break_glass, reason: why.text }, &owner, &connect).await
+        Command::Reload { zone, all, dry_run, yes, break_glass, change: Change { why, owner, connect } } => {
+            reload(config, ReloadBody { zone, all, dry_run, break_glass, reason: why.text }, yes, &owner, &connect).await
         }
         Command::Failback { name, change } => failback(config, &name, &change).await,
         Command::Audit(args) => access::audit(config, args).await,
@@ -221,9 +221,16 @@ async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
     }
 }
 
-async fn reload(config: &ConfigArg, wanted: ReloadBody, owner: &Owner, connect: &Connect) -> ExitCode {
-    let call = Call { actor: owner.actor(), body: Some(json!(wanted)), ..Call::new(Method::POST, "/v1/reload") };
-    let reply = async { Client::new(config, connect)?.call(call).await }.await;
+async fn reload(config: &ConfigArg, wanted: ReloadBody, yes: bool, owner: &Owner, connect: &Connect) -> ExitCode {
+    let call = |wanted: &ReloadBody| Call { actor: owner.actor(), body: Some(json!(wanted)), ..Call::new(Method::POST, "/v1/reload") };
+    let first = ReloadBody { dry_run: true, ..wanted.clone() };
+    if !yes
+        && !wanted.dry_run
+        && let Err(code) = confirm::ask(config, connect, call(&first), wanted.break_glass).await
+    {
+        return code;
+    }
+    let reply = async { Client::new(config, connect)?.call(call(&wanted)).await }.await;
     let failed = reply.as_ref().is_ok_and(|report| report["failed"] == true);
     // A dry run ends as the reload would.
     let forbidden = reply.as_ref().is_ok_and(|report| is_forbidden(&report["consequences"], wanted.break_glass));

@@ -12,7 +12,12 @@ use crate::control::api::Consequences;
 /// Asks the server what a change would do (`call` is the change as a dry run), and the operator if it is much. `Err` with the exit code when it must
 /// not be made. What safety rules forbid is left to the server, so that the refusal is its own.
 pub(super) async fn ask(config: &ConfigArg, connect: &Connect, call: Call<'_>, break_glass: bool) -> Result<(), ExitCode> {
-    let reply = async { read::<Consequences>(&Client::new(config, connect)?.call(call).await?) }.await;
+    let reply = async {
+        let reply = Client::new(config, connect)?.call(call).await?;
+        // A reload tells more than its consequences.
+        read::<Consequences>(reply.get("consequences").unwrap_or(&reply))
+    };
+    let reply = reply.await;
     let consequences = match reply {
         Ok(consequences) => consequences,
         Err(error) => return Err(finish(connect.json, Err(error), |_| Ok(String::new()))),

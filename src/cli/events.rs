@@ -77,6 +77,7 @@ impl Event {
     fn line(&self) -> String {
         match self.name.as_str() {
             "generation" => format!("generation {} serves\n", self.data["generation"]),
+            "end" => format!("the stream ends: {}\n", clean(self.data["why"].as_str().unwrap_or_default())),
             "gap" if self.data["newest"].is_u64() => {
                 format!("the log ends at entry {}, before entry {}: another state file is in use\n", self.data["newest"], self.data["after"])
             }

@@ -13,6 +13,7 @@ use super::list;
 use super::list_args::Look;
 use super::show;
 use super::table::{Cell, Table, Tone};
+use crate::admin::Problem;
 use crate::control::api::{Applied, Overlay, Setting};
 use crate::control::audit::plain_target;
 
@@ -135,7 +136,10 @@ async fn enable(client: &Client, target: &str, reason: Option<&str>, actor: Opti
         reverted.push(client.call(Call { actor, query: &query, ..Call::new(Method::DELETE, &path) }).await?);
     }
     match reverted.is_empty() {
-        true => Err(CallError::Ended(format!("no overlay disables {target}; see meridian rule list"))),
+        true => {
+            let detail = format!("no overlay disables {target}; see meridian rule list");
+            Err(CallError::Refused(Box::new(Problem { detail, ..Problem::not_found(target, Vec::new()) })))
+        }
         false => Ok(json!({ "reverted": reverted })),
     }
 }

@@ -36,6 +36,8 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
     /// The zone folder could not be listed, so that `zones` says nothing about what is gone.
     pub zones_unlisted: bool,
+    /// `meridian.toml` says something else than the settings that this was loaded with; whether it could be read at all.
+    pub held_back: Option<bool>,
     /// For the next load.
     pub known: Known,
     /// Of the files that were read.
@@ -125,12 +127,23 @@ pub fn load(files: &dyn Files, config_path: &Path) -> Loaded {
 
 /// [`load`], but what `known`, of an earlier load, tells of files that are as they were is not made again.
 pub fn load_again(files: &dyn Files, config_path: &Path, known: &Known) -> Loaded {
+    load_under(files, config_path, known, None)
+}
+
+/// [`load_again`], but with these settings in place of what `meridian.toml` says; [`Loaded::held_back`] tells whether that is something else.
+pub fn load_under(files: &dyn Files, config_path: &Path, known: &Known, serving: Option<&Settings>) -> Loaded {
     let config_path = lexical(config_path);
     let base = config_path.parent().unwrap_or(Path::new("")).to_path_buf();
     let reader = Reader::new(files, &base);
     let mut report = Vec::new();
 
-    let (settings, settings_sound) = load_settings(&reader, &config_path, &mut report);
+    let (mut settings, mut settings_sound) = load_settings(&reader, &config_path, &mut report);
+    let mut held_back = None;
+    if let Some(serving) = serving {
+        report.clear();
+        held_back = (!settings_sound || settings != *serving).then_some(settings_sound);
+        (settings, settings_sound) = (serving.clone(), true);
+    }
     let known = &*known.of_folder(&settings.zones_dir);
     let entries = list_zones(&reader, &settings, &mut report);
     let zones_unlisted = entries.is_none();
@@ -175,7 +188,7 @@ pub fn load_again(files: &dyn Files, config_path: &Path, known: &Known) -> Loade
     let taken: Vec<PathBuf> = made.iter().filter_map(|zone| zone.toml.as_ref()?.master.clone()).collect();
     made.extend(masters::zones(&context, &entries, &taken, &config_path));
     let known = if settings_sound { Known::new(hash, &settings.zones_dir, &made, reader.reads()) } else { known.clone() };
-    let around = (is_sound && !zones_unlisted).then(|| Around::new(&reader, &settings, library, &entries)).flatten();
+    let around = (is_sound && !zones_unlisted && held_back.is_none()).then(|| Around::new(&reader, &settings, library, &entries)).flatten();
     let known = known.within(around);
     let mut zones: Vec<Arc<LoadedZone>> = made.into_iter().map(|made| made.zone).collect();
     if !settings_sound {
@@ -196,7 +209,15 @@ pub fn load_again(files: &dyn Files, config_path: &Path, known: &Known) -> Loade
         zones.truncate(MAX_ZONES);
     }
     report.extend(zones.iter().flat_map(|zone| zone.problems.iter().cloned()));
-    Loaded { settings: settings_sound.then_some(settings), zones, problems: sorted(report), zones_unlisted, known, texts: reader.into_texts() }
+    Loaded {
+        settings: settings_sound.then_some(settings),
+        zones,
+        problems: sorted(report),
+        zones_unlisted,
+        held_back,
+        known,
+        texts: reader.into_texts(),
+    }
 }
 
 /// What TOML zones depend on beside their own files.

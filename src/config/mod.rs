@@ -54,7 +54,7 @@ pub use hash::TextHash;
 pub use health::HealthOptions;
 pub use known::Known;
 pub use limits::TcpLimits;
-pub use load::{Loaded, LoadedZone, ZoneSource, load, load_again, load_master_alone, load_settings_alone};
+pub use load::{Loaded, LoadedZone, ZoneSource, load, load_again, load_master_alone, load_settings_alone, load_under};
 pub use named::load_named;
 pub use problem::{Problem, Severity};
 pub use reader::Texts;

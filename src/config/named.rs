@@ -41,7 +41,15 @@ pub fn load_named(files: &dyn Files, config_path: &Path, known: &Known, served: 
     }
     let problems = zone.problems.clone();
     let known = known.with(made, reader.reads());
-    Some(Loaded { settings: Some(around.settings.clone()), zones: vec![zone], problems, zones_unlisted: false, known, texts: reader.into_texts() })
+    Some(Loaded {
+        settings: Some(around.settings.clone()),
+        zones: vec![zone],
+        problems,
+        zones_unlisted: false,
+        held_back: None,
+        known,
+        texts: reader.into_texts(),
+    })
 }
 
 fn toml(context: &Context<'_>, before: &KnownZone, parts: &TomlParts) -> Option<KnownZone> {

@@ -169,7 +169,7 @@ impl Writer {
                 self.ends.tokens.put(saved.clone());
                 let warnings = saved.info.zones.iter().flatten().filter(|zone| !self.has_zone(zone));
                 let warnings = warnings.map(|zone| format!("zone {zone} is not served here: until it is, the token reaches nothing in it")).collect();
-                let _ = reply.send(Ok(CreatedToken { info: saved.info, token, warnings }));
+                let _ = reply.send(Ok(CreatedToken { info: saved.info, token: Some(token), warnings }));
             }
             (TokenChange::Revoke(saved, reply), None) => {
                 self.ends.tokens.put(saved.clone());

@@ -206,6 +206,11 @@ pub enum Refusal {
         /// The store's words.
         detail: String,
     },
+    /// What it needs is being used at this moment: the same request may pass soon.
+    Busy {
+        /// By what.
+        detail: String,
+    },
     /// What is kept cannot be read.
     Unread {
         /// The store's words.

@@ -126,7 +126,7 @@ pub struct Entry {
     /// Why, in the words of whoever did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// `done`, or the last word of the problem's type: `forbidden`, `unauthorised`, `invalid`, …
+    /// `done`, `failed` of a load that could not take everything, or the last word of the problem's type: `forbidden`, `unauthorised`, `invalid`, …
     pub outcome: String,
     /// More about the outcome, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,6 +138,8 @@ pub struct Entry {
 
 /// The outcome of what was done.
 pub const DONE: &str = "done";
+/// The outcome of a load that could not take everything.
+pub const FAILED: &str = "failed";
 
 impl Entry {
     /// Something that was done. `at` is unix seconds.
@@ -175,6 +177,16 @@ pub fn plain_target(target: &str) -> String {
         return target.into();
     }
     format!("{}{rest}", zone.strip_suffix('.').filter(|zone| !zone.is_empty()).unwrap_or(zone).to_ascii_lowercase())
+}
+
+/// A zone as ids have it, from a part of a path that may hold anything: what separates the parts of ids is escaped as in master files (`\047`).
+pub fn plain_zone(zone: &str) -> String {
+    plain_target(&part(zone))
+}
+
+/// A part of an id: with `\047` in place of each `/`.
+pub fn part(text: &str) -> String {
+    text.replace('/', r"\047")
 }
 
 /// The last part of an endpoint's id as ids have it: an address in its short form, a host in lower case without the final dot.
@@ -229,6 +241,8 @@ pub struct Query {
     pub until: Option<u64>,
     /// Exactly.
     pub actor: Option<String>,
+    /// Id of the token, exactly.
+    pub token: Option<String>,
     /// Any of its [`spellings`], or anything below one (`example.com` finds `example.com/fra/192.0.2.1`).
     pub target: Option<String>,
     /// Exactly, or anything below it (`overlay` finds `overlay.lay`).

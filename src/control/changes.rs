@@ -50,6 +50,13 @@ pub(super) struct Reload {
     pub(super) reply: ReloadReply,
 }
 
+impl Reload {
+    /// The zone that is meant, if one is.
+    fn named(&self) -> Option<Name> {
+        self.wanted.zone.as_deref().and_then(|zone| Name::parse_absolute(zone).ok()).map(|zone| zone.to_lowercase())
+    }
+}
+
 impl Writer {
     pub(super) fn lay(&mut self, new: NewOverlay, who: &Who, reply: OverlayReply) {
         let break_glass = new.break_glass;
@@ -181,8 +188,7 @@ impl Writer {
             return;
         }
         self.reloading = true;
-        let only = zone.and_then(|zone| Name::parse_absolute(zone).ok()).map(|zone| zone.to_lowercase());
-        let alone = only.filter(|only| self.zones.contains_key(only));
+        let alone = wanted.named().filter(|only| self.zones.contains_key(only));
         self.build(wanted, alone);
     }
 
@@ -194,12 +200,16 @@ impl Writer {
         };
         let previous = Previous { zones, known: self.known.clone(), geo: self.geo.clone(), disabled: self.disabled_rules(&[]) };
         let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
+        let named = wanted.named().zip(self.settings.clone());
         let work = move || {
             // Where it is not possible all are equal.
             let _ = crate::sys::lower_priority(RELOAD_PRIORITY);
             let build = match &alone {
                 Some(name) => load::build_alone(&OsFiles, &config_path, &previous, name),
-                None => Some(load::build(&OsFiles, &config_path, &previous)),
+                None => Some(match &named {
+                    Some((name, serving)) => load::build_named(&OsFiles, &config_path, &previous, name, serving),
+                    None => load::build(&OsFiles, &config_path, &previous),
+                }),
             };
             let _ = done.send(match build {
                 Some(build) => Done::Built { build: Box::new(build), wanted },

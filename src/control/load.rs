@@ -56,6 +56,8 @@ pub struct Build {
     pub(super) cookies: Option<server::Wanted>,
     /// It holds this zone alone, and nothing that others depend on has changed.
     pub(super) alone: Option<Name>,
+    /// It holds this zone alone, but what others depend on may have been read again.
+    pub(super) named: Option<Name>,
     /// The zone folder could not be listed: zones that are not there may be anything but removed.
     pub zones_unlisted: bool,
     /// The database or latency table that cannot be used, if one cannot.
@@ -63,6 +65,11 @@ pub struct Build {
 }
 
 impl Build {
+    /// The one zone that it holds, if it does not hold all.
+    pub(super) fn only(&self) -> Option<&Name> {
+        self.alone.as_ref().or(self.named.as_ref())
+    }
+
     /// True when anything is an error.
     pub fn has_errors(&self) -> bool {
         self.problems.iter().any(|problem| problem.severity == Severity::Error)
@@ -85,6 +92,44 @@ pub struct Previous {
 /// Reads and compiles. Zones whose texts and databases are what they were are taken over from `previous`.
 pub fn build(files: &dyn Files, config_path: &Path, previous: &Previous) -> Build {
     compile_all(files, config::load_again(files, config_path, &previous.known), previous, None)
+}
+
+/// [`build`] of one zone and what it uses, under the settings that serve: whatever else has changed, `meridian.toml` too, waits for a reload of
+/// everything, and what is wrong elsewhere is not told.
+pub fn build_named(files: &dyn Files, config_path: &Path, previous: &Previous, name: &Name, serving: &Settings) -> Build {
+    let mut loaded = config::load_under(files, config_path, &previous.known, Some(serving));
+    let owned = previous.zones.get(name).map(|zone| &zone.loaded.declared_in);
+    let is_its = |zone: &LoadedZone| zone.name.as_ref().map_or_else(|| owned == Some(&zone.declared_in), |found| found.to_lowercase() == *name);
+    loaded.zones.retain(|zone| is_its(zone));
+    let own_files: Vec<PathBuf> = loaded.zones.iter().map(|zone| zone.declared_in.clone()).chain(owned.cloned()).collect();
+    let concerns = |problem: &Problem| {
+        own_files.contains(&problem.file) || loaded.zones_unlisted || loaded.zones.iter().any(|zone| zone.problems.contains(problem))
+    };
+    loaded.problems = loaded.problems.iter().filter(|problem| concerns(problem)).cloned().collect();
+    let (held_back, told) = (loaded.held_back, loaded.problems.clone());
+    let only = Previous {
+        zones: previous.zones.get_key_value(name).map(|(name, zone)| (name.clone(), zone.clone())).into_iter().collect(),
+        known: previous.known.clone(),
+        geo: previous.geo.clone(),
+        disabled: previous.disabled.clone(),
+    };
+    let mut build = compile_all(files, loaded, &only, None);
+    // They are everybody's.
+    build.cookies = None;
+    // A database that cannot be used concerns who is not taken without it.
+    if build.good.iter().all(|zone| zone.kept_why.is_none()) && build.bad.is_empty() {
+        build.problems.retain(|problem| own_files.contains(&problem.file) || told.contains(problem));
+    }
+    build.named = Some(name.clone());
+    if held_back.is_some() {
+        let text = format!("it has changed: `meridian reload` takes it; this one took {name} alone");
+        build.problems.push(whole_file(&serving.file, Severity::Warning, text));
+    }
+    if held_back == Some(false) {
+        // With a configuration that cannot be read no last good version could be loaded.
+        build.texts = config::Texts::default();
+    }
+    build
 }
 
 /// [`build`] of one zone of `previous` alone. `None` when others have a say in what it is now: then everything has to be built.

@@ -29,7 +29,7 @@ use super::overlays::{Found, Laid, zone_text};
 use super::state::ZoneState;
 use super::toml::{self, Edit};
 use super::writer::{Done, Writer};
-use crate::config::{Files, LoadedZone, Opened, OsFiles, Severity, Stamp, TextHash, io_words};
+use crate::config::{Files, LoadedZone, Opened, OsFiles, Settings, Severity, Stamp, TextHash, io_words};
 use crate::dns::Name;
 use crate::policy::model::Target;
 use crate::store::Write;
@@ -131,10 +131,10 @@ impl Writer {
         let zones = self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect();
         let previous = Previous { zones, known: self.known.clone(), geo: self.geo.clone(), disabled: self.disabled_rules(&[]) };
         let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
-        let folder = self.settings.as_ref().map(|settings| settings.zones_dir.clone()).unwrap_or_default();
+        let serving = self.settings.clone();
         let job = Promotion { id, zone, dry_run: promote.dry_run, who, reply };
         let work = move || {
-            let result = work(&job, &edit, &loaded, &folder, &config_path, &previous);
+            let result = work(&job, &edit, &loaded, serving.as_ref(), &config_path, &previous);
             drop(previous);
             let _ = done.send(Done::Promoted(job, result));
         };
@@ -163,7 +163,7 @@ impl Writer {
             return refuse(format!("overlay {below} lies below it and would take over in place of the file: revert that one first"));
         }
         if self.reloading {
-            return refuse("the files are being read; try again in a moment");
+            return Err(Refusal::Busy { detail: "the files are being read".into() });
         }
         let zone = self.zone_of(laid).ok_or_else(|| self.no_overlay(id, who))?;
         if let Some(why) = &zone.kept_why {
@@ -197,7 +197,7 @@ impl Writer {
             Err(refusal) => return Some((job, Err(refusal))),
         };
         let Some(text) = written.text.take() else { return Some((job, Ok(written))) };
-        let only = written.build.alone.as_ref().map(ToString::to_string);
+        let only = written.build.only().map(ToString::to_string);
         let broken = self.judge_build(&written.build, only.as_deref(), false).broken;
         if !broken.is_empty() {
             self.reaper.other(written.build);
@@ -251,7 +251,7 @@ impl Writer {
             return;
         }
         self.book.remove(id);
-        let only = build.alone.is_some().then(|| zone.to_string());
+        let only = build.only().is_some().then(|| zone.to_string());
         let report = self.take_build(*build, only, false, &who);
         promoted.generation = self.generation + 1;
         let entry = Entry {
@@ -337,7 +337,15 @@ fn others(build: &Build, previous: &Previous, own: &Name) -> Vec<String> {
 }
 
 /// Reads, edits and builds.
-fn work(job: &Promotion, edit: &Edit, loaded: &LoadedZone, folder: &Path, config_path: &Path, previous: &Previous) -> Result<Written, Refusal> {
+fn work(
+    job: &Promotion,
+    edit: &Edit,
+    loaded: &LoadedZone,
+    serving: Option<&Settings>,
+    config_path: &Path,
+    previous: &Previous,
+) -> Result<Written, Refusal> {
+    let folder = serving.map(|settings| settings.zones_dir.clone()).unwrap_or_default();
     // The declaring file first, then libraries.
     let mut sources: Vec<_> = loaded.sources.iter().filter(|source| source.path.extension().is_some_and(|extension| extension == "toml")).collect();
     sources.retain(|source| source.path != config_path);
@@ -357,11 +365,16 @@ fn work(job: &Promotion, edit: &Edit, loaded: &LoadedZone, folder: &Path, config
                 Refusal::Forbidden { detail }
             })?;
         }
-        let real = writable(&source.path, folder)?;
+        let real = writable(&source.path, &folder)?;
         let file = source.path.file_name().map_or_else(|| source.path.clone(), PathBuf::from);
         let diff = toml::unified(&loaded.declared_in.with_file_name(&file).display().to_string(), &text, &new);
         let patched = Patched { path: source.path.clone(), text: new.clone().into_bytes() };
-        let build = load::build_alone(&patched, config_path, previous, &job.zone).unwrap_or_else(|| load::build(&patched, config_path, previous));
+        let is_own = source.path.ends_with(&loaded.declared_in);
+        let build = load::build_alone(&patched, config_path, previous, &job.zone).unwrap_or_else(|| match serving.filter(|_| is_own) {
+            // Whatever else has changed in the folder waits for a reload.
+            Some(serving) => load::build_named(&patched, config_path, previous, &job.zone, serving),
+            None => load::build(&patched, config_path, previous),
+        });
         if build.settings.is_none() || !build.good.iter().any(|zone| zone.parts.model.name == job.zone) {
             let why = build.problems.iter().find(|problem| problem.severity == Severity::Error).map(ToString::to_string).unwrap_or_default();
             return refuse(format!("with the change the files would not load, so nothing was written: {why}"));

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::api::{ReloadReport, Who, ZoneReload};
-use super::audit::Entry;
+use super::audit::{DONE, Entry, FAILED};
 use super::load::{Build, TakenZone};
 use super::state::ZoneState;
 use super::writer::Writer;
@@ -31,7 +31,7 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
     let mut report =
         ReloadReport { problems: build.problems.iter().map(ToString::to_string).collect(), failed: build.has_errors(), ..ReloadReport::default() };
     if let Some(why) = stands_still(writer, &build, all_or_nothing) {
-        keep_all(writer, &mut report, why);
+        keep_all(writer, &mut report, only, why);
         return report;
     }
     let Some(settings) = build.settings.clone() else { return report };
@@ -170,7 +170,7 @@ pub(super) fn foresee(writer: &Writer, build: &Build, only: Option<&str>, all_or
     let mut report =
         ReloadReport { problems: build.problems.iter().map(ToString::to_string).collect(), failed: build.has_errors(), ..ReloadReport::default() };
     if let Some(why) = stands_still(writer, build, all_or_nothing) {
-        keep_all(writer, &mut report, why);
+        keep_all(writer, &mut report, only, why);
         return report;
     }
     let entry = |name: &Name, outcome: &str, why| ZoneReload { zone: name.to_string(), outcome: outcome.into(), why };
@@ -197,11 +197,13 @@ pub(super) fn foresee(writer: &Writer, build: &Build, only: Option<&str>, all_or
     report
 }
 
-fn keep_all(writer: &Writer, report: &mut ReloadReport, why: &str) {
+fn keep_all(writer: &Writer, report: &mut ReloadReport, only: Option<&str>, why: &str) {
+    let only = only.and_then(|only| Name::parse_absolute(only).ok());
     report.failed = true;
     report.zones = writer
         .zones
         .keys()
+        .filter(|name| only.as_ref().is_none_or(|only| only == *name))
         .map(|name| ZoneReload { zone: name.to_string(), outcome: "kept".into(), why: Some(format!("{why}; nothing was changed")) })
         .collect();
 }
@@ -292,19 +294,29 @@ pub(super) fn log(writer: &Writer, report: &ReloadReport, action: &str, zone: Op
         })
         .collect();
     let unchanged = report.zones.len() - moved.len();
-    let all = report.zones.len();
     let after = serde_json::json!({
         "zones": listed, "more": moved.len() - listed.len(), "unchanged": unchanged, "failed": report.failed,
         "contents": contents, "geo": format!("{:016x}", writer.geo_hash),
     });
-    let taken = report.zones.iter().filter(|zone| zone.outcome == "taken").count();
-    let said = match writer.generation {
+    let outcome = if report.failed { FAILED } else { DONE };
+    let detail = Some(in_words(report, writer.generation == 0));
+    writer.note(Entry { after, detail, outcome: outcome.into(), ..writer.entry(who, action, zone.unwrap_or("")) });
+}
+
+/// What a load came to, in a sentence.
+fn in_words(report: &ReloadReport, is_start: bool) -> String {
+    let count = |outcomes: &[&str]| report.zones.iter().filter(|zone| outcomes.contains(&&*zone.outcome)).count();
+    let (all, changed, kept, dark) = (report.zones.len(), count(&["taken", "removed"]), count(&["kept"]), count(&["failed"]));
+    let mut words = vec![match (is_start, changed) {
         // At a start nothing was before.
-        0 => format!("{taken} of {all} zones serve what their files say"),
-        _ => format!("{} of {all} zones are not as before", moved.len()),
-    };
-    let detail = format!("{said}{}", if report.failed { "; there were errors" } else { "" });
-    writer.note(Entry { after, detail: Some(detail), ..writer.entry(who, action, zone.unwrap_or("")) });
+        (true, _) => format!("{} of {all} zones serve what their files say", count(&["taken"])),
+        (false, 0) if !report.changed => "nothing was changed".to_owned(),
+        (false, _) => format!("{changed} of {all} zones are not as before"),
+    }];
+    words.extend((kept > 0).then(|| format!("{kept} could not be taken and serve an earlier version")));
+    words.extend((dark > 0).then(|| format!("{dark} cannot be served")));
+    words.extend(report.failed.then(|| "there were errors".to_owned()));
+    words.join("; ")
 }
 
 /// What of the settings only a restart changes.
@@ -324,4 +336,32 @@ fn needs_restart(before: Option<&Settings>, now: &Settings) -> Vec<String> {
         .filter(|(_, changed)| *changed)
         .map(|(key, _)| format!("{}: warning: {key} changed: needs a restart; until then the old value holds", now.file.display()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_load_came_to_is_said_as_it_is() {
+        let report = |outcomes: &str, failed, changed| {
+            let one = |outcome: &str| ZoneReload { zone: "a.".into(), outcome: outcome.into(), why: None };
+            ReloadReport { zones: outcomes.split_whitespace().map(one).collect(), failed, changed, ..ReloadReport::default() }
+        };
+        for (outcomes, failed, changed, words) in [
+            ("unchanged", false, false, "nothing was changed"),
+            ("unchanged", false, true, "0 of 1 zones are not as before"),
+            ("taken removed unchanged", false, true, "2 of 3 zones are not as before"),
+            ("kept", true, false, "nothing was changed; 1 could not be taken and serve an earlier version; there were errors"),
+            ("taken kept", true, true, "1 of 2 zones are not as before; 1 could not be taken and serve an earlier version; there were errors"),
+            ("failed", true, true, "0 of 1 zones are not as before; 1 cannot be served; there were errors"),
+            ("", true, false, "nothing was changed; there were errors"),
+        ] {
+            assert_eq!(in_words(&report(outcomes, failed, changed), false), words, "{outcomes}");
+        }
+        assert_eq!(
+            in_words(&report("taken failed", true, true), true),
+            "1 of 2 zones serve what their files say; 1 cannot be served; there were errors"
+        );
+    }
 }

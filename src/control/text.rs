@@ -10,21 +10,53 @@ pub const MAX_TARGET_CHARS: usize = 1200;
 /// The longest expiry other than `never`: ten years.
 const MAX_EXPIRY_DAYS: u64 = 3660;
 
-/// When something ends: a duration from `from` (unix seconds), `never`, or `default_s` after it when nothing is said.
+/// When something ends: a duration from `from` (unix seconds), a time as in RFC 3339 after it, `never`, or `default_s` after it when nothing is said.
 pub fn check_expiry(expires: Option<&str>, from: u64, default_s: u64) -> Result<Option<u64>, Refusal> {
     const MAX: u64 = MAX_EXPIRY_DAYS * 24 * 3600;
     match expires {
         None => Ok(Some(from + default_s)),
         Some("never") => Ok(None),
-        Some(text) => match config::parse_duration(text).map(|duration| duration.as_secs()) {
+        Some(text) => match config::parse_duration(text).map(|duration| duration.as_secs()).or_else(|| rfc3339(text)?.checked_sub(from)) {
             Some(seconds @ 1..=MAX) => Ok(Some(from + seconds)),
             _ => {
-                let detail =
-                    format!("found {text:?}, expected a duration from \"1s\" to \"{MAX_EXPIRY_DAYS}d\" (\"90s\", \"2h\", \"30d\"), or \"never\"");
+                let detail = format!(
+                    "found {text:?}, expected a duration from \"1s\" to \"{MAX_EXPIRY_DAYS}d\" (\"90s\", \"2h\", \"30d\"), a time as far behind its begin \
+                     (\"2026-11-23T02:00:00Z\"), or \"never\""
+                );
                 Err(Refusal::Invalid { field: "expires".into(), detail })
             }
         },
     }
+}
+
+/// A time as RFC 3339 §5.6 writes it, in unix seconds; parts of a second do not count. None before 1970.
+pub fn rfc3339(text: &str) -> Option<u64> {
+    let (date, time) = text.split_at_checked(10)?;
+    let time = time.strip_prefix(['T', 't', ' '])?;
+    let (clock, zone) = time.split_at_checked(8)?;
+    let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.len() >= 2 && text.bytes().all(|octet| octet.is_ascii_digit()));
+    let all = |text: &str, by: char| text.split(by).map(number).collect::<Option<Vec<i64>>>();
+    let ([year, month, day], [hour, minute, second]) = (<[i64; 3]>::try_from(all(date, '-')?).ok()?, <[i64; 3]>::try_from(all(clock, ':')?).ok()?);
+    let zone = zone.strip_prefix('.').map_or(zone, |part| part.trim_start_matches(|char: char| char.is_ascii_digit()));
+    let offset = match zone.split_at_checked(1)? {
+        ("Z" | "z", "") => 0,
+        (sign @ ("+" | "-"), offset) => {
+            let [hours, minutes] = <[i64; 2]>::try_from(all(offset, ':')?).ok().filter(|[hours, minutes]| *hours < 24 && *minutes < 60)?;
+            (hours * 3600 + minutes * 60) * if sign == "+" { 1 } else { -1 }
+        }
+        _ => return None,
+    };
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let months = [31, if is_leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let days = *months.get(usize::try_from(month - 1).ok()?)?;
+    if !(1..=days).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    // Days of a date: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", days_from_civil.
+    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let (era, year) = (year.div_euclid(400), year.rem_euclid(400));
+    let days = era * 146_097 + year * 365 + year / 4 - year / 100 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    u64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second - offset).ok()
 }
 
 /// Seconds in one unit that tells enough: `90 s`, `15 min`, `30 h`, `4 days`.
@@ -107,6 +139,43 @@ fn check_plain(field: &str, text: &str) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rfc3339_section_5_6_times_are_read() {
+        for (text, at) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2000-02-29T00:00:00z", 951_782_400),
+            ("2026-11-21T06:42:29Z", 1_795_243_349),
+            ("2026-11-21t06:42:29.75Z", 1_795_243_349),
+            ("2026-11-21 15:42:29+09:00", 1_795_243_349),
+            ("2026-11-20T23:12:29-07:30", 1_795_243_349),
+            ("2100-03-01T00:00:00+00:00", 4_107_542_400),
+        ] {
+            assert_eq!(rfc3339(text), Some(at), "{text}");
+        }
+        for bad in [
+            "",
+            "now",
+            "2026-11-21",
+            "2026-11-21T06:42Z",
+            "2026-11-21T06:42:29",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "2026-01-00T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:60:00Z",
+            "2026-01-01T00:00:00+24:00",
+            "2026-01-01T00:00:00+9",
+            "1969-12-31T23:59:59Z",
+            "2026-01-01T0é:00:00Z",
+            "+026-01-01T00:00:00Z",
+        ] {
+            assert_eq!(rfc3339(bad), None, "{bad}");
+        }
+        assert_eq!(check_expiry(Some("1970-01-01T00:01:40Z"), 40, 1), Ok(Some(100)));
+        assert!(check_expiry(Some("1970-01-01T00:00:40Z"), 40, 1).is_err());
+    }
 
     #[test]
     fn reasons_are_read_as_they_are_written() {

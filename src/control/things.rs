@@ -1,6 +1,8 @@
 //! One thing of what is served, by what its path says: read from the published world, and marked with a tag, so that a change can be made on the
 //! condition that it is as whoever asks has read it. The single writer checks the condition, for nobody can come between there.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -117,17 +119,17 @@ impl Thing {
                 // As records are found: relative to the zone, or absolute with the final dot.
                 let owner = Name::parse(name, &found.model.name).map(|owner| owner.to_lowercase().relative_to(&found.model.name));
                 let owner = owner.unwrap_or_else(|_| name.to_ascii_lowercase());
-                pick("steered name", &format!("{}/{owner}", audit::plain_target(zone)), &steered(found))
+                pick("steered name", &format!("{}/{owner}", audit::plain_zone(zone)), &steered(found))
             }
-            Thing::Policy(zone, policy) => pick("policy", &format!("{}/policy:{policy}", audit::plain_target(zone)), &snapshot.policies()),
+            Thing::Policy(zone, policy) => pick("policy", &format!("{}/policy:{policy}", audit::plain_zone(zone)), &snapshot.policies()),
             Thing::Pool(zone, pool) => {
-                let id = format!("{}/{pool}", audit::plain_target(zone));
+                let id = format!("{}/{pool}", audit::plain_zone(zone));
                 let found = snapshot.pools("", |pool| *pool.id == *id).next();
                 let known = || snapshot.pools("", |_| true).map(|(id, _)| id).take(MAX_COMPARED).collect();
                 found.map(|(_, pool)| json!(pool)).ok_or_else(|| missing("pool", &id, known()))
             }
             Thing::Endpoint(zone, pool, endpoint) => {
-                let id = format!("{}/{pool}/{}", audit::plain_target(zone), audit::plain_address(endpoint));
+                let id = format!("{}/{pool}/{}", audit::plain_zone(zone), audit::plain_address(endpoint));
                 let found = snapshot.endpoints("", |_, endpoint| *endpoint.id == *id).next();
                 found.map(|(_, endpoint)| json!(endpoint)).ok_or_else(|| missing("endpoint", &id, endpoint_ids(snapshot)))
             }
@@ -177,7 +179,8 @@ pub(super) fn near(name: &str, known: &[String]) -> Vec<String> {
     let is_end = |id: &&String| !name.is_empty() && id.strip_suffix(name).is_some_and(|zone| zone.ends_with(['/', ':']));
     match config::nearest(name, known.iter().map(String::as_str)) {
         Some(nearest) => vec![nearest.to_owned()],
-        None => known.iter().filter(is_end).take(MAX_NEAR).cloned().collect(),
+        // Several zones may know the same.
+        None => known.iter().filter(is_end).collect::<BTreeSet<_>>().into_iter().take(MAX_NEAR).cloned().collect(),
     }
 }
 

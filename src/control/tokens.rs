@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq;
 
 use super::api::Refusal;
 use super::text::{check_expiry, check_optional_reason};
-use super::who::Role;
+use super::who::{ITSELF, Role, SIGNAL};
 use crate::dns::Name;
 
 /// Makes a token recognisable to secret scanners.
@@ -38,6 +38,12 @@ const DEFAULT_EXPIRY_S: u64 = 90 * 24 * 3600;
 pub(super) const ENDED_FOR_S: u64 = 30 * 24 * 3600;
 /// Id and name of the token in the file beside the state.
 pub const FILE_TOKEN: &str = "admin";
+
+/// Why nobody may be called so: it stands for the program itself, for whoever sends it signals, or for the token in the file.
+pub fn reserved(name: &str) -> Option<String> {
+    let is_taken = [ITSELF, SIGNAL, FILE_TOKEN].into_iter().any(|taken| name.trim().eq_ignore_ascii_case(taken));
+    is_taken.then(|| format!("found {name:?}, expected another name: the audit log means the program, a signal or the token in admin.token by it"))
+}
 
 /// What is known of a token, the secret excepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -110,8 +116,9 @@ pub struct CreatedToken {
     /// What is known of it.
     #[serde(flatten)]
     pub info: TokenInfo,
-    /// The whole token, for the `Authorization` header.
-    pub token: String,
+    /// The whole token, for the `Authorization` header; absent where an `Idempotency-Key` replays the reply, for it is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
     /// What whoever asked may not have meant: the token is made all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -132,6 +139,17 @@ pub enum Denied {
     Expired,
     /// Somebody took it back.
     Revoked,
+}
+
+impl Denied {
+    /// In a sentence.
+    pub fn words(self) -> &'static str {
+        match self {
+            Denied::Unknown => "the token is not one of this server",
+            Denied::Expired => "the token has expired",
+            Denied::Revoked => "the token was revoked",
+        }
+    }
 }
 
 /// The tokens of this server, but for the one in the file.
@@ -164,11 +182,16 @@ impl Tokens {
         let matches: bool = live.map_or(&[0; 32], |live| &live.saved.hash).ct_eq(&hash).into();
         let Some(live) = live.filter(|_| matches) else { return Err(Denied::Unknown) };
         let info = &live.saved.info;
-        match info {
-            TokenInfo { revoked: Some(_), .. } => Err(Denied::Revoked),
-            TokenInfo { expires: Some(at), .. } if *at <= now => Err(Denied::Expired),
-            _ => Ok(info.clone()),
+        ended(info, now).map_or_else(|| Ok(info.clone()), Err)
+    }
+
+    /// Why a token that was good opens nothing any more at `now` (unix seconds), by its id.
+    pub fn denied(&self, id: &str, now: u64) -> Option<Denied> {
+        if id == FILE_TOKEN {
+            return None;
         }
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(id).map_or(Some(Denied::Unknown), |live| ended(&live.saved.info, now))
     }
 
     /// Notes a use.
@@ -223,12 +246,23 @@ impl Tokens {
     }
 }
 
+fn ended(info: &TokenInfo, now: u64) -> Option<Denied> {
+    match info {
+        TokenInfo { revoked: Some(_), .. } => Some(Denied::Revoked),
+        TokenInfo { expires: Some(at), .. } if *at <= now => Some(Denied::Expired),
+        _ => None,
+    }
+}
+
 /// Checks a request and makes the token. `now` is unix seconds.
 pub(super) fn admit(new: &NewToken, by: &str, now: u64, known: &Tokens) -> Result<(SavedToken, String), Refusal> {
     let invalid = |field: &str, detail: String| Err(Refusal::Invalid { field: field.into(), detail });
     let name = new.name.trim();
     if name.is_empty() || name.len() > MAX_NAME_LEN || !name.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return invalid("name", format!("found {:?}, expected 1 to {MAX_NAME_LEN} visible ASCII characters", new.name));
+    }
+    if let Some(why) = reserved(name) {
+        return invalid("name", why);
     }
     let zones = match &new.zones {
         None => None,
@@ -239,9 +273,7 @@ pub(super) fn admit(new: &NewToken, by: &str, now: u64, known: &Tokens) -> Resul
             let mut names = Vec::new();
             for zone in zones {
                 match Name::parse_absolute(zone) {
-                    Ok(name) if !name.is_root() && !zone.contains('/') => {
-                        names.push(name.to_lowercase().to_string().trim_end_matches('.').to_owned())
-                    }
+                    Ok(name) if !name.is_root() => names.push(name.to_lowercase().to_string().trim_end_matches('.').to_owned()),
                     _ => return invalid("zones", format!("found {zone:?}, expected the name of a zone")),
                 }
             }
@@ -317,8 +349,10 @@ mod tests {
             assert_eq!(tokens.look_up(wrong.as_bytes(), 1001), Err(Denied::Unknown), "{wrong}");
         }
         assert_eq!(tokens.look_up(secret.as_bytes(), 1000 + 3600), Err(Denied::Expired));
+        let denied = |tokens: &Tokens, at| tokens.denied(&saved.info.id, at);
+        assert_eq!((denied(&tokens, 1001), denied(&tokens, 4600), tokens.denied(FILE_TOKEN, 4600)), (None, Some(Denied::Expired), None));
         tokens.put(SavedToken { info: TokenInfo { revoked: Some(1002), ..saved.info.clone() }, hash: saved.hash });
-        assert_eq!(tokens.look_up(secret.as_bytes(), 1003), Err(Denied::Revoked));
+        assert_eq!((tokens.look_up(secret.as_bytes(), 1003), denied(&tokens, 1003)), (Err(Denied::Revoked), Some(Denied::Revoked)));
         assert_eq!(tokens.forget_ended(1003), Vec::<String>::new());
         assert_eq!(tokens.forget_ended(1002 + ENDED_FOR_S), [saved.info.id]);
         assert_eq!(tokens.look_up(secret.as_bytes(), 1003), Err(Denied::Unknown));
@@ -372,7 +406,9 @@ mod tests {
             (zones(&[]), "zones"),
             (zones(&["."]), "zones"),
             (zones(&["a..b"]), "zones"),
-            (zones(&["0/25.example"]), "zones"),
+            (new("meridian"), "name"),
+            (new("Signal "), "name"),
+            (new("admin"), "name"),
             (expires("soon"), "expires"),
             (expires("0s"), "expires"),
             (expires("4000d"), "expires"),
@@ -384,6 +420,8 @@ mod tests {
         }
         let (saved, _) = admit(&zones(&["Example.COM.", "example.com", "a.example"]), "ada", 1000, &Tokens::default()).expect("made");
         assert_eq!(saved.info.zones, Some(vec!["a.example".into(), "example.com".into()]));
+        let (saved, _) = admit(&zones(&["0/25.example", r"0\04725.example"]), "ada", 1000, &Tokens::default()).expect("made");
+        assert_eq!(saved.info.zones, Some(vec![r"0\04725.example".into()]));
         let (saved, _) = admit(&expires("never"), "ada", 1000, &Tokens::default()).expect("made");
         assert_eq!(saved.info.expires, None);
     }

@@ -26,6 +26,8 @@ const DEFAULT_MIN_TTL: Ttl = 10;
 
 /// The text with the edit made. `None` when the text does not have what is edited; an error when it has it in a form that cannot be edited.
 pub(super) fn edit(text: &str, edit: &Edit) -> Result<Option<String>, String> {
+    // A mark of the encoding is none of TOML's; it stays where it is.
+    let (mark, text) = text.split_at(if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 });
     let mut doc: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.message().to_string())?;
     let top = doc.as_table_mut();
     let done = match edit {
@@ -61,7 +63,7 @@ pub(super) fn edit(text: &str, edit: &Edit) -> Result<Option<String>, String> {
             left.is_empty()
         }
     };
-    if done { Ok(Some(with_line_ends_of(text, doc.to_string()))) } else { Err("a part of it is not in this file".into()) }
+    if done { Ok(Some(mark.to_owned() + &with_line_ends_of(text, doc.to_string()))) } else { Err("a part of it is not in this file".into()) }
 }
 
 /// The edited text with the line ends that its lines had: editing leaves LF alone.
@@ -74,7 +76,8 @@ fn with_line_ends_of(text: &str, edited: String) -> String {
         line.strip_suffix('\r').unwrap_or(line)
     }
     let (old, new): (Vec<&str>, Vec<&str>) = (text.split_inclusive('\n').collect(), edited.split_inclusive('\n').collect());
-    let same = |(one, other): &(&&str, &&str)| bare(one) == bare(other);
+    // A last line without an end is another one as soon as something follows it.
+    let same = |(one, other): &(&&str, &&str)| bare(one) == bare(other) && one.ends_with('\n') == other.ends_with('\n');
     let head = old.iter().zip(&new).take_while(same).count();
     let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(same).count();
     let usual = if old.iter().filter(|line| line.ends_with("\r\n")).count() * 2 >= old.len() { "\r\n" } else { "\n" };
@@ -335,6 +338,18 @@ one = 9
             let wanted = edit(TEXT, &what).expect("it can be edited").expect("it is there");
             assert_eq!(edit(&crlf(TEXT), &what).expect("it can be edited"), Some(crlf(&wanted)), "{what:?}");
         }
+        // Nothing ends the last line, and a key comes behind it.
+        let open = |text: &str| text.replace("\n\n[steer.app.to]\nfra = 1\none = 9\n", "");
+        let what = Edit::SteerTtl { steer: "app".into(), max: 20, min: 10 };
+        let edited = edit(&crlf(&open(TEXT)), &what).expect("it can be edited").expect("it is there");
+        assert!(edited.ends_with("\r\npolicy = \"weighted\"\r\nttl = 20\r\n"), "{edited:?}");
+        assert_eq!(edited.matches('\n').count(), edited.matches("\r\n").count());
+        // A mark of the encoding stays.
+        let marked = format!("\u{feff}{}", crlf(TEXT));
+        assert_eq!(
+            edit(&marked, &what).expect("it can be edited"),
+            edit(&crlf(TEXT), &what).expect("it can be edited").map(|text| format!("\u{feff}{text}"))
+        );
         // One line alone is as it is.
         let mixed = TEXT.replace("\n[pool.fra]\n", "\n[pool.fra]\r\n");
         let wanted = mixed.replace("192.0.2.11\", weight = 2 }", "192.0.2.11\", weight = 7 }");

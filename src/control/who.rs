@@ -40,7 +40,7 @@ impl Role {
 /// Who acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Who {
-    /// Whom they say they are (`Meridian-Actor`), else the name of the token; visible ASCII. The owner of overlays.
+    /// Whom they say they are (`Meridian-Actor`), else the name of the token. The owner of overlays.
     pub name: String,
     /// Id of the token; empty where none was needed.
     pub token: String,

@@ -289,7 +289,8 @@ fn escape_label(label: &[u8], out: &mut String) {
                 out.push('\\');
                 out.push(char::from(octet));
             }
-            0x21..=0x7e => out.push(char::from(octet)),
+            // What separates the parts of ids (`zone/name/TYPE`) is written so that it does not.
+            0x21..=0x7e if octet != b'/' => out.push(char::from(octet)),
             _ => {
                 out.push('\\');
                 out.push_str(&format!("{octet:03}"));

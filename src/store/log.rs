@@ -132,7 +132,7 @@ pub(super) fn read(connection: &Connection, query: &Query) -> rusqlite::Result<P
             values.push(Sql::Integer(signed(value)));
         }
     }
-    for (condition, value) in [("actor = ?", &query.actor), ("outcome = ?", &query.outcome)] {
+    for (condition, value) in [("actor = ?", &query.actor), ("outcome = ?", &query.outcome), ("json ->> '$.token' = ?", &query.token)] {
         if let Some(value) = value {
             conditions.push(condition);
             values.push(text(value));

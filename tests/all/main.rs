@@ -16,6 +16,7 @@ mod checks_run;
 mod checks_tls;
 mod cli;
 mod config;
+mod confined;
 mod degraded;
 mod differential;
 mod doubt;

@@ -239,6 +239,7 @@ const MET: &[(u16, &str, At, With)] = &[
     (415, "POST /v1/health/{zone}/{pool}/{endpoint}/check", At::Served, With::Text("}{")),
     (415, "", At::Served, With::Header("Content-Type", "text/plain")),
     (422, "GET /v1/explain", At::Served, With::Query("name=a..b")),
+    (422, "GET /v1/events", At::Served, With::Query("kind=bogus")),
     (422, "GET ", At::Served, With::Query("limit=0")),
     (422, "", At::Served, With::KeyAgain),
     (429, "", At::Limited, With::Often),

@@ -103,7 +103,7 @@ fn a_refused_reload_changes_nothing_until_the_glass_is_broken() {
     let (code, _, err) = server.command(&["reload", "--break-glass"]);
     assert!(code == 2 && err.contains("--reason"), "{err}");
     assert_eq!(reload(&rest, json!({ "break_glass": true })).0, 422);
-    let (code, out, err) = server.command(&["reload", "--break-glass", "--reason", "meant"]);
+    let (code, out, err) = server.command(&["reload", "--yes", "--break-glass", "--reason", "meant"]);
     assert!(code == 0 && out.contains("went past example.com/safety:last_healthy"), "{code} {out}{err}");
     assert_eq!(roots(), "example.com/fra");
     let told = &rest.get("/v1/audit?action=safety")["entries"][0];

@@ -305,7 +305,8 @@ fn a_request_that_is_sent_twice_is_made_once() {
     assert_eq!((status, &problem["field"]), (422, &json!("Idempotency-Key")));
     assert_eq!(lay("b", "example.com/fra").0, 201);
     assert_eq!(lay("c", "example.com/nothing").0, 404);
-    assert_eq!(lay("c", "example.com/nothing").0, 404, "a refusal is a reply, too");
+    assert_eq!(lay("c", "example.com/nothing").0, 404, "what was refused is judged anew");
+    assert_eq!(lay("c", "example.com/fra").0, 422, "but a key is for one request");
     assert_eq!(lay(&"x".repeat(201), "example.com/fra").0, 400);
     let other = rest.with_token(rest.post("/v1/tokens", json!({ "name": "o", "role": "operate" }))["token"].as_str().expect("a token"));
     let body = json!({ "target": "example.com/fra", "set": { "state": "up" }, "reason": "r" });

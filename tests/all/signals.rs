@@ -258,7 +258,7 @@ fn a_restart_keeps_what_was_said_last() {
     // A reload keeps it, too, and forgets what is reported of things that are no more.
     report(&rest, json!([{ "target": "example.com/fra", "load": 5 }, { "target": "example.com/iad", "load": 6 }]));
     server.write("zones/example.com.toml", &ZONE.replace("pool.fra", "pool.ber").replace("\"fra\"", "\"ber\""));
-    assert_eq!(server.command(&["reload", "--break-glass", "--reason", "a test"]).0, 0);
+    assert_eq!(server.command(&["reload", "--yes", "--break-glass", "--reason", "a test"]).0, 0);
     let pools = rest.get("/v1/pools");
     let reported: Vec<&Value> = pools["pools"].as_array().expect("pools").iter().map(|pool| &pool["reported"]["load"]).collect();
     assert_eq!(reported, [&Value::Null, &json!(6.0)], "{pools}");

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::api::{Amend, Forced, NewOverlay, Overlay, Ramp, Refusal, Setting, When, Who};
 use super::loaded::Loaded;
-use super::text::{check_expiry, check_reason, check_target};
+use super::text::{check_expiry, check_reason, check_target, rfc3339};
 use crate::config;
 pub(super) use diff::{difference, differences, weight_now};
 pub(super) use effects::{Effects, Sum};
@@ -400,14 +400,14 @@ fn check_start(starts: Option<&When>, now_unix: u64) -> Result<Option<u64>, Refu
     let at = match starts {
         None => return Ok(None),
         Some(When::At(at)) => Some(*at),
-        Some(When::In(text)) => config::parse_duration(text).map(|duration| now_unix.saturating_add(duration.as_secs())),
+        Some(When::In(text)) => config::parse_duration(text).map(|duration| now_unix.saturating_add(duration.as_secs())).or_else(|| rfc3339(text)),
     };
     match at {
         Some(at) if at > now_unix && at <= now_unix + MAX_START_S => Ok(Some(at)),
         _ => {
             let found = starts.map(|starts| serde_json::json!(starts).to_string()).unwrap_or_default();
             let detail = format!(
-                "found {found}, expected a duration from now such as \"2h\", or unix seconds, later than now ({now_unix}) and within 366 days"
+                "found {found}, expected a duration from now such as \"2h\", a time such as \"2026-11-23T02:00:00Z\", or unix seconds, later than now ({now_unix}) and within 366 days"
             );
             invalid("starts", detail)
         }
@@ -427,7 +427,11 @@ pub(super) fn words(refusal: &Refusal) -> String {
         Refusal::NotFound { what, near } if near.is_empty() => format!("{what} does not exist"),
         Refusal::NotFound { what, near } => format!("{what} does not exist (did you mean {}?)", near.join(", ")),
         Refusal::Invalid { field, detail } => format!("{field}: {detail}"),
-        Refusal::Store { detail } | Refusal::Unread { detail } | Refusal::Forbidden { detail } | Refusal::Changed { detail, .. } => detail.clone(),
+        Refusal::Busy { detail }
+        | Refusal::Store { detail }
+        | Refusal::Unread { detail }
+        | Refusal::Forbidden { detail }
+        | Refusal::Changed { detail, .. } => detail.clone(),
         Refusal::Safety { broken } => broken.iter().map(|rule| rule.to_string()).collect::<Vec<_>>().join("; "),
         Refusal::Stopping => "the program is stopping".into(),
     }
