@@ -52,7 +52,7 @@ fn process(page: &mut Page, status: &Status, checks: usize) {
         family.sample(&[("listener", &certificate.listener)], certificate.expires);
     }
     page.gauge("meridian_checks", "Distinct checks that run.").sample(&[], checks);
-    page.gauge("meridian_health_frozen", "1 while failing checks withdraw nothing, because this server's own network may be gone.")
+    page.gauge("meridian_health_frozen", "1 while what fails withdraws nothing, because so much fails at once that whoever tells may be wrong.")
         .sample(&[], u8::from(status.health.frozen_since.is_some()));
     let mut family = page.gauge("meridian_health_protection", "1 for what tells this server's own trouble from that of the endpoints.");
     if !status.health.protection.is_empty() {

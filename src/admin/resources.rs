@@ -479,7 +479,12 @@ async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts
     let snapshot = shared.handle.snapshot(who.clone());
     let checks = snapshot.checks_of(&id).ok_or_else(|| missing("endpoint", &id, endpoint_ids(&snapshot)))?;
     let (used_by, used_by_count) = snapshot.users_of(&id);
-    let query = audit::Query { target: Some(id.clone()), kind: Some(audit::Kind::Health), limit: HISTORY, ..audit::Query::default() };
+    let known = shared.handle.endpoint_checks(id.clone()).await?.unwrap_or_default();
+    // Of a check that very many share, some are told of; who may not see those is told how it is.
+    let told_by = known.told_by.as_ref();
+    let told_of = told_by.map(|(one, _)| one.to_string()).filter(|one| snapshot.checks_of(one).is_some());
+    let target = told_of.clone().unwrap_or_else(|| id.clone());
+    let query = audit::Query { target: Some(target), kind: Some(audit::Kind::Health), limit: HISTORY, ..audit::Query::default() };
     // What its checks say now does not depend on what is kept.
     let (history, incomplete) = match shared.handle.audit(query).await {
         Ok(page) => (page.entries, page.incomplete),
@@ -492,8 +497,10 @@ async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts
     let now = pools.into_iter().flat_map(|pool| pool.endpoints).find(|endpoint| endpoint.id == id);
     let recent = shared.handle.endpoint_checks(id).await?.map(|checks| checks.recent).unwrap_or_default();
     let history = history.into_iter().filter_map(Step::of).collect();
-    let history_incomplete = incomplete;
-    Ok(with_etag(&Health { endpoint: now, checks, used_by, used_by_count, recent, history, pool_reported, history_incomplete }))
+    let (history_of, check_shared_by, history_incomplete) = (told_of, told_by.map(|(_, count)| *count), incomplete);
+    let health =
+        Health { endpoint: now, checks, used_by, used_by_count, recent, history, history_of, check_shared_by, pool_reported, history_incomplete };
+    Ok(with_etag(&health))
 }
 
 /// An endpoint, what its checks say, and what they said.
@@ -511,6 +518,12 @@ struct Health {
     recent: Vec<Checked>,
     /// Transitions that the audit log keeps, newest first.
     history: Vec<Step>,
+    /// The endpoint of which these are told in its place: too many share the check for each to be told of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history_of: Option<String>,
+    /// How many share it then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check_shared_by: Option<usize>,
     /// What its pool was reported to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pool_reported: Option<Reported>,

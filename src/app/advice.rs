@@ -1,11 +1,12 @@
 //! What a configuration says that cannot be meant, though each of its parts can be: listeners that want the same port, and policies that place
-//! clients without anything to place them by.
+//! clients without anything to place them by, and checks that run programs that are not there.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::config::{Problem, Settings, Severity};
 use crate::control::load::Build;
-use crate::policy::model::{GeoDefault, PolicyKind, ZoneModel};
+use crate::policy::model::{GeoDefault, MonitorKind, PolicyKind, ZoneModel};
 
 /// A listener of the configuration: its table or key, its address and the line of that, whether it takes UDP and TCP.
 struct Listener {
@@ -89,6 +90,28 @@ pub(super) fn unplaced(build: &Build) -> Vec<Problem> {
             };
             let subject = vec![if policy.inline { "steer" } else { "policy" }.to_owned(), policy.name.clone()];
             problems.push(Problem { severity: Severity::Warning, file: zone.loaded.declared_in.clone(), line: 0, subject, text: text.into() });
+        }
+    }
+    problems
+}
+
+/// Checks whose program this machine does not have, or may not run.
+pub(super) fn missing_programs(build: &Build) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for zone in &build.good {
+        let mut said = std::collections::BTreeSet::new();
+        for monitor in &zone.parts.model.monitors {
+            let MonitorKind::Exec(check) = &monitor.kind else { continue };
+            let Some(program) = check.command.first().filter(|_| said.insert(&monitor.name)) else { continue };
+            let why = match std::fs::metadata(program) {
+                Err(error) => error.to_string(),
+                Ok(found) if !found.is_file() => "it is no file".into(),
+                Ok(found) if found.permissions().mode() & 0o111 == 0 => "nobody may run it".into(),
+                Ok(_) => continue,
+            };
+            let text = format!("{program} cannot be run on this machine: {why}");
+            let subject = vec![format!("monitor {:?}", monitor.name), "exec".to_owned()];
+            problems.push(Problem { severity: Severity::Warning, file: zone.loaded.declared_in.clone(), line: 0, subject, text });
         }
     }
     problems

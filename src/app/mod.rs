@@ -52,6 +52,7 @@ pub fn check(options: &CheckOptions) -> ExitCode {
             }
             build.problems.extend(build.settings.iter().flat_map(advice::collisions).collect::<Vec<_>>());
             build.problems.extend(advice::unplaced(&build));
+            build.problems.extend(advice::missing_programs(&build));
             build.problems.extend(build.settings.iter().flat_map(problems_of_certificates).collect::<Vec<_>>());
             let summary = summary(&options.config, &build);
             advice = protection::advice_for(&build);

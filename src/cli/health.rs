@@ -122,6 +122,16 @@ fn health_text(reply: &Value, now: u64, colours: bool) -> String {
     if let Some(why) = reply["history_incomplete"].as_str() {
         let _ = writeln!(shown, "\nwhat is kept of the past is not whole: {}", clean(why));
     }
+    if let Some(count) = reply["check_shared_by"].as_u64() {
+        let whose = match text(reply, "history_of") {
+            one if one.is_empty() => "what it came to is told of others".to_owned(),
+            one => format!("what it came to is told of {}", clean(&one)),
+        };
+        let _ = writeln!(shown, "\n{count} endpoints have this check, which are too many to tell of each: {whose}");
+        if history.is_empty() {
+            return shown;
+        }
+    }
     if history.is_empty() {
         shown.push_str("\nno check has come to another verdict\n");
         return shown;
@@ -158,7 +168,7 @@ fn reported(of: &Value, now: u64) -> String {
     serde_json::from_value(of.clone()).map_or_else(|_| String::new(), |of| super::show::reported(&of, now))
 }
 
-/// `meridian check-now`: one run of every check of an endpoint, with the time of each part; ends with 1 when one failed.
+/// `meridian check-now`: one run of every check of an endpoint, with the time of each part; ends with 1 when one failed that has a vote.
 pub(super) async fn check_now(config: &ConfigArg, endpoint: &str, connect: &Connect) -> ExitCode {
     let reply = async {
         let path = path("check-now", endpoint)? + "/check";
@@ -167,8 +177,9 @@ pub(super) async fn check_now(config: &ConfigArg, endpoint: &str, connect: &Conn
         Ok((reply, client.now()))
     };
     let (reply, now) = reply.await.map_or_else(|error| (Err(error), 0), |(reply, now)| (Ok(reply), now));
-    let failed =
-        reply.as_ref().is_ok_and(|reply| reply["checks"].as_array().is_some_and(|checks| checks.iter().any(|check| check["passed"] != true)));
+    let failed = reply.as_ref().is_ok_and(|reply| {
+        reply["checks"].as_array().is_some_and(|checks| checks.iter().any(|check| check["passed"] != true && check["advisory"] != true))
+    });
     let code = finish(connect.json, reply, |reply| Ok(checked_now(reply, now)));
     if failed { FAILED.into() } else { code }
 }
@@ -182,7 +193,8 @@ fn checked_now(reply: &Value, now: u64) -> String {
     let mut shown = String::new();
     let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
     for check in array(&reply["checks"]) {
-        let _ = writeln!(shown, "{}", clean(&text(&check, "check")));
+        let advisory = if check["advisory"] == true { " (advisory: no vote)" } else { "" };
+        let _ = writeln!(shown, "{}{advisory}", clean(&text(&check, "check")));
         for part in array(&check["phases"]) {
             let _ = writeln!(shown, "  {:<11}{:>10.3} ms", clean(&text(&part, "phase")), part["ms"].as_f64().unwrap_or(0.0));
         }

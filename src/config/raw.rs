@@ -193,9 +193,12 @@ pub(super) struct MonitorKeys {
 impl MonitorKeys {
     pub(super) fn over(&self, base: &MonitorKeys) -> MonitorKeys {
         let top = self.clone();
+        // What defaults say of checks is not said of these: an agent that reports has looked more than once, and a URL has its port.
+        let is_push = matches!(top.kind, Some(CheckKind::Push));
+        let has_place = is_push || matches!(top.kind, Some(CheckKind::Prometheus(_) | CheckKind::Ping));
         MonitorKeys {
             kind: top.kind.or_else(|| base.kind.clone()),
-            port: top.port.or(base.port),
+            port: top.port.or(base.port.filter(|_| !has_place)),
             host: top.host.or_else(|| base.host.clone()),
             ca: top.ca.or_else(|| base.ca.clone()),
             status: top.status.or_else(|| base.status.clone()),
@@ -220,8 +223,8 @@ impl MonitorKeys {
             interval: top.interval.or(base.interval),
             timeout: top.timeout.or(base.timeout),
             fast: top.fast.or(base.fast),
-            fall: top.fall.or(base.fall),
-            rise: top.rise.or(base.rise),
+            fall: top.fall.or(base.fall.filter(|_| !is_push)),
+            rise: top.rise.or(base.rise.filter(|_| !is_push)),
             stale: top.stale.or(base.stale),
             forget: top.forget.or(base.forget),
             certificate_warning: top.certificate_warning.or(base.certificate_warning),

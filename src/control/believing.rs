@@ -146,7 +146,7 @@ fn said(group: Group, why: Why, (passing, known): (usize, usize)) -> String {
 impl Writer {
     pub(super) fn observe(&mut self, observation: &Observation, reply: oneshot::Sender<Duration>) {
         let (now, now_unix) = (self.clock.now(), self.clock.unix());
-        let given = self.given(observation, now);
+        let given = self.given_for(observation, now);
         // Without a reply the prober knows that nobody wants this check any more.
         let Some(observed) = self.checks.observe(observation, given, now, now_unix) else { return };
         let _ = reply.send(observed.delay);
@@ -157,22 +157,24 @@ impl Writer {
     pub(super) fn observe_reported(&mut self, spec: &CheckSpec, outcome: Outcome, poor: Option<u8>) {
         let (now, now_unix) = (self.clock.now(), self.clock.unix());
         let observation = Observation { spec: spec.clone(), outcome, took: Duration::ZERO, certificate: None, poor };
-        let given = self.given(&observation, now);
+        let given = self.given_for(&observation, now);
         if let Some(observed) = self.checks.observe(&observation, given, now, now_unix) {
             self.tell_observed(&observation, &observed);
         }
     }
 
     /// What those who use a check make of its result.
-    fn given(&self, observation: &Observation, now: Duration) -> checks::Given {
-        if observation.outcome.is_err() {
-            return checks::Given::default();
-        }
+    fn given_for(&self, observation: &Observation, now: Duration) -> checks::Given {
+        if observation.outcome.is_err() { checks::Given::default() } else { self.given(&observation.spec, now) }
+    }
+
+    /// The same of what passes.
+    pub(super) fn given(&self, spec: &CheckSpec, now: Duration) -> checks::Given {
         let is_served =
             |(apex, pool): &checks::User| self.zones.get(apex).is_some_and(|zone| zone.is_in_panic(*pool) || zone.was_last_resort(*pool, now));
         checks::Given {
-            needed: self.checks.held_back(&observation.spec, now).is_some_and(|users| self.is_needed(users)),
-            served: self.checks.about_to_rise(&observation.spec).is_some_and(|users| !users.is_empty() && users.iter().all(is_served)),
+            needed: self.checks.held_back(spec, now).is_some_and(|users| self.is_needed(users)),
+            served: self.checks.about_to_rise(spec).is_some_and(|users| !users.is_empty() && users.iter().all(is_served)),
         }
     }
 
@@ -240,7 +242,18 @@ impl Writer {
     /// Whether failures are believed, for the status.
     pub(super) fn seen_health(&self) -> HealthStatus {
         let (checks, doubt) = (&self.checks, &self.checks.doubts[Group::Asked as usize]);
-        checks.references.seen(doubt, |since| checks.passing_since(since), self.clock.now(), self.clock.unix())
+        let (now, now_unix) = (self.clock.now(), self.clock.unix());
+        let seen = checks.references.seen(doubt, |since| checks.passing_since(since), now, now_unix);
+        // Where checks are believed, the first of the others that are not.
+        let others = Group::ALL.into_iter().filter_map(|group| Some((group, checks.doubts[group as usize].frozen()?)));
+        match others.min_by_key(|(_, (since, _))| *since).filter(|_| seen.frozen_since.is_none()) {
+            None => seen,
+            Some((group, (since, why))) => HealthStatus {
+                frozen_since: Some(now_unix.saturating_sub((now.saturating_sub(since) + checks.doubts[group as usize].spent()).as_secs())),
+                frozen_why: Some(said(group, why, (0, 0))),
+                ..seen
+            },
+        }
     }
 
     /// What is wrong with the references.

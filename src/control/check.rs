@@ -24,6 +24,8 @@ const RAMP_STEPS: f64 = 32.0;
 pub(super) struct Check {
     pub(super) machine: Machine,
     pub(super) seen: CheckSeen,
+    /// It has a say in the state of some endpoint: somewhere it is not advisory.
+    pub(super) votes: bool,
     /// It is other than it was kept.
     pub(super) changed: bool,
     pub(super) users: Vec<User>,
@@ -157,6 +159,7 @@ impl Check {
             last_error: self.seen.last_error.clone(),
             penalty,
             penalised_unix: now_unix.saturating_sub(now.saturating_sub(penalised).as_secs()),
+            run: self.machine.run(),
         })
     }
 
@@ -252,6 +255,7 @@ impl Check {
         Check {
             machine: Machine::new(now),
             seen: CheckSeen::default(),
+            votes: true,
             changed: false,
             users: Vec::new(),
             place: None,
@@ -282,6 +286,7 @@ impl Check {
             age_s: self.told.map(|told| told.age(now).as_secs()),
             last_error,
             last_error_unix,
+            suppressed_until: self.seen.suppressed_until.filter(|_| self.machine.suppressed_until(now).is_some()),
             ..self.seen.clone()
         }
     }
@@ -294,13 +299,17 @@ impl Check {
         }
     }
 
-    /// Ramps do not outlive a process: there is none at start (CONTRACT). Suspicion and concerns do not either: what they came from is gone.
-    pub(super) fn restored(verdict: Verdict, now: Duration, now_unix: u64) -> Check {
+    /// Ramps do not outlive a process: there is none at start (CONTRACT). Suspicion and concerns do not either: what they came from is gone. But what an
+    /// agent said last it may never say again.
+    pub(super) fn restored(spec: &CheckSpec, verdict: Verdict, now: Duration, now_unix: u64) -> Check {
+        let is_said = matches!(spec.monitor.kind, MonitorKind::Push(_));
         let state = match verdict.state {
+            State::Suspect if is_said => State::Suspect,
             State::Ramp | State::Suspect | State::Degraded => State::Up,
             state => state,
         };
         let mut machine = Machine::restored(state, now);
+        machine.restore_run(if is_said { verdict.run } else { 0 });
         machine.restore_penalty(verdict.penalty, Duration::from_secs(now_unix.saturating_sub(verdict.penalised_unix)), now);
         Check {
             seen: CheckSeen {

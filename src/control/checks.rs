@@ -10,12 +10,13 @@ use super::believing::References;
 use super::check::{Check, CheckSeen, Told, key, stale_after, unix_of};
 use super::compile::{ZoneParts, answered};
 use super::standing::Standing;
+use super::status::describe;
 use super::timeline::Timeline;
 use crate::dns::Name;
 use crate::health::dates::{self, Crowd};
 use crate::health::doubt::{Census, Doubt, LEAST_CHECKED};
 use crate::health::machine::{self, Around};
-use crate::health::{Failure, State};
+use crate::health::{Failure, State, Transition};
 use crate::policy::model::MonitorKind;
 use crate::store::Verdict;
 
@@ -45,6 +46,8 @@ pub(super) struct Use {
     users: Vec<User>,
     /// Region of the first pool that uses it, or that pool.
     place: Arc<str>,
+    /// Some of them go by it.
+    votes: bool,
     /// Where one query decides on several endpoints.
     reach: Reach,
 }
@@ -76,13 +79,17 @@ pub(super) fn wanted_by<'a>(zones: impl Iterator<Item = &'a ZoneParts>) -> (Vec<
                 let pool = &zone.model.pools[pool];
                 pool.region.as_ref().map_or_else(|| pool.id.clone(), |region| format!("region:{region}").into())
             };
-            for (at, spec) in endpoints.iter().enumerate().flat_map(|(at, specs)| specs.iter().map(move |spec| (at, spec))) {
+            let models = &zone.model.pools[pool].endpoints;
+            let each =
+                models.iter().zip(endpoints).flat_map(|(endpoint, specs)| specs.iter().enumerate().map(move |(at, spec)| (endpoint, at, spec)));
+            for (endpoint, at, spec) in each {
                 let used: &mut Use = uses.entry(spec.clone()).or_insert_with(|| {
                     wanted.push(spec.clone());
-                    Use { ramp: machine::RAMP, users: Vec::new(), place: place(), reach: Reach::default() }
+                    Use { ramp: machine::RAMP, users: Vec::new(), place: place(), votes: false, reach: Reach::default() }
                 });
-                if is_of_many(spec) {
-                    used.reach.endpoints.insert(answered(&zone.model.pools[pool].endpoints[at].target));
+                used.votes |= endpoint.goes_by(at);
+                if is_of_many(spec) && endpoint.goes_by(at) {
+                    used.reach.endpoints.insert(answered(&endpoint.target));
                     used.reach.places.insert(place());
                 }
                 used.ramp = Duration::from_secs(u64::from(ttl.saturating_mul(RAMP_TTLS))).max(used.ramp);
@@ -103,11 +110,11 @@ fn is_of_many(spec: &CheckSpec) -> bool {
 /// Every check that some endpoint wants.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
-    known: HashMap<Arc<CheckSpec>, Check>,
+    pub(super) known: HashMap<Arc<CheckSpec>, Check>,
     /// Those with a ramp running.
-    ramping: HashSet<Arc<CheckSpec>>,
+    pub(super) ramping: HashSet<Arc<CheckSpec>>,
     /// Those whose state is another since verdicts were taken.
-    moved: Vec<Arc<CheckSpec>>,
+    pub(super) moved: Vec<Arc<CheckSpec>>,
     /// Verdicts of the last run that no check has claimed yet.
     kept: HashMap<String, Verdict>,
     /// What is doubted of each [`Group`].
@@ -119,8 +126,10 @@ pub(super) struct Checks {
     told: Vec<Arc<CheckSpec>>,
     /// When the first of them may be old enough to be forgotten.
     forget_at: Option<Duration>,
-    /// Checks by group and state of their machines, which are never degraded.
-    tally: [[usize; 5]; Group::ALL.len()],
+    /// Those of agents whose last word is not obeyed yet.
+    pub(super) waiting: HashSet<Arc<CheckSpec>>,
+    /// Checks that have a vote, by group and state of their machines, which are never degraded.
+    pub(super) tally: [[usize; 5]; Group::ALL.len()],
     /// Of those that this server asks: so many could not run when they should have run last.
     unable: usize,
     /// Of these: for this machine's clock.
@@ -134,7 +143,7 @@ pub(super) struct Checks {
     /// Of the same: in so many places they are.
     places: usize,
     /// By group: those that fell a moment ago, oldest first; some may be back.
-    fallen: [VecDeque<(Duration, Arc<CheckSpec>)>; Group::ALL.len()],
+    pub(super) fallen: [VecDeque<(Duration, Arc<CheckSpec>)>; Group::ALL.len()],
 }
 
 /// Who says how things are. Whoever errs, errs about everything at once, so each group is doubted by itself.
@@ -247,7 +256,7 @@ impl Checks {
                 continue;
             }
             let check = match self.kept.remove(&key(spec)) {
-                Some(verdict) => Check::restored(verdict, now, now_unix),
+                Some(verdict) => Check::restored(spec, verdict, now, now_unix),
                 None => successor(&mut before, spec).unwrap_or_else(|| Check::first(spec, now)),
             };
             self.known.insert(Arc::new(spec.clone()), check);
@@ -258,9 +267,12 @@ impl Checks {
                 check.users = used.users;
                 check.place = Some(used.place);
                 check.reach = Some(used.reach).filter(|reach| !reach.endpoints.is_empty()).map(Box::new);
+                check.votes = used.votes;
             }
         }
         self.count();
+        let waits = |(spec, check): &(&Arc<CheckSpec>, &Check)| check.is_waiting(spec);
+        self.waiting = self.known.iter().filter(waits).map(|(spec, _)| spec.clone()).collect();
         self.told = self.known.keys().filter(|spec| spec.monitor.kind.grows_old()).cloned().collect();
         // Whatever comes of the last run may be too old already.
         self.forget_at = Some(now);
@@ -284,10 +296,10 @@ impl Checks {
 
     fn count(&mut self) {
         self.tally = Default::default();
-        for (spec, check) in &self.known {
+        for (spec, check) in self.known.iter().filter(|(_, check)| check.votes) {
             self.tally[Group::of(spec) as usize][check.machine.state() as usize] += 1;
         }
-        let asked = || self.known.iter().filter(|(spec, _)| Group::of(spec) == Group::Asked).map(|(_, check)| check);
+        let asked = || self.known.iter().filter(|(spec, check)| check.votes && Group::of(spec) == Group::Asked).map(|(_, check)| check);
         self.unable = asked().filter(|check| check.seen.unable).count();
         self.misled = asked().filter(|check| check.seen.misled).count();
         self.places = asked().filter_map(|check| check.place.as_deref()).collect::<HashSet<_>>().len();
@@ -347,7 +359,9 @@ impl Checks {
 
     /// Of those that this server asks and knows of, how many have passed since then and still do; and of how many.
     pub(super) fn passing_since(&self, at: Duration) -> (usize, usize) {
-        let known = || self.known.iter().filter(|(spec, check)| Group::of(spec) == Group::Asked && check.machine.state() != State::Unknown);
+        let is_known =
+            |(spec, check): &(&Arc<CheckSpec>, &Check)| check.votes && Group::of(spec) == Group::Asked && check.machine.state() != State::Unknown;
+        let known = || self.known.iter().filter(is_known);
         let passes = |check: &Check| matches!(check.machine.state(), State::Up | State::Ramp) && check.told.is_some_and(|told| told.at >= at);
         (known().filter(|(_, check)| passes(check)).count(), known().count())
     }
@@ -381,9 +395,9 @@ impl Checks {
         let no_verdict = check.seen.no_verdict.take();
         check.seen = CheckSeen { since_unix: Some(now_unix), ended, last_check_unix, no_verdict, ..CheckSeen::default() };
         check.changed = true;
-        let tally = &mut self.tally[Group::of(spec) as usize];
-        tally[transition.from as usize] -= 1;
-        tally[transition.to as usize] += 1;
+        if check.votes {
+            move_in(&mut self.tally[Group::of(spec) as usize], transition);
+        }
         Some(transition.from)
     }
 
@@ -423,12 +437,12 @@ impl Checks {
         if group == Group::Asked && observation.outcome.is_ok() {
             self.doubts[group as usize].hear(now);
         }
-        let (state, burdened) = (check.state(), check.seen.concerns.is_burdened());
+        let (state, burdened, was_waiting) = (check.state(), check.seen.concerns.is_burdened(), check.is_waiting(&spec));
         let transition =
             check.machine.observe(thresholds, &observation.outcome, Around { doubted, unproven, needed: given.needed, served: given.served }, now);
-        let (was_unable, was_misled) = (check.seen.unable, check.seen.misled);
+        let (was_unable, was_misled, votes) = (check.seen.unable, check.seen.misled, check.votes);
         let why = check.note(observation, counts, now_unix, now);
-        if group == Group::Asked {
+        if group == Group::Asked && votes {
             self.unable = self.unable + usize::from(check.seen.unable) - usize::from(was_unable);
             self.misled = self.misled + usize::from(check.seen.misled) - usize::from(was_misled);
         }
@@ -446,6 +460,11 @@ impl Checks {
         // What is reported every second is kept when it says something new, or once a minute.
         let is_asked = !spec.monitor.kind.is_reported();
         let keep_after = stale_after(&spec).map_or(KEEP_REPORTED_S, |stale| KEEP_REPORTED_S.min(stale.as_secs() / 2));
+        let waits = check.is_waiting(&spec);
+        if waits != was_waiting {
+            check.changed = true;
+            let _ = if waits { self.waiting.insert(spec.clone()) } else { self.waiting.remove(&spec) };
+        }
         check.changed |= is_asked || transition.is_some() || check.kept_unix + keep_after <= now_unix;
         check.seen.penalty = check.machine.penalty(now);
         check.seen.credit = check.machine.credit();
@@ -459,9 +478,11 @@ impl Checks {
             if check.machine.ramp_ends().is_some() {
                 self.ramping.insert(spec.clone());
             }
-            self.tally[group as usize][transition.from as usize] -= 1;
-            self.tally[group as usize][transition.to as usize] += 1;
-            if transition.to == State::Down && is_known {
+            if votes {
+                move_in(&mut self.tally[group as usize], transition);
+            }
+            // To leave is no failure.
+            if transition.to == State::Down && is_known && votes && !matches!(observation.outcome, Err(Failure::Draining)) {
                 let fallen = &mut self.fallen[group as usize];
                 fallen.retain(|(_, other)| *other != spec);
                 fallen.push_back((now, spec));
@@ -480,9 +501,9 @@ impl Checks {
         self.ramping.retain(|spec| {
             let Some(check) = known.get_mut(spec) else { return false };
             if let Some(transition) = check.machine.tick(now) {
-                let tally = &mut tally[Group::of(spec) as usize];
-                tally[transition.from as usize] -= 1;
-                tally[transition.to as usize] += 1;
+                if check.votes {
+                    move_in(&mut tally[Group::of(spec) as usize], transition);
+                }
                 check.seen.since_unix = Some(now_unix);
                 check.changed = true;
                 if transition.from == State::Ramp {
@@ -507,7 +528,7 @@ impl Checks {
                 Group::Asked | Group::Measured => spec.monitor.thresholds.interval * RECENT_INTERVALS,
                 Group::Said | Group::Counted => RECENT_REPORTS,
             };
-            *at + window > now && known.get(spec).is_some_and(|check| check.machine.state() == State::Down)
+            *at + window > now && known.get(spec).is_some_and(|check| check.votes && check.machine.state() == State::Down)
         });
         let tally = &self.tally[group as usize];
         let failing = tally[State::Suspect as usize] + fallen.len();
@@ -520,14 +541,17 @@ impl Checks {
     /// The same by endpoints: one query may decide on all of them.
     fn census_of_endpoints(&self, group: Group) -> Census {
         let failing: HashSet<&CheckTarget> = self.failing(group).flat_map(|(spec, check)| check.decides_on(spec)).collect();
-        let passes = |(spec, check): &(&Arc<CheckSpec>, &Check)| matches!(check.machine.state(), State::Up | State::Ramp) && Group::of(spec) == group;
+        let passes = |(spec, check): &(&Arc<CheckSpec>, &Check)| {
+            check.votes && matches!(check.machine.state(), State::Up | State::Ramp) && Group::of(spec) == group
+        };
         let passing = self.known.iter().filter(passes).flat_map(|(spec, check)| check.decides_on(spec)).filter(|target| !failing.contains(target));
         Census { checked: passing.collect::<HashSet<_>>().len() + failing.len(), failing: failing.len() }
     }
 
     /// What fails, or fell a moment ago.
     fn failing(&self, group: Group) -> impl Iterator<Item = (&Arc<CheckSpec>, &Check)> {
-        let is_suspect = move |(spec, check): &(&Arc<CheckSpec>, &Check)| check.machine.state() == State::Suspect && Group::of(spec) == group;
+        let is_suspect =
+            move |(spec, check): &(&Arc<CheckSpec>, &Check)| check.votes && check.machine.state() == State::Suspect && Group::of(spec) == group;
         let fallen = self.fallen[group as usize].iter().filter_map(|(_, spec)| self.known.get_key_value(spec));
         self.known.iter().filter(is_suspect).chain(fallen)
     }
@@ -546,12 +570,22 @@ impl Checks {
     pub(super) fn reprieve(&mut self, group: Group, now: Duration, now_unix: u64) -> Vec<Arc<CheckSpec>> {
         let mut back = Vec::new();
         for (_, spec) in std::mem::take(&mut self.fallen[group as usize]) {
-            let Some(check) = self.known.get_mut(&spec) else { continue };
+            let is_said = matches!(spec.monitor.kind, MonitorKind::Push(_));
+            // An agent that says by now that all is well has not gone with the others.
+            let Some(check) = self.known.get_mut(&spec).filter(|check| !is_said || check.machine.run() == 0) else { continue };
             if let Some(transition) = check.machine.reprieve(now) {
-                self.tally[group as usize][transition.from as usize] -= 1;
-                self.tally[group as usize][transition.to as usize] += 1;
+                if is_said {
+                    // As many reports took it down as it takes.
+                    check.machine.restore_run(spec.monitor.thresholds.fall.max(1));
+                }
+                if check.votes {
+                    move_in(&mut self.tally[group as usize], transition);
+                }
                 check.seen.since_unix = Some(now_unix);
                 check.changed = true;
+                if check.is_waiting(&spec) {
+                    self.waiting.insert(spec.clone());
+                }
                 back.push(spec);
             }
         }
@@ -588,10 +622,18 @@ impl Checks {
     }
 }
 
+/// Counts a check among those of another state.
+pub(super) fn move_in(tally: &mut [usize; 5], transition: Transition) {
+    tally[transition.from as usize] -= 1;
+    tally[transition.to as usize] += 1;
+}
+
 /// The check that `spec` replaces: one of the same kind at the same place if there is one, else any at that place.
 fn successor(before: &mut HashMap<Arc<CheckSpec>, Check>, spec: &CheckSpec) -> Option<Check> {
     let at_place = |old: &&Arc<CheckSpec>| old.target == spec.target && old.monitor.port == spec.monitor.port && Group::of(old) == Group::of(spec);
     let alike = before.keys().filter(at_place).find(|old| old.monitor.kind == spec.monitor.kind);
     let old = alike.or_else(|| before.keys().find(at_place))?.clone();
-    before.remove(&old)
+    let mut check = before.remove(&old)?;
+    check.timeline.ask_otherwise(&describe(&old));
+    Some(check)
 }

@@ -113,6 +113,17 @@ impl<'a> Loaded<'a> {
         })
     }
 
+    /// The checks of an endpoint that have no vote.
+    pub(super) fn advisory_of(self, id: &str) -> Vec<CheckSpec> {
+        let found = self.around(id).find_map(|zone| {
+            let (at, _) = zone.ids.endpoint(&zone.model, id)?;
+            let (index, endpoint) = zone.model.pools[at].endpoints.iter().enumerate().find(|(_, endpoint)| *endpoint.id == *id)?;
+            let specs = zone.checks[at].get(index)?.iter().enumerate();
+            Some(specs.filter(|(at, _)| !endpoint.goes_by(*at)).map(|(_, spec)| spec.clone()).collect())
+        });
+        found.unwrap_or_default()
+    }
+
     /// A steered name.
     pub(super) fn steer(self, zone: &Name, owner: &Name) -> Option<&'a Steer> {
         let zone = self.get(zone)?;

@@ -56,6 +56,7 @@ pub mod tokens;
 mod toml;
 mod transitions;
 mod unkept;
+mod waiting;
 pub mod who;
 pub mod writer;
 
@@ -71,6 +72,8 @@ mod measured;
 mod reasons;
 #[cfg(test)]
 mod told;
+#[cfg(test)]
+mod told_late;
 
 pub use handle::Handle;
 pub use promote::clean as clean_promoted;

@@ -106,6 +106,9 @@ pub struct Taken {
     /// Those that name nothing that there is: the rest of the call is taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<Ignored>,
+    /// Those that were taken, but of which a part does nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Ignored>,
 }
 
 /// What is reported of one thing, as it is shown.

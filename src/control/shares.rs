@@ -42,6 +42,7 @@ impl KeptIn {
 pub(super) fn factors(zone: &ZoneWorld, policies: &[PolicyIx], pools: &[PoolIx], taken: &[PoolIx]) -> Vec<Factor> {
     let (model, view) = (&zone.model, &zone.view);
     let mut found = Vec::new();
+    let is_mixed = policies.iter().any(|policy| mixes(&model.policy(*policy).kind));
     for ((policy, child), factor) in view.child_factors.iter().filter(|((policy, _), _)| policies.contains(policy)) {
         let PolicyKind::Weighted { law, .. } = &model.policy(*policy).kind else { continue };
         let why = match law {
@@ -66,7 +67,10 @@ pub(super) fn factors(zone: &ZoneWorld, policies: &[PolicyIx], pools: &[PoolIx],
             None => moved(id, 1.0 - seen.yields, "it is drained or brought back step by step".to_owned()),
         });
         let usable = pool.endpoints.iter().zip(&seen.endpoints).filter(|(_, seen)| seen.is_usable());
-        found.extend(usable.filter_map(|(endpoint, seen)| moved(endpoint.id.to_string(), seen.ramp, why_less(pool, seen))));
+        let is_one = usable.clone().count() == 1;
+        found.extend(
+            usable.filter_map(|(endpoint, seen)| moved(endpoint.id.to_string(), seen.ramp, why_less(pool, seen, ramp_words(is_mixed, is_one)))),
+        );
     }
     found
 }
@@ -79,8 +83,22 @@ fn is_last(model: &ZoneModel, policies: &[PolicyIx], taken: &[PoolIx], ix: PoolI
         let mut below = kind.children().into_iter().rev().map(|child| model.pools_below(child));
         below.find(|below| below.iter().any(|ix| taken.contains(ix))).is_none_or(|last| last.contains(&ix))
     };
-    let is_mixed = kinds().any(|kind| matches!(kind, PolicyKind::Weighted { .. } | PolicyKind::Multivalue { .. }));
+    let is_mixed = kinds().any(mixes);
     taken == [ix] || !is_mixed && failovers.peek().is_some() && failovers.all(is_behind)
+}
+
+/// Children share what comes, by their weights.
+fn mixes(kind: &PolicyKind) -> bool {
+    matches!(kind, PolicyKind::Weighted { .. } | PolicyKind::Multivalue { .. })
+}
+
+/// What a ramp does: it moves weights, and where nobody shares by weight it moves nothing.
+fn ramp_words(is_mixed: bool, is_one: bool) -> &'static str {
+    match (is_mixed, is_one) {
+        (true, _) => "it ramps up after it was down",
+        (false, true) => "it ramps up after it was down, but nobody shares with it here: it is given everything at once",
+        (false, false) => "it ramps up after it was down, among the others of its pool; the pool is given everything at once",
+    }
 }
 
 fn rounded(share: f32) -> f64 {
@@ -93,7 +111,7 @@ fn moved(of: String, factor: f32, why: String) -> Option<Factor> {
 }
 
 /// Why an endpoint gets less than its weight: for its health, for an operator, or both.
-fn why_less(pool: &Pool, seen: &EndpointView) -> String {
+fn why_less(pool: &Pool, seen: &EndpointView, ramp: &str) -> String {
     let healthy = seen.ramp / (1.0 - seen.drained).max(f32::EPSILON);
     let burden = f32::from(pool.degraded_weight) / 100.0;
     let for_health = (healthy < 0.999).then(|| match seen.state {
@@ -101,7 +119,7 @@ fn why_less(pool: &Pool, seen: &EndpointView) -> String {
         State::Degraded | State::Suspect if burden < 1.0 && (healthy - burden).abs() < 0.001 => {
             format!("it is degraded: degraded_weight = \"{}%\"", pool.degraded_weight)
         }
-        _ => "it ramps up after it was down".to_owned(),
+        _ => ramp.to_owned(),
     });
     let for_operators = (seen.drained > 0.0).then(|| "it is drained or brought back step by step".to_owned());
     for_health.into_iter().chain(for_operators).collect::<Vec<_>>().join("; ")

@@ -35,6 +35,10 @@ impl Writer {
                 None => "there is no such endpoint, pool or region",
                 Some(about) if self.take_report(&about, report, who) => {
                     taken.taken += 1;
+                    if report.state.is_some() && !about.specs.iter().any(|spec| matches!(spec.monitor.kind, MonitorKind::Push(_))) {
+                        let why = "its state is shown and not obeyed: no push monitor waits for it".into();
+                        taken.warnings.push(Ignored { target: report.target.clone(), why });
+                    }
                     continue;
                 }
                 Some(_) => "too many things are reported already",
@@ -114,6 +118,7 @@ impl Writer {
     /// Reports grow old: what was down for its failures is tried again when too few calls are left to tell of them, and what is to be forgotten is.
     pub(super) fn look_at_reports(&mut self, ticks: u64) {
         self.steer_by_load(ticks);
+        self.look_at_waiting();
         let now = self.clock.now();
         if self.checks.told().is_empty() || !ticks.is_multiple_of(LOOK_TICKS) && !self.checks.is_time_to_forget(now) {
             return;
@@ -124,9 +129,17 @@ impl Writer {
             if let MonitorKind::Share(check) = &spec.monitor.kind
                 && matches!(state, State::Down | State::Suspect | State::Degraded)
             {
-                let (outcome, poor) = self.ends.reports.share(check, now).map_or((Ok(()), None), |share| verdict(check, share));
+                let share = self.ends.reports.share(check, now);
+                let is_trial = share.is_none() && state == State::Down;
+                let (outcome, poor) = share.map_or((Ok(()), None), |share| verdict(check, share));
                 if outcome.is_ok() {
                     self.observe_reported(&spec, outcome, poor);
+                    if is_trial {
+                        self.checks.call_a_trial(&spec);
+                    }
+                } else if state == State::Suspect {
+                    // Callers report it no more than agents do.
+                    self.reconsider(&spec);
                 }
             }
             let Some(after) = spec.monitor.kind.forgotten_after().filter(|_| state != State::Unknown) else { continue };

@@ -370,7 +370,13 @@ impl ZoneState {
             || seen.forced == Some(Forced::Drain)
             || seen.endpoints.iter().any(EndpointView::is_unsettled)
             || around.effects.forces_any() && self.is_moving(at, around.effects);
-        if self.unsettled[at] && !unsettled {
+        // Without a ramp, for it was handed out while it was down: the way back begins all the same, and now.
+        let came_back = || {
+            let before = self.view.pools.get(at).filter(|before| !before.endpoints.is_empty());
+            before.is_some_and(|before| before.endpoints.iter().all(|one| one.state == State::Down))
+                && seen.endpoints.iter().any(|one| one.state.is_usable())
+        };
+        if self.unsettled[at] && !unsettled || !unsettled && came_back() {
             self.settled[at] = around.now_unix;
         }
         self.unsettled[at] = unsettled;

@@ -204,9 +204,7 @@ impl Seen {
         // What is put together does not change whenever one of its parts does.
         let turned = zone.turned.get(&endpoint.id).copied().filter(|_| specs.len() > 1 || endpoint.vote.is_some());
         // Those without a vote are told of apart.
-        let voting = endpoint.vote.as_deref().map(Vote::positions);
-        let votes = |at: usize| at >= endpoint.monitors.len() || voting.as_ref().is_none_or(|voting| voting.contains(&(at as u16)));
-        let voters = specs.iter().enumerate().filter(|(at, _)| votes(*at));
+        let voters = specs.iter().enumerate().filter(|(at, _)| endpoint.goes_by(*at));
         let all: Vec<(usize, &CheckSpec, &CheckSeen)> = voters.filter_map(|(at, spec)| Some((at, spec, self.checks.get(spec)?))).collect();
         let are_several = all.iter().filter(|(at, ..)| *at < endpoint.monitors.len()).count() > 1;
         let stale = all.iter().filter_map(|(at, spec, check)| {
@@ -295,7 +293,9 @@ impl Seen {
                 let seen = specs.get(usize::from(*at)).and_then(|spec| self.checks.get(spec))?;
                 Some((format!("{}: {}", name(vote), seen.last_error.as_ref()?), seen.last_error_unix))
             }
-            Vote::Not(inner) if state_of(inner) == State::Unknown => self.why_calculated(model, endpoint, specs, inner),
+            Vote::Not(inner) if state_of(inner) == State::Unknown && matches!(**inner, Vote::Check(_)) => {
+                self.why_calculated(model, endpoint, specs, inner)
+            }
             Vote::Not(inner) => Some((format!("not {}: it is {}", name(inner), state_of(inner).word()), None)),
             Vote::AtLeast { count, of } => {
                 let why: Vec<(String, Option<u64>)> = of.iter().filter_map(|vote| self.why_calculated(model, endpoint, specs, vote)).collect();
@@ -313,8 +313,7 @@ impl Seen {
 
     /// What those find wrong that have no vote.
     fn advice(&self, model: &ZoneModel, endpoint: &Endpoint, specs: &[CheckSpec]) -> Vec<String> {
-        let Some(voting) = endpoint.vote.as_deref().map(Vote::positions) else { return Vec::new() };
-        let advisory = specs.iter().take(endpoint.monitors.len()).enumerate().filter(|(at, _)| !voting.contains(&(*at as u16)));
+        let advisory = specs.iter().enumerate().filter(|(at, _)| !endpoint.goes_by(*at));
         let wrong = advisory.filter_map(|(at, spec)| {
             let seen = self.checks.get(spec)?;
             let why = seen.last_error.clone().filter(|_| seen.state != State::Ramp).or_else(|| seen.concerns.words(self.now_unix))?;

@@ -38,14 +38,18 @@ pub(super) struct Tried {
 
 /// The last checks of one, newest last.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Timeline(VecDeque<Tried>);
+pub(super) struct Timeline {
+    tried: VecDeque<Tried>,
+    /// What the oldest of them asked where that was something else, in words, and how many of them did; oldest first.
+    asked_before: Vec<(Arc<str>, usize)>,
+}
 
 impl Timeline {
     /// Takes one, the state that it led to, and what is wrong although it passed.
     pub(super) fn push(&mut self, observation: &Observation, state: State, concerns: Option<&str>, now_unix: u64) {
-        match self.0.len() {
-            0 => self.0.reserve_exact(TIMELINE_LEN),
-            TIMELINE_LEN => drop(self.0.pop_front()),
+        match self.tried.len() {
+            0 => self.tried.reserve_exact(TIMELINE_LEN),
+            TIMELINE_LEN => self.drop_oldest(),
             _ => {}
         }
         let passed = observation.outcome.is_ok();
@@ -54,22 +58,47 @@ impl Timeline {
             Err(failure) => Some(failure.to_string()),
         };
         // What fails, fails for the same reason again and again.
-        let last = self.0.back().and_then(|last| last.why.clone());
+        let last = self.tried.back().and_then(|last| last.why.clone());
         let why = why.map(|why| last.filter(|last| **last == *why).unwrap_or_else(|| why.into()));
         let ms = u32::try_from(observation.took.as_millis()).unwrap_or(u32::MAX);
         let counts = !observation.outcome.as_ref().is_err_and(Failure::is_no_verdict);
-        self.0.push_back(Tried { at_unix: now_unix, ms, why, passed, counts, state });
+        self.tried.push_back(Tried { at_unix: now_unix, ms, why, passed, counts, state });
+    }
+
+    fn drop_oldest(&mut self) {
+        self.tried.pop_front();
+        if let Some((_, count)) = self.asked_before.first_mut() {
+            *count -= 1;
+        }
+        self.asked_before.retain(|(_, count)| *count > 0);
+    }
+
+    /// Whatever ran up to now asked this; what comes asks something else.
+    pub(super) fn ask_otherwise(&mut self, what: &str) {
+        let known: usize = self.asked_before.iter().map(|(_, count)| count).sum();
+        if self.tried.len() > known {
+            self.asked_before.push((format!("{what} (before a reload)").into(), self.tried.len() - known));
+        }
+    }
+
+    /// Says of the last why there was one at all.
+    pub(super) fn explain_last(&mut self, why: &str) {
+        if let Some(last) = self.tried.back_mut() {
+            last.why = Some(why.into());
+        }
     }
 
     /// How many of them failed, in words.
     pub(super) fn failed_words(&self) -> String {
-        let counted = || self.0.iter().filter(|tried| tried.counts);
+        let counted = || self.tried.iter().filter(|tried| tried.counts);
         format!("{} of the last {} checks failed", counted().filter(|tried| !tried.passed).count(), counted().count())
     }
 
     /// Newest first, under the name of the check.
-    fn shown(&self, check: &str) -> impl Iterator<Item = Checked> {
-        self.0.iter().rev().map(move |tried| Checked {
+    fn shown(&self, check: &str) -> Vec<Checked> {
+        let before = self.asked_before.iter().flat_map(|(what, count)| std::iter::repeat_n(&**what, *count));
+        let asked: Vec<&str> = before.chain(std::iter::repeat(check)).take(self.tried.len()).collect();
+        let shown = self.tried.iter().zip(asked).rev().map(|(tried, check)| Checked {
             at: tried.at_unix,
             check: check.to_owned(),
             passed: tried.passed,
@@ -77,7 +106,8 @@ impl Timeline {
             error: tried.why.as_deref().filter(|_| !tried.passed).map(str::to_owned),
             concern: tried.why.as_deref().filter(|_| tried.passed).map(str::to_owned),
             state: tried.state.word(),
-        })
+        });
+        shown.collect()
     }
 }
 
@@ -107,8 +137,12 @@ pub struct Checked {
 pub struct EndpointChecks {
     /// Each with its description.
     pub specs: Vec<(CheckSpec, String)>,
+    /// Of these: those that have no vote.
+    pub advisory: Vec<CheckSpec>,
     /// Newest first.
     pub recent: Vec<Checked>,
+    /// Whose transitions are kept in place of its own, and how many endpoints have the check: where those are too many.
+    pub told_by: Option<(Arc<str>, usize)>,
 }
 
 /// A check that the prober is to run now, beside its own.
@@ -149,6 +183,9 @@ pub struct CheckedNow {
     pub check: String,
     /// How it went.
     pub passed: bool,
+    /// It has no vote: its monitor is advisory.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub advisory: bool,
     /// Why it failed: in the phase that is the last of `phases`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -187,16 +224,17 @@ impl Handle {
         // There is nothing to ask where reports are waited for.
         let (waiting, asked): (Vec<_>, Vec<_>) = checks.specs.into_iter().partition(|(spec, _)| spec.monitor.kind.is_reported());
         for (spec, check) in asked {
+            let advisory = checks.advisory.contains(&spec);
             let (reply, answer) = oneshot::channel();
             self.trials.send(Trial { spec, reply }).await.map_err(|_| Refusal::Stopping)?;
-            running.push((check, answer));
+            running.push((check, advisory, answer));
         }
         let mut all = Vec::new();
-        for (check, answer) in running {
+        for (check, advisory, answer) in running {
             let Timed { outcome, phases, total_ms, certificate } = answer.await.map_err(|_| Refusal::Stopping)?;
             let error = outcome.err().map(|error| error.to_string());
             let certificate_ends = certificate.map(|validity| validity.until);
-            all.push(CheckedNow { check, passed: error.is_none(), error, phases, total_ms, certificate_ends });
+            all.push(CheckedNow { check, passed: error.is_none(), advisory, error, phases, total_ms, certificate_ends });
         }
         Ok(Some(AllCheckedNow { checks: all, waiting: waiting.into_iter().map(|(_, check)| check).collect() }))
     }
@@ -214,7 +252,9 @@ impl Writer {
         let timelines = specs.iter().filter_map(|(spec, words)| Some((self.checks.timeline(spec)?, words)));
         let mut recent: Vec<Checked> = timelines.flat_map(|(timeline, words)| timeline.shown(words)).collect();
         recent.sort_by_key(|checked| std::cmp::Reverse(checked.at));
-        Some(EndpointChecks { specs, recent })
+        let advisory = self.loaded().advisory_of(id);
+        let told_by = self.told_in_place_of(id, &specs);
+        Some(EndpointChecks { specs, advisory, recent, told_by })
     }
 }
 
@@ -252,10 +292,29 @@ mod tests {
             );
         }
         assert_eq!(timeline.failed_words(), "13 of the last 20 checks failed");
-        let shown: Vec<Checked> = timeline.shown("a check").collect();
+        let shown = timeline.shown("a check");
         assert_eq!((shown.len(), shown[0].at, shown[TIMELINE_LEN - 1].at), (TIMELINE_LEN, 1_099, 1_080));
         assert_eq!((shown[0].passed, shown[1].passed, shown[1].ms), (true, false, 98));
         assert_eq!((shown[1].error.as_deref(), shown[1].state), (Some("HTTP status 500"), "suspect"));
         assert_eq!((shown[0].concern.as_deref(), shown[1].concern.as_deref()), (Some("slow"), None));
+        // What ran before a reload asked something else, and keeps its words until it is too old.
+        let run = |timeline: &mut Timeline, count: u64| {
+            let observation = Observation { spec: spec.clone(), outcome: Ok(()), took: second, certificate: None, poor: None };
+            (0..count).for_each(|_| timeline.push(&observation, State::Up, None, 2_000));
+            timeline.shown("now").into_iter().fold(Vec::<(String, usize)>::new(), |mut all, checked| {
+                match all.last_mut().filter(|(check, _)| *check == checked.check) {
+                    Some((_, count)) => *count += 1,
+                    None => all.push((checked.check, 1)),
+                }
+                all
+            })
+        };
+        let of = |check: &str, count: usize| (check.to_owned(), count);
+        timeline.ask_otherwise("old");
+        timeline.ask_otherwise("none asked this");
+        assert_eq!(run(&mut timeline, 5), [of("now", 5), of("old (before a reload)", 15)]);
+        timeline.ask_otherwise("new");
+        assert_eq!(run(&mut timeline, 3), [of("now", 3), of("new (before a reload)", 5), of("old (before a reload)", 12)]);
+        assert_eq!(run(&mut timeline, 14), [of("now", 17), of("new (before a reload)", 3)]);
     }
 }

@@ -17,7 +17,7 @@ use super::writer::Writer;
 use crate::dns::Name;
 use crate::health::State;
 
-/// Endpoints of one check whose transition is kept, each in an entry of its own.
+/// Endpoints of one check whose transition is kept, each in an entry of its own: the first in the order of their ids.
 pub(super) const MAX_TOLD: usize = 64;
 
 /// What a transition of a check is to an endpoint.
@@ -61,7 +61,7 @@ impl Writer {
                 monitor.as_ref().filter(|_| is_moved).map(|name| format!("monitor {name} is {}", to.word())),
                 (!why.is_empty()).then(|| why.to_owned()),
                 (!is_moved).then(|| format!("the endpoint is {} as before", after.word())),
-                (at + 1 == MAX_TOLD && all.len() > MAX_TOLD).then(|| format!("{} more endpoints have this check", all.len() - MAX_TOLD)),
+                (at == 0 && all.len() > MAX_TOLD).then(|| format!("{} endpoints have this check, of which {MAX_TOLD} are told of", all.len())),
             ];
             let detail = words.into_iter().flatten().collect::<Vec<_>>().join("; ");
             let (from, to) = if is_moved { (*before, *after) } else { (from, to) };
@@ -103,6 +103,21 @@ impl Writer {
             ..self.entry(&Who::itself(), "health", &check)
         };
         self.keep_entry(Entry { check: Some(check), ..entry });
+    }
+
+    /// Of an endpoint whose check is that of so many that it is none of those who are told of: the first of these, and how many have the check.
+    pub(super) fn told_in_place_of(&self, id: &str, specs: &[(CheckSpec, String)]) -> Option<(Arc<str>, usize)> {
+        specs.iter().find_map(|(spec, _)| {
+            let mut all: Vec<Arc<str>> = Vec::new();
+            for (apex, at) in self.checks.users(spec) {
+                let Some(parts) = self.zones.get(apex).map(|zone| &zone.taken.parts) else { continue };
+                let (Some(pool), Some(checks)) = (parts.model.pools.get(*at), parts.checks.get(*at)) else { continue };
+                all.extend(pool.endpoints.iter().zip(checks).filter(|(_, specs)| specs.contains(spec)).map(|(endpoint, _)| endpoint.id.clone()));
+            }
+            all.sort_unstable();
+            all.dedup();
+            (all.iter().position(|one| **one == *id)? >= MAX_TOLD).then(|| (all[0].clone(), all.len()))
+        })
     }
 
     /// The endpoints that a check decides on, as they were when it was in this state, and as they are now.

@@ -2,7 +2,7 @@
 //!
 //! Time is an argument: a `Duration` since any fixed moment (process start, say), the same one for the whole life of a machine.
 //!
-//! Two things keep it from moving. A failure that may be ours ([`Around::doubted`]) takes nothing down. And a check that fell often in a short time is
+//! Two things keep it from moving. A failure that may be ours ([`Around::doubted`]) takes nothing down; who asks to be left alone is obeyed all the same. And a check that fell often in a short time is
 //! believed late: each fall adds [`FALL_PENALTY`], which halves every [`HALF_LIFE`]; from [`SUPPRESS_AT`] on it stays down until the penalty has shrunk
 //! below [`REUSE_BELOW`], unless nothing better is left ([`Around::needed`]). The form is that of RFC 2439, the numbers are our own: nothing here hunts for
 //! paths, so fewer falls mean more (RFC 7196 raises BGP's for that reason).
@@ -87,6 +87,7 @@ pub fn next_start(started: Duration, took: Duration, delay: Duration) -> Duratio
 ///
 ///   UP, RAMP ─ fall ─▶ DOWN where one failure is enough; DOWN ─ rise ─▶ UP where there is no ramp
 ///   Doubted, `fall` is `falter` and `first_fail` leaves it UNKNOWN, but for faults on credit where it is merely unproven. Suppressed and not needed, `rise` waits.
+///   Where nobody asks again, [`reconsider`](Machine::reconsider) makes up for both.
 ///
 ///   state     result  when                                       arrow       to
 ///   UNKNOWN   pass    always                                     first_pass  UP, without a ramp
@@ -110,7 +111,7 @@ pub struct Machine {
     state: State,
     /// When `state` was entered.
     since: Duration,
-    /// Failures in a row while suspect, successes in a row while down, else 0.
+    /// Failures in a row while suspect, or unknown and not believed; successes in a row while down; else 0.
     run: u8,
     /// Faults not yet paid back, below `CREDIT_LIMIT`.
     credit: u8,
@@ -124,8 +125,6 @@ pub struct Machine {
     fell: bool,
     /// The same, and not for failures in a row, but for faults on credit.
     for_faults: bool,
-    /// It is down because it asked to be left alone.
-    left: bool,
     /// As it was at `penalised`.
     penalty: u32,
     /// When it fell last.
@@ -147,7 +146,6 @@ impl Machine {
             ramp_began: None,
             fell: false,
             for_faults: false,
-            left: false,
             penalty: 0,
             penalised: now,
             suppressed: false,
@@ -171,6 +169,16 @@ impl Machine {
         self.suppressed = self.state == State::Down && penalty >= SUPPRESS_AT;
         self.penalty = decayed(penalty.min(MAX_PENALTY), age);
         self.penalised = now;
+    }
+
+    /// Takes over how many results of an earlier run came in a row.
+    pub fn restore_run(&mut self, run: u8) {
+        self.run = run;
+    }
+
+    /// Results in a row that have not led to another state.
+    pub fn run(&self) -> u8 {
+        self.run
     }
 
     /// Gives it its own ramp time; zero for none.
@@ -241,10 +249,9 @@ impl Machine {
     /// Takes back a fall that turned out to be doubtful: suspect again, as if it had not fallen.
     pub fn reprieve(&mut self, now: Duration) -> Option<Transition> {
         let from = self.state;
-        if from == State::Down && (self.fell || self.left) {
+        if from == State::Down && self.fell {
             self.falter(now);
-            self.penalty = self.penalty.saturating_sub(if self.left { 0 } else { FALL_PENALTY });
-            self.left = false;
+            self.penalty = self.penalty.saturating_sub(FALL_PENALTY);
             self.suppressed &= self.penalty >= SUPPRESS_AT;
         }
         self.changed(from)
@@ -264,7 +271,7 @@ impl Machine {
         match outcome {
             Ok(()) => self.step(thresholds, true, around, now),
             Err(failure) if failure.is_no_verdict() => self.tick(now),
-            Err(Failure::Draining) => self.leave(around, now),
+            Err(Failure::Draining) => self.leave(now),
             Err(_) => self.step(thresholds, false, around, now),
         }
     }
@@ -275,7 +282,7 @@ impl Machine {
         self.settle(now);
         match (self.state, passed) {
             (State::Unknown, true) => self.first_pass(now),
-            (State::Unknown, false) if around.doubted => {}
+            (State::Unknown, false) if around.doubted => self.run = self.run.saturating_add(1),
             (State::Unknown, false) => self.first_fail(now),
             (State::Up | State::Ramp | State::Degraded, true) => self.pay_back(),
             (State::Up | State::Ramp | State::Degraded, false) => {
@@ -296,7 +303,7 @@ impl Machine {
             }
             (State::Down, true) => {
                 self.run = self.run.saturating_add(1);
-                if self.run >= thresholds.rise && (around.needed || self.suppressed_until(now).is_none()) {
+                if self.may_rise(thresholds, around, now) {
                     self.rise(around.served, now);
                 }
             }
@@ -305,25 +312,49 @@ impl Machine {
         self.changed(from)
     }
 
+    /// What was heard last is not obeyed: it was not believed, or its penalty is against it.
+    pub fn is_waiting(&self, thresholds: &Thresholds) -> bool {
+        self.run
+            >= match self.state {
+                State::Unknown => 1,
+                State::Suspect => thresholds.fall.max(1),
+                State::Down => thresholds.rise.max(1),
+                State::Up | State::Ramp | State::Degraded => return false,
+            }
+    }
+
+    /// Judges what was heard last once more, without counting it again: for those that nobody asks again.
+    pub fn reconsider(&mut self, thresholds: &Thresholds, around: Around, now: Duration) -> Option<Transition> {
+        let from = self.state;
+        match from {
+            _ if !self.is_waiting(thresholds) => {}
+            State::Unknown if !around.doubted => self.first_fail(now),
+            State::Suspect if !around.doubted => self.fall(thresholds, now),
+            State::Down if self.may_rise(thresholds, around, now) => self.rise(around.served, now),
+            _ => {}
+        }
+        self.changed(from)
+    }
+
+    fn may_rise(&self, thresholds: &Thresholds, around: Around, now: Duration) -> bool {
+        self.run >= thresholds.rise && (around.needed || self.suppressed_until(now).is_none())
+    }
+
     /// Whether the failure that was counted last takes it down.
     fn is_to_fall(&self, thresholds: &Thresholds, around: Around) -> bool {
         let by_credit = self.credit >= CREDIT_LIMIT && (!around.doubted || around.unproven);
         by_credit || self.run >= thresholds.fall && !around.doubted
     }
 
-    /// It wants no new traffic, though nothing is wrong with it: down at once, and nothing is held against it.
-    fn leave(&mut self, around: Around, now: Duration) -> Option<Transition> {
+    /// It wants no new traffic, though nothing is wrong with it: down at once, whatever is doubted, for it says so itself; and nothing is held against it.
+    fn leave(&mut self, now: Duration) -> Option<Transition> {
         let from = self.state;
         self.settle(now);
-        match (self.state, around.doubted) {
-            (State::Down, _) => self.run = 0,
-            (State::Unknown | State::Suspect, true) => {}
-            (_, true) => self.falter(now),
-            (_, false) => {
-                self.enter(State::Down, now);
-                (self.fell, self.for_faults, self.left, self.ramp_began) = (false, false, true, None);
-            }
+        match from {
+            State::Down => self.run = 0,
+            _ => self.enter(State::Down, now),
         }
+        (self.fell, self.for_faults, self.ramp_began) = (false, false, None);
         self.changed(from)
     }
 
@@ -347,7 +378,7 @@ impl Machine {
 
     fn first_fail(&mut self, now: Duration) {
         self.enter(State::Down, now);
-        (self.fell, self.for_faults, self.left) = (false, false, false);
+        (self.fell, self.for_faults) = (false, false);
     }
 
     fn falter(&mut self, now: Duration) {
@@ -363,7 +394,7 @@ impl Machine {
     fn fall(&mut self, thresholds: &Thresholds, now: Duration) {
         self.for_faults = self.run < thresholds.fall;
         self.enter(State::Down, now);
-        (self.fell, self.left) = (true, false);
+        self.fell = true;
         self.credit = 0;
         self.paid = 0;
         self.ramp_began = None;

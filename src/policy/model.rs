@@ -136,6 +136,13 @@ pub struct Endpoint {
     pub vote: Option<Arc<Vote>>,
 }
 
+impl Endpoint {
+    /// It goes by its check at this position: the monitor there is not advisory. What callers report has no monitor, and a say.
+    pub fn goes_by(&self, at: usize) -> bool {
+        at >= self.monitors.len() || self.vote.as_ref().is_none_or(|vote| vote.positions().contains(&(at as u16)))
+    }
+}
+
 /// What an endpoint hands out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {

@@ -30,6 +30,9 @@ use crate::policy::model::{HttpCheck, HttpMethod, HttpVersion, JsonExpected, Mon
 /// As much of a body is searched for the expected text, and no more is read.
 pub const BODY_MAX_BYTES: usize = 16 * 1024;
 
+/// As much of a response's headers is taken over HTTP/2, uncompressed: far more than any client takes, and little beside a body.
+const HEADERS_MAX_BYTES: u32 = 64 * 1024;
+
 /// Lookups of host names at a time. The system's resolver blocks a thread each, for half a minute if its servers are silent; threads are shared
 /// with the store, so a dead resolver may not take them all.
 const LOOKUPS_MAX: usize = 16;
@@ -296,8 +299,9 @@ pub(super) fn client(mut tls: ClientConfig, version: HttpVersion, way: Way, prog
     tls.resumption = Resumption::store(progress.clone()).tls12_resumption(Tls12Resumption::Disabled);
     let builder = Client::builder();
     let (protocol, builder) = match version {
-        HttpVersion::Http11 => ("http/1.1", builder.http1_only()),
-        HttpVersion::Http2 => ("h2", builder.http2_prior_knowledge()),
+        // Folded lines are out of date, but whoever reads a response has to bear with them (RFC 9112 §5.2).
+        HttpVersion::Http11 => ("http/1.1", builder.http1_only().http1_allow_obsolete_multiline_headers_in_responses(true)),
+        HttpVersion::Http2 => ("h2", builder.http2_prior_knowledge().http2_max_header_list_size(HEADERS_MAX_BYTES)),
     };
     tls.alpn_protocols = vec![protocol.into()];
     builder

@@ -270,4 +270,6 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 #[cfg(test)]
+mod lenient;
+#[cfg(test)]
 mod simulation;

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr;
 use hickory_proto::serialize::binary::BinEncodable;
 use rustls::pki_types::ServerName;
@@ -101,8 +101,9 @@ pub(super) async fn dns(check: &DnsCheck, way: Way, progress: &Progress) -> Outc
         let Ok(reply) = Message::from_vec(reply.get(..len).unwrap_or(&[])) else {
             return Err(Failure::Protocol("the reply is no DNS message".into()));
         };
-        // Somebody else's, or one of long ago.
-        if reply.metadata.id == id && reply.queries.first().is_none_or(|asked| *asked == query) {
+        // Somebody else's, one of long ago, or our own question that comes back (QR, RFC 1035 §4.1.1).
+        let is_reply = reply.metadata.message_type == MessageType::Response;
+        if is_reply && reply.metadata.id == id && reply.queries.first().is_none_or(|asked| *asked == query) {
             return match judge(check, &reply) {
                 Err(_) if reply.metadata.truncation => over_tcp(check, way, &packet, progress).await,
                 outcome => outcome,
@@ -127,6 +128,7 @@ async fn over_tcp(check: &DnsCheck, way: Way, packet: &[u8], progress: &Progress
     let mut reply = vec![0; usize::from(len)];
     stream.read_exact(&mut reply).await.map_err(fail)?;
     match Message::from_vec(&reply) {
+        Ok(reply) if reply.metadata.message_type == MessageType::Query => Err(Failure::Protocol("the reply over TCP is a question".into())),
         Ok(reply) => judge(check, &reply),
         Err(_) => Err(Failure::Protocol("the reply over TCP is no DNS message".into())),
     }

@@ -161,6 +161,10 @@ fn http2_words(text: &str) -> Option<String> {
     Some(match text.contains("error received") {
         true if *reason == "HTTP_1_1_REQUIRED" => "the peer wants HTTP/1.1 here (HTTP_1_1_REQUIRED)".to_owned(),
         true => format!("the peer broke off the {what} over HTTP/2 ({reason})"),
+        // Which of the two it is, nobody says.
+        false if *reason == "PROTOCOL_ERROR" && what == "request" || ["COMPRESSION_ERROR", "ENHANCE_YOUR_CALM"].contains(reason) => {
+            format!("the response has more than 64 KiB of headers, which is the limit here, or breaks the rules of HTTP/2 ({reason})")
+        }
         false => format!("the peer breaks the rules of HTTP/2 ({reason})"),
     })
 }

@@ -130,6 +130,8 @@ pub struct Verdict {
     pub penalty: u32,
     /// Unix seconds of that fall.
     pub penalised_unix: u64,
+    /// Of what is reported: results in a row that have not led to another state.
+    pub run: u8,
 }
 
 /// What safety rules keep of a zone as a last resort, what its checks withdrew of late, and what it answers from because everything is down.

@@ -17,7 +17,7 @@ const FREEZE: &str = "freeze/";
 
 /// What is this server's own, of what a start needs.
 pub(super) fn read_own(connection: &Connection) -> rusqlite::Result<Saved> {
-    let verdicts = all(connection, "SELECT key, state, since, last_check, last_error, penalty, penalised FROM verdicts ORDER BY key", |row| {
+    let verdicts = all(connection, "SELECT key, state, since, last_check, last_error, penalty, penalised, run FROM verdicts ORDER BY key", |row| {
         let state: String = row.get(1)?;
         Ok(Verdict {
             key: row.get(0)?,
@@ -27,6 +27,7 @@ pub(super) fn read_own(connection: &Connection) -> rusqlite::Result<Saved> {
             last_error: row.get(4)?,
             penalty: row.get(5)?,
             penalised_unix: unsigned(row, 6)?,
+            run: row.get(7)?,
         })
     })?;
     let serials =
@@ -86,10 +87,10 @@ pub(super) fn put_revision(connection: &Connection, revision: Revision) -> rusql
 }
 
 pub(super) fn put_verdicts(connection: &Connection, verdicts: &[Verdict]) -> rusqlite::Result<()> {
-    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO verdicts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO verdicts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
     for verdict in verdicts {
         let (since, last_check, penalised) = (signed(verdict.since_unix), signed(verdict.last_check_unix), signed(verdict.penalised_unix));
-        put.execute(params![verdict.key, verdict.state.word(), since, last_check, verdict.last_error, verdict.penalty, penalised])?;
+        put.execute(params![verdict.key, verdict.state.word(), since, last_check, verdict.last_error, verdict.penalty, penalised, verdict.run])?;
     }
     let newest = verdicts.iter().map(|verdict| verdict.last_check_unix).max().unwrap_or(0);
     connection

@@ -83,6 +83,10 @@ const STEPS: &[&str] = &[
     "
     CREATE TABLE held (octets BLOB NOT NULL) STRICT;
 ",
+    // For what is reported once and was not obeyed yet.
+    "
+    ALTER TABLE verdicts ADD COLUMN run INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// The schema this program writes.

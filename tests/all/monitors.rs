@@ -105,3 +105,40 @@ fn checks_of_an_endpoint_that_read_the_same_are_told_apart() {
     let (status, now) = rest.call(reqwest::Method::POST, &format!("{path}/check"), None);
     assert_eq!((status, names(&now["checks"]).as_slice()), (200, &expected[..]), "{now}");
 }
+
+#[test]
+fn whoever_shares_a_check_with_very_many_is_shown_what_it_came_to() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let endpoints: Vec<String> = (1..=70).map(|at| format!("{{ address = \"192.0.2.{at}\", check_address = \"127.0.0.1\" }}")).collect();
+    let zone = format!(
+        "[zone]\nname = \"example.com\"\nns = [\"ns.example.net.\"]\n[monitor.web]\ntcp = true\nport = {port}\n\
+         [pool.fra]\nmonitor = \"web\"\nendpoints = [{}]\n[steer.www]\nuse = \"fra\"\n",
+        endpoints.join(", ")
+    );
+    let server = Meridian::start(&[("zones/example.com.toml", &zone)]);
+    let rest = Rest::new(&server);
+    let began = std::time::Instant::now();
+    let health = |address: &str| rest.get(&format!("/v1/health/example.com/fra/{address}"));
+    while health("192.0.2.1")["history"] == json!([]) {
+        assert!(began.elapsed() < crate::meridian::PATIENCE);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    // In the order of their ids, 192.0.2.9 is the last of them.
+    let (first, last) = (health("192.0.2.1"), health("192.0.2.9"));
+    assert_eq!((&first["check_shared_by"], &last["check_shared_by"]), (&Value::Null, &json!(70)));
+    assert_eq!((&last["history_of"], &last["history"]), (&json!("example.com/fra/192.0.2.1"), &first["history"]));
+    assert!(first["history"][0]["why"].as_str().is_some_and(|why| why.ends_with("70 endpoints have this check, of which 64 are told of")), "{first}");
+    let (_, shown, _) = server.command(&["health", "example.com/fra/192.0.2.9"]);
+    assert!(
+        shown.contains("70 endpoints have this check, which are too many to tell of each: what it came to is told of example.com/fra/192.0.2.1"),
+        "{shown}"
+    );
+    // Run now, a check that only advises fails nobody.
+    let advisory = zone.replace("tcp = true\n", "tcp = true\nadvisory = true\n");
+    for (zone, code, words) in [(&zone, 1, "failed"), (&advisory, 0, "(advisory: no vote)")] {
+        server.write("zones/example.com.toml", zone);
+        assert_eq!(server.command(&["reload"]).0, 0);
+        let (found, shown, errors) = server.command(&["check-now", "example.com/fra/192.0.2.9"]);
+        assert!(found == code && shown.contains(words), "{found} {shown}{errors}");
+    }
+}

@@ -203,6 +203,36 @@ fn limits_of_safety_bind_reports() {
 }
 
 #[test]
+fn what_is_said_once_in_a_freeze_is_told_of_and_believed_at_its_end() {
+    let server = Meridian::start(&[("meridian.toml", &format!("{CONFIG}[health]\nfreeze = \"12s\"\n")), ("zones/example.com.toml", ZONE)]);
+    let rest = Rest::new(&server);
+    all_up(&rest);
+    says(&rest, "example.com/fra", "down");
+    says(&rest, "example.com/iad", "down");
+    says(&rest, "example.com/iad/198.51.100.10", "draining");
+    let states =
+        || ["192.0.2.10", "192.0.2.11", "198.51.100.10", "198.51.100.11"].map(|address| endpoint(&rest, address)["endpoint"]["state"].clone());
+    assert_eq!(states(), ["suspect", "suspect", "down", "suspect"]);
+    assert!(metrics_text(&server).lines().any(|line| line == "meridian_health_frozen 1"));
+    let began = Instant::now();
+    while states() != ["down"; 4] {
+        assert!(began.elapsed() < PATIENCE, "{:?}", states());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(metrics_text(&server).lines().any(|line| line == "meridian_health_frozen 0"));
+}
+
+#[test]
+fn a_state_that_nobody_waits_for_is_said_to_do_nothing() {
+    let server = start(&ZONE.replace("monitor = \"agent\"", ""));
+    let rest = Rest::new(&server);
+    let taken = report(&rest, json!([{ "target": "example.com/fra", "state": "down" }, { "target": "example.com/fra", "load": 1 }]));
+    assert_eq!((&taken["taken"], &taken["ignored"]), (&json!(2), &Value::Null), "{taken}");
+    let warned = json!([{ "target": "example.com/fra", "why": "its state is shown and not obeyed: no push monitor waits for it" }]);
+    assert_eq!(taken["warnings"], warned);
+}
+
+#[test]
 fn who_may_report_what_and_how_much() {
     let server = Meridian::start(&[
         ("meridian.toml", &format!("{CONFIG}requests_per_second = 0\n")),

@@ -31,6 +31,7 @@ fn verdict(key: &str, state: State, last_check_unix: u64) -> Verdict {
         last_error: Some("connect: refused".into()),
         penalty: 2_424,
         penalised_unix: last_check_unix - 7,
+        run: 2,
     }
 }
 

@@ -9,7 +9,7 @@ const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// Feeds results one second apart (`+` pass, `*` pass of one that is needed, `=` pass of one that is handed out all the same, `-` fail, `~` doubtful fail, `?` unproven fail, `l` leaves, `L` the same in doubt, `!` could not run, `#` no route) and spells the states after each: `?` unknown, `u`p, `s`uspect, `d`own, `r`amp.
+/// Feeds results one second apart (`+` pass, `*` pass of one that is needed, `=` pass of one that is handed out all the same, `-` fail, `~` doubtful fail, `?` unproven fail, `l` leaves, `L` the same while failures are doubted, `!` could not run, `#` no route) and spells the states after each: `?` unknown, `u`p, `s`uspect, `d`own, `r`amp.
 fn spell(machine: &mut Machine, thresholds: &Thresholds, results: &str) -> String {
     let start = machine.since();
     let mut spelled = String::new();
@@ -85,9 +85,10 @@ fn who_leaves_is_down_at_once_and_nothing_is_held_against_it() {
     check(State::Unknown, 3, 1, "l+", "dr");
     check(State::Up, 3, 1, "-l", "sd");
     check(State::Down, 3, 3, "++l+++", "dddddr");
-    // What everybody does at once is doubted.
-    check(State::Up, 3, 1, "LL+", "ssu");
-    check(State::Unknown, 3, 1, "LL+", "??u");
+    // It says so itself: whoever doubts failures obeys.
+    check(State::Up, 3, 1, "LL+", "ddr");
+    check(State::Unknown, 3, 1, "LL+", "ddr");
+    check(State::Up, 3, 1, "~L~+", "sddr");
     let mut machine = Machine::restored(State::Up, Duration::ZERO);
     for round in 0..20 {
         let around = Around::default();
@@ -96,9 +97,51 @@ fn who_leaves_is_down_at_once_and_nothing_is_held_against_it() {
     }
     assert_eq!(machine.last_fall(), None);
     machine.observe(&DEFAULT, &Err(Failure::Draining), Around::default(), secs(300));
-    assert_eq!(machine.reprieve(secs(301)).map(|step| step.to), Some(State::Suspect));
-    assert_eq!((machine.reprieve(secs(302)), machine.last_fall()), (None, None));
+    assert_eq!((machine.reprieve(secs(301)), machine.last_fall()), (None, None), "nor is that taken back");
+    // Neither is it when it fell first, and with everything else.
+    let mut fallen = Machine::restored(State::Up, Duration::ZERO);
+    assert_eq!(spell(&mut fallen, &Thresholds { fall: 1, ..DEFAULT }, "-l"), "dd");
+    assert_eq!(fallen.reprieve(secs(3)), None);
     assert_eq!((machine.forget(secs(303)).map(|step| step.to), machine.forget(secs(304))), (Some(State::Unknown), None));
+}
+
+#[test]
+fn what_was_not_obeyed_is_judged_again_and_counts_once() {
+    let sure = Around::default();
+    // From, fall, rise, what was heard, then: does it wait, and where does it go in doubt, without, and needed?
+    for (from, heard, fall, rise, waits, then) in [
+        (State::Up, "", 1, 1, false, [State::Up; 3]),
+        (State::Up, "~", 1, 1, true, [State::Suspect, State::Down, State::Down]),
+        (State::Up, "~~", 3, 1, false, [State::Suspect; 3]),
+        (State::Up, "~~~", 3, 1, true, [State::Suspect, State::Down, State::Down]),
+        (State::Up, "~+", 1, 1, false, [State::Up; 3]),
+        (State::Up, "~l", 1, 1, false, [State::Down; 3]),
+        (State::Unknown, "", 1, 1, false, [State::Unknown; 3]),
+        (State::Unknown, "~", 3, 1, true, [State::Unknown, State::Down, State::Down]),
+        (State::Up, "-+-+-+", 1, 1, true, [State::Down, State::Down, State::Ramp]),
+        (State::Up, "-++-++-+", 1, 2, false, [State::Down; 3]),
+        (State::Up, "-+-+-+-", 1, 1, false, [State::Down; 3]),
+        (State::Down, "-", 0, 0, false, [State::Down; 3]),
+    ] {
+        let thresholds = Thresholds { fall, rise, ..DEFAULT };
+        let mut machine = Machine::restored(from, Duration::ZERO);
+        spell(&mut machine, &thresholds, heard);
+        assert_eq!(machine.is_waiting(&thresholds), waits, "{from:?} {heard}");
+        let around = [Around { doubted: true, ..sure }, sure, Around { needed: true, ..sure }];
+        for (around, then) in around.into_iter().zip(then) {
+            let (mut again, before) = (machine.clone(), machine.state());
+            let moved = again.reconsider(&thresholds, around, secs(20));
+            assert_eq!((again.state(), moved.is_some()), (then, then != before), "{from:?} {heard} {around:?}");
+            assert_eq!(again.reconsider(&thresholds, around, secs(20)), None, "once");
+        }
+    }
+    // At the end of its penalty it is back by itself.
+    let thresholds = Thresholds { fall: 1, rise: 1, ..DEFAULT };
+    let mut machine = Machine::restored(State::Up, Duration::ZERO);
+    spell(&mut machine, &thresholds, "-+-+-+");
+    let until = machine.suppressed_until(secs(6)).expect("kept down");
+    assert_eq!(machine.reconsider(&thresholds, sure, until - secs(1)), None);
+    assert_eq!(machine.reconsider(&thresholds, sure, until).map(|step| step.to), Some(State::Ramp));
 }
 
 #[test]
