@@ -147,6 +147,7 @@ async fn read_audit(By { shared, who, .. }: By, Asked(query): Asked<AuditQuery>)
         cursor: query.cursor,
         oldest_first: matches!(query.order, Order::Oldest),
         limit: query.limit.unwrap_or(DEFAULT_PAGE),
+        ..audit::Query::default()
     };
     if let (Some(since), Some(until)) = (wanted.since, wanted.until)
         && since > until

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Shared;
-use crate::control::api::{EndpointStatus, PoolStatus, Reported, Status};
+use crate::control::api::{EndpointStatus, Forced, Overlay, PoolStatus, Reported, Status};
 use crate::control::unix_now;
 use crate::telemetry::operations::{BOUNDS_US, CHECK_KINDS, CHECK_OUTCOMES, Histogram, Operations, REQUEST_KINDS};
 use crate::telemetry::{ConnectionTotals, LIMIT_CLASSES, LogTotals, Registry, Totals};
@@ -42,11 +42,12 @@ fn process(page: &mut Page, status: &Status, checks: usize) {
     page.gauge("meridian_generation", "Generation of the world in service.").sample(&[], status.generation);
     page.gauge("meridian_degraded_reasons", "Things that are wrong with the service itself; see status.").sample(&[], status.degraded.len());
     let mut family = page.gauge("meridian_overlays", "Overlays that are neither reverted nor expired, by whether they have an effect.");
-    let inactive = status.overlays.iter().filter(|overlay| overlay.inactive.is_some());
-    let (outranked, inactive): (Vec<_>, Vec<_>) = inactive.partition(|overlay| !overlay.outranked_by.is_empty());
-    family.sample(&[("state", "active")], status.overlays.len() - outranked.len() - inactive.len());
-    family.sample(&[("state", "outranked")], outranked.len());
-    family.sample(&[("state", "inactive")], inactive.len());
+    let mut counts = OVERLAY_STATES.map(|state| (state, 0));
+    for overlay in &status.overlays {
+        let state = overlay_state(overlay);
+        counts.iter_mut().filter(|(other, _)| *other == state).for_each(|(_, count)| *count += 1);
+    }
+    counts.iter().for_each(|(state, count)| family.sample(&[("state", state)], count));
     let mut family = page.gauge("meridian_certificate_expiry_timestamp_seconds", "Unix time at which the certificate of a listener ends.");
     for certificate in &status.certificates {
         family.sample(&[("listener", &certificate.listener)], certificate.expires);
@@ -70,6 +71,20 @@ fn process(page: &mut Page, status: &Status, checks: usize) {
         .sample(&[], endpoints().filter(|endpoint| endpoint.kept_in.is_some()).count());
     page.gauge("meridian_endpoints_suppressed", "Endpoints that are kept down because they fell often.")
         .sample(&[], endpoints().filter(|endpoint| endpoint.suppressed_until.is_some()).count());
+}
+
+/// Where overlays stand, as `meridian_overlays` counts them.
+const OVERLAY_STATES: [&str; 5] = ["active", "waiting", "held", "outranked", "inactive"];
+
+/// What waits though it should have begun is held by a rule, what stands still by a rule or by health.
+fn overlay_state(overlay: &Overlay) -> &'static str {
+    match overlay.phase.as_str() {
+        "waiting" if overlay.inactive.is_none() => "waiting",
+        "waiting" | "holding" => "held",
+        "outranked" => "outranked",
+        "without effect" => "inactive",
+        _ => "active",
+    }
 }
 
 fn transports(page: &mut Page, totals: &Totals) {
@@ -180,6 +195,11 @@ fn operations(page: &mut Page, operations: &Operations) {
         .sample(&[], operations.loaded_unix.load(Relaxed));
     page.counter("meridian_safety_passed_total", "Changes that went past a safety rule: with break_glass, by SIGHUP, or by the end of an overlay.")
         .sample(&[], operations.past_safety.load(Relaxed));
+    page.counter(
+        "meridian_safety_held_total",
+        "Planned changes that a safety rule did not let begin, and ramps that it did not let come to their end.",
+    )
+    .sample(&[], operations.held_by_safety.load(Relaxed));
     page.counter("meridian_store_errors_total", "Times that the state could not be kept.").sample(&[], operations.store_errors.load(Relaxed));
     page.family("meridian_publish_duration_seconds", "How long it took to make and publish a generation.", "histogram")
         .histogram(&[], &operations.publications);
@@ -215,9 +235,12 @@ fn pools(page: &mut Page, status: &Status, registry: &Registry) {
     status.pools.iter().for_each(|pool| family.sample(&[("pool", &pool.id), ("health", &pool.health)], 1));
     let mut family = page.gauge("meridian_pool_kept_ratio", "Share of its traffic that a pool keeps; the rest is left to others.");
     status.pools.iter().for_each(|pool| family.sample(&[("pool", &pool.id)], pool.kept));
-    let figures: [Figure<PoolStatus, usize>; 4] = [
+    let withdrawn: fn(&PoolStatus) -> usize =
+        |pool| pool.endpoints.iter().filter(|endpoint| matches!(endpoint.forced, Some(Forced::Down | Forced::Drain))).count();
+    let figures: [Figure<PoolStatus, usize>; 5] = [
         ("meridian_pool_panic", "1 while so little of a pool is usable that all of it is handed out.", |pool| pool.panic.into()),
         ("meridian_pool_endpoints", "Endpoints of a pool.", |pool| pool.endpoints.len()),
+        ("meridian_pool_withdrawn_endpoints", "Endpoints of a pool that operators have drained or taken down.", withdrawn),
         ("meridian_pool_usable_endpoints", "Endpoints that may be handed out.", |pool| pool.usable),
         ("meridian_pool_needed_endpoints", "Usable endpoints below which the pool is critical.", |pool| pool.needed),
     ];

@@ -19,7 +19,7 @@ use super::patch::condition;
 use super::resources::with_etag;
 use super::{MAX_BODY_LEN, Problem, Shared, access, events, metrics, openapi, resources, signals};
 use crate::control::api::{
-    Amend, Applied, Difference, FailedBack, Lift, NewOverlay, Overlay, Promote, Promoted, ReloadBody, ReloadReport, Status, Who,
+    Amend, Applied, Beyond, Difference, FailedBack, Lift, NewOverlay, Overlay, Promote, Promoted, ReloadBody, ReloadReport, Status, Who,
 };
 use crate::control::audit::part;
 use crate::control::explain::Explanation;
@@ -114,6 +114,9 @@ pub(super) async fn visible(shared: &Shared, who: &Who) -> Status {
 #[derive(Serialize, utoipa::ToSchema)]
 struct Overlays {
     overlays: Vec<Overlay>,
+    /// Of a token that is confined to zones: what is laid beyond them and reaches into them; on the first page.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    beyond: Vec<Beyond>,
     /// Give this as `cursor` for the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
@@ -140,11 +143,12 @@ struct OverlaysQuery {
 async fn overlays(By { shared, who, .. }: By, Asked(query): Asked<OverlaysQuery>) -> Result<Response, Problem> {
     // One more tells whether there is a next page.
     let most = query.limit.map_or(usize::MAX, |limit| limit + 1);
+    let beyond = if query.cursor.is_none() { shared.handle.beyond(&who).await? } else { Vec::new() };
     let mut overlays = shared.handle.overlays(Laying::Behind(query.cursor.unwrap_or(0), who, most)).await?;
     let has_more = query.limit.is_some_and(|limit| overlays.len() > limit);
     overlays.truncate(query.limit.unwrap_or(usize::MAX));
     let next = overlays.last().map(|overlay| overlay.id).filter(|_| has_more);
-    Ok(with_etag(&Overlays { overlays, next }))
+    Ok(with_etag(&Overlays { overlays, beyond, next }))
 }
 
 /// The result of laying or reverting: the id first, for whoever reads only that.
@@ -196,6 +200,9 @@ async fn overlay(By { shared, who, .. }: By, Parts(text): Parts<String>) -> Resu
 #[derive(Serialize, utoipa::ToSchema)]
 struct Differences {
     differences: Vec<Difference>,
+    /// Of a token that is confined to zones: what is laid beyond them and reaches into them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    beyond: Vec<Beyond>,
 }
 
 #[utoipa::path(
@@ -206,8 +213,9 @@ struct Differences {
 )]
 async fn differences(By { shared, who, .. }: By) -> Result<Response, Problem> {
     let mut differences = shared.handle.differences().await?;
+    let beyond = shared.handle.beyond(&who).await?;
     differences.retain(|difference| who.zones.is_none() || who.covers(&difference.target));
-    Ok(with_etag(&Differences { differences }))
+    Ok(with_etag(&Differences { differences, beyond }))
 }
 
 #[utoipa::path(

@@ -8,7 +8,7 @@ use crate::config::{OsFiles, Problem, Severity, load_settings_alone};
 use crate::control::api::Refusal;
 use crate::control::explain::{BadQuestion, Explanation, Wanted, explain};
 use crate::control::geography::read_geo;
-use crate::control::handle::Laying;
+use crate::control::handle::{Laying, is_below};
 use crate::control::load::{Previous, build};
 use crate::control::writer::world_of_files;
 use crate::control::{Handle, Who, unix_now};
@@ -30,7 +30,10 @@ impl Explainer for Running {
         }
         let (geo, _) = read_geo(&OsFiles, &settings);
         let mut explanation = self.world.with_world(|world| explain(world, &geo, &wanted, unix_now(), seed()));
-        let laid = self.handle.overlays(Laying::About(std::mem::take(&mut explanation.about), who.clone()));
+        let about = std::mem::take(&mut explanation.about);
+        explanation.beyond = tokio::runtime::Handle::current().block_on(self.handle.beyond(who))?;
+        explanation.beyond.retain(|one| about.iter().any(|thing| one.target.strip_prefix(&**thing).is_some_and(is_below)));
+        let laid = self.handle.overlays(Laying::About(about, who.clone()));
         explanation.overlays = tokio::runtime::Handle::current().block_on(laid)?;
         if explanation.keeps_any() {
             explanation.tell_why_kept(&tokio::runtime::Handle::current().block_on(self.handle.seen()));

@@ -13,7 +13,7 @@ use super::list_args::Look;
 use super::table::colours;
 use super::{FAILED, REFUSED, access, complain, confirm, events, health, list, print, printed, rule, show, wait};
 use crate::app;
-use crate::control::api::{Amend, Applied, Difference, FailedBack, Forced, NewOverlay, Overlay, Promote, ReloadBody, Setting, Status};
+use crate::control::api::{Amend, Applied, Beyond, Difference, FailedBack, Forced, NewOverlay, Overlay, Promote, ReloadBody, Setting, Status};
 use crate::control::explain::Wanted;
 
 /// Runs one command.
@@ -168,7 +168,8 @@ fn is_forbidden(consequences: &Value, break_glass: bool) -> bool {
 async fn revert(config: &ConfigArg, id: u64, why: [Option<String>; 2], care: &Care, owner: &Owner, connect: &Connect) -> ExitCode {
     let [reason, over] = why;
     let path = format!("/v1/overlays/{id}");
-    let (dry, glass) = ([("dry_run", "true")], ("break_glass", "true"));
+    let glass = ("break_glass", "true");
+    let dry: Vec<(&str, &str)> = over.as_deref().map(|over| ("over", over)).into_iter().chain([("dry_run", "true")]).collect();
     let call = |query| Call { actor: owner.actor(), query, ..Call::new(Method::DELETE, &path) };
     if care.dry_run {
         return foresee(config, connect, call(&dry), care.break_glass).await;
@@ -191,7 +192,8 @@ async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
             let fetch = async |client: &Client| client.call(Call::new(Method::GET, "/v1/overlays")).await;
             list::look(config, &connect, watch, fetch, |reply, now, colours| {
                 let overlays: Vec<Overlay> = read(&reply["overlays"])?;
-                Ok(if overlays.is_empty() { "no overlays\n".into() } else { show::overlays(&overlays, now, colours) })
+                let shown = if overlays.is_empty() { "no overlays\n".into() } else { show::overlays(&overlays, now, colours) };
+                Ok(shown + &beyond(reply, now)?)
             })
             .await
         }
@@ -212,12 +214,25 @@ async fn overlay(config: &ConfigArg, command: OverlayCommand) -> ExitCode {
             one_call(config, &connect, call, |reply, _| Ok(show::promoted(&read(reply)?))).await
         }
         OverlayCommand::Diff { connect } => {
-            one_call(config, &connect, Call::new(Method::GET, "/v1/overlays/diff"), |reply, _| {
+            one_call(config, &connect, Call::new(Method::GET, "/v1/overlays/diff"), |reply, now| {
                 let differences: Vec<Difference> = read(&reply["differences"])?;
-                Ok(if differences.is_empty() { "everything is as the files say\n".into() } else { show::differences(&differences, colours()) })
+                let beyond = beyond(reply, now)?;
+                Ok(match differences.is_empty() {
+                    true if beyond.is_empty() => "everything is as the files say\n".into(),
+                    true => beyond,
+                    false => show::differences(&differences, colours()) + &beyond,
+                })
             })
             .await
         }
+    }
+}
+
+/// What is laid beyond the zones of the token, as far as it reaches into them.
+fn beyond(reply: &Value, now: u64) -> Result<String, CallError> {
+    match &reply["beyond"] {
+        Value::Null => Ok(String::new()),
+        found => Ok(show::beyond(&read::<Vec<Beyond>>(found)?, now)),
     }
 }
 

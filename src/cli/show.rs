@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::geo::date;
 use super::table::{Cell, Table, Tone, clean, paint};
 use crate::control::api::{
-    Applied, Consequences, Difference, EndpointStatus, Overlay, PoolStatus, Progress, Promoted, ReloadReport, Reported, Status,
+    Applied, Beyond, Consequences, Difference, EndpointStatus, Overlay, PoolStatus, Progress, Promoted, ReloadReport, Reported, Status,
 };
 
 /// Everything that `meridian status` shows. `now` is unix seconds.
@@ -399,6 +399,16 @@ pub(super) fn differences(differences: &[Difference], colours: bool) -> String {
         table.row([(&one.target).into(), (&one.what).into(), (&one.files).into(), (&one.now).into(), laid.into(), holds.into()]);
     }
     table.render(colours)
+}
+
+/// What whoever asks cannot change, a line each.
+pub(super) fn beyond(all: &[Beyond], now: u64) -> String {
+    let line = |one: &Beyond| {
+        let ends = one.expires.map_or("never expires".to_owned(), |at| format!("expires {}", until(at, now)));
+        let line = format!("{} {}, {} since {}, {ends}: laid beyond the zones of this token", one.target, one.set, one.phase, ago(one.since, now));
+        clean(&line) + "\n"
+    };
+    all.iter().map(line).collect()
 }
 
 pub(super) fn ago(at: u64, now: u64) -> String {

@@ -101,6 +101,8 @@ impl Writer {
     /// One page of the log.
     pub(super) fn audit(&self, query: Query, reply: oneshot::Sender<Result<Page, Refusal>>) {
         // Behind what was noted before: who was just refused finds that, too.
+        let also = query.target.as_ref().map(|target| self.regions_of(target)).unwrap_or_default();
+        let query = Query { also, ..query };
         let (store, tried, unkept) = (self.store.clone(), self.write_unkept(), self.unkept.clone());
         tokio::spawn(async move {
             tried.await;

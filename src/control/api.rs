@@ -167,6 +167,21 @@ pub struct Applied {
     pub warnings: Vec<String>,
 }
 
+/// What is laid beyond the zones of a token and reaches into them: it can be seen with that token, not changed. Whose it is and why is not told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Beyond {
+    /// As overlays name it: `region:NAME`, or something of a library.
+    pub target: String,
+    /// What it sets.
+    pub set: Setting,
+    /// Unix seconds: in effect since.
+    pub since: u64,
+    /// Unix seconds; `None` never expires.
+    pub expires: Option<u64>,
+    /// Where it stands, as of overlays.
+    pub phase: String,
+}
+
 /// What came of letting a failover return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FailedBack {

@@ -245,6 +245,8 @@ pub struct Query {
     pub token: Option<String>,
     /// Any of its [`spellings`], or anything below one (`example.com` finds `example.com/fra/192.0.2.1`).
     pub target: Option<String>,
+    /// Beside the target: what else was done to it, region by region.
+    pub also: Vec<String>,
     /// Exactly, or anything below it (`overlay` finds `overlay.lay`).
     pub action: Option<String>,
     /// Exactly.

@@ -28,6 +28,8 @@ pub(super) struct StoredChange {
     pub(super) ticket: u64,
     /// The safety rules that it went past.
     pub(super) broke: Vec<String>,
+    /// What whoever asked may not mean, as it was before.
+    pub(super) warnings: Vec<String>,
     pub(super) reply: OverlayReply,
 }
 
@@ -38,6 +40,7 @@ pub(super) struct Made {
     /// What it was about, if it is there no more.
     lifted: Option<Found>,
     broke: Vec<String>,
+    warnings: Vec<String>,
 }
 
 pub(super) type OverlayReply = oneshot::Sender<Result<Applied, Refusal>>;
@@ -68,6 +71,7 @@ impl Writer {
                 return;
             }
         };
+        let warnings = self.warnings_before(&change);
         self.next_overlay_id += 1;
         let Change::Lay(laid) = &mut change else { return };
         laid.overlay.broke.clone_from(&broke);
@@ -85,7 +89,7 @@ impl Writer {
         let (kept, done) = (self.store.change(vec![Write::put_overlay(&overlay)], vec![entry.clone()]), self.done_sender.clone());
         tokio::spawn(async move {
             let result = kept.await.map(|_| access::log(&entry)).map_err(|error| error.to_string());
-            let _ = done.send(Done::Stored { change: StoredChange { ticket, broke, reply }, result });
+            let _ = done.send(Done::Stored { change: StoredChange { ticket, broke, warnings, reply }, result });
         });
     }
 
@@ -111,6 +115,7 @@ impl Writer {
                 return;
             }
         };
+        let warnings = self.warnings_before(&change);
         let Some(laid) = self.book.get(id) else { return };
         let way = lift.over.as_ref().map_or_else(String::new, |over| format!(", back over {over}"));
         let entry = Entry {
@@ -129,7 +134,7 @@ impl Writer {
         let (kept, done) = (self.store.change(vec![write], vec![entry.clone()]), self.done_sender.clone());
         tokio::spawn(async move {
             let result = kept.await.map(|_| access::log(&entry)).map_err(|error| error.to_string());
-            let _ = done.send(Done::Stored { change: StoredChange { ticket, broke, reply }, result });
+            let _ = done.send(Done::Stored { change: StoredChange { ticket, broke, warnings, reply }, result });
         });
     }
 
@@ -173,7 +178,7 @@ impl Writer {
         let (kept, done) = (self.store.change(vec![Write::put_overlay(&overlay)], vec![entry.clone()]), self.done_sender.clone());
         tokio::spawn(async move {
             let result = kept.await.map(|_| access::log(&entry)).map_err(|error| error.to_string());
-            let _ = done.send(Done::Stored { change: StoredChange { ticket, broke: Vec::new(), reply }, result });
+            let _ = done.send(Done::Stored { change: StoredChange { ticket, broke: Vec::new(), warnings: Vec::new(), reply }, result });
         });
     }
 
@@ -249,7 +254,7 @@ impl Writer {
 
     /// A change came back from the disk: it takes effect, or it is refused.
     pub(super) fn take_stored(&mut self, change: StoredChange, result: Result<(), String>) {
-        let StoredChange { ticket, broke, reply } = change;
+        let StoredChange { ticket, broke, warnings, reply } = change;
         let Some(change) = self.pending.remove(&ticket) else { return };
         let key = change.key(&self.book);
         if let Err(detail) = result {
@@ -285,21 +290,21 @@ impl Writer {
             },
         };
         self.sum_up(key, self.clock.unix());
-        self.replies.push(Made { reply, overlay, lifted, broke });
+        self.replies.push(Made { reply, overlay, lifted, broke, warnings });
     }
 
     /// Answers those whose change is published now.
     pub(super) fn reply_changes(&mut self) {
-        for Made { reply, overlay, lifted, broke } in std::mem::take(&mut self.replies) {
+        for Made { reply, overlay, lifted, broke, mut warnings } in std::mem::take(&mut self.replies) {
             let then = lifted.and_then(|found| self.left_of(&overlay, &found));
             // As it stands, with what became of it.
-            let (overlay, warnings) = match self.book.get(overlay.id) {
+            let overlay = match self.book.get(overlay.id) {
                 Some(laid) => {
                     let shown = self.shown(laid);
-                    let warnings = self.warnings_of(&shown);
-                    (shown, warnings)
+                    warnings.extend(self.warnings_of(&shown));
+                    shown
                 }
-                None => (overlay, Vec::new()),
+                None => overlay,
             };
             let _ = reply.send(Ok(Applied { overlay, generation: self.generation, then, broke, warnings }));
         }

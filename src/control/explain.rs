@@ -9,7 +9,7 @@ use hickory_proto::rr;
 use hickory_proto::serialize::binary::BinEncodable;
 use serde::{Deserialize, Serialize};
 
-use super::api::Overlay;
+use super::api::{Beyond, Overlay};
 use super::compile::GeoSources;
 use super::overlays::zone_text;
 use super::shares::{self, Factor, KeptIn};
@@ -105,6 +105,9 @@ pub struct Explanation {
     /// All of it for people, line by line; whoever serves it adds it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
+    /// What is laid over it beyond the zones of whoever asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beyond: Vec<Beyond>,
     /// What was looked at, as overlays name it.
     #[serde(skip)]
     pub about: Vec<String>,
@@ -382,6 +385,9 @@ impl fmt::Display for Explanation {
         for one in &self.overlays {
             let phase = if one.inactive.is_some() && one.outranked_by.is_empty() { "without effect" } else { &one.phase };
             writeln!(f, "overlay     {}: {} {} by {}: {} ({phase})", one.id, one.target, one.set, one.owner, one.reason)?;
+        }
+        for one in &self.beyond {
+            writeln!(f, "overlay     {} {}, laid beyond the zones of this token ({})", one.target, one.set, one.phase)?;
         }
         writeln!(f, "rcode       {}", self.rcode)?;
         if let Some(scope) = self.scope {

@@ -9,7 +9,7 @@
 //!   draining, no time known │        draining, time known                                 │ drained
 //! ```
 //!
-//! Before a process's own time nothing is known: then the longest TTL of the files counts from its start, unless the run before kept the time.
+//! Before a process's own time nothing is known: then the longest TTL of the files and of the run before counts from its start, unless the run before kept the time.
 //! What a reload takes out of the files is in caches all the same: its line stays, as it was known then.
 
 use std::collections::{BTreeSet, HashMap, HashSet};

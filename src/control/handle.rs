@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::api::{
-    Amend, Applied, CheckSpec, Consequences, Difference, FailedBack, Lift, NewOverlay, Observation, Overlay, Promote, Promoted, Refusal, ReloadBody,
-    ReloadReport, Status, Who,
+    Amend, Applied, Beyond, CheckSpec, Consequences, Difference, FailedBack, Lift, NewOverlay, Observation, Overlay, Promote, Promoted, Refusal,
+    ReloadBody, ReloadReport, Status, Who,
 };
 use super::audit::{Entry, Page, Query};
 use super::reports::{Report, Reports, Taken};
@@ -35,13 +35,17 @@ impl Laying {
         match self {
             Laying::One(id, _) => all.filter(|one| overlay(one).id == *id && may_see(one)).take(1).collect(),
             Laying::About(things, _) => {
-                let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
                 let is_about = |target: &str| things.iter().any(|thing| target.strip_prefix(&**thing).is_some_and(is_below));
                 all.filter(|one| is_about(&overlay(one).target) && may_see(one)).collect()
             }
             Laying::Behind(after, _, most) => all.filter(|one| overlay(one).id > *after && may_see(one)).take(*most).collect(),
         }
     }
+}
+
+/// What stands behind a thing in the target of an overlay of it, or of what is below it.
+pub fn is_below(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with('/')
 }
 
 /// What `control` consumes; closed: whatever changes the world is one of these.
@@ -59,6 +63,8 @@ pub enum Event {
     Promote(u64, Promote, Who, oneshot::Sender<Result<Promoted, Refusal>>),
     /// Say what is not as the files say.
     Differences(oneshot::Sender<Result<Vec<Difference>, Refusal>>),
+    /// Say what is laid beyond the zones of this one and reaches into them.
+    Beyond(Who, oneshot::Sender<Result<Vec<Beyond>, Refusal>>),
     /// Say whether what is kept is known.
     KnowState(oneshot::Sender<Result<(), Refusal>>),
     /// Say what laying an overlay would do.
@@ -218,6 +224,14 @@ impl Handle {
     /// Says what is not as the files say.
     pub async fn differences(&self) -> Result<Vec<Difference>, Refusal> {
         self.ask(Event::Differences).await
+    }
+
+    /// What is laid beyond the zones that this one is confined to and reaches into them; nothing for whoever is not.
+    pub async fn beyond(&self, who: &Who) -> Result<Vec<Beyond>, Refusal> {
+        match who.zones {
+            None => Ok(Vec::new()),
+            Some(_) => self.ask(|reply| Event::Beyond(who.clone(), reply)).await,
+        }
     }
 
     /// Says what laying an overlay would do, and changes nothing.

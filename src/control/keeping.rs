@@ -1,12 +1,13 @@
-//! What the writer keeps for the next start, in the background: verdicts of checks, what failback holds, what safety rules keep, last good answers, freezes, serials. Nobody
-//! waits for it; what goes wrong comes back as [`Done::Trouble`].
+//! What the writer keeps for the next start, in the background: verdicts of checks, what failback holds, what safety rules keep, last good answers, freezes, how
+//! long answers may be cached, serials. Nobody waits for it; what goes wrong comes back as [`Done::Trouble`].
 
 use std::collections::BTreeMap;
 
+use super::compile::ZoneParts;
 use super::state::ZoneState;
 use super::writer::{Done, Writer};
 use crate::dns::Name;
-use crate::store::{SavedKeeping, Serial, Store, StoreError, Verdict};
+use crate::store::{SavedKeeping, SavedTtls, Serial, Store, StoreError, Verdict};
 
 /// What failback holds and safety rules keep, as the store has it: traffic does not come back by a restart, and last resorts stay what they are.
 #[derive(Debug)]
@@ -14,6 +15,9 @@ pub(super) struct Outlasting {
     holds: Vec<String>,
     keeping: BTreeMap<String, SavedKeeping>,
     freezes: BTreeMap<String, u64>,
+    ttls: SavedTtls,
+    /// What caches may hold, as of now.
+    pub(super) answered: SavedTtls,
     /// It may be other than that by now.
     pub(super) moved: bool,
     /// A write is under way.
@@ -22,8 +26,8 @@ pub(super) struct Outlasting {
 
 impl Outlasting {
     /// As it was kept.
-    pub(super) fn of(holds: Vec<String>, keeping: BTreeMap<String, SavedKeeping>, freezes: BTreeMap<String, u64>) -> Outlasting {
-        Outlasting { holds, keeping, freezes, moved: true, writing: false }
+    pub(super) fn of(holds: Vec<String>, keeping: BTreeMap<String, SavedKeeping>, freezes: BTreeMap<String, u64>, ttls: SavedTtls) -> Outlasting {
+        Outlasting { holds, keeping, freezes, ttls, answered: ttls, moved: true, writing: false }
     }
 
     /// Gives a zone what was kept of it.
@@ -41,11 +45,12 @@ struct Moved {
     holds: Option<Vec<String>>,
     keeping: Option<BTreeMap<String, SavedKeeping>>,
     freezes: Option<BTreeMap<String, u64>>,
+    ttls: Option<SavedTtls>,
 }
 
 impl Moved {
     fn is_none(&self) -> bool {
-        self.holds.is_none() && self.keeping.is_none() && self.freezes.is_none()
+        self.holds.is_none() && self.keeping.is_none() && self.freezes.is_none() && self.ttls.is_none()
     }
 
     async fn keep(&self, store: &Store) -> Result<(), StoreError> {
@@ -58,6 +63,9 @@ impl Moved {
         }
         if let Some(freezes) = &self.freezes {
             result = result.and(store.put_freezes(freezes).await);
+        }
+        if let Some(ttls) = self.ttls {
+            result = result.and(store.put_ttls(ttls).await);
         }
         result
     }
@@ -148,7 +156,31 @@ impl Writer {
         let holds: Vec<String> = self.zones.values().flat_map(|zone| zone.holds()).collect();
         let keeping: BTreeMap<String, SavedKeeping> = self.zones.values().filter_map(|zone| saved(zone)).collect();
         let freezes = self.checks.freezes.iter().map(|(group, since)| (group.word().to_owned(), *since)).collect();
-        Moved { holds: moved(&mut kept.holds, holds), keeping: moved(&mut kept.keeping, keeping), freezes: moved(&mut kept.freezes, freezes) }
+        Moved {
+            holds: moved(&mut kept.holds, holds),
+            keeping: moved(&mut kept.keeping, keeping),
+            freezes: moved(&mut kept.freezes, freezes),
+            ttls: moved(&mut kept.ttls, kept.answered),
+        }
+    }
+
+    /// What is answered from now on may live shorter than what was: remembers until when caches may hold that, and at the start that nothing is
+    /// safe before. The other zones are as they were when one is looked at `alone`.
+    pub(super) fn note_longest_ttl(&mut self, first: bool, alone: Option<&Name>) {
+        let now_unix = self.clock.unix();
+        let before = self.outlasting.answered;
+        let of = |zone: &ZoneParts| zone.model.steers.iter().map(|steer| steer.ttl.max).max().unwrap_or(0);
+        let longest = match alone {
+            Some(name) => self.loaded().get(name).map_or(0, of).max(before.longest),
+            None => self.loaded().iter().map(of).max().unwrap_or(0),
+        };
+        let until = if longest < before.longest { before.runs_out(now_unix) } else { before.until };
+        let now = SavedTtls { longest, until };
+        if first {
+            self.start_floor = before.runs_out(now_unix).max(now.runs_out(now_unix));
+        }
+        self.outlasting.answered = now;
+        self.outlasting.moved |= now != self.outlasting.ttls;
     }
 
     /// Keeps a zone's serial for the next start, in the background.

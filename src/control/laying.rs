@@ -66,18 +66,6 @@ impl Writer {
         self.is_as_seen(lift.seen.as_ref(), Some(id), None, who).map(|()| change)
     }
 
-    /// What a change would do, with what whoever asks may not mean.
-    pub(super) fn foreseen(&mut self, change: Change) -> Consequences {
-        let mut warnings = Vec::new();
-        if let Change::Lay(laid) = &change {
-            let standing = self.ranks().standing(laid);
-            let idle = standing.why.filter(|_| !standing.in_force).map(|why| format!("it would have no effect: {why}"));
-            warnings.extend(idle);
-            warnings.extend(self.warnings_of(&laid.overlay));
-        }
-        Consequences { warnings, ..self.judge(&[change]) }
-    }
-
     /// Checks a request to change an overlay that is laid.
     pub(super) fn may_amend(&self, id: u64, amend: &Amend, who: &Who) -> Result<Change, Refusal> {
         let laid = self.laid_for(id, who)?;
@@ -102,7 +90,8 @@ impl Writer {
 
     /// Lets a change through, or says which rules forbid it; with `break_glass` it goes through and the rules are named.
     pub(super) fn within_safety(&mut self, change: Change, break_glass: bool) -> Result<(Change, Vec<String>), Refusal> {
-        let consequences = self.judge(std::slice::from_ref(&change));
+        let (given, at_unix) = self.given_at_start(&change);
+        let consequences = self.judge_after(&given, std::slice::from_ref(&change), at_unix);
         if !consequences.broken.is_empty() && !break_glass {
             return Err(Refusal::Safety { broken: consequences.broken });
         }
@@ -118,31 +107,47 @@ impl Writer {
 
     /// What changes would do, on top of everything that is accepted.
     pub(super) fn judge(&mut self, changes: &[Change]) -> Consequences {
+        self.judge_after(&[], changes, self.clock.unix())
+    }
+
+    /// The same at a later time, once everything that is `given` has happened.
+    pub(super) fn judge_after(&mut self, given: &[Change], changes: &[Change], at_unix: u64) -> Consequences {
         let (now, now_unix) = (self.clock.now(), self.clock.unix());
-        let keys: HashSet<Found> = changes.iter().filter_map(|change| change.key(&self.book)).collect();
+        let keys_of = |changes: &[Change]| -> HashSet<Found> { changes.iter().filter_map(|change| change.key(&self.book)).collect() };
+        let (given_keys, keys) = (keys_of(given), keys_of(changes));
         // What is on its way to the disk is not to be seen yet either.
         let on_their_way = self.pending.values().filter_map(|change| change.key(&self.book));
-        let things = on_their_way.chain(keys.iter().cloned());
+        let things = on_their_way.chain(given_keys.iter().chain(&keys).cloned());
         let mut looks: BTreeMap<Name, Look> = BTreeMap::new();
         for key in things {
             self.note_look(&key, &mut looks);
         }
+        // Nor is what has just begun or ended, until the next world.
+        for (name, look) in &mut looks {
+            let (Some(zone), Some(dirt)) = (self.zones.get(name), self.dirty.get(name)) else { continue };
+            let pools = 0..zone.model().pools.len();
+            look.children |= dirt.children || dirt.whole;
+            look.pools.extend(pools.filter(|at| dirt.whole || dirt.pools.contains(at)));
+        }
         // One that was never published is not seen yet.
         looks.retain(|name, _| self.zones.get(name).is_some_and(|zone| zone.world.is_some()));
+        let sums: Vec<(Sum, Found)> =
+            given_keys.into_iter().map(|key| (self.book.sum(&key, self.pending.values().chain(given), now_unix), key)).collect();
+        let mut before: Vec<(Sum, Found)> = sums.into_iter().map(|(sum, key)| (self.accepted.put(&key, sum), key)).collect();
         let around = Surroundings { checks: &self.checks, effects: &self.accepted, loads: &self.loads, now, now_unix, slot: &|_| 0 };
         let zones: Vec<(&ZoneState, &Look)> = looks.iter().filter_map(|(name, look)| Some((&**self.zones.get(name)?, look))).collect();
         let views: Vec<View> = zones.iter().map(|(zone, look)| zone.seen_under(look, &around)).collect();
         // The changes are put in, looked at, and taken out again.
         let sums: Vec<(Sum, Found)> =
-            keys.into_iter().map(|key| (self.book.sum(&key, self.pending.values().chain(changes), now_unix), key)).collect();
-        let before: Vec<(Sum, Found)> = sums.into_iter().map(|(sum, key)| (self.accepted.put(&key, sum), key)).collect();
+            keys.into_iter().map(|key| (self.book.sum(&key, self.pending.values().chain(given).chain(changes), now_unix), key)).collect();
+        before.extend(sums.into_iter().map(|(sum, key)| (self.accepted.put(&key, sum), key)));
         let around = Surroundings { checks: &self.checks, effects: &self.accepted, loads: &self.loads, now, now_unix, slot: &|_| 0 };
         let zones = zones.into_iter().zip(views).map(|((zone, look), view)| {
-            let recent = self.recent(&zone.model().name, zone.model(), now_unix);
+            let recent = self.recent(&zone.model().name, zone.model(), at_unix);
             zone.proposed(look, view, zone.seen_under(look, &around), recent)
         });
         let proposed: Vec<Proposed> = zones.collect();
-        for (sum, key) in before {
+        for (sum, key) in before.into_iter().rev() {
             self.accepted.put(&key, sum);
         }
         let mut consequences = safety::judge(&proposed);
@@ -218,10 +223,7 @@ impl Writer {
             Found::Thing(id) => is_in(own_zone(id).as_ref()),
             key => is_in(key.zone()),
         }));
-        if first {
-            let longest = self.loaded().iter().flat_map(|zone| &zone.model.steers).map(|steer| steer.ttl.max).max().unwrap_or(0);
-            self.start_floor = self.clock.unix() + u64::from(longest) + 1;
-        }
+        self.note_longest_ttl(first, alone);
         self.sum_up(keys, self.clock.unix());
     }
 
@@ -255,7 +257,15 @@ impl Writer {
                     self.dirty.entry(name).or_default().pools.extend(pools);
                 }
             }
-            Found::Child(zone, ..) => self.dirty.entry(zone.clone()).or_default().children = true,
+            Found::Child(zone, policy, child) => {
+                let below = self.loaded().get(zone).and_then(|zone| {
+                    let (_, child) = policy_child(&zone.model, policy, child)?;
+                    Some(zone.model.pools_below(child))
+                });
+                let dirt = self.dirty.entry(zone.clone()).or_default();
+                dirt.children = true;
+                dirt.pools.extend(below.into_iter().flatten().map(|ix| ix.0 as usize));
+            }
             Found::Steered(name, owner) => {
                 let Some(zone) = self.zones.get_mut(name) else { return };
                 let root = zone.split(owner, self.clock.unix());
@@ -271,8 +281,7 @@ impl Writer {
 
     /// Ends overlays whose time is over: at once for answers, on disk as soon as it takes writes. Should that fail, the next start ends them again.
     pub(super) fn expire_overlays(&mut self, now_unix: u64) {
-        let expired: Vec<u64> =
-            self.book.overlays().filter(|overlay| overlay.expires.is_some_and(|at| at <= now_unix)).map(|overlay| overlay.id).collect();
+        let expired: Vec<u64> = self.book.overlays().filter(|overlay| overlay.has_expired(now_unix)).map(|overlay| overlay.id).collect();
         if expired.is_empty() {
             return;
         }

@@ -50,6 +50,11 @@ impl Ids {
         self.zero_weights
     }
 
+    /// Regions that pools of the zone are in.
+    pub fn regions(&self) -> impl Iterator<Item = &str> {
+        self.regions.keys().map(String::as_str)
+    }
+
     /// Position of a pool.
     pub fn pool(&self, id: &str) -> Option<usize> {
         self.pools.get(id).copied()

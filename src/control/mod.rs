@@ -14,6 +14,7 @@ pub mod clock;
 pub mod compile;
 pub mod explain;
 mod finish;
+mod foresight;
 pub mod geography;
 pub mod handle;
 mod holds;

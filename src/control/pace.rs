@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use super::access;
 use super::api::{Forced, Hold, Overlay, Progress, Ramp, Setting, Who};
 use super::audit::Entry;
+use super::changes::went_past;
 use super::compile::ZoneParts;
 use super::overlays::{Change, Found, Laid};
 use super::state::ZoneState;
@@ -27,6 +28,8 @@ use crate::store::{StoreError, Write};
 
 /// Steps of a ramp: each is a new world, and one in a hundred of the traffic is little enough.
 const STEPS: u64 = 100;
+/// Plans that begin in one tick before there is a world with them: each is judged with all of the others that are in none yet.
+const MAX_BEGUN: usize = 64;
 
 impl Ramp {
     /// Seconds that its clock has run.
@@ -100,6 +103,18 @@ impl Overlay {
     /// In effect, perhaps in part.
     pub(super) fn is_begun(&self) -> bool {
         self.began.is_some() || self.starts.is_none()
+    }
+
+    /// Its time is over. One that is on its way back ends when it is there, however long something holds it.
+    pub(super) fn has_expired(&self, now_unix: u64) -> bool {
+        self.back.is_none() && self.expires.is_some_and(|at| at <= now_unix)
+    }
+
+    /// One that is on its way back lasts until it is there.
+    pub(super) fn last_until_back(&mut self, now_unix: u64) {
+        if let (Some(back), Some(expires)) = (&self.back, &mut self.expires) {
+            *expires = (*expires).max(back.step_at(STEPS, now_unix) + 1);
+        }
     }
 
     /// The way that it is on: back, or to what it sets.
@@ -178,11 +193,11 @@ impl Writer {
         if moving.is_empty() {
             return;
         }
-        let mut keys = Vec::with_capacity(moving.len());
-        for id in moving {
+        let mut begun = 0;
+        for id in moving.iter().copied() {
             let Some(mut laid) = self.book.get(id).cloned() else { continue };
-            keys.extend(laid.found().map(Found::key));
-            match self.step(&mut laid, now_unix) {
+            let (key, has_begun) = (laid.found().map(Found::key), laid.overlay.is_begun());
+            match self.step(&mut laid, &moving, now_unix) {
                 Step::None => {
                     self.book.insert(laid);
                 }
@@ -198,13 +213,20 @@ impl Writer {
                     self.keep(vec![end], vec![entry]);
                 }
             }
+            // The next one is judged against what has become of this one.
+            self.sum_up(key, now_unix);
+            begun += usize::from(!has_begun && self.book.get(id).is_some_and(|laid| laid.overlay.is_begun()));
+            if begun == MAX_BEGUN {
+                begun = 0;
+                self.publish();
+                self.keep_moved();
+            }
         }
-        self.sum_up(keys, now_unix);
     }
 
-    fn step(&mut self, laid: &mut Laid, now_unix: u64) -> Step {
+    fn step(&mut self, laid: &mut Laid, moving: &[u64], now_unix: u64) -> Step {
         if !laid.overlay.is_begun() {
-            return self.begin(laid, now_unix);
+            return self.begin(laid, moving, now_unix);
         }
         let known = laid.overlay.way().and_then(|ramp| ramp.failed_before.clone());
         let trouble = self.trouble(laid);
@@ -222,8 +244,10 @@ impl Writer {
             Some(_) => trouble.worse.map(|worse| format!("{worse} got worse")),
             None => Some("what it is about is not there".into()),
         };
+        let mut is_forbidden = false;
         if due && why.is_none() && !is_back {
-            why = self.forbidden(laid);
+            why = self.forbidden(laid, &[]);
+            is_forbidden = why.is_some();
         }
         if due && why.is_none() && is_back {
             return Step::End("everything has come back".into());
@@ -234,14 +258,19 @@ impl Writer {
         let changed = ramp.hold(why, now_unix);
         ramp.done |= due && is_free;
         let has_moved = ramp.take_steps(now_unix) || ramp.failed_before != known;
-        match changed || ramp.done || has_moved {
+        laid.overlay.last_until_back(now_unix);
+        let ramp_done = laid.overlay.ramp.as_ref().is_some_and(|ramp| ramp.done) && !is_back;
+        if changed && is_forbidden {
+            self.tell_held(&laid.overlay, &said);
+        }
+        match changed || ramp_done || has_moved {
             true => Step::Changed(changed.then_some(said)),
             false => Step::None,
         }
     }
 
     /// The start of an overlay has come, unless a safety rule forbids it now.
-    fn begin(&mut self, laid: &mut Laid, now_unix: u64) -> Step {
+    fn begin(&mut self, laid: &mut Laid, moving: &[u64], now_unix: u64) -> Step {
         // What it is about may come back.
         if laid.overlay.starts.is_none_or(|at| at > now_unix) || laid.found().is_none() {
             return Step::None;
@@ -249,31 +278,61 @@ impl Writer {
         let not_yet = match self.rules_are_ready(&[Change::Lay(Box::new(laid.clone()))]) {
             // It begins when the zone is compiled without the rule.
             Ok(false) => return Step::None,
-            Ok(true) => self.forbidden(laid),
+            Ok(true) => {
+                let given = self.withdrawing(moving);
+                self.forbidden(laid, &given)
+            }
             Err(why) => Some(why),
         };
         if let Some(why) = not_yet {
             let why = format!("it should have begun, but {why}");
-            let is_new = laid.overlay.inactive.as_ref() != Some(&why);
-            laid.overlay.inactive = Some(why.clone());
-            return if is_new { Step::Changed(Some(why)) } else { Step::None };
+            let was = laid.overlay.inactive.replace(why.clone());
+            if was.is_none() {
+                self.tell_held(&laid.overlay, &why);
+            }
+            return if was.as_ref() != Some(&why) { Step::Changed(Some(why)) } else { Step::None };
         }
         let consequences = self.judge(&[Change::Lay(Box::new(laid.clone()))]);
         self.note_withdrawal(&consequences);
+        let broke: Vec<String> = consequences.broken.iter().map(ToString::to_string).collect();
+        // What it went past when it was laid was counted then.
+        if !broke.is_empty() && laid.overlay.broke.is_empty() {
+            self.registry.operations().safety_passed();
+        }
+        if !broke.is_empty() {
+            laid.overlay.broke.clone_from(&broke);
+        }
         laid.overlay.inactive = None;
         laid.overlay.began = Some(now_unix);
         if let Some(ramp) = &mut laid.overlay.ramp {
             ramp.began = Some(now_unix);
         }
-        Step::Changed(Some("began".into()))
+        Step::Changed(Some(format!("began{}", went_past(&broke))))
     }
 
-    /// The safety rules that forbid an overlay at its end, in a sentence.
-    fn forbidden(&mut self, laid: &Laid) -> Option<String> {
-        if laid.overlay.break_glass || !matches!(laid.overlay.set, Setting::State(_) | Setting::Weight(0) | Setting::Disabled(_)) {
+    /// Something is held that was planned: who planned it may be asleep.
+    fn tell_held(&self, overlay: &Overlay, why: &str) {
+        self.registry.operations().held_back();
+        tracing::warn!(target: "meridian::control", overlay = overlay.id, about = overlay.target, why, "a planned change waits");
+    }
+
+    /// What these withdraw step by step, at its end.
+    fn withdrawing(&self, moving: &[u64]) -> Vec<Change> {
+        let ramping = moving.iter().filter_map(|id| self.book.get(*id)).filter(|laid| {
+            let overlay = &laid.overlay;
+            let withdraws = matches!(overlay.set, Setting::State(Forced::Drain) | Setting::Weight(0));
+            withdraws && overlay.is_begun() && overlay.back.is_none() && overlay.ramp.as_ref().is_some_and(|ramp| !ramp.done)
+        });
+        ramping.map(|laid| Change::Lay(Box::new(laid.clone()))).collect()
+    }
+
+    /// The safety rules that forbid an overlay at its end, once what is `given` has happened, in a sentence.
+    fn forbidden(&mut self, laid: &Laid, given: &[Change]) -> Option<String> {
+        if laid.overlay.break_glass || matches!(laid.overlay.set, Setting::Ttl(_)) {
             return None;
         }
-        let mut broken = self.judge(&[Change::Lay(Box::new(laid.clone()))]).broken;
+        let at_unix = self.clock.unix();
+        let mut broken = self.judge_after(given, &[Change::Lay(Box::new(laid.clone()))], at_unix).broken;
         // It was counted when it was laid, or will be when it begins.
         broken.retain(|rule| laid.overlay.began.is_none() || !rule.rule.ends_with("/safety:max_changes"));
         (!broken.is_empty()).then(|| broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))

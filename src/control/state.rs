@@ -134,7 +134,7 @@ pub(super) struct ZoneState {
     unsettled: Vec<bool>,
     /// By policy index: its counter slot, once a name is decided by it.
     slots: Vec<Option<u32>>,
-    held: Held,
+    pub(super) held: Held,
     holds_moved: bool,
     pub(super) last_good: LastGood,
     pub(super) resorted: Resorted,
@@ -369,7 +369,8 @@ impl ZoneState {
         let unsettled = panics
             || seen.forced == Some(Forced::Drain)
             || seen.endpoints.iter().any(EndpointView::is_unsettled)
-            || around.effects.forces_any() && self.is_moving(at, around.effects);
+            || around.effects.forces_any() && self.is_moving(at, around.effects)
+            || around.effects.soon_idle(self.model()).any(|child| self.model().pools_below(child).contains(&PoolIx(at as u32)));
         // Without a ramp, for it was handed out while it was down: the way back begins all the same, and now.
         let came_back = || {
             let before = self.view.pools.get(at).filter(|before| !before.endpoints.is_empty());

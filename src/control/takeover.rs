@@ -106,7 +106,10 @@ impl Writer {
         for name in self.zones.keys().cloned().collect::<Vec<_>>() {
             self.take_serial(&name);
         }
-        self.outlasting = Outlasting::of(saved.holds, saved.keeping, saved.freezes);
+        let answered = self.outlasting.answered;
+        self.start_floor = self.start_floor.max(saved.ttls.runs_out(self.clock.unix()));
+        self.outlasting = Outlasting::of(saved.holds, saved.keeping, saved.freezes, saved.ttls);
+        self.outlasting.answered = saved.ttls.with(answered);
         self.expire_overlays(self.clock.unix());
         self.find_overlays(false, None);
         self.rules.move_on();

@@ -210,7 +210,7 @@ impl Writer {
             next_overlay_id: start.saved.next_overlay_id,
             ended: start.saved.ended,
             serials: start.saved.serials,
-            outlasting: Outlasting::of(start.saved.holds, start.saved.keeping, start.saved.freezes.clone()),
+            outlasting: Outlasting::of(start.saved.holds, start.saved.keeping, start.saved.freezes.clone(), start.saved.ttls),
             store: start.store,
             unkept: Unkept::default(),
             registry: start.registry,
@@ -329,6 +329,7 @@ impl Writer {
             Event::Amend(id, amend, who, reply) => self.amend(id, &amend, &who, reply),
             Event::Promote(id, promote, who, reply) => self.promote(id, &promote, who, reply),
             Event::Differences(reply) => drop(reply.send(self.know_state().map(|()| self.differences()))),
+            Event::Beyond(who, reply) => drop(reply.send(self.know_state().map(|()| self.beyond(&who)))),
             Event::KnowState(reply) => drop(reply.send(self.know_state())),
             Event::ForeseeRevert(id, lift, who, reply) => {
                 let _ = reply.send(self.may_lift_as_seen(id, &lift, &who).map(|change| self.foreseen(change)));

@@ -156,7 +156,7 @@ pub(super) fn read(connection: &Connection, query: &Query) -> rusqlite::Result<P
         let any = each.collect::<Vec<_>>().join(" OR ");
         if any.is_empty() { "0".into() } else { format!("({any})") }
     };
-    let targets = query.target.as_ref().map(|target| any_of(&spellings(target), &mut values));
+    let targets = query.target.as_ref().map(|target| any_of(&[spellings(target), query.also.clone()].concat(), &mut values));
     let zones = query.zones.as_ref().map(|zones| any_of(zones, &mut values));
     conditions.extend([&targets, &zones].into_iter().flatten().map(String::as_str));
     if let Some(cursor) = query.cursor {

@@ -78,6 +78,8 @@ pub struct Saved {
     pub keeping: BTreeMap<String, SavedKeeping>,
     /// Since when more than half of what somebody tells fails at once, by who tells: unix seconds.
     pub freezes: BTreeMap<String, u64>,
+    /// How long caches may hold what was answered.
+    pub ttls: SavedTtls,
     /// What the kept version of each zone says, as a hash.
     pub versions: BTreeMap<String, String>,
     /// In id order, revoked and expired ones included.
@@ -103,6 +105,7 @@ impl Default for Saved {
             holds: Vec::new(),
             keeping: BTreeMap::new(),
             freezes: BTreeMap::new(),
+            ttls: SavedTtls::default(),
             versions: BTreeMap::new(),
             tokens: Vec::new(),
             withdrawals: BTreeMap::new(),
@@ -144,6 +147,27 @@ pub struct SavedKeeping {
     /// What was answered last before everything failed, by policy and pools.
     #[serde(default)]
     pub answers: BTreeMap<String, Choice>,
+}
+
+/// How long caches may hold what steered names were answered: what a later run has to wait for before anything is safe to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SavedTtls {
+    /// The longest TTL that answers are given now, seconds.
+    pub longest: u32,
+    /// Unix seconds: answers that had a longer one have run out.
+    pub until: u64,
+}
+
+impl SavedTtls {
+    /// When everything has run out that was answered until `now_unix`; answers are timed in whole seconds.
+    pub fn runs_out(self, now_unix: u64) -> u64 {
+        self.until.max(now_unix + u64::from(self.longest) + 1)
+    }
+
+    /// What two servers with these answers come to.
+    pub fn with(self, other: SavedTtls) -> SavedTtls {
+        SavedTtls { longest: self.longest.max(other.longest), until: self.until.max(other.until) }
+    }
 }
 
 /// The SOA serial a zone was last served with.
@@ -544,6 +568,11 @@ impl Store {
     pub async fn put_freezes(&self, freezes: &BTreeMap<String, u64>) -> Result<(), StoreError> {
         let freezes = freezes.clone();
         self.run(|reply| Job::PutFreezes(freezes, reply)).await
+    }
+
+    /// Replaces how long caches may hold what was answered.
+    pub async fn put_ttls(&self, ttls: SavedTtls) -> Result<(), StoreError> {
+        self.run(|reply| Job::PutTtls(ttls, reply)).await
     }
 
     /// Looks whether the file is still where it was opened; says what was done if it was not. Fails as long as nothing can be kept.

@@ -9,11 +9,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::shared::{Item, Revision, Snapshot};
 use super::texts::Text;
-use super::{MAX_VERDICT_AGE_SECS, Saved, SavedKeeping, Serial, Verdict};
+use super::{MAX_VERDICT_AGE_SECS, Saved, SavedKeeping, SavedTtls, Serial, Verdict};
 use crate::health::State;
 
 /// In front of who tells, among the numbers of `meta`.
 const FREEZE: &str = "freeze/";
+/// Names of [`SavedTtls`] in `meta`.
+const LONGEST_TTL: &str = "longest_ttl";
+const CACHED_UNTIL: &str = "cached_until";
 
 /// What is this server's own, of what a start needs.
 pub(super) fn read_own(connection: &Connection) -> rusqlite::Result<Saved> {
@@ -32,7 +35,10 @@ pub(super) fn read_own(connection: &Connection) -> rusqlite::Result<Saved> {
     })?;
     let serials =
         all(connection, "SELECT zone, serial, content FROM serials", |row| Ok((row.get(0)?, Serial { serial: row.get(1)?, content: row.get(2)? })))?;
+    let number = |key: &str| connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| unsigned(row, 0)).optional();
+    let longest = number(LONGEST_TTL)?.map_or(0, |longest| u32::try_from(longest).unwrap_or(u32::MAX));
     Ok(Saved {
+        ttls: SavedTtls { longest, until: number(CACHED_UNTIL)?.unwrap_or(0) },
         verdicts,
         serials: serials.into_iter().collect(),
         holds: all(connection, "SELECT name FROM holds ORDER BY name", |row| row.get(0))?,
@@ -132,6 +138,13 @@ pub(super) fn put_keeping(connection: &Connection, keeping: &BTreeMap<String, Sa
         // Texts and numbers: there is nothing that JSON has no form for.
         put.execute(params![zone, serde_json::to_string(keeping).unwrap_or_default()])?;
     }
+    Ok(())
+}
+
+pub(super) fn put_ttls(connection: &Connection, ttls: SavedTtls) -> rusqlite::Result<()> {
+    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
+    put.execute(params![LONGEST_TTL, ttls.longest])?;
+    put.execute(params![CACHED_UNTIL, signed(ttls.until)])?;
     Ok(())
 }
 

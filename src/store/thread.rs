@@ -12,7 +12,7 @@ use super::log::{self, LogSize};
 use super::room::Room;
 use super::shared::{Answer, Commit, Commits, Committed, LOG, MAX_KEY_LEN, MAX_VALUE_LEN, Revision, SharedState, Snapshot, Transaction, Watch};
 use super::texts::{self, Text};
-use super::{MAX_EVENT_LOG_BYTES, QUEUE_LEN, SavedKeeping, Serial, StoreError, Verdict, room, rows};
+use super::{MAX_EVENT_LOG_BYTES, QUEUE_LEN, SavedKeeping, SavedTtls, Serial, StoreError, Verdict, room, rows};
 use crate::control::audit::{Page, Query};
 
 /// Keys and their new values.
@@ -34,6 +34,7 @@ pub(super) enum Job {
     PutHolds(Vec<String>, Reply<()>),
     PutKeeping(BTreeMap<String, SavedKeeping>, Reply<()>),
     PutFreezes(BTreeMap<String, u64>, Reply<()>),
+    PutTtls(SavedTtls, Reply<()>),
     Audit(Box<Query>, Reply<Page>),
     Look(Reply<Option<String>>),
     Close(oneshot::Sender<()>),
@@ -303,6 +304,7 @@ fn run_job(connection: &Connection, folder: &Path, heads: &mut Heads, job: Job, 
         Job::PutHolds(holds, reply) => hold(pending, reply, step(connection, || rows::put_holds(connection, &holds))),
         Job::PutKeeping(keeping, reply) => hold(pending, reply, step(connection, || rows::put_keeping(connection, &keeping))),
         Job::PutFreezes(freezes, reply) => hold(pending, reply, step(connection, || rows::put_freezes(connection, &freezes))),
+        Job::PutTtls(ttls, reply) => hold(pending, reply, step(connection, || rows::put_ttls(connection, ttls))),
         // Split off before.
         Job::GetAll(..) | Job::Watch { .. } | Job::ZoneVersion(..) | Job::Audit(..) | Job::Look(_) | Job::Close(_) => {}
     }
@@ -368,7 +370,7 @@ fn refuse(job: Job, error: &StoreError) {
     }
     match job {
         Job::PutVerdicts(_, reply) | Job::PutSerials(_, reply) | Job::PutZoneVersion { reply, .. } | Job::PutHolds(_, reply) => send(reply, error),
-        Job::PutKeeping(_, reply) | Job::PutFreezes(_, reply) => send(reply, error),
+        Job::PutKeeping(_, reply) | Job::PutFreezes(_, reply) | Job::PutTtls(_, reply) => send(reply, error),
         Job::ZoneVersion(_, reply) => send(reply, error),
         Job::Change(_, reply) => send(reply, error),
         Job::GetAll(_, reply) => send(reply, error),

@@ -66,6 +66,8 @@ pub struct Operations {
     pub store_errors: AtomicU64,
     /// Changes that went past a safety rule.
     pub past_safety: AtomicU64,
+    /// Plans and ramps that a safety rule held.
+    pub held_by_safety: AtomicU64,
     /// Reports that were taken, and those that name nothing.
     pub reports: [AtomicU64; 2],
     /// Unix time of the last load without errors; 0 when there was none.
@@ -91,6 +93,11 @@ impl Operations {
     /// Counts a change that went past a safety rule.
     pub fn safety_passed(&self) {
         self.past_safety.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a plan that a safety rule does not let begin, or a ramp that it does not let come to its end.
+    pub fn held_back(&self) {
+        self.held_by_safety.fetch_add(1, Relaxed);
     }
 
     /// Counts reports, those that were taken and those that name nothing.

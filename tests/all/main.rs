@@ -54,6 +54,7 @@ mod overlays;
 mod packets;
 mod ping;
 mod plan;
+mod planned;
 mod probe;
 mod prometheus;
 mod promote;

@@ -1,6 +1,6 @@
 //! What all overlays in force come to, target by target: a change of one touches nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -72,13 +72,15 @@ pub(in crate::control) struct Effects {
 #[derive(Clone, Debug, Default)]
 struct OfZone {
     children: HashMap<(String, String), u16>,
+    /// Children that will soon have weight 0.
+    soon: HashSet<(String, String)>,
     steered: HashMap<Name, Ttl>,
     statics: BTreeMap<Name, StaticTtls>,
 }
 
 impl OfZone {
     fn is_empty(&self) -> bool {
-        self.children.is_empty() && self.steered.is_empty() && self.statics.is_empty()
+        self.children.is_empty() && self.soon.is_empty() && self.steered.is_empty() && self.statics.is_empty()
     }
 }
 
@@ -90,7 +92,11 @@ impl Effects {
         };
         let zone = self.zones.entry(name.clone()).or_default();
         let before = match key {
-            Found::Child(_, policy, child) => Sum { weight: put(&mut zone.children, (policy.clone(), child.clone()), sum.weight), ..Sum::default() },
+            Found::Child(_, policy, child) => {
+                let child = (policy.clone(), child.clone());
+                let soon = if sum.soon { !zone.soon.insert(child.clone()) } else { zone.soon.remove(&child) };
+                Sum { weight: put(&mut zone.children, child, sum.weight), soon, ..Sum::default() }
+            }
             Found::Steered(_, owner) => Sum { ttl: put(&mut zone.steered, owner.clone(), sum.ttl), ..Sum::default() },
             Found::Static(_, owner, _) => {
                 let before = zone.statics.remove(owner).unwrap_or_default();
@@ -122,7 +128,7 @@ impl Effects {
     pub(in crate::control) fn keys(&self) -> impl Iterator<Item = Found> {
         let things = self.things.keys().cloned().map(Found::Thing);
         things.chain(self.zones.iter().flat_map(|(name, zone)| {
-            let children = zone.children.keys().map(|(policy, child)| Found::Child(name.clone(), policy.clone(), child.clone()));
+            let children = zone.children.keys().chain(&zone.soon).map(|(policy, child)| Found::Child(name.clone(), policy.clone(), child.clone()));
             let steered = zone.steered.keys().map(|owner| Found::Steered(name.clone(), owner.clone()));
             children.chain(steered).chain(zone.statics.keys().map(|owner| Found::Static(name.clone(), owner.clone(), None)))
         }))
@@ -178,6 +184,12 @@ impl Effects {
     pub(in crate::control) fn child_weights(&self, model: &ZoneModel) -> BTreeMap<(PolicyIx, Child), u16> {
         let children = self.zones.get(&model.name).into_iter().flat_map(|zone| &zone.children);
         children.filter_map(|((policy, child), weight)| Some((policy_child(model, policy, child)?, *weight))).collect()
+    }
+
+    /// Children of the zone's policies that will soon have weight 0.
+    pub(in crate::control) fn soon_idle(&self, model: &ZoneModel) -> impl Iterator<Item = Child> {
+        let soon = self.zones.get(&model.name).into_iter().flat_map(|zone| &zone.soon);
+        soon.filter_map(|(policy, child)| policy_child(model, policy, child)).map(|(_, child)| child)
     }
 
     /// Owners of the zone's steered names whose TTL is set.

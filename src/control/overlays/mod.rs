@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::api::{Amend, Forced, NewOverlay, Overlay, Ramp, Refusal, Setting, When, Who};
 use super::loaded::Loaded;
-use super::text::{check_expiry, check_reason, check_target, rfc3339};
+use super::text::{check_expiry, check_reason, check_target, rfc3339, span};
 use crate::config;
 pub(super) use diff::{difference, differences, weight_now};
 pub(super) use effects::{Effects, Sum};
@@ -251,7 +251,7 @@ fn forget(by_key: &mut HashMap<Found, BTreeSet<u64>>, id: u64, found: Option<&Fo
 /// Adds what an overlay comes to now, or, as a `whole`, at its end.
 ///
 /// ```text
-/// not begun                     nothing; a withdrawal within LEAD_S is announced
+/// not begun                     nothing; a withdrawal within LEAD_S, a weight of 0 included, is announced
 /// weight on its way             between from and to
 /// drain on its way              gives up a share
 /// drain or down on its way back gives up what has not come back
@@ -268,7 +268,7 @@ fn add(sum: &mut Sum, laid: &Laid, now_unix: u64, whole: bool) {
         return;
     }
     if !whole && !overlay.is_begun() {
-        if withdraws && overlay.starts.is_some_and(|at| at <= now_unix + LEAD_S) {
+        if (withdraws || overlay.set == Setting::Weight(0)) && overlay.starts.is_some_and(|at| at <= now_unix + LEAD_S) {
             sum.add_soon();
         }
         return;
@@ -359,6 +359,12 @@ pub(super) fn amend(laid: &Laid, amend: &Amend, now_unix: u64) -> Result<Laid, R
             let begins = laid.overlay.began.or(laid.overlay.starts).unwrap_or(laid.overlay.created);
             is_there_before("expires", begins, ramp.takes(now_unix), expires)?;
         }
+        if let (Some(way), Some(expires)) = (laid.overlay.progress_at(now_unix).filter(|_| laid.overlay.back.is_some()), laid.overlay.expires)
+            && expires <= way.end
+        {
+            let (found, takes) = (span(expires.saturating_sub(now_unix)), span(way.end.saturating_sub(now_unix)));
+            return invalid("expires", format!("found {found} from now, but its way back takes {takes} more: the rest would come back at once"));
+        }
     }
     Ok(laid)
 }
@@ -393,6 +399,7 @@ pub(super) fn turn_back(laid: &Laid, over: &str, now_unix: u64) -> Result<Laid, 
     if let Some(ramp) = &mut overlay.ramp {
         ramp.done = true;
     }
+    overlay.last_until_back(now_unix);
     Ok(laid)
 }
 
