@@ -264,18 +264,6 @@ const SAY_CA: &str = "say --ca FILE";
 fn in_words(tls: bool, cause: &str) -> String {
     let says = |words: &[&str]| words.iter().any(|word| cause.contains(word));
     match tls {
-        true if says(&["UnknownIssuer", "BadSignature"]) => format!("its certificate is of an authority that is not known here: {SAY_CA}"),
-        true if says(&["CaUsedAsEndEntity"]) => format!("its certificate signed itself, and is not known here: {SAY_CA}"),
-        true if says(&["NotValidForName", "not valid for name"]) => {
-            "its certificate is for another name: say --server with a name or address that is in it".into()
-        }
-        true if says(&["certificate expired", "Expired"]) => "its certificate has expired: renew it (admin.tls)".into(),
-        true if says(&["NotValidYet", "not valid yet"]) => "its certificate is not valid yet: look at the clocks, here and there".into(),
-        true if says(&["invalid peer certificate"]) => {
-            // The name of the fault is all that a program's words say.
-            let fault = cause.rsplit([' ', '(']).next().unwrap_or_default().trim_end_matches(')');
-            format!("its certificate cannot be used ({fault}): renew it (admin.tls)")
-        }
         true if says(&[
             "alert: UnknownCA",
             "alert: BadCertificate",
@@ -288,6 +276,18 @@ fn in_words(tls: bool, cause: &str) -> String {
         }
         true if says(&["alert: CertificateExpired", "alert: CertificateRevoked"]) => {
             "the certificate of --cert has expired or was revoked: renew it".into()
+        }
+        true if says(&["UnknownIssuer", "BadSignature"]) => format!("its certificate is of an authority that is not known here: {SAY_CA}"),
+        true if says(&["CaUsedAsEndEntity"]) => format!("its certificate signed itself, and is not known here: {SAY_CA}"),
+        true if says(&["NotValidForName", "not valid for name"]) => {
+            "its certificate is for another name: say --server with a name or address that is in it".into()
+        }
+        true if says(&["certificate expired", "Expired"]) => "its certificate has expired: renew it (admin.tls)".into(),
+        true if says(&["NotValidYet", "not valid yet"]) => "its certificate is not valid yet: look at the clocks, here and there".into(),
+        true if says(&["invalid peer certificate"]) => {
+            // The name of the fault is all that a program's words say.
+            let fault = cause.rsplit([' ', '(']).next().unwrap_or_default().trim_end_matches(')');
+            format!("its certificate cannot be used ({fault}): renew it (admin.tls)")
         }
         true if says(&["CertificateRequired", "HandshakeFailure", "AccessDenied"]) => "it asks for a certificate: say --cert and --key".into(),
         true if says(&["InvalidContentType", "corrupt message"]) => "it does not speak TLS there: say http:// instead of https://".into(),

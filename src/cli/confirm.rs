@@ -14,8 +14,9 @@ use crate::control::api::Consequences;
 pub(super) async fn ask(config: &ConfigArg, connect: &Connect, call: Call<'_>, break_glass: bool) -> Result<(), ExitCode> {
     let reply = async {
         let reply = Client::new(config, connect)?.call(call).await?;
-        // A reload tells more than its consequences.
-        read::<Consequences>(reply.get("consequences").unwrap_or(&reply))
+        // A reload tells more than its consequences, and where it has none it tells of none.
+        let found = reply.get("consequences").or_else(|| reply.get("confirm").map(|_| &reply));
+        found.map_or_else(|| Ok(Consequences::default()), read::<Consequences>)
     };
     let reply = reply.await;
     let consequences = match reply {

@@ -398,8 +398,7 @@ fn writable(path: &Path, folder: &Path) -> Result<PathBuf, Refusal> {
     let opened = fs::OpenOptions::new().write(true).open(&real);
     match opened {
         Ok(_) if mode & 0o222 != 0 => Ok(real),
-        Ok(_) => refuse(format!("{shown} cannot be written: it is read-only")),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => refuse(format!("{shown} cannot be written: {}", io_words(&error))),
+        Ok(_) => Err(Refusal::Store { detail: format!("{shown} cannot be written: it is read-only") }),
         Err(error) => Err(Refusal::Store { detail: format!("{shown} cannot be written: {}", io_words(&error)) }),
     }
 }

@@ -169,7 +169,8 @@ fn filters_and_pages_lead_through_the_log() {
     // The same on the command line.
     let (code, out, err) = server.command(&["audit", "--target", "example.com/fra"]);
     let lines: Vec<&str> = out.lines().collect();
-    assert!(code == 0 && lines.len() == 2 && lines[0].starts_with("TIME ") && lines[1].contains("overlay.lay"), "{out}{err}");
+    assert!(code == 0 && lines.len() == 3 && lines[0].starts_with("TIME ") && lines[1].contains("overlay.lay"), "{out}{err}");
+    assert!(lines[2].contains("region:eu"), "what was done to its region stands there as well: {out}");
     assert!(lines[1].contains("127.0.0.1") && lines[1].contains("  up  ") && lines[1].contains("test"), "{out}");
     let (_, out, _) = server.command(&["audit", "--json", "--kind", "refused"]);
     let page: Value = serde_json::from_str(&out).expect("JSON");

@@ -73,7 +73,7 @@ async fn traffic_is_moved_listed_and_put_back() {
             ("weight example.com/fra/192.0.2.10 0 --reason slow --expires never", 0, "weight 0, never expires; generation 45 serves"),
             ("override example.com/fra down --reason 'bad disk' --owner 'Zoë B'", 0, "example.com/fra down"),
             ("overlay show 1", 0, "reason     rack move\n"),
-            ("overlay show 5", 0, "owner      Zo? B\n"),
+            ("overlay show 5", 0, "owner      Zoë B\n"),
             ("overlay list", 0, "region:eu"),
             ("overlay revert 1", 0, "overlay 1 reverted: region:eu drain; generation 47 serves\n"),
             ("overlay revert 1", 1, "found no overlay 1"),

@@ -118,7 +118,7 @@ fn histograms_count_checks_by_how_they_ended_and_every_change() {
     assert_eq!(changes(&page), 0.0);
     // A reload that fails is a change, and is told by the metrics.
     server.write("zones/example.com.toml", "[zone]\nname = 7\n");
-    assert_eq!(server.command(&["reload"]).0, 1);
+    assert_eq!(server.command(&["reload", "--yes"]).0, 1);
     let after = metrics_text(&server);
     assert_eq!((changes(&after), sample(&after, "meridian_config_last_load_successful")), (1.0, 0.0), "{after}");
     assert!(sample(&after, "meridian_config_last_load_timestamp_seconds") > 1.7e9);

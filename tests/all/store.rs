@@ -144,7 +144,7 @@ fn to_schema_4(open: &[Overlay]) -> String {
     let row = |overlay: &Overlay| format!("({}, '{}')", overlay.id, serde_json::to_string(overlay).expect("json").replace('\'', "''"));
     let rows = open.iter().map(row).collect::<Vec<_>>().join(", ");
     format!(
-        "DROP TABLE held; DROP TABLE keeping; ALTER TABLE verdicts DROP COLUMN penalty; ALTER TABLE verdicts DROP COLUMN penalised;
+        "DROP TABLE held; DROP TABLE keeping; ALTER TABLE verdicts DROP COLUMN penalty; ALTER TABLE verdicts DROP COLUMN penalised; ALTER TABLE verdicts DROP COLUMN run;
          DROP TABLE shared; DELETE FROM meta; INSERT INTO meta VALUES ('next_overlay_id', 12);
          CREATE TABLE overlays (id INTEGER PRIMARY KEY, json TEXT NOT NULL, ended_how TEXT, ended_by TEXT, ended_at INTEGER) STRICT;
          CREATE TABLE tokens (id TEXT PRIMARY KEY, hash BLOB NOT NULL, json TEXT NOT NULL) STRICT, WITHOUT ROWID;
