@@ -377,7 +377,7 @@ impl ZoneState {
             before.is_some_and(|before| before.endpoints.iter().all(|one| one.state == State::Down))
                 && seen.endpoints.iter().any(|one| one.state.is_usable())
         };
-        if self.unsettled[at] && !unsettled || !unsettled && came_back() {
+        if !unsettled && (self.unsettled[at] || came_back()) {
             self.settled[at] = around.now_unix;
         }
         self.unsettled[at] = unsettled;
