@@ -93,6 +93,13 @@ struct Turn {
     wrong: u64,
 }
 
+/// A turn at a pace that all can keep.
+struct Paced {
+    /// Microseconds to answer: 50 %, 99 %, 99.9 %.
+    times: [f64; 3],
+    cpu_us: f64,
+}
+
 struct Competitor {
     name: &'static str,
     kind: Kind,
@@ -100,7 +107,7 @@ struct Competitor {
     start_s: f64,
     memory_mb: f64,
     turns: Vec<Turn>,
-    latency: Vec<[f64; 3]>,
+    paced: Vec<Paced>,
     dnsperf: Option<f64>,
 }
 
@@ -155,8 +162,10 @@ fn run(options: &Options) -> ExitCode {
                 let pace = competitors.iter().map(last).fold(f64::INFINITY, f64::min) / 2.0;
                 for competitor in &mut competitors {
                     let target = Target { server: competitor.server.address, questions: &questions, is_echo: competitor.kind == Kind::Echo };
+                    let before = competitor.server.cpu();
                     let outcome = load::run(target, Some(pace), Duration::from_secs_f64(options.seconds));
-                    competitor.latency.push([0.5, 0.99, 0.999].map(|share| outcome.within(share)));
+                    let cpu_us = (competitor.server.cpu().all_ns - before.all_ns) as f64 / 1e3 / outcome.answered.max(1) as f64;
+                    competitor.paced.push(Paced { times: [0.5, 0.99, 0.999].map(|share| outcome.within(share)), cpu_us });
                 }
             }
         }
@@ -220,7 +229,7 @@ fn enter(
         std::io::Error::other(format!("{error}; it said: {}", lines[lines.len().saturating_sub(6)..].join("\n  ")))
     })?;
     let memory_mb = server.memory_mb();
-    Ok(Competitor { name, kind, server, start_s: start_s.as_secs_f64(), memory_mb, turns: Vec::new(), latency: Vec::new(), dnsperf: None })
+    Ok(Competitor { name, kind, server, start_s: start_s.as_secs_f64(), memory_mb, turns: Vec::new(), paced: Vec::new(), dnsperf: None })
 }
 
 fn take_turn(competitor: &mut Competitor, questions: &Questions, options: &Options) {
@@ -256,10 +265,14 @@ fn table(name: &str, competitors: &[Competitor], options: &Options) {
     println!("\n### {name}: {} rounds of {} s, medians\n", options.rounds, options.seconds);
     println!(
         "| server | answers/s | least..most | of echo | CPU µs per answer | outside the kernel µs | lost | wrong | start s | memory MB |{}{}",
-        if options.latency { " p50/p99/p99.9 µs at half load |" } else { "" },
+        if options.latency { " p50/p99/p99.9 µs at half load | CPU µs per answer there |" } else { "" },
         if options.dnsperf { " dnsperf/s |" } else { "" }
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|{}{}", if options.latency { "---|" } else { "" }, if options.dnsperf { "---|" } else { "" });
+    println!(
+        "|---|---|---|---|---|---|---|---|---|---|{}{}",
+        if options.latency { "---|---|" } else { "" },
+        if options.dnsperf { "---|" } else { "" }
+    );
     let rate_of = |competitor: &Competitor| median(competitor.turns.iter().map(|turn| turn.per_s));
     let echo = competitors.iter().find(|competitor| competitor.kind == Kind::Echo).map(rate_of);
     for competitor in competitors {
@@ -280,8 +293,9 @@ fn table(name: &str, competitors: &[Competitor], options: &Options) {
             competitor.memory_mb,
         );
         if options.latency {
-            let at = |place: usize| median(competitor.latency.iter().map(|times| times[place]));
-            print!(" {:.0}/{:.0}/{:.0} |", at(0), at(1), at(2));
+            let at = |place: usize| median(competitor.paced.iter().map(|turn| turn.times[place]));
+            let cpu_us = median(competitor.paced.iter().map(|turn| turn.cpu_us));
+            print!(" {:.0}/{:.0}/{:.0} | {cpu_us:.2} |", at(0), at(1), at(2));
         }
         if options.dnsperf {
             print!(" {} |", competitor.dnsperf.map_or("–".into(), |rate| format!("{rate:.0}")));
