@@ -16,6 +16,7 @@ use percent_encoding::percent_decode_str;
 
 use super::places::Place;
 use super::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Shared, asked};
+use crate::certs::words::of_client;
 use crate::control::api::MAX_REASON_CHARS;
 use crate::control::audit::Entry;
 use crate::control::text::{MAX_TARGET_CHARS, misleads};
@@ -247,4 +248,16 @@ async fn keep_refusal(shared: &Shared, who: &Who, action: &str, attempt: &Attemp
     let (target, reason) = attempt.take();
     let entry = Entry::refused(who, action, &target, unix_now(), outcome, &detail);
     shared.handle.refused(Entry { reason, ..entry }).await;
+}
+
+/// A client that showed no certificate, or not one of the authorities of `admin.tls.client_ca`: its connection has ended before it could ask anything.
+pub(super) async fn keep_unknown_client(shared: &Shared, from: Peer, error: &std::io::Error) {
+    let found = match error.get_ref().and_then(|why| why.downcast_ref()) {
+        Some(rustls::Error::NoCertificatesPresented) => "none".to_owned(),
+        Some(why @ rustls::Error::InvalidCertificate(_)) => of_client(why),
+        _ => return,
+    };
+    let detail = format!("certificate of the client: found {found}, expected one of an authority in admin.tls.client_ca");
+    shared.counts.unauthorised.fetch_add(1, Relaxed);
+    keep_refusal(shared, &nobody(Some(from.ip())), "connect", &Attempt::default(), Some(&Problem::unauthorised(&detail))).await;
 }

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::events::Streams;
-use super::guard::Peer;
+use super::guard::{self, Peer};
 use super::idempotency::Kept;
 use super::places::{Asking, Place, Places};
 use super::{Counts, Explainer, Limiter, Limits, MAX_TRACES, Shared, Tls, Token, routes};
@@ -82,13 +82,13 @@ impl Server {
     /// Serves everything until `stop` is done, then lets requests under way finish for a moment.
     pub async fn serve(self, handle: Handle, explainer: Arc<dyn Explainer>, registry: Registry, token: Token, stop: impl Future<Output = ()>) {
         let shared = self.shared(handle, explainer, registry.clone(), token);
-        self.run(routes::router(shared), registry, stop).await;
+        self.run(routes::router(shared.clone()), shared, registry, stop).await;
     }
 
     /// The same for health and metrics alone, which need no token here.
     pub async fn serve_metrics(self, handle: Handle, registry: Registry, stop: impl Future<Output = ()>) {
         let shared = self.shared(handle, Arc::new(NoExplainer), registry.clone(), Token::none());
-        self.run(routes::metrics_router(shared), registry, stop).await;
+        self.run(routes::metrics_router(shared.clone()), shared, registry, stop).await;
     }
 
     fn shared(&self, handle: Handle, explainer: Arc<dyn Explainer>, registry: Registry, token: Token) -> Arc<Shared> {
@@ -106,7 +106,7 @@ impl Server {
         })
     }
 
-    async fn run(self, router: Router, registry: Registry, stop: impl Future<Output = ()>) {
+    async fn run(self, router: Router, shared: Arc<Shared>, registry: Registry, stop: impl Future<Output = ()>) {
         let slots = Arc::new(Semaphore::new(self.limits.connections));
         let places = Places::default();
         let (stopping, stopped) = watch::channel(false);
@@ -143,9 +143,10 @@ impl Server {
             let (router, limits, stopped) = (router.clone(), self.limits, stopped.clone());
             let tls = self.tls.as_ref().map(|tls| tls.current());
             let place = places.take(peer.ip());
+            let shared = shared.clone();
             connections.spawn(async move {
                 tokio::select! {
-                    () = begin(stream, peer, tls, router, limits, stopped, place.clone()) => {}
+                    () = begin(stream, peer, tls, (router, &shared), limits, stopped, place.clone()) => {}
                     () = place.given_up() => {}
                 }
                 drop(slot);
@@ -174,7 +175,7 @@ async fn begin(
     stream: TcpStream,
     peer: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
-    router: Router,
+    (router, shared): (Router, &Shared),
     limits: Limits,
     stopped: watch::Receiver<bool>,
     place: Arc<Place>,
@@ -184,7 +185,10 @@ async fn begin(
         None => connection(stream, peer, router, limits, stopped, place).await,
         Some(config) => match tokio::time::timeout(limits.head, TlsAcceptor::from(config).accept(stream)).await {
             Ok(Ok(stream)) => connection(stream, peer, router, limits, stopped, place).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "admin: no TLS"),
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "admin: no TLS");
+                guard::keep_unknown_client(shared, Peer(peer), &error).await;
+            }
             Err(_) => {}
         },
     }

@@ -29,8 +29,11 @@ pub(super) fn text(shared: &Shared, status: &Status) -> String {
     for (digit, count) in shared.counts.replies.iter().enumerate().skip(2) {
         family.sample(&[("class", &format!("{digit}xx"))], count.load(Relaxed));
     }
-    page.counter("meridian_admin_unauthorised_total", "Requests to the admin listener without the right token.")
-        .sample(&[], shared.counts.unauthorised.load(Relaxed));
+    page.counter(
+        "meridian_admin_unauthorised_total",
+        "Requests to the admin listener without the right token, connections without the right certificate.",
+    )
+    .sample(&[], shared.counts.unauthorised.load(Relaxed));
     page.0
 }
 

@@ -109,7 +109,7 @@ struct Shared {
 struct Counts {
     /// Replies by the first digit of their status, 2 to 5; the rest is not used.
     replies: [AtomicU64; 6],
-    /// Requests without the right token.
+    /// Requests without the right token, connections without the right certificate.
     unauthorised: AtomicU64,
     /// Refused requests that the audit log has not been told of, since the last one it was.
     not_kept: AtomicU64,

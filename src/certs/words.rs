@@ -27,6 +27,16 @@ pub fn material(error: &rustls::Error) -> String {
     }
 }
 
+/// What is wrong with the certificate that a client showed.
+pub fn of_client(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. }) => {
+            "certificate not meant for clients".to_owned()
+        }
+        other => material(other),
+    }
+}
+
 fn certificate(error: &CertificateError) -> String {
     match error {
         CertificateError::Expired => "certificate expired".to_owned(),

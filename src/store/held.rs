@@ -9,6 +9,7 @@
 //! its log is gone    the file is closed, which writes the log back into it, and opened again
 //! ```
 
+use std::cell::Cell;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::room::{self, Room};
-use super::{StoreError, schema};
+use super::{StoreError, rows, schema};
 
 /// Files that are set aside at most: whoever puts others in the place of the open one that often does not look at them.
 const MAX_ASIDE: u32 = 9;
@@ -39,12 +40,23 @@ pub(super) struct Held {
     mended: Option<String>,
     /// While another file is in its place: what it holds, in a file beside that, if that could be written.
     aside: Option<Option<PathBuf>>,
+    /// What the connection leaves of the log when it begins anew.
+    log_kept: Cell<Option<u64>>,
 }
 
 impl Held {
     /// A file that was just opened.
     pub(super) fn new(connection: Connection, path: &Path) -> Held {
-        let mut held = Held { connection: None, beside: None, path: path.to_owned(), file: None, log: None, mended: None, aside: None };
+        let mut held = Held {
+            connection: None,
+            beside: None,
+            path: path.to_owned(),
+            file: None,
+            log: None,
+            mended: None,
+            aside: None,
+            log_kept: Cell::new(None),
+        };
         held.hold(connection);
         held
     }
@@ -58,6 +70,7 @@ impl Held {
 
     fn hold(&mut self, connection: Connection) {
         self.forget_aside();
+        self.log_kept.set(None);
         self.connection = Some(connection);
         self.beside = OpenOptions::new().write(true).open(&self.path).ok();
         self.file = id_of(&self.path).ok().flatten();
@@ -113,7 +126,7 @@ impl Held {
 
     /// Sees to room on the disk. Must not be called within a transaction.
     pub(super) fn make_room(&self, holds: bool) -> Room {
-        self.connection.as_ref().map_or(Room::Enough, |connection| room::make(connection, &self.path, &self.named("-wal"), holds))
+        self.connection.as_ref().map_or(Room::Enough, |connection| room::make(connection, &self.path, &self.named("-wal"), holds, &self.log_kept))
     }
 
     /// Sees to it that the disk has all pages of a transaction that is about to end.
@@ -128,10 +141,10 @@ impl Held {
     pub(super) fn hold_pages(&self) -> bool {
         let Some(connection) = &self.connection else { return false };
         let hold = || {
-            connection.execute_batch("BEGIN IMMEDIATE").ok()?;
+            rows::run(connection, "BEGIN IMMEDIATE").ok()?;
             room::hold_pages(connection).ok()?;
             self.hold_file().ok()?;
-            connection.execute_batch("COMMIT").ok()
+            rows::run(connection, "COMMIT").ok()
         };
         let is_held = hold().is_some();
         if !connection.is_autocommit() {

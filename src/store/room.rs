@@ -16,12 +16,13 @@
 //!
 //! File systems that never write over what is there (Btrfs, ZFS) hold nothing that way.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{CachedStatement, Connection};
 
 use crate::sys;
 
@@ -71,13 +72,18 @@ impl Room {
 
 /// Sees to what the log holds, and writes it back if it has come to a good part of what is left. `holds` says whether pages of the file are held. Must not
 /// be called within a transaction.
-pub(super) fn make(connection: &Connection, file: &Path, log: &Path, holds: bool) -> Room {
+///
+/// `kept` is how much of the log the connection leaves when it begins anew, where that is known.
+pub(super) fn make(connection: &Connection, file: &Path, log: &Path, holds: bool, kept: &Cell<Option<u64>>) -> Room {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Where nothing is known, nothing is refused.
     let mut free = sys::free_room(folder).unwrap_or(u64::MAX >> 1);
     let len = std::fs::metadata(log).map_or(0, |found| found.len());
     let is_tight = free < RESERVE || len > LOG_HELD && len > free / 2;
-    keep_of_log(connection, if is_tight { LOG_HELD } else { LOG_LEFT });
+    let keep = if is_tight { LOG_HELD } else { LOG_LEFT };
+    if kept.get() != Some(keep) && keep_of_log(connection, keep).is_ok() {
+        kept.set(Some(keep));
+    }
     if is_tight && checkpoint(connection, "RESTART") && len > LOG_HELD {
         // The first commit of a log cuts it. Otherwise it would be cut to nothing, and whoever writes there would take what it holds.
         let _ = connection.execute("INSERT INTO meta VALUES ('cuts', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1", []);
@@ -104,8 +110,8 @@ pub(super) fn write_back(connection: &Connection) {
 }
 
 /// What stays of the log when it begins anew.
-fn keep_of_log(connection: &Connection, octets: u64) {
-    let _ = connection.query_row(&format!("PRAGMA journal_size_limit = {octets}"), [], |_| Ok(()));
+fn keep_of_log(connection: &Connection, octets: u64) -> rusqlite::Result<()> {
+    connection.query_row(&format!("PRAGMA journal_size_limit = {octets}"), [], |_| Ok(()))
 }
 
 /// Whether all of it was written back.
@@ -133,7 +139,8 @@ pub(super) fn hold_file(connection: &Connection, file: &File) -> io::Result<()> 
 }
 
 fn number(connection: &Connection, name: &str) -> u64 {
-    connection.query_row(&format!("PRAGMA {name}"), [], |row| super::rows::unsigned(row, 0)).unwrap_or(0)
+    let read = |mut statement: CachedStatement<'_>| statement.query_row([], |row| super::rows::unsigned(row, 0));
+    connection.prepare_cached(&format!("PRAGMA {name}")).and_then(read).unwrap_or(0)
 }
 
 fn extend(file: &File, len: u64) -> io::Result<()> {

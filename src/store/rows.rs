@@ -195,6 +195,11 @@ fn zone_paths(connection: &Connection, zone: &str) -> rusqlite::Result<Vec<Vec<u
     connection.prepare_cached("SELECT path FROM zone_files WHERE zone = ?1")?.query_map([zone], |row| row.get(0))?.collect()
 }
 
+/// Runs a statement that has no values and tells nothing; the text is read once.
+pub(super) fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
+}
+
 fn all<T>(connection: &Connection, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<Vec<T>> {
     connection.prepare(sql)?.query_map([], read)?.collect()
 }

@@ -16,6 +16,9 @@ const BUSY_WAIT: Duration = Duration::from_millis(500);
 /// Marks the file as ours (`PRAGMA application_id`): "MRDN".
 const APPLICATION_ID: i32 = 0x4d52_444e;
 
+/// Statements that are kept for their next use: all that changes and checks need.
+const STATEMENTS: usize = 48;
+
 /// Each step takes the schema from its index to the next; steps are only ever added. Each runs in one transaction with the version's change.
 const STEPS: &[&str] = &[
     "
@@ -99,6 +102,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(|error| explain(path, error))?;
     prepare(&mut connection, path)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
 

@@ -191,7 +191,7 @@ fn commit_batch(held: &mut Held, looked: Result<(), StoreError>, folder: &Path, 
     if batch.is_empty() {
         return;
     }
-    let begun = looked.and_then(|()| held.connection()?.execute_batch("BEGIN IMMEDIATE").map_err(failed));
+    let begun = looked.and_then(|()| rows::run(held.connection()?, "BEGIN IMMEDIATE").map_err(failed));
     if let Err(error) = begun {
         batch.into_iter().for_each(|job| refuse(job, &error));
         return;
@@ -266,7 +266,7 @@ fn commit(connection: &Connection, revision: Option<Revision>) -> Result<(), Sto
     if let Some(revision) = revision {
         rows::put_revision(connection, revision).map_err(failed)?;
     }
-    connection.execute_batch("COMMIT").map_err(failed)
+    rows::run(connection, "COMMIT").map_err(failed)
 }
 
 /// A full disk makes SQLite take back the whole transaction, not only the step that met it.
@@ -394,10 +394,10 @@ fn step<T>(connection: &Connection, run: impl FnOnce() -> rusqlite::Result<T>) -
     if connection.is_autocommit() {
         return Err(taken_back());
     }
-    connection.execute_batch("SAVEPOINT job").map_err(failed)?;
+    rows::run(connection, "SAVEPOINT job").map_err(failed)?;
     let result = run();
-    let end = if result.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
-    let ended = connection.execute_batch(end);
+    let taken_back = if result.is_ok() { Ok(()) } else { rows::run(connection, "ROLLBACK TO job") };
+    let ended = taken_back.and_then(|()| rows::run(connection, "RELEASE job"));
     let value = result.map_err(failed)?;
     ended.map_err(failed)?;
     Ok(value)

@@ -154,6 +154,15 @@ fn clients_show_a_certificate_where_one_is_asked_for() {
         "the token is needed all the same"
     );
     assert_eq!(status(&server, &url, &["--cert", "tls/ada.crt"]).0, 2);
+    let audit = ["audit", "--json", "--kind", "refused", "--server", &url, "--ca", "tls/a.crt", "--cert", "tls/ada.crt", "--key", "tls/ada.key"];
+    let known = |words: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_meridian")).args(audit).current_dir(server.path()).output().expect("the program runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        said.contains("\"connect\"") && said.contains(words)
+    };
+    for words in ["certificate of the client: found none, expected one", "certificate of the client: found certificate with a bad signature"] {
+        wait(&server, words, || known(words));
+    }
     // Other authorities: who was let in is not, with no restart; and a file that cannot be used changes nothing.
     let ada = || status(&server, &url, &["--cert", "tls/ada.crt", "--key", "tls/ada.key"]).0;
     std::fs::write(server.path().join("tls/ca.crt"), "no certificates").expect("written");
