@@ -99,6 +99,31 @@ impl Consequences {
             self.names.push(name);
         }
     }
+
+    /// Adds what is so when it is looked at in another way: of what both say, what was there stays.
+    pub(super) fn join(&mut self, other: Consequences, limit: usize) {
+        let (withdrawn, names) = (self.withdrawn_count.max(other.withdrawn_count), self.names_count.max(other.names_count));
+        other.withdrawn.iter().for_each(|id| self.withdraw(id, limit));
+        for name in other.names {
+            if !self.names.iter().any(|known| known.name == name.name) {
+                self.name(name, limit);
+            }
+        }
+        // Beyond the limit it is not known which are the same.
+        if withdrawn.max(names) > limit {
+            (self.withdrawn_count, self.names_count) = (withdrawn, names);
+        }
+        self.pools.extend(other.pools.into_iter().filter(|id| !self.pools.contains(id)).collect::<Vec<_>>());
+        for share in other.zones {
+            match self.zones.iter_mut().find(|known| known.zone == share.zone) {
+                Some(known) if known.withdrawn < share.withdrawn => *known = share,
+                Some(_) => {}
+                None => self.zones.push(share),
+            }
+        }
+        self.broken.extend(other.broken.into_iter().filter(|broken| !self.broken.iter().any(|known| known.rule == broken.rule)).collect::<Vec<_>>());
+        self.confirm |= other.confirm;
+    }
 }
 
 /// What a change would do to one zone.

@@ -10,7 +10,7 @@ use super::api::{Amend, Applied, Difference, FailedBack, Lift, NewOverlay, Overl
 use super::audit::Entry;
 use super::before;
 use super::load::{self, Previous};
-use super::overlays::{Change, Found, difference};
+use super::overlays::{Change, Course, Found, difference};
 use super::text::span;
 use super::writer::{Done, Writer};
 use crate::config::{self, OsFiles};
@@ -149,7 +149,7 @@ impl Writer {
             return Value::Null;
         }
         let key = found.key();
-        let sum = self.book.sum(&key, [&Change::Lift(id)], self.clock.unix());
+        let sum = self.book.sum(&key, Course::Now, [&Change::Lift(id)], [], self.clock.unix());
         let before = self.effects.put(&key, sum);
         let after = self.before(&overlay, Some(&found));
         self.effects.put(&key, before);

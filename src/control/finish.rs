@@ -380,7 +380,7 @@ impl Writer {
             _ => return None,
         };
         let own = |one: &&Found| **one != found;
-        let is_zero = |one: &Found| weight_now(one, self.loaded(), &self.accepted) == Some(0);
+        let is_zero = |one: &Found| weight_now(one, self.loaded(), self.accepted.there()) == Some(0);
         (siblings.len() > 1 && siblings.iter().filter(own).all(is_zero))
             .then(|| format!("everything in {beside} has weight 0 then: nothing of it is preferred, so all of it is handed out, in equal shares"))
     }

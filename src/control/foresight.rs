@@ -4,11 +4,12 @@
 //!
 //! ```text
 //! ends until then             counts as ended
+//! is at the end of its way    counts as there
 //! is planned to begin before  warns: it may be changed until then, and of those that forbid each other the later one waits
 //! health                      as it is
 //! ```
 
-use super::api::{Beyond, Consequences, Forced, Setting, Who};
+use super::api::{Beyond, Consequences, Forced, Overlay, Setting, Who};
 use super::overlays::{Change, Found, Laid};
 use super::text::span;
 use super::writer::Writer;
@@ -37,11 +38,16 @@ impl Writer {
         Consequences { warnings, ..self.judge_after(&given, &[change], at_unix) }
     }
 
-    /// When a change begins, and what will have ended by then.
+    /// When a change begins, and what will have ended by then, or come to the end of its way if nothing holds it.
     pub(super) fn given_at_start(&self, change: &Change) -> (Vec<Change>, u64) {
         let Some(starts) = starts(change) else { return (Vec::new(), self.clock.unix()) };
-        let ended = self.book.overlays().filter(|overlay| overlay.has_expired(starts));
-        (ended.take(MAX_GIVEN).map(|overlay| Change::Lift(overlay.id)).collect(), starts)
+        let arrives = |overlay: &Overlay| overlay.progress_at(self.paced_unix).is_some_and(|way| way.next_step.is_some() && way.end <= starts);
+        let given = self.book.iter().filter_map(|laid| match &laid.overlay {
+            overlay if overlay.has_expired(starts) || overlay.back.is_some() && arrives(overlay) => Some(Change::Lift(overlay.id)),
+            overlay if arrives(overlay) => Some(Change::Lay(Box::new(laid.ended()))),
+            _ => None,
+        });
+        (given.take(MAX_GIVEN).collect(), starts)
     }
 
     /// What whoever asks may not mean, as far as it has to be known before the change is made.

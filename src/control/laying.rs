@@ -1,8 +1,8 @@
 //! From the book of overlays to what they come to, and whether safety rules let a change of it through. What a change costs goes with what it is
 //! about, not with what is loaded or laid.
 //!
-//! A change is judged against everything that is accepted, on disk or on its way there, so that of two requests at the same time that are
-//! harmless alone and harmful together only one passes.
+//! A change is judged against everything that is accepted ([`super::accepted`]), on disk or on its way there, at its end or on its way, so that of
+//! two requests that are harmless alone and harmful together only one passes.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,8 +12,8 @@ use super::audit::Entry;
 use super::changes::went_past;
 use super::compile::ZoneParts;
 use super::loaded::{Loaded, own_zone};
-use super::overlays::{self, Change, Found, Laid, Sum, policy_child};
-use super::safety::{self, Proposed};
+use super::overlays::{self, Change, Course, Effects, Found, Laid, Sum, policy_child};
+use super::safety::{self, MAX_LISTED, Proposed};
 use super::state::{Look, Surroundings, ZoneState};
 use super::text;
 use super::who::ITSELF;
@@ -22,6 +22,17 @@ use crate::dns::Name;
 use crate::policy::model::ZoneModel;
 use crate::policy::plan::View;
 use crate::store::Write;
+
+/// What is judged.
+struct Proposal<'a> {
+    /// What has happened by then.
+    given: &'a [Change],
+    changes: &'a [Change],
+    given_keys: HashSet<Found>,
+    keys: HashSet<Found>,
+    /// Unix seconds.
+    at_unix: u64,
+}
 
 /// An overlay that is changed to end within so many seconds is taken back in all but name.
 const AT_ONCE_S: u64 = 300;
@@ -112,47 +123,74 @@ impl Writer {
 
     /// The same at a later time, once everything that is `given` has happened.
     pub(super) fn judge_after(&mut self, given: &[Change], changes: &[Change], at_unix: u64) -> Consequences {
-        let (now, now_unix) = (self.clock.now(), self.clock.unix());
         let keys_of = |changes: &[Change]| -> HashSet<Found> { changes.iter().filter_map(|change| change.key(&self.book)).collect() };
-        let (given_keys, keys) = (keys_of(given), keys_of(changes));
-        // What is on its way to the disk is not to be seen yet either.
-        let on_their_way = self.pending.values().filter_map(|change| change.key(&self.book));
-        let things = on_their_way.chain(given_keys.iter().chain(&keys).cloned());
+        let proposal = Proposal { given, changes, given_keys: keys_of(given), keys: keys_of(changes), at_unix };
         let mut looks: BTreeMap<Name, Look> = BTreeMap::new();
-        for key in things {
-            self.note_look(&key, &mut looks);
-        }
-        // Nor is what has just begun or ended, until the next world.
-        for (name, look) in &mut looks {
-            let (Some(zone), Some(dirt)) = (self.zones.get(name), self.dirty.get(name)) else { continue };
-            let pools = 0..zone.model().pools.len();
-            look.children |= dirt.children || dirt.whole;
-            look.pools.extend(pools.filter(|at| dirt.whole || dirt.pools.contains(at)));
-        }
+        proposal.keys.iter().for_each(|key| self.note_look(key, &mut looks));
         // One that was never published is not seen yet.
         looks.retain(|name, _| self.zones.get(name).is_some_and(|zone| zone.world.is_some()));
-        let sums: Vec<(Sum, Found)> =
-            given_keys.into_iter().map(|key| (self.book.sum(&key, self.pending.values().chain(given), now_unix), key)).collect();
-        let mut before: Vec<(Sum, Found)> = sums.into_iter().map(|(sum, key)| (self.accepted.put(&key, sum), key)).collect();
-        let around = Surroundings { checks: &self.checks, effects: &self.accepted, loads: &self.loads, now, now_unix, slot: &|_| 0 };
+        let unseen = self.unseen(&looks, &proposal.given_keys);
+        let mut all = Consequences::default();
+        for (at, course) in self.accepted.courses(given.iter().chain(changes)).iter().enumerate() {
+            let mut effects = std::mem::take(&mut self.accepted.of[at]);
+            all.join(self.judge_on(&mut effects, *course, &proposal, &looks, &unseen), MAX_LISTED);
+            self.accepted.of[at] = effects;
+        }
+        self.judge_rules(changes, &mut all);
+        all
+    }
+
+    /// What does not look as it is published, of the zones that are looked at: what is on its way, to the disk or to its end, what is `given`, and what
+    /// has just begun or ended.
+    fn unseen(&self, looks: &BTreeMap<Name, Look>, given: &HashSet<Found>) -> BTreeMap<Name, Look> {
+        let mut unseen = BTreeMap::new();
+        if looks.is_empty() {
+            return unseen;
+        }
+        self.accepted.apart().chain(given).for_each(|key| self.note_look(key, &mut unseen));
+        unseen.retain(|name, _| looks.contains_key(name));
+        for name in looks.keys() {
+            let (Some(zone), Some(dirt)) = (self.zones.get(name), self.dirty.get(name)) else { continue };
+            let look = unseen.entry(name.clone()).or_default();
+            look.children |= dirt.children || dirt.whole;
+            look.pools.extend((0..zone.model().pools.len()).filter(|at| dirt.whole || dirt.pools.contains(at)));
+        }
+        unseen
+    }
+
+    /// What changes would do on top of what is accepted, by one course. The changes are put into these effects, looked at, and taken out again.
+    fn judge_on(
+        &self,
+        effects: &mut Effects,
+        course: Course,
+        proposal: &Proposal<'_>,
+        looks: &BTreeMap<Name, Look>,
+        unseen: &BTreeMap<Name, Look>,
+    ) -> Consequences {
+        let Proposal { given, changes, given_keys, keys, at_unix } = proposal;
+        let (now, now_unix) = (self.clock.now(), self.clock.unix());
+        let none = Look::default();
+        let sum = |key: &Found, changes: &[&[Change]]| {
+            self.book.sum(key, course, self.pending.values(), changes.iter().flat_map(|changes| changes.iter()), now_unix)
+        };
+        let mut were: Vec<(Sum, &Found)> = Vec::new();
+        were.extend(given_keys.iter().map(|key| (effects.put(key, sum(key, &[given])), key)));
+        let around = Surroundings { checks: &self.checks, effects, loads: &self.loads, now, now_unix, slot: &|_| 0 };
         let zones: Vec<(&ZoneState, &Look)> = looks.iter().filter_map(|(name, look)| Some((&**self.zones.get(name)?, look))).collect();
-        let views: Vec<View> = zones.iter().map(|(zone, look)| zone.seen_under(look, &around)).collect();
-        // The changes are put in, looked at, and taken out again.
-        let sums: Vec<(Sum, Found)> =
-            keys.into_iter().map(|key| (self.book.sum(&key, self.pending.values().chain(given).chain(changes), now_unix), key)).collect();
-        before.extend(sums.into_iter().map(|(sum, key)| (self.accepted.put(&key, sum), key)));
-        let around = Surroundings { checks: &self.checks, effects: &self.accepted, loads: &self.loads, now, now_unix, slot: &|_| 0 };
-        let zones = zones.into_iter().zip(views).map(|((zone, look), view)| {
-            let recent = self.recent(&zone.model().name, zone.model(), at_unix);
-            zone.proposed(look, view, zone.seen_under(look, &around), recent)
+        let unseen = |zone: &ZoneState| unseen.get(&zone.model().name).unwrap_or(&none);
+        let views: Vec<View> = zones.iter().map(|(zone, look)| zone.seen_under(&zone.view, [look, unseen(zone)], &around)).collect();
+        were.extend(keys.iter().map(|key| (effects.put(key, sum(key, &[given, changes])), key)));
+        let around = Surroundings { checks: &self.checks, effects, loads: &self.loads, now, now_unix, slot: &|_| 0 };
+        let zones = zones.into_iter().zip(views).map(|((zone, look), before)| {
+            let recent = self.recent(&zone.model().name, zone.model(), *at_unix);
+            let after = zone.seen_under(&before, [look, &none], &around);
+            zone.proposed([look, unseen(zone)], before, after, recent)
         });
         let proposed: Vec<Proposed> = zones.collect();
-        for (sum, key) in before.into_iter().rev() {
-            self.accepted.put(&key, sum);
+        for (sum, key) in were.into_iter().rev() {
+            effects.put(key, sum);
         }
-        let mut consequences = safety::judge(&proposed);
-        self.judge_rules(changes, &mut consequences);
-        consequences
+        safety::judge(&proposed)
     }
 
     /// What a change of a target may make look different, zone by zone.
@@ -230,9 +268,7 @@ impl Writer {
     /// Sums the overlays of these targets up again; what looks different under them becomes dirty.
     pub(super) fn sum_up(&mut self, keys: impl IntoIterator<Item = Found>, now_unix: u64) {
         for key in keys {
-            let accepted = self.book.sum(&key, self.pending.values(), now_unix);
-            self.accepted.put(&key, accepted);
-            let sum = self.book.sum(&key, [], now_unix);
+            let sum = self.sum_accepted(&key, now_unix);
             if let Found::Thing(id) = &key {
                 self.moved.insert(id.clone());
             }

@@ -2,6 +2,7 @@
 //!
 //! [`load`] reads and compiles files, [`writer::Writer`] owns everything mutable and publishes worlds, [`Handle`] is the way in.
 
+mod accepted;
 mod access;
 pub mod api;
 pub mod audit;

@@ -16,11 +16,11 @@
 use std::collections::BTreeSet;
 
 use super::access;
-use super::api::{Forced, Hold, Overlay, Progress, Ramp, Setting, Who};
+use super::api::{Consequences, Forced, Hold, Overlay, Progress, Ramp, Setting, Who};
 use super::audit::Entry;
 use super::changes::went_past;
 use super::compile::ZoneParts;
-use super::overlays::{Change, Found, Laid};
+use super::overlays::{Change, Found, Laid, weight_now};
 use super::state::ZoneState;
 use super::who::ITSELF;
 use super::writer::{Done, Writer};
@@ -127,10 +127,11 @@ impl Overlay {
         self.back.as_mut().or(self.ramp.as_mut().filter(|ramp| !ramp.done))
     }
 
-    /// Of one that sets the weight `to`: what it is so far on its way.
+    /// Of one that sets the weight `to`: what it is so far on its way. On the way to 0 it keeps a part, however small: 0 is where it ends.
     pub(super) fn weight_at(&self, to: u16, progress: f64) -> u16 {
-        let from = f64::from(self.from.unwrap_or(to));
-        (from + (f64::from(to) - from) * progress).round() as u16
+        let from = self.from.unwrap_or(to);
+        let weight = (f64::from(from) + (f64::from(to) - f64::from(from)) * progress).round() as u16;
+        if to == 0 && progress < 1.0 { weight.max(from.min(1)) } else { weight }
     }
 
     /// Where it is on its way, as of when it was moved on last; `None` when it is on none.
@@ -197,7 +198,7 @@ impl Writer {
         for id in moving.iter().copied() {
             let Some(mut laid) = self.book.get(id).cloned() else { continue };
             let (key, has_begun) = (laid.found().map(Found::key), laid.overlay.is_begun());
-            match self.step(&mut laid, &moving, now_unix) {
+            match self.step(&mut laid, now_unix) {
                 Step::None => {
                     self.book.insert(laid);
                 }
@@ -224,9 +225,9 @@ impl Writer {
         }
     }
 
-    fn step(&mut self, laid: &mut Laid, moving: &[u64], now_unix: u64) -> Step {
+    fn step(&mut self, laid: &mut Laid, now_unix: u64) -> Step {
         if !laid.overlay.is_begun() {
-            return self.begin(laid, moving, now_unix);
+            return self.begin(laid, now_unix);
         }
         let known = laid.overlay.way().and_then(|ramp| ramp.failed_before.clone());
         let trouble = self.trouble(laid);
@@ -246,7 +247,7 @@ impl Writer {
         };
         let mut is_forbidden = false;
         if due && why.is_none() && !is_back {
-            why = self.forbidden(laid, &[]);
+            why = self.forbidden(&laid.ended());
             is_forbidden = why.is_some();
         }
         if due && why.is_none() && is_back {
@@ -270,29 +271,37 @@ impl Writer {
     }
 
     /// The start of an overlay has come, unless a safety rule forbids it now.
-    fn begin(&mut self, laid: &mut Laid, moving: &[u64], now_unix: u64) -> Step {
+    fn begin(&mut self, laid: &mut Laid, now_unix: u64) -> Step {
         // What it is about may come back.
         if laid.overlay.starts.is_none_or(|at| at > now_unix) || laid.found().is_none() {
             return Step::None;
         }
-        let not_yet = match self.rules_are_ready(&[Change::Lay(Box::new(laid.clone()))]) {
+        let is_open = laid.overlay.from.is_none();
+        if let (Setting::Weight(_), Some(_), true, Some(found)) = (laid.overlay.set, &laid.overlay.ramp, is_open, laid.found()) {
+            laid.overlay.from = weight_now(found, self.loaded(), &self.effects);
+        }
+        let change = [Change::Lay(Box::new(laid.clone()))];
+        let (consequences, not_yet) = match self.rules_are_ready(&change) {
             // It begins when the zone is compiled without the rule.
             Ok(false) => return Step::None,
             Ok(true) => {
-                let given = self.withdrawing(moving);
-                self.forbidden(laid, &given)
+                let consequences = self.judge(&change);
+                let broken = consequences.broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                (consequences, Some(broken).filter(|broken| !broken.is_empty() && !laid.overlay.break_glass))
             }
-            Err(why) => Some(why),
+            Err(why) => (Consequences::default(), Some(why)),
         };
         if let Some(why) = not_yet {
             let why = format!("it should have begun, but {why}");
+            if is_open {
+                laid.overlay.from = None;
+            }
             let was = laid.overlay.inactive.replace(why.clone());
             if was.is_none() {
                 self.tell_held(&laid.overlay, &why);
             }
             return if was.as_ref() != Some(&why) { Step::Changed(Some(why)) } else { Step::None };
         }
-        let consequences = self.judge(&[Change::Lay(Box::new(laid.clone()))]);
         self.note_withdrawal(&consequences);
         let broke: Vec<String> = consequences.broken.iter().map(ToString::to_string).collect();
         // What it went past when it was laid was counted then.
@@ -316,23 +325,12 @@ impl Writer {
         tracing::warn!(target: "meridian::control", overlay = overlay.id, about = overlay.target, why, "a planned change waits");
     }
 
-    /// What these withdraw step by step, at its end.
-    fn withdrawing(&self, moving: &[u64]) -> Vec<Change> {
-        let ramping = moving.iter().filter_map(|id| self.book.get(*id)).filter(|laid| {
-            let overlay = &laid.overlay;
-            let withdraws = matches!(overlay.set, Setting::State(Forced::Drain) | Setting::Weight(0));
-            withdraws && overlay.is_begun() && overlay.back.is_none() && overlay.ramp.as_ref().is_some_and(|ramp| !ramp.done)
-        });
-        ramping.map(|laid| Change::Lay(Box::new(laid.clone()))).collect()
-    }
-
-    /// The safety rules that forbid an overlay at its end, once what is `given` has happened, in a sentence.
-    fn forbidden(&mut self, laid: &Laid, given: &[Change]) -> Option<String> {
+    /// The safety rules that forbid an overlay, in a sentence.
+    fn forbidden(&mut self, laid: &Laid) -> Option<String> {
         if laid.overlay.break_glass || matches!(laid.overlay.set, Setting::Ttl(_)) {
             return None;
         }
-        let at_unix = self.clock.unix();
-        let mut broken = self.judge_after(given, &[Change::Lay(Box::new(laid.clone()))], at_unix).broken;
+        let mut broken = self.judge(&[Change::Lay(Box::new(laid.clone()))]).broken;
         // It was counted when it was laid, or will be when it begins.
         broken.retain(|rule| laid.overlay.began.is_none() || !rule.rule.ends_with("/safety:max_changes"));
         (!broken.is_empty()).then(|| broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))

@@ -19,14 +19,16 @@ use super::api::{Broken, Consequences, NameLeft, ReloadReport, ZoneShare};
 use super::audit::{Entry, plain_target};
 use super::changes::{Reload, went_past};
 use super::compile::{Root, ZoneParts};
-use super::load::Build;
-use super::overlays::zone_text;
+use super::load::{Build, TakenZone};
+use super::loaded::Loaded;
+use super::overlays::{Change, Course, Effects, zone_text};
 use super::reload;
 use super::rules::class_pairs;
 use super::safety::{self, MAX_LISTED, break_names, percent, share_words};
 use super::state::{Surroundings, ZoneState};
 use super::writer::Writer;
 use crate::config::duration_words;
+use crate::dns::Name;
 use crate::policy::model::{AllDown, Pool, SafetyMember, Steer, ZoneModel};
 use crate::policy::plan::{self, View};
 
@@ -259,28 +261,58 @@ fn capacity((before, was): (&Version<'_>, &Root), (after, is): (&Version<'_>, &R
 impl Writer {
     /// What taking in a build would do to what is in rotation.
     pub(super) fn judge_build(&self, build: &Build, only: Option<&str>, all_or_nothing: bool) -> Consequences {
-        let now_unix = self.clock.unix();
-        let around =
-            Surroundings { checks: &self.checks, effects: &self.accepted, loads: &self.loads, now: self.clock.now(), now_unix, slot: &|_| 0 };
+        // One that was never published has nothing in rotation. The same files over other databases or another latency table: clients move, nothing is
+        // withdrawn.
+        let changed = reload::changed(self, build, only, all_or_nothing).into_iter().filter_map(|(name, taken)| {
+            let zone = self.zones.get(&name).filter(|zone| zone.world.is_some())?;
+            taken.is_none_or(|taken| taken.loaded.content != zone.taken.loaded.content).then_some((name, &**zone, taken))
+        });
+        let changed: Vec<(Name, &ZoneState, Option<&TakenZone>)> = changed.collect();
+        let woken = self.woken_by(&changed);
         let mut all = Consequences::default();
-        for (name, taken) in reload::changed(self, build, only, all_or_nothing) {
-            // One that was never published has nothing in rotation.
-            let Some(zone) = self.zones.get(&name).filter(|zone| zone.world.is_some()) else { continue };
-            // The same files over other databases or another latency table: clients move, nothing is withdrawn.
-            if taken.is_some_and(|taken| taken.loaded.content == zone.taken.loaded.content) {
-                continue;
-            }
-            let before = Version::of(&zone.taken.parts, zone.seen_whole(&around));
+        for (course, accepted) in self.accepted.courses(&woken).iter().zip(&self.accepted.of) {
+            let with_woken = (!woken.is_empty()).then(|| self.with_woken(&woken, *course, accepted.clone()));
+            all.join(self.judge_build_on(&changed, accepted, with_woken.as_ref().unwrap_or(accepted)), MAX_LISTED);
+        }
+        all
+    }
+
+    /// The same with these effects before and after.
+    fn judge_build_on(&self, changed: &[(Name, &ZoneState, Option<&TakenZone>)], before: &Effects, after: &Effects) -> Consequences {
+        let (now, now_unix) = (self.clock.now(), self.clock.unix());
+        let around = |effects| Surroundings { checks: &self.checks, effects, loads: &self.loads, now, now_unix, slot: &|_| 0 };
+        let (before, after) = (around(before), around(after));
+        let mut all = Consequences::default();
+        for (name, zone, taken) in changed {
+            let was = Version::of(&zone.taken.parts, zone.seen_whole(&before));
             let then = taken.map(|taken| {
                 let mut state = ZoneState::new(taken.clone(), 0, String::new());
                 // What is kept as a last resort stays so.
                 state.keeping.inherit(&zone.keeping);
-                (taken, state.seen_whole(&around))
+                (taken, state.seen_whole(&after))
             });
-            let mut after = then.map(|(taken, view)| Version::of(&taken.parts, view));
-            judge(&before, after.as_mut(), self.recent(&name, zone.model(), now_unix), &mut all);
+            let mut is = then.map(|(taken, view)| Version::of(&taken.parts, view));
+            judge(&was, is.as_mut(), self.recent(name, zone.model(), now_unix), &mut all);
         }
         all
+    }
+
+    /// Overlays without effect, because what they are about is not there, that have an effect with what the files bring.
+    fn woken_by(&self, changed: &[(Name, &ZoneState, Option<&TakenZone>)]) -> Vec<Change> {
+        if !self.book.has_any_asleep() {
+            return Vec::new();
+        }
+        let zones = changed.iter().filter_map(|(name, _, taken)| Some((name.clone(), Box::new(ZoneState::new((*taken)?.clone(), 0, String::new())))));
+        self.book.woken(Loaded(&zones.collect()))
+    }
+
+    /// These effects with what wakes up.
+    fn with_woken(&self, woken: &[Change], course: Course, mut effects: Effects) -> Effects {
+        for key in woken.iter().filter_map(|change| change.key(&self.book)) {
+            let sum = self.book.sum(&key, course, self.pending.values().chain(woken), [], self.clock.unix());
+            effects.put(&key, sum);
+        }
+        effects
     }
 
     /// The files, or those of one zone, were read and not taken, and why; or they were. What a restart would take, or trip over, stands in the status.

@@ -427,35 +427,34 @@ impl ZoneState {
         PoolView { endpoints, forced, yields, drained, ..PoolView::default() }
     }
 
-    /// What a change of overlays would do to the zone, as it is seen before and after. `recent` are the withdrawals within the window of
-    /// `max_changes`.
-    pub(super) fn proposed(&self, look: &Look, before: View, after: View, recent: usize) -> Proposed {
+    /// What a change of overlays would do to the zone, as it is seen before and after. Of the looks the first is what it may alter, the other what
+    /// does not look as it is published in any case. `recent` are the withdrawals within the window of `max_changes`.
+    pub(super) fn proposed(&self, [look, unseen]: [&Look; 2], before: View, after: View, recent: usize) -> Proposed {
         let parts = self.taken.parts.clone();
         let idle = [safety::idle_pools(&parts, &self.roots, &before), safety::idle_pools(&parts, &self.roots, &after)];
         // What a child that weighs something, or no longer does, makes of others is looked at as well.
         let pools: BTreeSet<usize> = look.pools.iter().chain(idle[0].symmetric_difference(&idle[1])).copied().collect();
         let roots: BTreeSet<usize> = pools.iter().flat_map(|at| self.consulted.roots_of_pool.get(*at).into_iter().flatten()).copied().collect();
         let roots = roots.into_iter().map(|at| self.roots[at].clone()).collect();
-        let out = |at: &usize| self.view.pools.get(*at).map_or(0, |pool| safety::out_of_rotation(pool));
+        let out = |view: &View, at: &usize| view.pools.get(*at).map_or(0, |pool| safety::out_of_rotation(pool));
         let standby = [&before, &after].map(|view| safety::standby_pools(&parts, &self.roots, view));
         let idle_elsewhere = idle[0]
             .difference(&pools)
             .filter(|at| !standby[0].contains(at))
-            .map(|at| parts.model.pools[*at].endpoints.len() - out(at))
+            .map(|at| parts.model.pools[*at].endpoints.len() - out(&before, at))
             .sum::<usize>();
-        let out_elsewhere = self.out - pools.iter().map(out).sum::<usize>() + idle_elsewhere;
+        let published = self.out - pools.union(&unseen.pools).map(|at| out(&self.view, at)).sum::<usize>();
+        let out_elsewhere = published + unseen.pools.difference(&pools).map(|at| out(&before, at)).sum::<usize>() + idle_elsewhere;
         Proposed { parts, before, after, idle, standby, pools: pools.into_iter().collect(), roots, out_elsewhere, recent }
     }
 
-    /// The zone as it would be seen with these surroundings, as far as `look` says.
-    pub(super) fn seen_under(&self, look: &Look, around: &Surroundings<'_>) -> View {
-        let Look { pools, children } = look;
-        let mut view = self.view.clone();
-        view.yielding = around.yields_any();
-        if *children {
+    /// The zone as it would be seen with these surroundings, as far as the looks say, and else as in `view`.
+    pub(super) fn seen_under(&self, view: &View, looks: [&Look; 2], around: &Surroundings<'_>) -> View {
+        let mut view = View { yielding: around.yields_any(), ..view.clone() };
+        if looks.iter().any(|look| look.children) {
             view.child_weights = Arc::new(around.effects.child_weights(self.model()));
         }
-        pools.iter().for_each(|at| view.pools.set(*at, Arc::new(self.seen(*at, around))));
+        looks[0].pools.union(&looks[1].pools).for_each(|at| view.pools.set(*at, Arc::new(self.seen(*at, around))));
         view
     }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::accepted::Accepted;
 use super::access::TokenChange;
 use super::api::{CertificateStatus, FailedBack, Promoted, Refusal, ReloadReport, Status};
 use super::audit::Entry;
@@ -124,8 +125,8 @@ pub struct Writer {
     pub(super) paced_unix: u64,
     /// What they come to.
     pub(super) effects: Effects,
-    /// What they will come to once everything that is pending is on disk and at its end.
-    pub(super) accepted: Effects,
+    /// What they will come to once everything that is pending is on disk.
+    pub(super) accepted: Accepted,
     /// Things whose withdrawal has to be looked at.
     pub(super) moved: BTreeSet<Arc<str>>,
     /// Accepted, but not on disk yet; by ticket.
@@ -199,7 +200,7 @@ impl Writer {
             loads: Loads::default(),
             book: Book::of(start.saved.overlays, start.clock.unix()),
             effects: Effects::default(),
-            accepted: Effects::default(),
+            accepted: Accepted::default(),
             moved: BTreeSet::new(),
             pending: BTreeMap::new(),
             next_ticket: 0,

@@ -46,6 +46,7 @@ mod meridian;
 mod monitoring;
 mod monitors;
 mod namespace;
+mod on_the_way;
 mod openapi;
 mod operating;
 mod operations;

@@ -1,7 +1,8 @@
 //! Runtime changes: checking them against what is loaded, and the book of those that are laid.
 //!
-//! [`target`] finds what they are about, [`effects`] is what they come to, [`rank`] which of several holds.
+//! [`target`] finds what they are about, [`effects`] is what they come to, [`course`] what they count on their way, [`rank`] which of several holds.
 
+mod course;
 mod diff;
 mod effects;
 mod rank;
@@ -14,6 +15,7 @@ use super::api::{Amend, Forced, NewOverlay, Overlay, Ramp, Refusal, Setting, Whe
 use super::loaded::Loaded;
 use super::text::{check_expiry, check_reason, check_target, rfc3339, span};
 use crate::config;
+pub(super) use course::Course;
 pub(super) use diff::{difference, differences, weight_now};
 pub(super) use effects::{Effects, Sum};
 pub(super) use rank::{Ranks, Standing};
@@ -221,19 +223,39 @@ impl Book {
         self.laid.values().map(|laid| &laid.overlay)
     }
 
-    /// What the overlays of one target come to after these changes, with everything that those begin at its end.
-    pub(super) fn sum<'a>(&'a self, key: &Found, changes: impl IntoIterator<Item = &'a Change>, now_unix: u64) -> Sum {
+    /// What the overlays of one target come to with what is `accepted` and these changes.
+    pub(super) fn sum<'a>(
+        &'a self,
+        key: &Found,
+        course: Course,
+        accepted: impl IntoIterator<Item = &'a Change>,
+        changes: impl IntoIterator<Item = &'a Change>,
+        now_unix: u64,
+    ) -> Sum {
         let mut all: BTreeMap<u64, (&Laid, bool)> = self.about(key).filter_map(|id| Some((id, (self.get(id)?, false)))).collect();
-        for change in changes {
+        let changes = accepted.into_iter().map(|change| (change, false)).chain(changes.into_iter().map(|change| (change, true)));
+        for (change, is_judged) in changes {
             match change {
-                Change::Lay(laid) if laid.found().is_some_and(|found| found.key() == *key) => drop(all.insert(laid.overlay.id, (laid, true))),
+                Change::Lay(laid) if laid.found().is_some_and(|found| found.key() == *key) => drop(all.insert(laid.overlay.id, (laid, is_judged))),
                 Change::Lay(_) => {}
                 Change::Lift(id) => drop(all.remove(id)),
             }
         }
         let mut sum = Sum::default();
-        all.into_values().for_each(|(laid, whole)| add(&mut sum, laid, now_unix, whole));
+        all.into_values().for_each(|(laid, is_judged)| course::add(&mut sum, laid, now_unix, course, is_judged));
         sum
+    }
+
+    /// Overlays whose targets are not there, but are in these zones.
+    pub(super) fn woken(&self, zones: Loaded<'_>) -> Vec<Change> {
+        let asleep = self.laid.values().filter(|laid| laid.found.is_err());
+        let awake = asleep.filter_map(|laid| Some(Laid { found: Ok(find(&laid.overlay.target, laid.overlay.set, zones).ok()?), ..laid.clone() }));
+        awake.map(|laid| Change::Lay(Box::new(laid))).collect()
+    }
+
+    /// True when the target of some overlay is not there.
+    pub(super) fn has_any_asleep(&self) -> bool {
+        self.laid.values().any(|laid| laid.found.is_err())
     }
 }
 
@@ -245,39 +267,6 @@ fn forget(by_key: &mut HashMap<Found, BTreeSet<u64>>, id: u64, found: Option<&Fo
         if ids.is_empty() {
             by_key.remove(&key);
         }
-    }
-}
-
-/// Adds what an overlay comes to now, or, as a `whole`, at its end.
-///
-/// ```text
-/// not begun                     nothing; a withdrawal within LEAD_S, a weight of 0 included, is announced
-/// weight on its way             between from and to
-/// drain on its way              gives up a share
-/// drain or down on its way back gives up what has not come back
-/// else                          what it sets
-/// ```
-fn add(sum: &mut Sum, laid: &Laid, now_unix: u64, whole: bool) {
-    let (overlay, Some(found)) = (&laid.overlay, laid.found()) else { return };
-    let withdraws = matches!(overlay.set, Setting::State(Forced::Down | Forced::Drain));
-    if let Some(back) = &overlay.back {
-        let left = 1.0 - if whole { 1.0 } else { back.progress(now_unix) };
-        if left > 0.0 {
-            sum.add_yield(left as f32);
-        }
-        return;
-    }
-    if !whole && !overlay.is_begun() {
-        if (withdraws || overlay.set == Setting::Weight(0)) && overlay.starts.is_some_and(|at| at <= now_unix + LEAD_S) {
-            sum.add_soon();
-        }
-        return;
-    }
-    let progress = overlay.ramp.as_ref().filter(|_| !whole).map_or(1.0, |ramp| ramp.progress(now_unix));
-    match overlay.set {
-        Setting::Weight(to) => sum.add(found, Setting::Weight(overlay.weight_at(to, progress))),
-        Setting::State(Forced::Drain) if progress < 1.0 => sum.add_yield(progress as f32),
-        set => sum.add(found, set),
     }
 }
 
@@ -307,6 +296,8 @@ pub(super) fn admit(new: NewOverlay, who: &Who, id: u64, around: &Around<'_>) ->
     let ramp = new.over.as_deref().map(check_over).transpose()?;
     let from = match (&ramp, new.set) {
         (None, _) if new.from.is_some() => return invalid("from", "it belongs to a weight that is reached over some time: say over as well".into()),
+        // A plan begins with what is in effect then.
+        (Some(_), Setting::Weight(_)) if starts.is_some() => new.from,
         (Some(_), Setting::Weight(_)) => new.from.or_else(|| weight_now(&found, around.zones, around.effects)),
         (Some(_), Setting::State(Forced::Drain)) if new.from.is_none() => None,
         (Some(_), Setting::State(Forced::Drain)) => return invalid("from", "a drain begins with all of the traffic".into()),
