@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::words;
-use crate::config::io_words;
+use crate::config::{Reach, io_words};
 
 /// The largest file that is read: a chain with its key takes a few KiB, all authorities of a system a quarter of this.
 pub(super) const MAX_PEM_LEN: u64 = 1 << 20;
@@ -72,9 +72,18 @@ pub fn add_authorities(roots: &mut RootCertStore, path: &Path) -> Result<(), Tro
 
 /// The first private key in a PEM file.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Trouble> {
-    let text = contents(path)?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
-        let text = String::from_utf8_lossy(&text);
+    key_in(path, &contents(path)?)
+}
+
+/// The same of a file that a zone file names.
+pub fn private_key_within(reach: &Reach, path: &Path) -> Result<PrivateKeyDer<'static>, Trouble> {
+    let text = reach.read(path, MAX_PEM_LEN as usize).map_err(|why| Trouble::of(path, format!("cannot be read: {why}")))?;
+    key_in(path, &text)
+}
+
+fn key_in(path: &Path, text: &[u8]) -> Result<PrivateKeyDer<'static>, Trouble> {
+    PrivateKeyDer::from_pem_slice(text).map_err(|error| {
+        let text = String::from_utf8_lossy(text);
         let is_encrypted = text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED");
         let what = match is_encrypted {
             true => "the private key is encrypted; write it without a passphrase: openssl pkey -in FILE -out FILE".to_owned(),

@@ -23,7 +23,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-pub use self::files::{Stamp, Trouble, add_authorities, certificates, private_key, stamp};
+pub use self::files::{Stamp, Trouble, add_authorities, certificates, private_key, private_key_within, stamp};
 pub(crate) use self::verify::times;
 use crate::telemetry::CertificateFacts;
 

@@ -58,6 +58,15 @@ pub struct Opened<'f> {
     pub stamp: Option<Stamp>,
 }
 
+/// A file of a folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// The folder's path and its name.
+    pub path: PathBuf,
+    /// It may lie elsewhere.
+    pub is_link: bool,
+}
+
 /// Where files are read from.
 pub trait Files: Sync {
     /// The whole content of a regular file; symlinks are followed.
@@ -70,10 +79,14 @@ pub trait Files: Sync {
     fn stamp(&self, _path: &Path) -> Option<Stamp> {
         None
     }
-    /// The regular files (or links to such) directly in a folder, in path order.
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    /// The regular files (or links to such, which is told) directly in a folder, in path order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>>;
     /// The path without links and dots, for asking whether one thing is below another.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
+    /// What was found good before is read, perhaps by other rules: which files it may name was asked then, and is asked when they are used.
+    fn are_kept(&self) -> bool {
+        false
+    }
     /// The permission bits of a file; `None` where files have none.
     fn mode(&self, _path: &Path) -> Option<u32> {
         None
@@ -108,7 +121,7 @@ impl Files for OsFiles {
         Stamp::of(&meta, now)
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
         let mut found = Vec::new();
         for (count, entry) in fs::read_dir(dir)?.enumerate() {
             if count >= MAX_FOLDER_ENTRIES {
@@ -119,11 +132,11 @@ impl Files for OsFiles {
             // Most file systems say without being asked again. A dangling link is listed, so that reading it says what is wrong instead of silence.
             let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
             if is_file || fs::metadata(&path).map_or(true, |meta| meta.is_file()) {
-                found.push(path);
+                found.push(Listed { path, is_link: !is_file });
             }
         }
         // They differ in their last part alone: octets say the same as parts, and sooner.
-        found.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
+        found.sort_unstable_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
         Ok(found)
     }
 
@@ -168,9 +181,10 @@ impl Files for MemoryFiles {
         Ok(content.to_vec())
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
         let dir = lexical(dir);
-        let found: Vec<PathBuf> = self.0.keys().filter(|path| path.parent() == Some(dir.as_path())).cloned().collect();
+        let of_folder = self.0.keys().filter(|path| path.parent() == Some(dir.as_path()));
+        let found: Vec<Listed> = of_folder.map(|path| Listed { path: path.clone(), is_link: false }).collect();
         if found.is_empty() && !self.0.keys().any(|path| path.starts_with(&dir)) {
             return Err(io::Error::new(io::ErrorKind::NotFound, "no such folder"));
         }
@@ -254,7 +268,7 @@ mod tests {
     #[test]
     fn folders_in_memory_are_flat() {
         let files = MemoryFiles::from_texts([("c/zones/a.toml", "1"), ("c/zones/deep/b.toml", "2"), ("c/m.toml", "3")]);
-        assert_eq!(files.list(Path::new("c/./zones")).expect("folder"), [PathBuf::from("c/zones/a.toml")]);
+        assert_eq!(files.list(Path::new("c/./zones")).expect("folder"), [Listed { path: "c/zones/a.toml".into(), is_link: false }]);
         assert_eq!(files.read(Path::new("c/zones/../m.toml")).expect("file"), b"3");
         assert!(files.list(Path::new("elsewhere")).is_err());
     }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::chunks::Chunks;
 use super::hash::TextHash;
 use super::load::{LoadedZone, ZoneSource};
+use super::reach::Reach;
 use super::reader::{Reader, Seen};
 use super::resolve::Library;
 use super::settings::Settings;
@@ -28,8 +29,8 @@ use crate::policy::model::Region;
 pub struct Known {
     /// Hash of what TOML zones depend on beside their own files; `None` when something was wrong with it.
     context: Option<u128>,
-    /// `$INCLUDE` may reach into it.
-    zones_dir: PathBuf,
+    /// What `$INCLUDE` could reach.
+    reach: Reach,
     /// The same for a load of one zone alone.
     around: Option<Arc<Around>>,
     /// By the file that declares them.
@@ -133,9 +134,8 @@ impl KnownZone {
 
 impl Known {
     /// Keeps the zones of a load.
-    pub(super) fn new(context: Option<u128>, zones_dir: &Path, zones: &[KnownZone], reads: usize) -> Known {
-        let zones_dir = zones_dir.to_path_buf();
-        let mut known = Known { context, zones_dir, around: None, zones: HashMap::with_capacity(zones.len()), reads };
+    pub(super) fn new(context: Option<u128>, reach: Reach, zones: &[KnownZone], reads: usize) -> Known {
+        let mut known = Known { context, reach, around: None, zones: HashMap::with_capacity(zones.len()), reads };
         for zone in zones.iter().filter(|zone| !zone.files.is_empty() && (zone.toml.is_none() || context.is_some())) {
             Arc::make_mut(known.zones.entry(zone.path.as_path().into()).or_default()).push(zone.clone());
         }
@@ -195,9 +195,9 @@ impl Known {
         self.zones.get(path)?.iter().find(|known| known.toml.is_some())?.again(reader)
     }
 
-    /// Itself, unless the zone folder is another: then nothing is known.
-    pub(super) fn of_folder(&self, zones_dir: &Path) -> Cow<'_, Known> {
-        if self.zones_dir == zones_dir { Cow::Borrowed(self) } else { Cow::Owned(Known::default()) }
+    /// Itself, unless zone files may name others: then nothing is known.
+    pub(super) fn within_reach(&self, reach: &Reach) -> Cow<'_, Known> {
+        if self.reach.has_files_of(reach) { Cow::Borrowed(self) } else { Cow::Owned(Known::default()) }
     }
 
     /// True when what TOML zones depend on beside their own files is as it was.

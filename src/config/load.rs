@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{Files, MAX_TOML_LEN, io_words, lexical};
+use super::files::{Files, Listed, MAX_TOML_LEN, io_words, lexical};
 use super::known::{Around, Known, KnownZone, TomlParts};
 use super::problem::{Problem, Severity};
 use super::raw::{Defaults, RawFile, RawZone};
+use super::reach::Reach;
 use super::reader::{Reader, Texts};
 use super::resolve::Library;
-use super::resolve_pool::{LIBRARY, PemFile};
+use super::resolve_pool::{CA, LIBRARY, NamedFile, TOKEN_FILE};
 use super::settings::{self, Settings};
 use super::source::{Located, Sink, Spot};
 use super::zone::{self, MasterPart};
@@ -144,7 +145,7 @@ pub fn load_under(files: &dyn Files, config_path: &Path, known: &Known, serving:
         held_back = (!settings_sound || settings != *serving).then_some(settings_sound);
         (settings, settings_sound) = (serving.clone(), true);
     }
-    let known = &*known.of_folder(&settings.zones_dir);
+    let known = &*known.within_reach(&settings.reach());
     let entries = list_zones(&reader, &settings, &mut report);
     let zones_unlisted = entries.is_none();
     let entries = entries.unwrap_or_default();
@@ -174,6 +175,7 @@ pub fn load_under(files: &dyn Files, config_path: &Path, known: &Known, serving:
     let context = Context {
         reader: &reader,
         settings: &settings,
+        reach: settings.reach(),
         known,
         library: &library,
         library_problems: &library_problems,
@@ -187,7 +189,7 @@ pub fn load_under(files: &dyn Files, config_path: &Path, known: &Known, serving:
     drop(toml);
     let taken: Vec<PathBuf> = made.iter().filter_map(|zone| zone.toml.as_ref()?.master.clone()).collect();
     made.extend(masters::zones(&context, &entries, &taken, &config_path));
-    let known = if settings_sound { Known::new(hash, &settings.zones_dir, &made, reader.reads()) } else { known.clone() };
+    let known = if settings_sound { Known::new(hash, settings.reach(), &made, reader.reads()) } else { known.clone() };
     let around = (is_sound && !zones_unlisted && held_back.is_none()).then(|| Around::new(&reader, &settings, library, &entries)).flatten();
     let known = known.within(around);
     let mut zones: Vec<Arc<LoadedZone>> = made.into_iter().map(|made| made.zone).collect();
@@ -223,7 +225,7 @@ pub fn load_under(files: &dyn Files, config_path: &Path, known: &Known, serving:
 /// What TOML zones depend on beside their own files.
 fn context_hash(reader: &Reader<'_>, settings: &Settings, library: &Library) -> u128 {
     let mut hash = hash::Fnv128::default();
-    hash.part(format!("{:?} {:?} {:?}", settings.defaults, settings.file, settings.zones_dir).as_bytes());
+    hash.part(format!("{:?} {:?} {:?}", settings.defaults, settings.file, settings.reach()).as_bytes());
     for file in &library.files {
         hash.part(file.path.as_os_str().as_encoded_bytes());
         hash.part(&reader.seen(&file.path).map_or(0, |seen| seen.hash).to_be_bytes());
@@ -244,7 +246,8 @@ pub fn load_settings_alone(files: &dyn Files, config_path: &Path) -> (Settings, 
 pub fn load_master_alone(files: &dyn Files, file: &Path, origin: &Name) -> (LoadedZone, Vec<Problem>) {
     let reader = Reader::new(files, Path::new(""));
     let file = lexical(file);
-    let wanted = masters::Wanted { path: &file, origin: &origin.to_lowercase(), default_ttl: None, first_file: 0, within: &[], named_by: None };
+    let wanted =
+        masters::Wanted { path: &file, origin: &origin.to_lowercase(), default_ttl: None, first_file: 0, reach: &Reach::default(), named_by: None };
     let zone = Arc::unwrap_or_clone(masters::alone(&reader, &wanted, None).zone);
     let problems = zone.problems.clone();
     (zone, problems)
@@ -254,6 +257,8 @@ pub fn load_master_alone(files: &dyn Files, file: &Path, origin: &Name) -> (Load
 pub(super) struct Context<'c> {
     pub(super) reader: &'c Reader<'c>,
     pub(super) settings: &'c Settings,
+    /// Of these.
+    pub(super) reach: Reach,
     pub(super) known: &'c Known,
     pub(super) library: &'c Library,
     /// What keeps zones that use them from being taken.
@@ -306,7 +311,21 @@ pub(super) fn list_zones(reader: &Reader<'_>, settings: &Settings, report: &mut 
     match reader.list(&settings.zones_dir) {
         Ok(all) => {
             let hidden = |path: &Path| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-            Some(all.into_iter().filter(|path| !hidden(path)).collect())
+            let reach = settings.reach();
+            let mut taken = |listed: &Listed| {
+                let is_read = has_extension(&listed.path, "toml") || has_extension(&listed.path, "zone");
+                let refused = if listed.is_link && is_read { reader.refuses_own(&reach, &listed.path) } else { None };
+                let problem = |why: &str| Problem {
+                    severity: Severity::Error,
+                    file: reader.shown(&listed.path),
+                    line: 0,
+                    subject: Vec::new(),
+                    text: format!("found a link: {why}"),
+                };
+                report.extend(refused.map(problem));
+                refused.is_none()
+            };
+            Some(all.into_iter().filter(|listed| !hidden(&listed.path) && taken(listed)).map(|listed| listed.path).collect())
         }
         Err(error) => {
             let text = format!("the zone folder {} cannot be listed: {}", reader.shown(&settings.zones_dir).display(), io_words(&error));
@@ -433,7 +452,7 @@ pub(super) fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Proble
         let part = static_part(context, zone, apex, &sink, &mut decisive);
         master = zone.file.as_ref().map(|file| reader.canonical(&file.value));
         let assembled = zone::assemble(raw, zone, apex, context.library, &context.settings.defaults, part, &sink);
-        read_pem_files(reader, &assembled.pem_files, &sink, &mut decisive);
+        read_named_files(context, &assembled.named_files, &sink, &mut decisive);
         decisive.extend(assembled.library_files);
         unsound_elsewhere(&assembled.unsound, raw, &sink);
         if assembled.misses_library {
@@ -459,14 +478,17 @@ pub(super) fn toml_zone(context: &Context<'_>, raw: &RawFile, problems: &[Proble
 /// The static part from `[zone] file`.
 fn static_part(context: &Context<'_>, zone: &RawZone, apex: &Name, sink: &Sink, decisive: &mut Vec<PathBuf>) -> MasterPart {
     let Some(file) = &zone.file else { return MasterPart::default() };
-    let within = std::slice::from_ref(&context.settings.zones_dir);
     let subject = ["zone".to_string(), "file".to_string()];
+    if let Some(why) = context.reader.refuses(&context.reach, &file.value) {
+        sink.error(&file.at, &subject, format!("found {}: {why}", context.reader.shown(&file.value).display()));
+        return MasterPart { whole: false, ..MasterPart::default() };
+    }
     let wanted = masters::Wanted {
         path: &file.value,
         origin: apex,
         default_ttl: Some(zone.ttl),
         first_file: zone::FIRST_MASTER_FILE,
-        within,
+        reach: &context.reach,
         named_by: Some((&file.at, &subject)),
     };
     let parsed = masters::parse(context.reader, &wanted, sink);
@@ -474,12 +496,22 @@ fn static_part(context: &Context<'_>, zone: &RawZone, apex: &Name, sink: &Sink, 
     MasterPart { records: parsed.records, files: parsed.files, whole: parsed.whole }
 }
 
-/// Certificates and keys of monitors must be there and be PEM: the prober would fail every check.
-fn read_pem_files(reader: &Reader<'_>, all: &[PemFile], sink: &Sink, decisive: &mut Vec<PathBuf>) {
+/// Files of monitors must be such as zone files may name; certificates and keys must be there and be PEM: the prober would fail every check.
+fn read_named_files(context: &Context<'_>, all: &[NamedFile], sink: &Sink, decisive: &mut Vec<PathBuf>) {
+    let (reader, reach) = (context.reader, &context.reach);
     let holds = |text: &[u8], part: &str| text.windows(part.len()).any(|found| found == part.as_bytes());
-    for PemFile { subject, key, file } in all {
+    for NamedFile { subject, key, file } in all {
         let subject = [subject.clone(), (*key).to_string()];
         let shown = reader.shown(&file.value);
+        // Whom a check trusts is nobody's secret.
+        let refused = if *key == CA { reader.refuses_own(reach, &file.value) } else { reader.refuses(reach, &file.value) };
+        if let Some(why) = refused {
+            sink.error(&file.at, &subject, format!("found {}: {why}", shown.display()));
+            continue;
+        }
+        if *key == TOKEN_FILE {
+            continue;
+        }
         let (what, mark) = if *key == "client_key" { ("private key", "PRIVATE KEY-----") } else { ("certificate", "-----BEGIN CERTIFICATE-----") };
         match reader.read_shared(&file.value) {
             Ok(text) if holds(&text, mark) => decisive.push(file.value.clone()),

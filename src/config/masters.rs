@@ -14,6 +14,7 @@ use super::load::{Context, LoadedZone, ZoneSource, content_hash, has_extension, 
 use super::parallel;
 use super::problem::{Problem, Severity};
 use super::raw::Defaults;
+use super::reach::Reach;
 use super::reader::Reader;
 use super::source::{Sink, Spot};
 use crate::dns::Name;
@@ -30,8 +31,8 @@ pub(super) struct Wanted<'w> {
     pub(super) default_ttl: Option<Ttl>,
     /// Its position among the files of the zone.
     pub(super) first_file: u16,
-    /// Folders that `$INCLUDE` may reach into, beside the file's own.
-    pub(super) within: &'w [PathBuf],
+    /// What `$INCLUDE` may reach, beside the file's own folder.
+    pub(super) reach: &'w Reach,
     /// Who names it, and under which subject; `None` when it was found in the folder.
     pub(super) named_by: Option<(&'w Spot, &'w [String])>,
 }
@@ -64,16 +65,16 @@ pub(super) fn parse(reader: &Reader<'_>, wanted: &Wanted<'_>, sink: &Sink) -> Pa
         }
     };
     let own_folder = wanted.path.parent().unwrap_or(Path::new("")).to_path_buf();
-    let roots = std::cell::OnceCell::<Vec<PathBuf>>::new();
-    let roots = || roots.get_or_init(|| wanted.within.iter().chain([&own_folder]).map(|folder| reader.canonical(folder)).collect());
+    let own = std::cell::OnceCell::<PathBuf>::new();
+    let is_beside = |path: &Path| reader.canonical(path).starts_with(own.get_or_init(|| reader.canonical(&own_folder)));
     // The parser knows files by the names we give it; relative names start from where they were really read.
     let places = RefCell::new(BTreeMap::from([(shown.clone(), wanted.path.to_path_buf())]));
     let mut include = |name: &str, from: &Path| -> Result<(PathBuf, Vec<u8>), String> {
         let folder = places.borrow().get(from).and_then(|path| path.parent()).unwrap_or(Path::new("")).to_path_buf();
         let path = lexical(&folder.join(name));
-        let canonical = reader.canonical(&path);
-        if !roots().iter().any(|root| canonical.starts_with(root)) {
-            return Err("it is outside the zone folder, and files are included from there only".into());
+        let refused = if is_beside(&path) { reader.refuses_own(wanted.reach, &path) } else { reader.refuses(wanted.reach, &path) };
+        if let Some(why) = refused {
+            return Err(why.into());
         }
         let text = reader.read_shared(&path)?;
         let shown = reader.shown(&path);
@@ -188,11 +189,10 @@ impl Job {
         if let Some(known) = before.and_then(|before| edit::edited(reader, before, origin, Some(config))) {
             return known;
         }
-        let within = std::slice::from_ref(&context.settings.zones_dir);
         let at = Spot { file: config_shown.clone(), line: self.line.unwrap_or_default() };
         let subject = ["zones".to_string(), format!("master {origin}")];
         let named_by = self.line.map(|_| (&at, &subject[..]));
-        alone(reader, &Wanted { path: &self.path, origin, default_ttl: None, first_file: 0, within, named_by }, Some(config))
+        alone(reader, &Wanted { path: &self.path, origin, default_ttl: None, first_file: 0, reach: &context.reach, named_by }, Some(config))
     }
 }
 

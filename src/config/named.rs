@@ -28,8 +28,15 @@ pub fn load_named(files: &dyn Files, config_path: &Path, known: &Known, served: 
     if !around.holds(&reader, &entries) {
         return None;
     }
-    let context =
-        Context { reader: &reader, settings: &around.settings, known, library: &around.library, library_problems: &[], region_problems: &[] };
+    let context = Context {
+        reader: &reader,
+        settings: &around.settings,
+        reach: around.settings.reach(),
+        known,
+        library: &around.library,
+        library_problems: &[],
+        region_problems: &[],
+    };
     let made = match &before.toml {
         Some(parts) => toml(&context, before, parts)?,
         None => masters::again(&context, &before.path, served.name.as_ref()?, &config_path),

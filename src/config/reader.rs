@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::files::{Files, Stamp, io_words};
+use super::files::{Files, Listed, Stamp, io_words};
 use super::hash::TextHash;
+use super::reach::{self, Reach};
 
 /// How much of a file is read at a time when only its hash is wanted.
 const PART_LEN: usize = 1 << 16;
@@ -126,7 +127,22 @@ impl<'f> Reader<'f> {
         self.files.canonical(path).unwrap_or_else(|_| path.to_path_buf())
     }
 
-    pub(super) fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+    /// The same; one that does not exist lies where its folder does.
+    pub(super) fn without_links(&self, path: &Path) -> PathBuf {
+        reach::without_links(path, |path| self.files.canonical(path))
+    }
+
+    /// Why a zone file may not name this file. What was kept is not asked again.
+    pub(super) fn refuses(&self, reach: &Reach, path: &Path) -> Option<&'static str> {
+        reach.refuses(path, |path| self.without_links(path)).filter(|_| !self.files.are_kept())
+    }
+
+    /// The same where only what is the server's own may not be named.
+    pub(super) fn refuses_own(&self, reach: &Reach, path: &Path) -> Option<&'static str> {
+        reach.refuses_own(path, |path| self.without_links(path)).filter(|_| !self.files.are_kept())
+    }
+
+    pub(super) fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
         self.files.list(dir)
     }
 

@@ -140,9 +140,13 @@ pub(super) fn policies_below(model: &ZoneModel, child: Child) -> Vec<usize> {
     found
 }
 
+/// Keys of files that are other than certificates and keys of our own.
+pub(super) const CA: &str = "ca";
+pub(super) const TOKEN_FILE: &str = "prometheus.token_file";
+
 /// A file that a monitor needs.
 #[derive(Debug)]
-pub(super) struct PemFile {
+pub(super) struct NamedFile {
     /// The monitor.
     pub(super) subject: String,
     pub(super) key: &'static str,
@@ -153,8 +157,8 @@ pub(super) struct PemFile {
 #[derive(Debug, Default)]
 pub(super) struct Attached {
     pub(super) monitors: Vec<Monitor>,
-    /// PEM files, and who names them by which key.
-    pub(super) pem_files: Vec<PemFile>,
+    /// Files, and who names them by which key.
+    pub(super) named_files: Vec<NamedFile>,
     /// Names of the monitors in use.
     pub(super) used: BTreeSet<String>,
 }
@@ -290,10 +294,15 @@ pub(super) fn one(
         resolver.unsound.push((own_subject[0].clone(), monitor.def.at.clone()));
         return None;
     };
+    if let CheckKind::Prometheus(query) = &kind
+        && let Some(file) = &query.token_file
+    {
+        out.named_files.push(NamedFile { subject: own_subject[0].clone(), key: TOKEN_FILE, file: file.clone() });
+    }
     if built.kind.tls().is_some() {
-        let files = [("ca", &keys.ca), ("client_certificate", &keys.client_certificate), ("client_key", &keys.client_key)];
+        let files = [(CA, &keys.ca), ("client_certificate", &keys.client_certificate), ("client_key", &keys.client_key)];
         let named = files.into_iter().filter_map(|(key, file)| Some((key, file.clone()?)));
-        out.pem_files.extend(named.map(|(key, file)| PemFile { subject: own_subject[0].clone(), key, file }));
+        out.named_files.extend(named.map(|(key, file)| NamedFile { subject: own_subject[0].clone(), key, file }));
     }
     let ix = MonitorIx(out.monitors.len() as u32);
     out.monitors.push(built);

@@ -133,6 +133,8 @@ pub struct Settings {
     pub rotate: bool,
     /// `zones.dir`.
     pub zones_dir: PathBuf,
+    /// `zones.may_read`: files and folders beside it that zone files may name.
+    pub may_read: Vec<PathBuf>,
     /// `[[zones.master]]`.
     pub masters: Vec<MasterFile>,
     /// `geo.databases`.
@@ -179,6 +181,7 @@ impl Settings {
             health: HealthOptions::default(),
             rotate: true,
             zones_dir: folder.join("zones"),
+            may_read: Vec::new(),
             masters: Vec::new(),
             geo_databases: Vec::new(),
             latency_table: None,
@@ -309,6 +312,9 @@ fn short_text(value: &Value<'_>, most: usize) -> Option<String> {
 fn zones(table: &Table<'_>, settings: &mut Settings) {
     if let Some(dir) = table.take("dir").and_then(|value| read::path(&value)) {
         settings.zones_dir = dir.value;
+    }
+    if let Some(value) = table.take("may_read") {
+        settings.may_read = limited(&value, "files and folders").iter().filter_map(read::path).map(|path| path.value).collect();
     }
     let Some(value) = table.take("master") else { return };
     let Some(items) = value.as_list() else {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::checks::{self, Whole};
 use super::raw::{Defaults, RawFile, RawZone};
 use super::resolve::{Library, Resolver};
-use super::resolve_pool::PemFile;
+use super::resolve_pool::NamedFile;
 use super::source::{Sink, Spot};
 use super::{masters, resolve_pool, safety, votes};
 use crate::dns::{Name, RecordType};
@@ -43,7 +43,7 @@ pub(super) struct Assembled {
     /// Static records, the SOA among them. Its serial is a placeholder that `control` replaces when the model's source is `Derived`.
     pub(super) owners: Owners,
     /// Files of certificate authorities, and the subject that names each.
-    pub(super) pem_files: Vec<PemFile>,
+    pub(super) named_files: Vec<NamedFile>,
     /// Definitions that the zone uses and that are broken by themselves.
     pub(super) unsound: Vec<(String, Spot)>,
     /// True when a name was not found and may stand in a library that could not be read whole.
@@ -63,7 +63,7 @@ pub(super) fn assemble(raw: &RawFile, zone: &RawZone, apex: &Name, library: &Lib
     let mut model = ZoneModel { files, ..ZoneModel::empty(apex.clone()) };
     let mut resolver = Resolver::new(Some(raw), library, base, sink);
     let mut owners = Owners::group(apex, records);
-    let pem_files = fill(&mut resolver, &mut model, Some((raw, apex, &owners)), errors_before, raw.whole && part_whole);
+    let named_files = fill(&mut resolver, &mut model, Some((raw, apex, &owners)), errors_before, raw.whole && part_whole);
     let https = static_https(&model, &owners);
     if !https.is_empty() {
         let mut records = owners.into_records();
@@ -75,7 +75,7 @@ pub(super) fn assemble(raw: &RawFile, zone: &RawZone, apex: &Name, library: &Lib
     }
     let library_files = resolver.library_files(library);
     let misses_library = resolver.misses_library.get();
-    Assembled { model, owners, pem_files, unsound: resolver.unsound, misses_library, library_files }
+    Assembled { model, owners, named_files, unsound: resolver.unsound, misses_library, library_files }
 }
 
 /// Checks the libraries by themselves: whatever is wrong with their items is said even if no zone uses them.
@@ -86,14 +86,14 @@ pub(super) fn check_library(library: &Library, base: &Defaults, sink: &Sink) {
     fill(&mut resolver, &mut model, None, sink.errors(), false);
 }
 
-/// Fills in everything about steering. Returns the files of certificate authorities.
+/// Fills in everything about steering. Returns the files that monitors name.
 fn fill<'a>(
     resolver: &mut Resolver<'a>,
     model: &mut ZoneModel,
     zone: Option<(&'a RawFile, &Name, &Owners)>,
     errors_before: usize,
     whole: bool,
-) -> Vec<PemFile> {
+) -> Vec<NamedFile> {
     let sink = resolver.sink;
     let mut steering = resolver.steering(zone.map(|(raw, apex, _)| (raw, apex)));
     if !checks::is_a_tree(&steering, sink) {
@@ -121,7 +121,7 @@ fn fill<'a>(
         let whole = Whole { model, steering: &steering, reach: &reach, sink };
         whole.ignored_keys();
         if !sound {
-            return attached.pem_files;
+            return attached.named_files;
         }
         whole.places();
         whole.cnames()
@@ -137,7 +137,7 @@ fn fill<'a>(
         whole.static_records(owners, |place| spot_of(model, place));
         whole.loops(owners);
     }
-    attached.pem_files
+    attached.named_files
 }
 
 /// HTTPS records of steered names that are the same for everybody.

@@ -14,6 +14,7 @@ use super::reports::{Report, Reports, Taken};
 use super::status::Seen;
 use super::timeline::{EndpointChecks, TRIALS_QUEUE_LEN, Trial, Trials};
 use super::tokens::{CreatedToken, NewToken, TokenInfo, Tokens};
+use crate::config::Reach;
 use crate::world::Published;
 
 /// Which of the overlays that are laid.
@@ -110,6 +111,7 @@ pub const EVENT_QUEUE_LEN: usize = 4096;
 pub struct Handle {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) checks: watch::Receiver<Arc<Vec<CheckSpec>>>,
+    pub(super) reach: watch::Receiver<Arc<Reach>>,
     pub(super) world: Arc<Published>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) reports: Arc<Reports>,
@@ -134,6 +136,8 @@ pub struct Ends {
     pub events: mpsc::Receiver<Event>,
     /// Where the set of checks is published.
     pub checks: watch::Sender<Arc<Vec<CheckSpec>>>,
+    /// Where it is published what those may have of this machine.
+    pub reach: watch::Sender<Arc<Reach>>,
     /// Where the world is published.
     pub world: Arc<Published>,
     /// The tokens; the writer alone changes the set.
@@ -144,16 +148,31 @@ pub struct Ends {
     pub news: watch::Sender<News>,
 }
 
+impl Ends {
+    /// Publishes what checks may have of this machine, if that is something else.
+    pub(super) fn set_reach(&self, reach: Reach) {
+        self.reach.send_if_modified(|before| {
+            let is_other = **before != reach;
+            if is_other {
+                *before = Arc::new(reach);
+            }
+            is_other
+        });
+    }
+}
+
 /// A handle and its other ends: no checks, `world`.
 pub fn channel(world: Arc<Published>) -> (Handle, Ends) {
     let (sender, events) = mpsc::channel(EVENT_QUEUE_LEN);
     let (checks_sender, checks) = watch::channel(Arc::default());
+    let (reach_sender, reach) = watch::channel(Arc::default());
     let (tokens, reports) = (Arc::new(Tokens::default()), Arc::new(Reports::default()));
     let (news_sender, news) = watch::channel(News::default());
     let (trials, trials_end) = mpsc::channel(TRIALS_QUEUE_LEN);
     let trials_end = Arc::new(std::sync::Mutex::new(Some(trials_end)));
-    let handle = Handle { events: sender, checks, world: world.clone(), tokens: tokens.clone(), reports: reports.clone(), news, trials, trials_end };
-    (handle, Ends { events, checks: checks_sender, world, tokens, reports, news: news_sender })
+    let handle =
+        Handle { events: sender, checks, reach, world: world.clone(), tokens: tokens.clone(), reports: reports.clone(), news, trials, trials_end };
+    (handle, Ends { events, checks: checks_sender, reach: reach_sender, world, tokens, reports, news: news_sender })
 }
 
 impl Handle {
@@ -182,6 +201,11 @@ impl Handle {
     /// The checks that should run. Changes on reload.
     pub fn checks(&self) -> watch::Receiver<Arc<Vec<CheckSpec>>> {
         self.checks.clone()
+    }
+
+    /// What these may have of this machine, whatever it was when they were listed. Changes on reload.
+    pub fn reach(&self) -> watch::Receiver<Arc<Reach>> {
+        self.reach.clone()
     }
 
     /// The published world.

@@ -9,7 +9,7 @@ use super::compile::{self, GeoSources, ZoneParts};
 use super::geography::{Geography, KnownGeo};
 use super::rules::{Disabled, Ready, Wanted};
 use super::server;
-use crate::config::{self, Files, Known, Loaded, LoadedZone, MemoryFiles, OsFiles, Problem, Settings, Severity};
+use crate::config::{self, Files, Known, Listed, Loaded, LoadedZone, MemoryFiles, OsFiles, Problem, Settings, Severity};
 use crate::dns::Name;
 use crate::policy::model::ZoneModel;
 use crate::policy::resolve;
@@ -278,8 +278,12 @@ impl Files for GeoOnDisk {
         }
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
         self.0.list(dir)
+    }
+
+    fn are_kept(&self) -> bool {
+        true
     }
 
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {

@@ -29,7 +29,7 @@ use super::overlays::{Found, Laid, zone_text};
 use super::state::ZoneState;
 use super::toml::{self, Edit};
 use super::writer::{Done, Writer};
-use crate::config::{Files, LoadedZone, Opened, OsFiles, Settings, Severity, Stamp, TextHash, io_words};
+use crate::config::{Files, Listed, LoadedZone, Opened, OsFiles, Settings, Severity, Stamp, TextHash, io_words};
 use crate::dns::Name;
 use crate::policy::model::Target;
 use crate::store::Write;
@@ -83,7 +83,7 @@ impl Files for Patched {
         if path == self.path { None } else { OsFiles.stamp(path) }
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
         OsFiles.list(dir)
     }
 

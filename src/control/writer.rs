@@ -439,6 +439,8 @@ impl Writer {
                 self.outlasting.restore(zone);
             }
         }
+        // Before the checks: they may be of a version that was loaded when more was allowed.
+        self.settings.iter().for_each(|settings| self.ends.set_reach(settings.reach()));
         let wanted_now = alone.as_ref().map(|name| wants(self.zones.get(name).map(|zone| &**zone)));
         if wanted_now.is_none() || wanted_now != wanted_before {
             let (wanted, uses) = checks::wanted_by(self.zones.values().map(|zone| &*zone.taken.parts));

@@ -21,6 +21,7 @@ use super::tls::TlsRoots;
 use super::words::{self, Phase};
 use super::{exec, grpc, ping, prometheus, talk};
 use crate::certs;
+use crate::config::Reach;
 use crate::control::api::{CheckSpec, CheckTarget, Observation};
 use crate::control::timeline::{PhaseTime, Timed};
 use crate::health::concern::Validity;
@@ -45,6 +46,8 @@ const USER_AGENT: &str = concat!("meridian/", env!("CARGO_PKG_VERSION"), " (heal
 pub struct Means {
     /// What HTTPS checks trust.
     pub tls: Arc<TlsRoots>,
+    /// What checks may have of this machine.
+    pub reach: Arc<Reach>,
     /// Bounds lookups; a permit is held by the thread that looks up, however long it takes.
     lookups: Arc<Semaphore>,
     /// Bounds programs.
@@ -52,9 +55,9 @@ pub struct Means {
 }
 
 impl Means {
-    /// With these roots.
+    /// With these roots, and nothing of this machine.
     pub fn new(tls: Arc<TlsRoots>) -> Means {
-        Means { tls, lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)), execs: Arc::new(Semaphore::new(exec::EXECS_MAX)) }
+        Means { tls, reach: Arc::default(), lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)), execs: Arc::new(Semaphore::new(exec::EXECS_MAX)) }
     }
 }
 
@@ -83,6 +86,7 @@ async fn run_watched(spec: &CheckSpec, means: &Means) -> (Outcome, Duration, Arc
     let progress = Arc::new(Progress::default());
     // Waiting for a place is this machine's doing: it is no part of the time that the program has.
     let _place = match &spec.monitor.kind {
+        MonitorKind::Exec(_) if !means.reach.exec => return (Err(Failure::Internal(exec::NOT_ALLOWED.into())), Duration::ZERO, progress),
         MonitorKind::Exec(_) => {
             progress.enter(Phase::Place);
             match tokio::time::timeout(timeout, means.execs.clone().acquire_owned()).await {

@@ -31,6 +31,9 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// What a program that has ended still has to say comes within this time, or is lost: something that it started may hold its output open.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// Why none runs: the setting of now decides, not that under which a zone was loaded.
+pub(super) const NOT_ALLOWED: &str = "programs are not run; [health] exec = true in meridian.toml allows it to all zones and libraries";
+
 /// Runs it; exit code 0 passes.
 pub(super) async fn exec(check: &ExecCheck, target: &CheckTarget, timeout: Duration, progress: &Progress) -> Outcome {
     progress.enter(Phase::Run);

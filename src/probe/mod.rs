@@ -19,7 +19,7 @@ mod talk;
 mod tls;
 mod words;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 pub use self::check::Means;
 pub use self::schedule::places;
 pub use self::tls::TlsRoots;
+use crate::config::Reach;
 use crate::control::Handle;
 use crate::control::api::CheckSpec;
 use crate::control::timeline::Trial;
@@ -92,6 +93,7 @@ pub async fn run(handle: Handle, options: Options, stop: impl Future<Output = ()
                 Ok(()) => prober.list_changed = true,
                 Err(_) => break,
             },
+            Ok(()) = prober.reach.changed() => prober.take_reach(),
             loaded = finished_load(&mut prober.loading) => prober.loaded(loaded),
             Some(trial) = next_trial(&mut prober.trials), if prober.asked.len() < MAX_TRIALS => prober.begin_trial(trial),
             Some(_) = prober.asked.join_next() => {}
@@ -109,6 +111,7 @@ struct Prober {
     handle: Handle,
     registry: Registry,
     checks: watch::Receiver<Arc<Vec<CheckSpec>>>,
+    reach: watch::Receiver<Arc<Reach>>,
     /// Since the last load began.
     list_changed: bool,
     /// Since the last load began.
@@ -129,8 +132,9 @@ struct Prober {
 impl Prober {
     fn new(handle: Handle, options: Options) -> Prober {
         let options = Options { max_concurrent: options.max_concurrent.max(1), jitter: options.jitter.clamp(0.0, 1.0), ..options };
-        Prober {
+        let mut prober = Prober {
             checks: handle.checks(),
+            reach: handle.reach(),
             trials: handle.take_trials(),
             asked: JoinSet::new(),
             handle,
@@ -144,6 +148,18 @@ impl Prober {
             tasks: HashMap::new(),
             began: Instant::now(),
             warned: None,
+        };
+        prober.take_reach();
+        prober
+    }
+
+    /// Takes what checks may have of this machine. Programs that run are ended where none may run any more.
+    fn take_reach(&mut self) {
+        self.means.reach = self.reach.borrow_and_update().clone();
+        self.list_changed = true;
+        if !self.means.reach.exec {
+            let runs_a_program = |id: &Id| self.schedule.spec(*id).is_some_and(|spec| matches!(spec.monitor.kind, MonitorKind::Exec(_)));
+            self.tasks.values().filter(|(id, _)| runs_a_program(id)).for_each(|(_, task)| task.abort());
         }
     }
 
@@ -184,10 +200,10 @@ impl Prober {
         let list_changed = std::mem::take(&mut self.list_changed);
         self.files_may_have_changed = false;
         let specs = self.checks.borrow_and_update().clone();
-        let before = self.means.tls.clone();
+        let (before, reach) = (self.means.tls.clone(), self.means.reach.clone());
         self.loading = Some(task::spawn_blocking(move || {
             (list_changed || !before.is_current()).then(|| {
-                let roots = TlsRoots::load(&specs, &before);
+                let roots = TlsRoots::load(&specs, &before, &reach);
                 (specs, roots)
             })
         }));
@@ -209,6 +225,14 @@ impl Prober {
             && let Some(why) = ping::trouble()
         {
             tracing::warn!("checks with ping cannot run: {why}");
+        }
+        if !self.means.reach.exec {
+            let programs: BTreeSet<&str> =
+                specs.iter().filter(|spec| matches!(spec.monitor.kind, MonitorKind::Exec(_))).map(|spec| &*spec.monitor.name).collect();
+            if !programs.is_empty() {
+                let names: Vec<&str> = programs.into_iter().collect();
+                tracing::warn!("checks with exec cannot run ({}): {}", names.join(", "), exec::NOT_ALLOWED);
+            }
         }
         let gone = self.schedule.replace(&specs, self.now());
         for (id, task) in self.tasks.values() {

@@ -21,6 +21,7 @@ use super::check::{Means, Progress, Way, client, lookup, url};
 use super::tls::TlsRoots;
 use super::words::{self, Phase};
 use crate::certs::words::foreign;
+use crate::config::Reach;
 use crate::control::api::{CheckSpec, CheckTarget};
 use crate::control::unix_now;
 use crate::health::{Failure, Outcome};
@@ -63,7 +64,7 @@ async fn ask(check: &PrometheusCheck, spec: &CheckSpec, means: &Means, progress:
         Err(_) => lookup(&check.host, means, progress).await?,
     };
     let token = match &check.token_file {
-        Some(file) => Some(bearer(file).await?),
+        Some(file) => Some(bearer(file, &means.reach).await?),
         None => None,
     };
     progress.enter(Phase::Connect);
@@ -110,16 +111,17 @@ fn query_of(check: &PrometheusCheck, target: &CheckTarget) -> String {
 }
 
 /// The token that the file holds now: it may have been replaced since the last check.
-async fn bearer(file: &Path) -> Result<HeaderValue, Failure> {
-    let path = file.to_owned();
-    let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await;
+async fn bearer(file: &Path, reach: &Arc<Reach>) -> Result<HeaderValue, Failure> {
+    let (path, reach) = (file.to_owned(), reach.clone());
+    let read = tokio::task::spawn_blocking(move || reach.read(&path, TOKEN_MAX_BYTES)).await;
     let shown = file.display();
-    let text = match read {
-        Ok(Ok(text)) if text.len() <= TOKEN_MAX_BYTES => text,
+    let octets = match read {
+        Ok(Ok(octets)) if octets.len() <= TOKEN_MAX_BYTES => octets,
         Ok(Ok(_)) => return Err(Failure::Internal(format!("{shown} is too long for a token"))),
-        Ok(Err(error)) => return Err(Failure::Internal(format!("{shown}: {}", words::plain(&error.to_string())))),
+        Ok(Err(why)) => return Err(Failure::Internal(format!("{shown}: {why}"))),
         Err(error) => return Err(Failure::Internal(error.to_string())),
     };
+    let text = String::from_utf8_lossy(&octets);
     let mut value = HeaderValue::try_from(format!("Bearer {}", text.trim())).map_err(|_| Failure::Internal(format!("{shown} holds no token")))?;
     value.set_sensitive(true);
     Ok(value)

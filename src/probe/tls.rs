@@ -12,7 +12,8 @@ use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion
 use super::chains::Remembering;
 use super::check::Progress;
 use crate::certs::verify::{Anybody, Judge, Presented, Verifier};
-use crate::certs::{Stamp, Trouble, add_authorities, certificates, private_key, stamp, words};
+use crate::certs::{Stamp, Trouble, add_authorities, certificates, private_key_within, stamp, words};
+use crate::config::Reach;
 use crate::control::api::CheckSpec;
 use crate::policy::model::{ClientCertificate, TlsCheck, TlsVersion};
 
@@ -21,6 +22,8 @@ use crate::policy::model::{ClientCertificate, TlsCheck, TlsVersion};
 pub struct TlsRoots {
     /// The machine's roots, and why there are none. Read when the first check appears that verifies.
     system: Option<(Arc<RootCertStore>, Option<String>)>,
+    /// Under which keys were read.
+    reach: Arc<Reach>,
     /// By what monitors say.
     known: HashMap<TlsCheck, Known>,
 }
@@ -39,19 +42,19 @@ impl Known {
 }
 
 impl TlsRoots {
-    /// Reads what `specs` need, taking over from `before` what has not changed on disk. Blocks on files.
-    pub fn load(specs: &[CheckSpec], before: &TlsRoots) -> TlsRoots {
+    /// Reads what `specs` need and may have, taking over from `before` what has not changed on disk. Blocks on files.
+    pub fn load(specs: &[CheckSpec], before: &TlsRoots, reach: &Arc<Reach>) -> TlsRoots {
         let wanted = || specs.iter().filter_map(|spec| spec.monitor.kind.tls());
         let usable = before.system.clone().filter(|(_, why)| why.is_none());
         let system = wanted().any(|tls| !tls.insecure).then(|| usable.unwrap_or_else(load_system));
         let mut known = HashMap::new();
         for tls in wanted() {
             if !known.contains_key(tls) {
-                let same = before.known.get(tls).filter(|known| known.is_current());
-                known.insert(tls.clone(), same.cloned().unwrap_or_else(|| make(tls, system.as_ref())));
+                let same = before.known.get(tls).filter(|known| before.reach == *reach && known.is_current());
+                known.insert(tls.clone(), same.cloned().unwrap_or_else(|| make(tls, system.as_ref(), reach)));
             }
         }
-        TlsRoots { system, known }
+        TlsRoots { system, reach: reach.clone(), known }
     }
 
     /// False when a file has changed on disk, or could not be used. Blocks on files.
@@ -78,7 +81,7 @@ impl TlsRoots {
     }
 }
 
-fn make(tls: &TlsCheck, system: Option<&(Arc<RootCertStore>, Option<String>)>) -> Known {
+fn make(tls: &TlsCheck, system: Option<&(Arc<RootCertStore>, Option<String>)>, reach: &Reach) -> Known {
     let files = tls.ca.iter().chain(tls.client.iter().flat_map(|client| [&client.certificate, &client.key]));
     let stamps = files.map(|path| (path.clone(), stamp(path))).collect();
     let roots = match (&tls.ca, system) {
@@ -87,7 +90,7 @@ fn make(tls: &TlsCheck, system: Option<&(Arc<RootCertStore>, Option<String>)>) -
         (None, Some((roots, why))) => why.clone().map_or_else(|| Ok(roots.clone()), Err),
         (Some(path), Some((system, _))) => read_roots(path, system).map(Arc::new).map_err(|trouble| format!("CA file {trouble}")),
     };
-    Known { stamps, config: roots.and_then(|roots| client_config(tls, roots)) }
+    Known { stamps, config: roots.and_then(|roots| client_config(tls, roots, reach)) }
 }
 
 fn load_system() -> (Arc<RootCertStore>, Option<String>) {
@@ -108,9 +111,9 @@ fn read_roots(path: &Path, system: &RootCertStore) -> Result<RootCertStore, Trou
     Ok(roots)
 }
 
-fn read_client(client: &ClientCertificate) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+fn read_client(client: &ClientCertificate, reach: &Reach) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
     let chain = certificates(&client.certificate).map_err(|trouble| format!("client certificate {trouble}"))?;
-    Ok((chain, private_key(&client.key).map_err(|trouble| format!("client key {trouble}"))?))
+    Ok((chain, private_key_within(reach, &client.key).map_err(|trouble| format!("client key {trouble}"))?))
 }
 
 const TLS13_ALONE: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
@@ -122,7 +125,7 @@ fn versions(least: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
     }
 }
 
-fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>) -> Result<(ClientConfig, Arc<dyn Judge>), String> {
+fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>, reach: &Reach) -> Result<(ClientConfig, Arc<dyn Judge>), String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone());
     let builder = builder.with_protocol_versions(versions(tls.min_version)).map_err(|error| error.to_string())?;
@@ -138,7 +141,7 @@ fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>) -> Result<(ClientCon
     let mut config = match &tls.client {
         None => builder.with_no_client_auth(),
         Some(client) => {
-            let (chain, key) = read_client(client)?;
+            let (chain, key) = read_client(client, reach)?;
             let pair = builder.with_client_auth_cert(chain, key);
             pair.map_err(|error| format!("{} and {}: {}", client.certificate.display(), client.key.display(), words::material(&error)))?
         }
@@ -206,7 +209,7 @@ mod tests {
             if let Some(content) = content {
                 fs::write(&path, content).expect("written");
             }
-            let roots = TlsRoots::load(&[spec(tls(Some(&path)))], &TlsRoots::default());
+            let roots = TlsRoots::load(&[spec(tls(Some(&path)))], &TlsRoots::default(), &Arc::default());
             let error = roots.config(&tls(Some(&path)), &Arc::default()).expect_err(name);
             assert!(error.contains(name) && error.contains(words), "{error}");
             assert!(!roots.is_current(), "worth another look");
@@ -226,12 +229,13 @@ mod tests {
     fn bad_client_certificates_say_what_is_wrong() {
         let dir = tempfile::tempdir().expect("a folder");
         let (certificate, key) = pair();
+        let reach = Arc::new(Reach { zones: Some(dir.path().into()), ..Reach::default() });
         let check = |certificate: &str, key: &str, words: &str| {
             let client = ClientCertificate { certificate: dir.path().join("client.pem"), key: dir.path().join("client.key") };
             fs::write(&client.certificate, certificate).expect("written");
             fs::write(&client.key, key).expect("written");
             let wanted = TlsCheck { insecure: true, client: Some(Box::new(client)), ..TlsCheck::default() };
-            let roots = TlsRoots::load(&[spec(wanted.clone())], &TlsRoots::default());
+            let roots = TlsRoots::load(&[spec(wanted.clone())], &TlsRoots::default(), &reach);
             assert!(roots.system.is_none(), "nobody verifies");
             match (roots.config(&wanted, &Arc::default()), words) {
                 (Ok(_), "") => assert!(roots.is_current()),
@@ -253,13 +257,13 @@ mod tests {
         fs::write(&path, pair().0).expect("written");
         let wanted = tls(Some(&path));
         let specs = [spec(wanted.clone()), spec(tls(None)), spec(wanted.clone())];
-        let first = TlsRoots::load(&specs, &TlsRoots::default());
+        let first = TlsRoots::load(&specs, &TlsRoots::default(), &Arc::default());
         assert!(first.config(&wanted, &Arc::default()).is_ok() && first.known[&wanted].is_current());
-        let second = TlsRoots::load(&specs, &first);
+        let second = TlsRoots::load(&specs, &first, &Arc::default());
         assert_eq!(second.known[&wanted].stamps, first.known[&wanted].stamps);
         fs::write(&path, pair().0 + &pair().0).expect("written");
         assert!(!second.is_current());
-        let third = TlsRoots::load(&specs, &second);
+        let third = TlsRoots::load(&specs, &second, &Arc::default());
         assert!(third.known[&wanted].is_current() && third.config(&wanted, &Arc::default()).is_ok());
         fs::remove_file(&path).expect("removed");
         assert!(!third.is_current());
@@ -267,7 +271,7 @@ mod tests {
 
     #[test]
     fn nothing_is_read_without_checks_over_tls() {
-        let roots = TlsRoots::load(&[], &TlsRoots::default());
+        let roots = TlsRoots::load(&[], &TlsRoots::default(), &Arc::default());
         assert!(roots.system.is_none() && roots.is_current());
         assert!(roots.config(&TlsCheck::default(), &Arc::default()).is_err());
     }

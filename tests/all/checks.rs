@@ -11,10 +11,10 @@ use meridian::control::api::{CheckSpec, CheckTarget};
 use meridian::dns::{Name, Rcode, RecordType};
 use meridian::health::{Failure, Outcome, Thresholds, Watch};
 use meridian::policy::model::{Bound, DnsCheck, GrpcCheck, HttpCheck, HttpMethod, JsonExpected, Monitor, MonitorKind, Pattern, TcpCheck, TlsCheck};
-use meridian::probe::{Means, TlsRoots, check};
+use meridian::probe::check;
 
 use crate::meridian::Meridian;
-use crate::origin::{Authority, Certificate, HOST, Origin, closed_port};
+use crate::origin::{Authority, Certificate, HOST, Origin, closed_port, means};
 use crate::rest::Rest;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,8 +30,7 @@ fn spec(addr: SocketAddr, kind: MonitorKind) -> CheckSpec {
 fn run(addr: SocketAddr, kind: MonitorKind) -> String {
     let spec = spec(addr, kind);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let roots = TlsRoots::load(std::slice::from_ref(&spec), &TlsRoots::default());
-    let outcome: Outcome = runtime.block_on(check::run(&spec, &Means::new(roots.into()))).0;
+    let outcome: Outcome = runtime.block_on(check::run(&spec, &means(&spec))).0;
     outcome.as_ref().map_or_else(Failure::to_string, |()| "ok".to_owned())
 }
 
@@ -61,7 +60,7 @@ fn checks_come_from_the_source_that_is_set() {
         let mut spec = spec(closed_port(), kind);
         spec.monitor.source = unused.iter().map(|address| address.parse().expect("an address")).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let outcome = runtime.block_on(check::run(&spec, &Means::new(TlsRoots::default().into()))).0;
+        let outcome = runtime.block_on(check::run(&spec, &means(&spec))).0;
         assert!(
             outcome.as_ref().is_err_and(|why| why.to_string().contains("source = 192.0.2.9") || why.to_string().contains("permit")),
             "{outcome:?}"
@@ -82,7 +81,7 @@ fn checks_come_from_the_source_that_is_set() {
                 Some(from.ip().to_string())
             });
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            let outcome = runtime.block_on(check::run(&spec, &Means::new(TlsRoots::default().into()))).0;
+            let outcome = runtime.block_on(check::run(&spec, &means(&spec))).0;
             match expected {
                 Some(expected) => assert_eq!((from.join().expect("no panic").as_deref(), outcome), (Some(expected), Ok(())), "{source:?}"),
                 // It says nothing of the endpoint.
@@ -270,7 +269,7 @@ fn dns_checks_ask_a_real_server_and_compare() {
     let mut hangs = spec(quiet.local_addr().expect("an address"), kind);
     hangs.monitor.timeout = Duration::from_millis(500);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let timed = runtime.block_on(check::run_timed(&hangs, &Means::new(TlsRoots::default().into())));
+    let timed = runtime.block_on(check::run_timed(&hangs, &means(&hangs)));
     let told = timed.outcome.expect_err("nothing comes").to_string();
     assert_eq!(told, "timeout during response over TCP (it answers over UDP, but truncated)");
     let phases: Vec<&str> = timed.phases.iter().map(|part| part.phase).collect();
@@ -282,7 +281,7 @@ fn dns_checks_ask_a_real_server_and_compare() {
     );
     spec.monitor.timeout = Duration::from_millis(200);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let outcome = runtime.block_on(check::run(&spec, &Means::new(TlsRoots::default().into()))).0;
+    let outcome = runtime.block_on(check::run(&spec, &means(&spec))).0;
     assert_eq!(outcome, Err(Failure::Timeout("response")));
 }
 

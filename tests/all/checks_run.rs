@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use meridian::control::api::{CheckSpec, CheckTarget};
 use meridian::health::{Failure, Thresholds, Watch};
 use meridian::policy::model::{ExecCheck, Monitor, MonitorKind};
-use meridian::probe::{Means, TlsRoots, check};
+use meridian::probe::check;
 
 use crate::meridian::Meridian;
+use crate::origin::means;
 use crate::rest::Rest;
 
 fn spec(kind: MonitorKind, timeout: Duration) -> CheckSpec {
@@ -22,7 +23,7 @@ fn spec(kind: MonitorKind, timeout: Duration) -> CheckSpec {
 fn run(kind: MonitorKind, timeout: Duration) -> String {
     let spec = spec(kind, timeout);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let outcome = runtime.block_on(check::run(&spec, &Means::new(TlsRoots::default().into()))).0;
+    let outcome = runtime.block_on(check::run(&spec, &means(&spec))).0;
     outcome.as_ref().map_or_else(Failure::to_string, |()| "ok".to_owned())
 }
 
@@ -102,10 +103,10 @@ fn programs_take_only_so_much_of_the_machine() {
 #[test]
 fn programs_have_places_and_wait_for_one() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let means = Means::new(TlsRoots::default().into());
     let kind = MonitorKind::Exec(ExecCheck { command: ["/bin/sleep", "2"].map(str::to_owned).to_vec(), port: None });
     // The last one waits two seconds and runs for two more: waiting is no part of its time.
     let spec = spec(kind, Duration::from_millis(3_500));
+    let means = means(&spec);
     let began = Instant::now();
     let all = runtime.block_on(async {
         let running: Vec<_> = (0..17)

@@ -20,7 +20,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 
-use crate::origin::HOST;
+use crate::origin::{HOST, everything, means};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -116,8 +116,7 @@ fn spec(addr: SocketAddr, kind: MonitorKind) -> CheckSpec {
 fn run(addr: SocketAddr, kind: MonitorKind) -> String {
     let spec = spec(addr, kind);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let roots = TlsRoots::load(std::slice::from_ref(&spec), &TlsRoots::default());
-    let outcome: Outcome = runtime.block_on(check::run(&spec, &Means::new(roots.into()))).0;
+    let outcome: Outcome = runtime.block_on(check::run(&spec, &means(&spec))).0;
     outcome.as_ref().map_or_else(Failure::to_string, |()| "ok".to_owned())
 }
 
@@ -149,8 +148,7 @@ fn tcp_within_tls_talks_and_verifies() {
     let shown = |tls: TlsCheck| {
         let spec = spec(greeter, tcp(tls, None, None));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let roots = TlsRoots::load(std::slice::from_ref(&spec), &TlsRoots::default());
-        runtime.block_on(check::run_timed(&spec, &Means::new(roots.into()))).certificate.is_some()
+        runtime.block_on(check::run_timed(&spec, &means(&spec))).certificate.is_some()
     };
     assert!(shown(papers.tls()) && !shown(TlsCheck { insecure: true, ..TlsCheck::default() }));
     let plain = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -188,11 +186,11 @@ fn a_client_certificate_is_shown_to_who_asks_for_it() {
     }
     // The files are read again when they change, and what cannot be used is this machine's fault.
     let spec = spec(asks, https(with, HttpVersion::Http11));
-    let first = TlsRoots::load(std::slice::from_ref(&spec), &TlsRoots::default());
+    let first = TlsRoots::load(std::slice::from_ref(&spec), &TlsRoots::default(), &everything());
     assert!(first.is_current());
     std::fs::write(&client.certificate, "rubbish").expect("written");
     assert!(!first.is_current());
-    let second = TlsRoots::load(std::slice::from_ref(&spec), &first);
+    let second = TlsRoots::load(std::slice::from_ref(&spec), &first, &everything());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let outcome = runtime.block_on(check::run(&spec, &Means::new(second.into()))).0;
     assert!(matches!(&outcome, Err(Failure::Internal(why)) if why.contains("client.pem: found no certificate")), "{outcome:?}");
@@ -388,7 +386,8 @@ fn keys_of_tls_stand_where_tls_is_spoken() {
         );
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(dir.path().join("zones")).expect("a folder");
-        std::fs::write(dir.path().join("meridian.toml"), "").expect("written");
+        let config = format!("[zones]\nmay_read = [{:?}]\n", papers.file("ca.pem").parent().expect("a folder"));
+        std::fs::write(dir.path().join("meridian.toml"), config).expect("written");
         std::fs::write(dir.path().join("zones/example.com.toml"), zone).expect("written");
         let loaded = meridian::config::load(&OsFiles, &dir.path().join("meridian.toml"));
         let found: Vec<String> = loaded.problems.iter().filter(|problem| problem.severity == Severity::Error).map(ToString::to_string).collect();

@@ -269,7 +269,8 @@ fn links_lead_out_of_the_zone_folder_only_by_the_folder_itself() {
     assert!(zone(&loaded, "good.example").model.is_some(), "the folder may be a link");
     assert_eq!(
         report(&loaded),
-        "zones/bad.example.zone:3: cannot include \"parts/link.inc\": it is outside the zone folder, and files are included from there only\n"
+        "zones/bad.example.zone:3: cannot include \"parts/link.inc\": it is outside the zone folder, and zone files may name files there alone; \
+         expected a file below the zone folder, or below what [zones] may_read in meridian.toml names\n"
     );
 }
 

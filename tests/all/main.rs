@@ -62,6 +62,7 @@ mod promote;
 mod query_log;
 mod ramps_kept;
 mod rate_limit;
+mod reaching;
 mod readme;
 mod reload;
 mod reload_named;

@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use meridian::config::Reach;
+use meridian::control::api::CheckSpec;
+use meridian::probe::{Means, TlsRoots};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -22,6 +25,18 @@ pub(crate) const HOST: &str = "app.example";
 
 /// The body of a healthy answer.
 pub(crate) const BODY: &str = "all systems ready\n";
+
+/// What a check takes that may read every file and run every program.
+pub(crate) fn means(spec: &CheckSpec) -> Means {
+    let mut means = Means::new(Arc::new(TlsRoots::load(std::slice::from_ref(spec), &TlsRoots::default(), &everything())));
+    means.reach = everything();
+    means
+}
+
+/// Every file and program of this machine.
+pub(crate) fn everything() -> Arc<Reach> {
+    Arc::new(Reach { exec: true, zones: Some("/".into()), ..Reach::default() })
+}
 
 /// What the origin does with the next connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,10 +11,10 @@ use meridian::control::handle::{self, Ends, Event};
 use meridian::control::timeline::Timed;
 use meridian::health::{Failure, Machine, Outcome, State, Thresholds, Watch};
 use meridian::policy::model::{HttpCheck, Monitor, MonitorKind, TcpCheck, TlsCheck};
-use meridian::probe::{self, Means, Options, TlsRoots, check};
+use meridian::probe::{self, Options, check};
 use meridian::world::{Published, World};
 
-use crate::origin::{Authority, BODY, Behaviour, Certificate, HOST, Origin, closed_port};
+use crate::origin::{Authority, BODY, Behaviour, Certificate, HOST, Origin, closed_port, means};
 
 /// For checks that are expected to end by themselves.
 const PATIENT: Duration = Duration::from_secs(20);
@@ -58,8 +58,7 @@ fn expecting(mut spec: CheckSpec, body: &str) -> CheckSpec {
 }
 
 async fn run(spec: &CheckSpec) -> Outcome {
-    let roots = TlsRoots::load(std::slice::from_ref(spec), &TlsRoots::default());
-    let (outcome, took) = check::run(spec, &Means::new(Arc::new(roots))).await;
+    let (outcome, took) = check::run(spec, &means(spec)).await;
     assert!(took <= spec.monitor.timeout + Duration::from_secs(5), "{took:?}");
     outcome
 }
@@ -160,7 +159,7 @@ async fn certificates_are_verified() {
     for (certificate, expected) in rows {
         origin.show(&authority, certificate);
         let spec = https(origin.addr(), Some(authority.ca_file()));
-        let means = Means::new(Arc::new(TlsRoots::load(std::slice::from_ref(&spec), &TlsRoots::default())));
+        let means = means(&spec);
         let Timed { outcome, certificate: shown, .. } = check::run_timed(&spec, &means).await;
         assert!(words(&outcome).starts_with(expected), "{certificate:?}: {}", words(&outcome));
         assert_eq!(outcome.is_ok(), certificate == Certificate::Good);
@@ -181,7 +180,7 @@ async fn every_check_is_a_full_handshake_on_a_fresh_connection() {
     let authority = Authority::new();
     let origin = Origin::https("127.0.0.1:0", &authority, Certificate::Good);
     let spec = https(origin.addr(), Some(authority.ca_file()));
-    let means = Means::new(Arc::new(TlsRoots::load(std::slice::from_ref(&spec), &TlsRoots::default())));
+    let means = means(&spec);
     for _ in 0..3 {
         assert_eq!(check::run(&spec, &means).await.0, Ok(()));
     }

@@ -11,13 +11,13 @@ use hickory_proto::rr::RecordType;
 use meridian::control::api::{CheckSpec, CheckTarget};
 use meridian::health::{Failure, Thresholds, Watch};
 use meridian::policy::model::{Bound, Monitor, MonitorKind, OnEmpty, PrometheusCheck, TlsCheck};
-use meridian::probe::{Means, TlsRoots, check};
+use meridian::probe::check;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reqwest::Method;
 use serde_json::Value;
 
 use crate::meridian::{Meridian, PATIENCE};
-use crate::origin::closed_port;
+use crate::origin::{closed_port, means};
 use crate::rate_limit::metrics_text;
 use crate::rest::Rest;
 
@@ -216,8 +216,7 @@ fn run(prometheus: SocketAddr, check: PrometheusCheck, timeout: Duration) -> Str
     let monitor = Monitor { name: String::new(), kind, port: prometheus.port(), thresholds, timeout, source: Vec::new(), watch: Watch::default() };
     let spec = CheckSpec { target: CheckTarget::Address([192, 0, 2, 1].into()), monitor };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let roots = TlsRoots::load(std::slice::from_ref(&spec), &TlsRoots::default());
-    let outcome = runtime.block_on(check::run(&spec, &Means::new(roots.into()))).0;
+    let outcome = runtime.block_on(check::run(&spec, &means(&spec))).0;
     outcome.as_ref().map_or_else(Failure::to_string, |()| "ok".to_owned())
 }
 
@@ -312,5 +311,5 @@ fn the_request_carries_query_token_and_headers() {
     let silent = silent.local_addr().map(|addr| (addr, silent)).expect("an address");
     assert_eq!(run(silent.0, asked(silent.0, "1"), Duration::from_millis(300)), "no verdict: Prometheus: timeout during response");
     let check = PrometheusCheck { token_file: Some("/nowhere/token".into()), ..asked(addr, "1") };
-    assert_eq!(run(addr, check, Duration::from_secs(5)), "check could not run: /nowhere/token: no such file or directory");
+    assert_eq!(run(addr, check, Duration::from_secs(5)), "check could not run: /nowhere/token: no such file or folder");
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use meridian::config::{Files, Known, Loaded, LoadedZone, Opened, OsFiles, Stamp, load_again, load_named};
+use meridian::config::{Files, Known, Listed, Loaded, LoadedZone, Opened, OsFiles, Stamp, load_again, load_named};
 use meridian::control::load::{Build, Previous, build, build_alone};
 use meridian::dns::Name;
 use meridian::geo::{build as ranges, writer};
@@ -185,7 +185,7 @@ impl Files for Counting {
         OsFiles.stamp(path)
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
         OsFiles.list(dir)
     }
 
