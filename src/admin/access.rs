@@ -52,7 +52,7 @@ async fn list(By { shared, who, .. }: By) -> Result<Response, Problem> {
     path = "/v1/tokens",
     summary = "Make a token",
     request_body = NewToken,
-    responses((status = 201, description = "done", body = CreatedToken))
+    responses((status = 201, description = "done", body = CreatedToken, headers(("Location" = String, description = "the token"))))
 )]
 async fn create(By { shared, who, attempt }: By, request: Request) -> Result<Response, Problem> {
     let new: NewToken = json(&shared, request).await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts as Head;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use super::guard::Attempt;
@@ -57,6 +58,10 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Asked<T
 }
 
 fn read_query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    let query = uri.query().unwrap_or_default();
+    if percent_decode_str(query).decode_utf8().is_err() {
+        return Err(Problem::bad_request("bad-query", format!("found {query:?}, expected a query whose escapes (%XX) are UTF-8")));
+    }
     let rejection = match Query::try_from_uri(uri) {
         Ok(Query(query)) => return Ok(query),
         Err(rejection) => rejection.body_text(),

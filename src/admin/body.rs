@@ -1,6 +1,9 @@
 //! The body of a request: read within limit and deadline, and as JSON. What cannot be read says what was found, what was expected, where, and in
 //! which member.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -9,9 +12,13 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
+use super::places::Place;
 use super::{MAX_BODY_LEN, Problem, Shared, asked};
 use crate::config::duration_words;
+use crate::control::{Role, Who};
 
+/// For the body of a request that is refused whatever it says.
+const PATIENCE_FOR_NOTHING: Duration = Duration::from_secs(1);
 /// Characters of a value that a problem repeats.
 const MAX_SHOWN: usize = 60;
 
@@ -54,11 +61,25 @@ pub(super) async fn body(shared: &Shared, request: Request) -> Result<(HeaderMap
     if announced.is_some_and(|len| len > MAX_BODY_LEN) {
         return Err(Problem::too_large(MAX_BODY_LEN));
     }
-    match tokio::time::timeout(shared.limits.body, Bytes::from_request(request, &())).await {
+    // Whoever may not do it in any case is not waited for long: what they try to do stands in the audit log if it comes at once.
+    let refusal = request.extensions().get::<Who>().and_then(|who| who.needs(Role::Operate).err());
+    let patience = if refusal.is_none() { shared.limits.body } else { shared.limits.body.min(PATIENCE_FOR_NOTHING) };
+    let place = request.extensions().get::<Arc<Place>>().cloned();
+    let reading = place.as_ref().map(Place::reading);
+    let read = tokio::time::timeout(patience, Bytes::from_request(request, &())).await;
+    drop(reading);
+    if place.is_some_and(|place| !place.is_there()) {
+        // The connection is about to be closed: nothing begins there.
+        return std::future::pending().await;
+    }
+    match read {
         Ok(Ok(bytes)) => Ok((headers, bytes)),
         Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::too_large(MAX_BODY_LEN)),
         Ok(Err(rejection)) => Err(Problem::bad_request("bad-body", rejection.body_text())),
-        Err(_) => Err(Problem::too_slow(&format!("expected the whole body within {}", duration_words(shared.limits.body)))),
+        Err(_) => {
+            let too_slow = || Problem::too_slow(&format!("expected the whole body within {}", duration_words(shared.limits.body)));
+            Err(refusal.map_or_else(too_slow, Problem::from))
+        }
     }
 }
 

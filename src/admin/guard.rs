@@ -19,7 +19,7 @@ use super::{ACTOR_HEADER, MAX_ACTOR_LEN, Problem, Shared, asked};
 use crate::certs::words::of_client;
 use crate::control::api::MAX_REASON_CHARS;
 use crate::control::audit::Entry;
-use crate::control::text::{MAX_TARGET_CHARS, misleads};
+use crate::control::text::{MAX_TARGET_CHARS, hides, misleads};
 use crate::control::tokens::{FILE_TOKEN, reserved};
 use crate::control::{Role, Who, unix_now};
 
@@ -182,7 +182,7 @@ fn authorise(shared: &Shared, headers: &HeaderMap, from: Option<IpAddr>) -> Resu
 fn actor(headers: &HeaderMap, token: &str) -> Result<Option<String>, Problem> {
     let bad = |detail: String| Err(Problem::bad_request("bad-header", format!("Meridian-Actor: {detail}")).field("Meridian-Actor"));
     let Some(value) = asked::one(headers, &HeaderName::from_static(ACTOR_HEADER), "Meridian-Actor")? else { return Ok(None) };
-    let shown = |name: &str| !name.trim().is_empty() && !name.contains(misleads);
+    let shown = |name: &str| !name.trim().is_empty() && !name.contains(|char| misleads(char) || hides(char));
     let name = asked::visible(value).map(|raw| {
         let decoded = percent_decode_str(raw).decode_utf8().ok().filter(|name| shown(name));
         decoded.map_or_else(|| raw.trim().to_owned(), |name| name.trim().to_owned())

@@ -204,9 +204,8 @@ pub fn document() -> Value {
             if let Some(schema) = operation.pointer_mut("/responses/200/content/application~1json/schema")
                 && schema["$ref"] == "#/components/schemas/AppliedBody"
             {
-                let dry_run =
-                    json!({ "type": "object", "description": "With dry_run: what would happen.", "required": ["withdrawn", "names", "pools"] });
-                *schema = json!({ "anyOf": [{ "$ref": "#/components/schemas/AppliedBody" }, dry_run] });
+                // The second with `dry_run`.
+                *schema = json!({ "anyOf": [{ "$ref": "#/components/schemas/AppliedBody" }, { "$ref": "#/components/schemas/Consequences" }] });
             }
             let mut parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
             parameters.iter_mut().for_each(|parameter| bound(path, parameter));

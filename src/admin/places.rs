@@ -4,6 +4,7 @@
 //! connection                                    gives way
 //! has shown no good token yet (a stranger)      yes
 //! of a token, nothing asked and unanswered      yes
+//! of a token, the body of a request to come     yes: nothing has begun
 //! of a token, a request under way               no: it comes to its end first
 //! ```
 //!
@@ -45,7 +46,7 @@ impl All {
             *groups.entry(taken.token.as_deref()).or_insert(0_usize) += 1;
             *networks.entry(taken.from).or_insert(0_usize) += usize::from(taken.token.is_none());
         }
-        let may = self.taken.iter().filter(|(_, taken)| taken.token.is_none() || taken.asked == 0);
+        let may = self.taken.iter().filter(|(_, taken)| taken.token.is_none() || taken.asked <= taken.reading);
         let first = may.max_by_key(|(_, taken)| {
             let of_network = if taken.token.is_none() { networks[&taken.from] } else { 0 };
             (groups[&taken.token.as_deref()], of_network, Reverse(taken.since))
@@ -62,6 +63,8 @@ struct Taken {
     token: Option<String>,
     /// Requests under way.
     asked: usize,
+    /// Those of them whose body is read.
+    reading: usize,
     /// When it came or was last done with a request.
     since: u64,
 }
@@ -73,7 +76,7 @@ impl Places {
         let mut all = self.all();
         all.moment += 1;
         let number = all.moment;
-        all.taken.insert(number, Taken { from: network(from), end: end.clone(), token: None, asked: 0, since: number });
+        all.taken.insert(number, Taken { from: network(from), end: end.clone(), token: None, asked: 0, reading: 0, since: number });
         Arc::new(Place { number, end, places: self.clone() })
     }
 
@@ -120,6 +123,33 @@ impl Place {
     pub(super) fn asked(self: &Arc<Place>) -> Option<Asking> {
         self.places.all().taken.get_mut(&self.number)?.asked += 1;
         Some(Asking(self.clone()))
+    }
+}
+
+impl Place {
+    /// The body of a request is read, until what is returned is dropped.
+    pub(super) fn reading(self: &Arc<Place>) -> Reading {
+        if let Some(taken) = self.places.all().taken.get_mut(&self.number) {
+            taken.reading += 1;
+        }
+        self.places.0.idle.notify_one();
+        Reading(self.clone())
+    }
+
+    /// It has not given way to another.
+    pub(super) fn is_there(&self) -> bool {
+        self.places.all().taken.contains_key(&self.number)
+    }
+}
+
+/// A body that is read.
+pub(super) struct Reading(Arc<Place>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if let Some(taken) = self.0.places.all().taken.get_mut(&self.0.number) {
+            taken.reading = taken.reading.saturating_sub(1);
+        }
     }
 }
 
@@ -187,6 +217,19 @@ mod tests {
         ] {
             assert_eq!(first(connections), expected, "{connections}");
         }
+    }
+
+    #[test]
+    fn a_request_whose_body_is_to_come_gives_way() {
+        let places = Places::default();
+        let place = places.take([192, 0, 2, 1].into());
+        place.known("a");
+        let _asking = place.asked().expect("a place");
+        let reading = place.reading();
+        drop(reading);
+        assert!(!places.make_room() && place.is_there());
+        let _reading = place.reading();
+        assert!(places.make_room() && !place.is_there());
     }
 
     #[test]

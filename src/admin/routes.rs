@@ -19,7 +19,7 @@ use super::patch::condition;
 use super::resources::with_etag;
 use super::{MAX_BODY_LEN, Problem, Shared, access, events, metrics, openapi, resources, signals};
 use crate::control::api::{
-    Amend, Applied, Beyond, Difference, FailedBack, Lift, NewOverlay, Overlay, Promote, Promoted, ReloadBody, ReloadReport, Status, Who,
+    Amend, Applied, Beyond, Consequences, Difference, FailedBack, Lift, NewOverlay, Overlay, Promote, Promoted, ReloadBody, ReloadReport, Status, Who,
 };
 use crate::control::audit::part;
 use crate::control::explain::Explanation;
@@ -170,7 +170,10 @@ impl From<Applied> for AppliedBody {
     path = "/v1/overlays",
     summary = "Lay an overlay",
     request_body = NewOverlay,
-    responses((status = 201, description = "done", body = AppliedBody))
+    responses(
+        (status = 201, description = "done", body = AppliedBody, headers(("Location" = String, description = "the overlay"))),
+        (status = 200, description = "with dry_run: what would happen", body = Consequences),
+    )
 )]
 async fn lay_overlay(By { shared, who, attempt }: By, request: Request) -> Result<Response, Problem> {
     let new: NewOverlay = json(&shared, request).await?;

@@ -30,6 +30,8 @@ impl Explainer for Running {
         }
         let (geo, _) = read_geo(&OsFiles, &settings);
         let mut explanation = self.world.with_world(|world| explain(world, &geo, &wanted, unix_now(), seed()));
+        // A CNAME may lead to names of zones that are none of theirs: the answer says where, and no more.
+        explanation.leave_out(|thing| !who.covers(thing));
         let about = std::mem::take(&mut explanation.about);
         explanation.beyond = tokio::runtime::Handle::current().block_on(self.handle.beyond(who))?;
         explanation.beyond.retain(|one| about.iter().any(|thing| one.target.strip_prefix(&**thing).is_some_and(is_below)));

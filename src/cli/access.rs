@@ -1,6 +1,10 @@
 //! `audit` and `token`: what they ask and how they show it.
 
 use std::fmt::Write;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -210,6 +214,10 @@ pub(super) async fn token(config: &ConfigArg, command: TokenCommand) -> ExitCode
 /// Makes a token and shows it. One that could not be shown is of use to nobody: it is taken back.
 async fn create_token(config: &ConfigArg, connect: &Connect, call: Call<'_>) -> ExitCode {
     let owner = call.actor;
+    if goes_nowhere() {
+        let error = CallError::Usage("standard output is closed or /dev/null: a token is shown once, and would be lost; nothing was made".into());
+        return finish(connect.json, Err(error), |_| Ok(String::new()));
+    }
     let made = async {
         let client = Client::new(config, connect)?;
         let reply = client.call(call).await?;
@@ -239,6 +247,13 @@ async fn create_token(config: &ConfigArg, connect: &Connect, call: Call<'_>) -> 
         }
     }
     FAILED.into()
+}
+
+/// Whether nobody can read what is printed. (A standard output that is closed is `/dev/null` by the time that a program of Rust looks at it.)
+fn goes_nowhere() -> bool {
+    let out = io::stdout().as_fd().try_clone_to_owned().and_then(|out| File::from(out).metadata());
+    let nowhere = fs::metadata("/dev/null");
+    out.is_ok_and(|out| nowhere.is_ok_and(|nowhere| out.file_type().is_char_device() && out.rdev() == nowhere.rdev()))
 }
 
 fn reach(info: &TokenInfo) -> String {

@@ -122,14 +122,20 @@ impl Client {
     pub(super) fn new(config: &ConfigArg, connect: &Connect) -> Result<Client, CallError> {
         let given = connect.server.as_deref().map(parse_server).transpose()?;
         // Whoever says everything needs no configuration, whatever is wrong with it.
-        let is_whole = given.as_ref().is_some_and(|base| connect.token.is_some() && (base.scheme() == "http" || connect.ca.is_some()));
+        let is_whole = given.as_ref().is_some_and(|base| {
+            connect.token.as_deref().is_some_and(|token| !token.trim().is_empty()) && (base.scheme() == "http" || connect.ca.is_some())
+        });
         let Places { listen, token: token_path, certificate, misread } = if is_whole { Places::default() } else { places(&config.path, connect)? };
         let base = match given {
             Some(base) => base,
             None => parse_server(&format!("{}://{}", if certificate.is_some() { "https" } else { "http" }, reachable(listen)))?,
         };
-        let token = match &connect.token {
-            Some(token) => Token::given(token.trim()),
+        // An empty variable is one that is not set.
+        let token = match connect.token.as_deref().map(str::trim).filter(|token| !token.is_empty()) {
+            Some(token) if token.contains(char::is_control) => {
+                return Err(CallError::Usage("--token or MERIDIAN_TOKEN: found several lines, expected one token".into()));
+            }
+            Some(token) => Token::given(token),
             None => Token::load(&token_path).map_err(|error| {
                 let misread = misread.as_ref().map_or_else(String::new, |misread| format!(" ({misread})"));
                 CallError::Unreachable(format!(

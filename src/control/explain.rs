@@ -148,6 +148,16 @@ pub struct SteeringTrace {
 }
 
 impl Explanation {
+    /// Leaves out the names behind CNAMEs of which everything that overlays name is hidden.
+    pub fn leave_out(&mut self, is_hidden: impl Fn(&str) -> bool) {
+        let (hidden, shown) = std::mem::take(&mut self.then).into_iter().partition(|trace| trace.about.iter().all(|thing| is_hidden(thing)));
+        self.then = shown;
+        let hidden: Vec<SteeringTrace> = hidden;
+        let is_of = |traces: &[SteeringTrace], thing: &String| traces.iter().any(|trace| trace.about.contains(thing));
+        self.about
+            .retain(|thing| !is_of(&hidden, thing) || is_of(&self.then, thing) || self.steering.iter().any(|trace| trace.about.contains(thing)));
+    }
+
     fn kept_in(&mut self) -> impl Iterator<Item = &mut KeptIn> {
         self.steering.iter_mut().chain(&mut self.then).flat_map(|trace| &mut trace.kept_in)
     }

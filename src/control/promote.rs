@@ -6,12 +6,15 @@
 //! judges the build by safety ◀─────────────────────────────────────────────┘
 //! rules; dry run: the difference, nothing else
 //!          └─────────────────▶ writes beside it, syncs, renames
-//! takes the build and ends  ◀──────────────┘
-//! the overlay in one world
+//! keeps the overlay's end ◀────────────────┘
+//! and the entry in one write
+//! takes the build and ends
+//! the overlay in one world, and replies
 //! ```
 //!
 //! A library's text is that of every zone that uses it: what it changes in others is told, judged, and for no token that is confined to zones.
-//! What the build or a rule refuses never reaches the disk. A crash between the file and the end of the overlay leaves an overlay that says what the file says.
+//! What the build or a rule refuses never reaches the disk. A crash between the file and the end of the overlay leaves an overlay that says what the file says;
+//! so does a disk that takes the file and not the end.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -39,6 +42,8 @@ pub(super) type PromoteReply = oneshot::Sender<Result<Promoted, Refusal>>;
 /// A promotion under way.
 pub(super) struct Promotion {
     id: u64,
+    /// As it was when it was asked for.
+    overlay: Overlay,
     zone: Name,
     dry_run: bool,
     who: Who,
@@ -52,8 +57,17 @@ pub(super) struct Written {
     /// Zones beside its own that come to say something else, without the final dot.
     other_zones: Vec<String>,
     build: Box<Build>,
-    /// What is to be written, until it is.
-    text: Option<NewText>,
+    step: Step,
+}
+
+/// What is to be done next.
+enum Step {
+    /// To judge what comes of it, and to write.
+    Write(NewText),
+    /// To keep that the overlay has ended.
+    Keep,
+    /// To take the build: the end is kept, or could not be.
+    Take(Result<(), String>),
 }
 
 /// The new text of a file.
@@ -127,12 +141,13 @@ impl Writer {
         };
         let Some(state) = self.zones.get(&zone) else { return };
         let loaded = state.taken.loaded.clone();
+        let Some(overlay) = self.book.get(id).map(|laid| self.shown(laid)) else { return };
         self.reloading = true;
         let zones = self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect();
         let previous = Previous { zones, known: self.known.clone(), geo: self.geo.clone(), disabled: self.disabled_rules(&[]) };
         let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
         let serving = self.settings.clone();
-        let job = Promotion { id, zone, dry_run: promote.dry_run, who, reply };
+        let job = Promotion { id, overlay, zone, dry_run: promote.dry_run, who, reply };
         let work = move || {
             let result = work(&job, &edit, &loaded, serving.as_ref(), &config_path, &previous);
             drop(previous);
@@ -189,24 +204,37 @@ impl Writer {
         }
     }
 
-    /// The edited text is built: a rule may forbid what it does, in other zones above all; what passes is written. `Some` when nothing is left to be
-    /// done but to tell.
-    pub(super) fn judge_promoted(&mut self, job: Promotion, result: Result<Written, Refusal>) -> Option<(Promotion, Result<Written, Refusal>)> {
+    /// A step of the work is done; what comes next is begun. `Some` when nothing is left to be done but to take what came of it.
+    pub(super) fn go_on_promoting(&mut self, job: Promotion, result: Result<Written, Refusal>) -> Option<(Promotion, Result<Written, Refusal>)> {
         let mut written = match result {
             Ok(written) => written,
             Err(refusal) => return Some((job, Err(refusal))),
         };
-        let Some(text) = written.text.take() else { return Some((job, Ok(written))) };
-        let only = written.build.only().map(ToString::to_string);
-        let broken = self.judge_build(&written.build, only.as_deref(), false).broken;
-        if !broken.is_empty() {
-            self.reaper.other(written.build);
-            return Some((job, Err(Refusal::Safety { broken })));
+        match std::mem::replace(&mut written.step, Step::Keep) {
+            Step::Write(text) => {
+                // The edited text is built: a rule may forbid what it does, in other zones above all.
+                let only = written.build.only().map(ToString::to_string);
+                let broken = self.judge_build(&written.build, only.as_deref(), false).broken;
+                if !broken.is_empty() {
+                    self.reaper.other(written.build);
+                    return Some((job, Err(Refusal::Safety { broken })));
+                }
+                if job.dry_run {
+                    return Some((job, Ok(written)));
+                }
+                self.write_promoted(job, written, text);
+                None
+            }
+            Step::Keep => {
+                self.keep_promoted(job, written);
+                None
+            }
+            taken @ Step::Take(_) => Some((job, Ok(Written { step: taken, ..written }))),
         }
-        if job.dry_run {
-            return Some((job, Ok(written)));
-        }
-        // Where the end of the overlay could not be kept the file is left alone. The overlay as it is is written anew: that says whether it could.
+    }
+
+    /// Where the end of the overlay could not be kept the file is left alone. The overlay as it is is written anew: that says whether it could.
+    fn write_promoted(&mut self, job: Promotion, written: Written, text: NewText) {
         let trial = self.book.get(job.id).map(|laid| Write::put_overlay(&laid.overlay)).into_iter().collect();
         let (can_keep, done) = (self.store.change(trial, Vec::new()), self.done_sender.clone());
         tokio::spawn(async move {
@@ -228,55 +256,61 @@ impl Writer {
             // A task that is not there any more drops the reply, which tells that nothing came of it.
             drop(tokio::task::spawn_blocking(work));
         });
-        None
+    }
+
+    /// The file says it: before anybody is told, the overlay's end and the entry of the audit log are on disk, together.
+    fn keep_promoted(&mut self, job: Promotion, written: Written) {
+        let entry = Entry {
+            after: serde_json::json!(job.overlay.set),
+            detail: Some(format!(
+                "overlay {}, written to {}{}",
+                job.id,
+                written.file.display(),
+                if written.other_zones.is_empty() { String::new() } else { format!(", which changes {} as well", some(&written.other_zones)) },
+            )),
+            ..self.entry(&job.who, "overlay.promote", &job.overlay.target)
+        };
+        // It may have ended meanwhile.
+        let is_laid = self.book.get(job.id).is_some();
+        let end = is_laid.then(|| self.end_of(job.id, "promoted", &job.who.name));
+        let (kept, done) = (self.store.change(end.into_iter().collect(), vec![entry.clone()]), self.done_sender.clone());
+        tokio::spawn(async move {
+            let kept = kept.await.map(|_| access::log(&entry)).map_err(|error| error.to_string());
+            let _ = done.send(Done::Promoted(job, Ok(Written { step: Step::Take(kept), ..written })));
+        });
     }
 
     /// The work is done: the build is taken and the overlay ends, in one world.
     pub(super) fn take_promoted(&mut self, job: Promotion, result: Result<Written, Refusal>) {
-        let Promotion { id, zone, dry_run, who, reply } = job;
-        let overlay = self.book.get(id).map(|laid| self.shown(laid));
-        let written = match (result, overlay) {
-            (Err(refusal), _) => {
+        let Promotion { id, overlay, zone, dry_run, who, reply } = job;
+        let Written { file, diff, build, other_zones, step } = match result {
+            Ok(written) => written,
+            Err(refusal) => {
                 let _ = reply.send(Err(refusal));
                 return;
             }
-            // It ended meanwhile: the file says it all the same.
-            (Ok(written), overlay) => (written, overlay.unwrap_or_else(|| Overlay::of(id, "", Setting::Weight(0)))),
         };
-        let (Written { file, diff, build, other_zones, .. }, overlay) = written;
         let mut promoted = Promoted { overlay, file: file.display().to_string(), diff, other_zones, generation: self.generation, dry_run };
         if dry_run {
             let _ = reply.send(Ok(promoted));
             self.reaper.other(build);
             return;
         }
-        self.book.remove(id);
+        let kept = if let Step::Take(Err(error)) = step { Err(error) } else { Ok(()) };
+        if kept.is_ok() {
+            self.book.remove(id);
+        }
         let only = build.only().is_some().then(|| zone.to_string());
-        let report = self.take_build(*build, only, false, &who);
+        self.take_build(*build, only, false, &who);
         promoted.generation = self.generation + 1;
-        let entry = Entry {
-            after: serde_json::json!(promoted.overlay.set),
-            detail: Some(format!(
-                "overlay {id}, written to {}{}{}",
-                promoted.file,
-                if promoted.other_zones.is_empty() { String::new() } else { format!(", which changes {} as well", some(&promoted.other_zones)) },
-                if report.failed { "; not every zone could be taken" } else { "" }
-            )),
-            ..self.entry(&who, "overlay.promote", &promoted.overlay.target)
-        };
-        let end = self.end_of(id, "promoted", &who.name);
-        let (batch, unkept) = (self.unkept.take_only(vec![entry.clone()]), self.unkept.clone());
-        let (kept, done) = (self.store.change(vec![end], vec![entry.clone()]), self.done_sender.clone());
-        tokio::spawn(async move {
-            match kept.await {
-                Ok(_) => access::log(&entry),
-                Err(error) => {
-                    unkept.give_back(batch);
-                    drop(done.send(Done::Trouble(format!("overlay {id} was written to its file, but not that it ended: {error}"))));
-                }
+        match kept {
+            Ok(()) => self.promote_replies.push((reply, promoted)),
+            Err(error) => {
+                self.take_done(Done::Trouble(format!("overlay {id} was written to its file, but not that it ended: {error}")));
+                let detail = format!("{error}; {} was written and is served, and overlay {id} stays, which says the same: revert it", promoted.file);
+                let _ = reply.send(Err(Refusal::Store { detail }));
             }
-        });
-        self.promote_replies.push((reply, promoted));
+        }
     }
 }
 
@@ -370,20 +404,55 @@ fn work(
         let diff = toml::unified(&loaded.declared_in.with_file_name(&file).display().to_string(), &text, &new);
         let patched = Patched { path: source.path.clone(), text: new.clone().into_bytes() };
         let is_own = source.path.ends_with(&loaded.declared_in);
-        let build = load::build_alone(&patched, config_path, previous, &job.zone).unwrap_or_else(|| match serving.filter(|_| is_own) {
-            // Whatever else has changed in the folder waits for a reload.
-            Some(serving) => load::build_named(&patched, config_path, previous, &job.zone, serving),
-            None => load::build(&patched, config_path, previous),
-        });
+        let build_of = |files: &dyn Files| {
+            load::build_alone(files, config_path, previous, &job.zone).unwrap_or_else(|| match serving.filter(|_| is_own) {
+                // Whatever else has changed in the folder waits for a reload.
+                Some(serving) => load::build_named(files, config_path, previous, &job.zone, serving),
+                None => load::build(files, config_path, previous),
+            })
+        };
+        let build = build_of(&patched);
+        // What nobody has reloaded would be served as well, and no difference shows it.
+        let unpatched = if build.only().is_some() { build_of(&OsFiles) } else { load::build(&OsFiles, config_path, previous) };
+        if let Some(unloaded) = unloaded(&unpatched, previous, config_path) {
+            return refuse(format!("{unloaded} since it was loaded; reload first"));
+        }
         if build.settings.is_none() || !build.good.iter().any(|zone| zone.parts.model.name == job.zone) {
             let why = build.problems.iter().find(|problem| problem.severity == Severity::Error).map(ToString::to_string).unwrap_or_default();
             return refuse(format!("with the change the files would not load, so nothing was written: {why}"));
         }
         let other_zones = others(&build, previous, &job.zone);
-        let text = Some(NewText { real, text: new, hash: source.hash });
-        return Ok(Written { file: source.path.clone(), diff, other_zones, build: Box::new(build), text });
+        let step = Step::Write(NewText { real, text: new, hash: source.hash });
+        return Ok(Written { file: source.path.clone(), diff, other_zones, build: Box::new(build), step });
     }
     refuse("no TOML file of the zone defines it: what a master file or the table [zone] says is changed there")
+}
+
+/// What the files say otherwise than what is served, as the beginning of a sentence.
+fn unloaded(build: &Build, previous: &Previous, config_path: &Path) -> Option<String> {
+    let changed = |file: &Path| format!("{} has changed", file.display());
+    for zone in &build.good {
+        let Some(before) = zone.loaded.name.as_ref().and_then(|name| previous.zones.get(name)) else {
+            return Some(format!("{} has come", zone.loaded.declared_in.display()));
+        };
+        let mut others = zone.loaded.sources.iter().filter(|source| !before.loaded.sources.contains(source)).map(|source| &source.path);
+        if before.loaded.content != zone.loaded.content {
+            // The configuration is a source of every zone, and says little of what it says.
+            let file = others.clone().find(|path| *path != config_path).or_else(|| others.next());
+            return Some(changed(file.unwrap_or(&zone.loaded.declared_in)));
+        }
+        if before.geo_hash != zone.geo_hash {
+            return Some("a database has changed".into());
+        }
+        if build.only().is_none() && others.any(|path| path == config_path) {
+            return Some(changed(config_path));
+        }
+    }
+    let file = build.bad.first().map(|(_, file)| format!("{} has errors, or has changed", file.display()));
+    let names = || build.good.iter().filter_map(|zone| zone.loaded.name.as_ref());
+    let gone =
+        || previous.zones.keys().find(|before| !names().any(|name| name == *before)).map(|name| format!("the file of {} has gone", zone_text(name)));
+    file.or_else(|| gone().filter(|_| build.only().is_none()))
 }
 
 /// The file behind a path, if it may be replaced.

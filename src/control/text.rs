@@ -85,6 +85,17 @@ fn is_blank(char: char) -> bool {
         || matches!(char, '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// The text without what leaves no mark by itself, the blanks between words excepted.
+pub fn seen(text: &str) -> String {
+    text.chars().filter(|char| char.is_whitespace() || !is_blank(*char)).collect()
+}
+
+/// True for what leaves no mark and means nothing in any script: two texts that differ in it alone look the same. (Some scripts need the joiners U+200C and
+/// U+200D within words.)
+pub fn hides(char: char) -> bool {
+    !char.is_whitespace() && is_blank(char) && !matches!(char, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}')
+}
+
 /// The text with U+FFFD in place of everything that [`misleads`].
 pub fn plain(text: &str) -> String {
     text.chars().map(|char| if misleads(char) { char::REPLACEMENT_CHARACTER } else { char }).collect()

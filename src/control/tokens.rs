@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use super::api::Refusal;
-use super::text::{check_expiry, check_optional_reason};
+use super::text::{check_expiry, check_optional_reason, seen};
 use super::who::{ITSELF, Role, SIGNAL};
 use crate::dns::Name;
 
@@ -41,7 +41,7 @@ pub const FILE_TOKEN: &str = "admin";
 
 /// Why nobody may be called so: it stands for the program itself, for whoever sends it signals, or for the token in the file.
 pub fn reserved(name: &str) -> Option<String> {
-    let is_taken = [ITSELF, SIGNAL, FILE_TOKEN].into_iter().any(|taken| name.trim().eq_ignore_ascii_case(taken));
+    let is_taken = [ITSELF, SIGNAL, FILE_TOKEN].into_iter().any(|taken| seen(name).trim().eq_ignore_ascii_case(taken));
     is_taken.then(|| format!("found {name:?}, expected another name: the audit log means the program, a signal or the token in admin.token by it"))
 }
 

@@ -37,8 +37,12 @@ pub(super) fn edit(text: &str, edit: &Edit) -> Result<Option<String>, String> {
         },
         Edit::ChildWeight { policy, in_steer, child, weight } => {
             let Some(policy) = item(top, &[if *in_steer { "steer" } else { "policy" }, policy]) else { return Ok(None) };
-            match policy.get_mut("to").and_then(Item::as_table_like_mut).and_then(|to| to.get_mut(child)) {
-                Some(value) => replace(value, Value::from(i64::from(*weight))),
+            match policy.get_mut("to") {
+                Some(to) if to.is_array() => return Err("its children stand in a list (`to = [...]`), which has no weights".into()),
+                Some(to) => match to.as_table_like_mut().and_then(|to| to.get_mut(child)) {
+                    Some(value) => replace(value, Value::from(i64::from(*weight))),
+                    None => return Err(format!("{child} is not among its children there")),
+                },
                 None => return Err("its children are not in the item itself, but in defaults".into()),
             }
         }

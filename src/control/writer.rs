@@ -393,7 +393,7 @@ impl Writer {
             }
             Done::NotAlone(wanted) => self.build(wanted, None),
             Done::Promoted(job, result) => {
-                let Some((job, result)) = self.judge_promoted(job, result) else { return };
+                let Some((job, result)) = self.go_on_promoting(job, result) else { return };
                 self.reloading = false;
                 self.reaper.other(Tidy);
                 self.take_promoted(job, result);

@@ -28,6 +28,10 @@ pub struct Copied {
 impl Copied {
     /// Copies a file and its log. In memory, or where that has no room, where the system keeps what is not meant to stay.
     pub(super) fn take(path: &Path) -> Result<Copied, StoreError> {
+        // To read what is no file may take for ever.
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(StoreError::Open { path: path.to_owned(), detail: "not a regular file".into() });
+        }
         let mut last = StoreError::Open { path: path.to_owned(), detail: "there is no place for a copy".into() };
         for place in [PathBuf::from(MEMORY), std::env::temp_dir()] {
             let Ok(folder) = folder(&place) else { continue };

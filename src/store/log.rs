@@ -58,19 +58,20 @@ impl LogSize {
     }
 
     /// Lets the oldest entries go for one that is to be written on a full disk, which has no other room: what checks saw first, then what was refused,
-    /// what was changed last. Returns the octets that went.
-    pub(super) fn give_way(&mut self, connection: &Connection, json: &str) -> rusqlite::Result<u64> {
+    /// what was changed last, of which the newest `spared` octets stay. Returns the octets that went.
+    pub(super) fn give_way(&mut self, connection: &Connection, json: &str, spared: u64) -> rusqlite::Result<u64> {
         let wanted = (json.len() * GIVEN_FOR_ONE).max(GIVEN_AT_LEAST) as u64;
         let mut given = 0;
         for share in self.shares.iter_mut().rev() {
             let held = match share.bytes {
                 Some(held) => held,
-                None => bytes(connection, share.kind)?,
+                None => *share.bytes.insert(bytes(connection, share.kind)?),
             };
+            let held = held.saturating_sub(if share.kind == Kind::Change { spared } else { 0 });
             if given < wanted && held > 0 {
                 drop_oldest(connection, share.kind, (wanted - given).min(held))?;
                 let left = bytes(connection, share.kind)?;
-                given += held.saturating_sub(left);
+                given += share.bytes.unwrap_or(left).saturating_sub(left);
                 share.bytes = Some(left);
             }
         }
@@ -264,16 +265,20 @@ mod tests {
             let left = |connection: &Connection| Kind::ALL.map(|kind| sequences(connection, of_kind(kind)).len());
             assert_eq!(left(connection), [20, 20, 20]);
             for expected in [[20, 20, 5], [20, 10, 0], [15, 0, 0]] {
-                let given = log.give_way(connection, "short").expect("dropped");
+                let given = log.give_way(connection, "short", 0).expect("dropped");
                 assert!(given >= GIVEN_AT_LEAST as u64 && given < 20 << 10, "{given}");
                 let found = left(connection);
                 assert!(found.iter().zip(expected).all(|(found, expected)| found.abs_diff(expected) <= 2), "{found:?}, about {expected:?}");
             }
             assert_eq!(sequences(connection, of_kind(Kind::Change)).last(), Some(&20), "the newest stay");
-            for _ in 0..3 {
-                log.give_way(connection, "short").expect("dropped");
+            for (spared, expected) in [(5000, 3), (0, 0)] {
+                for _ in 0..3 {
+                    log.give_way(connection, "short", spared).expect("dropped");
+                }
+                let found = left(connection);
+                assert!(found[0].abs_diff(expected) <= 1 && found[1..] == [0, 0], "{found:?}, spared {spared}");
+                assert_eq!(log.give_way(connection, "short", spared), Ok(0));
             }
-            assert_eq!((left(connection), log.give_way(connection, "short")), ([0, 0, 0], Ok(0)));
         });
     }
 

@@ -39,6 +39,12 @@ pub(super) const LOG_HELD: u64 = 128 << 10;
 /// Held in the file: far more than what a change adds.
 const FILE_HELD: u64 = 64 << 10;
 
+/// What gives way to an entry in the audit log counts by whole pages of the file, which serve many entries: as long as so much of it is free, and the disk has
+/// no room whatever gives way, nothing does.
+const FREE_FOR_ENTRIES: u64 = 32 << 10;
+/// The newest changes stay, so many octets of them, unless hardly anything is free: whoever takes things back should find it in the log.
+const SPARED: u64 = 16 << 10;
+
 /// How much there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
@@ -90,7 +96,7 @@ pub(super) fn make(connection: &Connection, file: &Path, log: &Path, holds: bool
         free = sys::free_room(folder).unwrap_or(free);
     }
     hold_log(log);
-    let unused = if free < 4 * RESERVE { number(connection, "freelist_count").saturating_mul(number(connection, "page_size")) } else { 0 };
+    let unused = if free < 4 * RESERVE { unused(connection) } else { 0 };
     // Pages that were given up are for taking back alone.
     let unused = if holds { unused } else { unused.saturating_sub(FILE_HELD) };
     if free < LEAST_FREE || free + unused < RESERVE {
@@ -102,6 +108,18 @@ pub(super) fn make(connection: &Connection, file: &Path, log: &Path, holds: bool
     } else {
         Room::Enough
     }
+}
+
+/// Whether older entries of the audit log have to give way to one more, with so much left on the disk: how many octets of the newest changes do not.
+pub(super) fn spared(connection: &Connection, left: u64) -> Option<u64> {
+    let unused = unused(connection);
+    let is_needed = left >= LEAST_FREE || unused < FREE_FOR_ENTRIES;
+    is_needed.then_some(if unused < FREE_FOR_ENTRIES / 2 { 0 } else { SPARED })
+}
+
+/// Octets of the file that hold nothing.
+fn unused(connection: &Connection) -> u64 {
+    number(connection, "freelist_count").saturating_mul(number(connection, "page_size"))
 }
 
 /// Writes the log back into the file and cuts it. Where the disk has no room for that either, nothing is changed.

@@ -340,8 +340,10 @@ fn change(
     let (mut changes, mut sequence) = (sets, 0);
     for entry in &entries {
         let json = log::fitting(entry);
-        if let (Some(left), false) = (heads.short, adds) {
-            let given = heads.log.give_way(connection, &json)?;
+        if let (Some(left), false) = (heads.short, adds)
+            && let Some(spared) = room::spared(connection, left)
+        {
+            let given = heads.log.give_way(connection, &json, spared)?;
             tracing::warn!(target: "meridian::store", left, given, "the disk is full: the oldest entries of the audit log give way to one that takes something back");
         }
         sequence = heads.log.append(connection, entry, &json)?;

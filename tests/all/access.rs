@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -366,6 +367,47 @@ fn what_breaks_in_at_the_door_is_refused_and_kept() {
     );
     let (_, out, _) = server.command(&["audit", "--kind", "refused"]);
     assert!(!out.contains('\u{1b}') && !out.lines().any(|line| line.starts_with("meridian: serving")), "{out}");
+}
+
+#[test]
+fn nobody_passes_for_another_by_what_cannot_be_seen() {
+    let server = start();
+    let rest = Rest::new(&server);
+    let made = rest.post("/v1/tokens", json!({ "name": "ada", "role": "operate" }));
+    let ada = rest.with_token(made["token"].as_str().expect("a token"));
+    let lay = |actor: &str| {
+        let body = json!({ "target": "example.com/fra", "set": { "state": "up" }, "reason": "x" });
+        let (status, laid) = ada.send(Method::POST, "/v1/overlays", Some(body), Some(("Meridian-Actor", actor)));
+        (status, laid["overlay"]["owner"].as_str().unwrap_or_default().to_owned())
+    };
+    for (actor, status, owner) in [
+        ("admin", 400, ""),
+        ("ad%6Din", 400, ""),
+        // Shown as it was sent, letter by letter.
+        ("%E2%80%8Badmin", 201, "%E2%80%8Badmin"),
+        ("ad%C2%ADmin", 201, "ad%C2%ADmin"),
+        ("ad%E2%80%8Dmin", 400, ""),
+        ("jos%C3%A9", 201, "josé"),
+        // Farsi, with the joiner that it needs.
+        ("%D9%85%DB%8C%E2%80%8C%D8%AE", 201, "می\u{200c}خ"),
+    ] {
+        assert_eq!(lay(actor), (status, owner.to_owned()), "{actor}");
+    }
+    let (status, problem) = rest.call(Method::DELETE, "/v1/overlays/1?reason=%ff", None);
+    assert_eq!((status, &problem["type"]), (400, &json!("urn:meridian:bad-query")), "{problem}");
+    // An empty variable is one that is not set; a token that nobody can read is not made.
+    let run = |token: &str, out: Stdio, args: &[&str]| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_meridian"));
+        program.args(args).args(["--config", "meridian.toml", "--server", &format!("http://{}", server.admin)]);
+        let output = program.current_dir(server.path()).env("MERIDIAN_TOKEN", token).stdout(out).output().expect("the program runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(run(" ", Stdio::null(), &["status"]).0, Some(0));
+    let (code, said) = run("a\nb", Stdio::null(), &["status"]);
+    assert!(code == Some(2) && said.contains("MERIDIAN_TOKEN: found several lines"), "{code:?} {said}");
+    let (code, said) = run("", Stdio::null(), &["token", "create", "lost", "--role", "read"]);
+    assert!(code == Some(2) && said.contains("nothing was made"), "{code:?} {said}");
+    assert!(!rest.get("/v1/tokens").to_string().contains("lost"));
 }
 
 #[test]

@@ -242,3 +242,53 @@ fn rfc2317_names_are_taken_as_they_are_printed() {
     let soon = r"2026-02-30T00:00:00Z";
     assert_eq!(server.command(&["ttl", &id, "30", "--reason", "r", "--starts", soon]).0, 2, "no such day");
 }
+
+/// Bodies that never come are no requests under way; and whose role allows nothing waits for them no longer than it must.
+#[test]
+fn who_never_sends_a_body_keeps_nobody_out() {
+    let (server, rest) = start();
+    let tokens = [
+        rest.post("/v1/tokens", json!({ "name": "reader", "role": "read" })),
+        rest.post("/v1/tokens", json!({ "name": "writer", "role": "operate" })),
+    ];
+    drop(rest);
+    for made in tokens {
+        let token = made["token"].as_str().expect("a token");
+        let begin = || {
+            let mut stream = TcpStream::connect(server.admin).expect("a connection");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            let head = format!(
+                "POST /v1/reload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{"
+            );
+            stream.write_all(head.as_bytes()).expect("sent");
+            stream
+        };
+        let mut held: Vec<TcpStream> = (0..300).map(|_| begin()).collect();
+        for _ in 0..3 {
+            let (code, out, err) = server.command(&["status"]);
+            assert_eq!(code, 0, "whoever comes is let in: {out}{err}");
+        }
+        if made["role"] == "read" {
+            let mut reply = String::new();
+            BufReader::new(held.pop().expect("the newest")).read_line(&mut reply).expect("a reply");
+            assert!(reply.contains(" 403 "), "{reply}");
+        }
+    }
+}
+
+#[test]
+fn a_trace_ends_where_the_zones_of_the_token_end() {
+    let own = zone("a.example", "192.0.2.1").replace("[records]\n", "[records]\nal.CNAME = \"app.b.example.\"\nown.CNAME = \"app\"\n");
+    let server = Meridian::start(&[("zones/a.example.toml", &own), ("zones/b.example.toml", &zone("b.example", "192.0.2.1"))]);
+    let rest = Rest::new(&server);
+    rest.lay("b.example/fra/192.0.2.10", json!({ "state": "drain" }));
+    let confined = rest.with_token(&token(&rest, "read").1);
+    let told = |rest: &Rest, name: &str| rest.get(&format!("/v1/explain?name={name}"));
+    let (all, theirs) = (told(&rest, "al.a.example"), told(&confined, "al.a.example"));
+    assert_eq!(all["then"][0]["pools"][0]["pool"], "b.example/fra", "{all}");
+    assert_eq!((&theirs["then"], &theirs["answer"]), (&Value::Null, &all["answer"]), "the answer is everybody's: {theirs}");
+    for secret in ["b.example/", "usable"] {
+        assert!(!theirs.to_string().contains(secret), "{secret}: {theirs}");
+    }
+    assert_eq!(told(&confined, "own.a.example")["then"][0]["pools"][0]["pool"], "a.example/fra");
+}

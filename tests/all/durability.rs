@@ -355,6 +355,8 @@ fn changes_are_taken_back_on_a_disk_that_another_program_fills() {
     });
     let last = rest.get("/v1/audit?action=overlay.revert&limit=1")["entries"][0].clone();
     assert_eq!((&last["outcome"], &last["detail"]), (&json!("done"), &json!(format!("overlay {}, laid by admin", laid[laid.len() - 1]))), "{last}");
+    let told = |action: &str| rest.get(&format!("/v1/audit?action={action}&kind=change&limit=1000"))["entries"].as_array().map_or(0, Vec::len);
+    assert!(told("overlay.lay") >= 30 && told("overlay.revert") == 30, "what is free in the file holds them: nothing had to give way");
     std::fs::remove_file(small.path("filler")).expect("removed");
     let began = Instant::now();
     while Small::lay(&rest, 7).0 != 201 {
@@ -455,4 +457,18 @@ fn what_can_only_be_read(killed: bool) {
     assert!(health["endpoint"]["weight"] == 7 && health["history_incomplete"].is_string(), "{health}");
     let pager = rest.with_token(token.as_str().expect("a token"));
     assert_eq!(pager.call(Method::GET, "/v1/status", None).0, 200);
+}
+
+/// To look into what is no file takes for ever.
+#[test]
+fn what_stands_where_the_state_should_be_and_is_no_file_is_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    crate::meridian::write(dir.path(), "meridian.toml", crate::meridian::CONFIG);
+    crate::meridian::write(dir.path(), "zones/example.com.toml", &zone());
+    std::fs::create_dir(dir.path().join("state")).expect("a folder");
+    assert!(Command::new("mkfifo").arg(dir.path().join("state/meridian.db")).status().expect("mkfifo runs").success());
+    let server = Meridian::start_in(dir);
+    assert_eq!(server.ask("www.example.com.", RecordType::A).answers.len(), 1);
+    let degraded = Rest::new(&server).get("/v1/status")["degraded"].to_string();
+    assert!(degraded.contains("not a regular file"), "{degraded}");
 }

@@ -152,6 +152,11 @@ impl Meridian {
         std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a folder"))
     }
 
+    /// SIGKILL, without a moment between.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+    }
+
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().expect("kill runs");

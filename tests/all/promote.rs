@@ -285,3 +285,69 @@ fn what_a_killed_promotion_left_is_removed_at_the_start() {
     assert!(!meridian.path().join(left).exists());
     assert!(others.iter().all(|other| meridian.path().join(other).exists()), "what others left is theirs");
 }
+
+/// What is acknowledged has ended, with its entry, whatever comes behind the reply.
+#[test]
+fn an_acknowledged_promotion_survives_a_kill() {
+    let (mut meridian, mut rest) = serve();
+    for ttl in (40..46).rev() {
+        let id = rest.lay("example.com/www", json!({ "ttl": ttl }));
+        let (status, promoted) = promote(&rest, id, json!({}));
+        meridian.kill();
+        assert_eq!(status, 200, "{promoted}");
+        meridian = meridian.restart_dead();
+        rest = Rest::new(&meridian);
+        assert_eq!(rest.get("/v1/overlays")["overlays"], json!([]), "its end is kept: {ttl}");
+        let told = rest.get("/v1/audit?action=overlay.promote&kind=change");
+        assert_eq!(told["entries"][0]["after"], json!({ "ttl": ttl }), "{told}");
+        assert!(text(&meridian).contains(&format!("max = {ttl}")));
+    }
+}
+
+#[test]
+fn edits_that_nobody_has_reloaded_are_not_taken_along() {
+    let library = "[pool.far]\nendpoints = [\"203.0.113.1\"]\n[policy.lp]\npolicy = \"weighted\"\nto = { far = 5 }\n";
+    let zone = ZONE.replace("ns   = [\"ns1\"]\n", "file = \"example.com.zone\"\n") + "[steer.lib]\nuse = \"lp\"\n";
+    let master = "$TTL 300\n@ SOA ns1 hostmaster 1 3600 600 86400 60\n@ NS ns1\nns1 A 192.0.2.53\nold A 192.0.2.99\n";
+    let zone = zone.replace("ns1.A   = \"192.0.2.53\"\n", "");
+    let plain = "[zone]\nname = \"other.test\"\nns = [\"ns1\"]\n[records]\nns1.A = \"192.0.2.53\"\n[steer.www]\nuse = \"lp\"\n";
+    let files = [(FILE, zone.as_str()), ("zones/example.com.zone", master), ("zones/lib.toml", library), ("zones/other.test.toml", plain)];
+    let meridian = Meridian::start(&files);
+    let rest = Rest::new(&meridian);
+    let own = rest.lay("example.com/www", json!({ "ttl": 15 }));
+    let shared = rest.lay("example.com/policy:lp/far", json!({ "weight": 9 }));
+    let refused = |id: u64, words: &str| {
+        for body in [json!({ "dry_run": true }), json!({})] {
+            let (status, problem) = promote(&rest, id, body);
+            let detail = problem["detail"].as_str().unwrap_or_default();
+            assert!(status == 422 && detail.contains(words) && detail.contains("reload"), "expected {words}: {problem}");
+        }
+        assert_eq!((text(&meridian), meridian.ask("lib.example.com", A).answers.len()), (zone.clone(), 1));
+    };
+    meridian.write("zones/example.com.zone", &master.replace("old A 192.0.2.99\n", ""));
+    refused(own, "example.com.zone has changed");
+    refused(shared, "example.com.zone has changed");
+    meridian.write("zones/example.com.zone", master);
+    meridian.write("zones/lib.toml", &library.replace("203.0.113.1", "203.0.113.66"));
+    refused(own, "lib.toml has changed");
+    refused(shared, "lib.toml has changed");
+    meridian.write("zones/lib.toml", library);
+    for (other, words) in
+        [(Some("[zone]\nname = \"other.test\"\n"), "other.test.toml"), (Some(""), "other.test"), (None, "the file of other.test has gone")]
+    {
+        match other {
+            Some(other) => drop(meridian.write("zones/other.test.toml", other)),
+            None => fs::remove_file(meridian.path().join("zones/other.test.toml")).expect("removed"),
+        }
+        refused(shared, words);
+    }
+    let (status, promoted) = promote(&rest, own, json!({}));
+    assert_eq!(status, 200, "what others say is nothing to it: {promoted}");
+    meridian.write("zones/other.test.toml", plain);
+    meridian.write("zones/new.test.toml", &plain.replace("other.test", "new.test"));
+    let (status, problem) = promote(&rest, shared, json!({}));
+    assert!(status == 422 && problem["detail"].as_str().is_some_and(|detail| detail.contains("new.test.toml has come")), "{problem}");
+    fs::remove_file(meridian.path().join("zones/new.test.toml")).expect("removed");
+    let (status, promoted) = promote(&rest, shared, json!({}));
+    assert_eq!((status, &promoted["other_zones"]), (200, &json!(["other.test"])), "{promoted}");
+}
