@@ -286,7 +286,8 @@ fn a_trace_ends_where_the_zones_of_the_token_end() {
     let told = |rest: &Rest, name: &str| rest.get(&format!("/v1/explain?name={name}"));
     let (all, theirs) = (told(&rest, "al.a.example"), told(&confined, "al.a.example"));
     assert_eq!(all["then"][0]["pools"][0]["pool"], "b.example/fra", "{all}");
-    assert_eq!((&theirs["then"], &theirs["answer"]), (&Value::Null, &all["answer"]), "the answer is everybody's: {theirs}");
+    let answer = |told: &Value| told["answer"].as_array().map_or(0, Vec::len);
+    assert_eq!((&theirs["then"], answer(&theirs)), (&Value::Null, answer(&all)), "the answer is everybody's: {theirs}");
     for secret in ["b.example/", "usable"] {
         assert!(!theirs.to_string().contains(secret), "{secret}: {theirs}");
     }
