@@ -197,6 +197,8 @@ fn a_reload_is_judged_with_what_is_on_its_way_and_what_it_wakes_up() {
         assert!(status == 200 && foreseen["consequences"]["broken"].to_string().contains("safety:min_capacity"), "{target}: {foreseen}");
         let (status, refused) = reload(&meridian, &rest, ZONE, json!({}));
         assert_eq!((status, &refused["rules"]), (409, &foreseen["consequences"]["broken"]), "{target}: {refused}");
-        assert_ne!(addresses(&meridian.ask("f.example.com.", A)), ["192.0.2.3".parse::<std::net::IpAddr>().expect("an address")]);
+        // The draw is at random, and one in six is of p3.
+        let is_other = |_| addresses(&meridian.ask("f.example.com.", A)).iter().any(|address| address.to_string() != "192.0.2.3");
+        assert!((0..500).any(is_other), "{target}: what was there is answered still");
     }
 }
