@@ -43,7 +43,7 @@ pub(super) type PromoteReply = oneshot::Sender<Result<Promoted, Refusal>>;
 pub(super) struct Promotion {
     id: u64,
     /// As it was when it was asked for.
-    overlay: Overlay,
+    overlay: Box<Overlay>,
     zone: Name,
     dry_run: bool,
     who: Who,
@@ -141,7 +141,7 @@ impl Writer {
         };
         let Some(state) = self.zones.get(&zone) else { return };
         let loaded = state.taken.loaded.clone();
-        let Some(overlay) = self.book.get(id).map(|laid| self.shown(laid)) else { return };
+        let Some(overlay) = self.book.get(id).map(|laid| Box::new(self.shown(laid))) else { return };
         self.reloading = true;
         let zones = self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect();
         let previous = Previous { zones, known: self.known.clone(), geo: self.geo.clone(), disabled: self.disabled_rules(&[]) };
@@ -290,7 +290,7 @@ impl Writer {
                 return;
             }
         };
-        let mut promoted = Promoted { overlay, file: file.display().to_string(), diff, other_zones, generation: self.generation, dry_run };
+        let mut promoted = Promoted { overlay: *overlay, file: file.display().to_string(), diff, other_zones, generation: self.generation, dry_run };
         if dry_run {
             let _ = reply.send(Ok(promoted));
             self.reaper.other(build);
