@@ -24,7 +24,7 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 pub use self::files::{Stamp, Trouble, add_authorities, certificates, private_key, private_key_within, stamp};
-pub(crate) use self::verify::times;
+pub(crate) use self::verify::{first_to_end, times};
 use crate::telemetry::CertificateFacts;
 
 /// How often the files are looked at: a renewed certificate is in use long before the old one ends.

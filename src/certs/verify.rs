@@ -12,6 +12,8 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::words;
+
 /// What a server shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Presented<'a> {
@@ -149,4 +151,56 @@ pub(crate) fn times(certificate: &[u8]) -> Option<(i64, i64)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let validity = parsed.validity();
     Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
+}
+
+/// Of the certificates that lead to an authority, the one that ends first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FirstToEnd {
+    /// The first second of its time, since 1970.
+    pub from: i64,
+    /// The last.
+    pub until: i64,
+    /// What it is called, where it is not the server's own.
+    pub name: Option<String>,
+}
+
+/// Certificates of a chain that are looked at: nobody needs more.
+const MAX_CHAIN: usize = 8;
+
+/// Goes from the server's certificate to an authority that is trusted, as verifying does, but by names alone: what leads nowhere, or is not needed to get
+/// there, ends without harm. Of several under one name the one that ends last serves.
+pub(crate) fn first_to_end(presented: &Presented<'_>, authorities: &RootCertStore) -> Option<FirstToEnd> {
+    let of = |certificate: &X509Certificate<'_>| (certificate.validity().not_before.timestamp(), certificate.validity().not_after.timestamp());
+    let (_, own) = X509Certificate::from_der(presented.certificate).ok()?;
+    let (from, until) = of(&own);
+    let mut first = FirstToEnd { from, until, name: None };
+    let parsed = presented.intermediates.iter().take(MAX_CHAIN).filter_map(|one| X509Certificate::from_der(one).ok());
+    let mut others: Vec<X509Certificate<'_>> = parsed.map(|(_, one)| one).collect();
+    let mut issuer = own.issuer().as_raw().to_vec();
+    while !authorities.roots.iter().any(|root| root.subject.as_ref() == content(&issuer)) {
+        let above = others.iter().enumerate().filter(|(_, one)| one.subject().as_raw() == issuer);
+        let Some(at) = above.max_by_key(|(_, one)| of(one).1).map(|(at, _)| at) else { break };
+        let above = others.swap_remove(at);
+        let (from, until) = of(&above);
+        // Who signed itself is an authority, trusted or not.
+        let is_authority = above.issuer().as_raw() == above.subject().as_raw();
+        if until < first.until && !is_authority {
+            let name = above.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+            first = FirstToEnd { from, until, name: Some(words::foreign(name.unwrap_or("without a name"))) };
+        }
+        if is_authority {
+            break;
+        }
+        issuer = above.issuer().as_raw().to_vec();
+    }
+    Some(first)
+}
+
+/// What an element of DER holds, without its tag and length.
+fn content(element: &[u8]) -> &[u8] {
+    let header = match element.get(1) {
+        Some(long) if long & 0x80 != 0 => 2 + usize::from(long & 0x7f),
+        _ => 2,
+    };
+    element.get(header..).unwrap_or(&[])
 }

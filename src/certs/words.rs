@@ -62,6 +62,10 @@ fn certificate(error: &CertificateError) -> String {
         CertificateError::Other(OtherError(why)) if why.to_string().contains("UnsupportedCertVersion") => {
             "certificate is not of version 3, the one that has names".to_owned()
         }
+        CertificateError::Other(OtherError(why)) if why.to_string().contains("NameConstraint") => {
+            "certificate is for names that its authority may not sign for (its name constraints)".to_owned()
+        }
+        CertificateError::Other(OtherError(why)) => format!("certificate not accepted: {}", spelled(&why.to_string())),
         // Some have words of their own, the others are names of the library's.
         other => {
             let words = other.to_string();

@@ -1,6 +1,6 @@
 //! Reads `[monitor.NAME]` and `[defaults.monitor]`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -490,18 +490,39 @@ fn request_path(value: &Value<'_>) -> Option<String> {
 
 fn host(value: &Value<'_>) -> Option<String> {
     let what = "a host name such as \"www.example.com\", without scheme or port";
-    let found = host_name(value.string(what)?);
+    let text = value.string(what)?;
+    let found = host_name(text);
     if found.is_none() {
-        value.expected(what);
+        let labels = || text.trim_end_matches('.').split('.');
+        match () {
+            () if labels().next_back().is_some_and(is_number) => {
+                value.expected("an address of four numbers, or a host name, whose last part is no number");
+            }
+            () if labels().any(|label| label.starts_with('-') || label.ends_with('-')) => {
+                value.expected("a host name, of which no part begins or ends with \"-\"");
+            }
+            () => value.expected(what),
+        }
     }
     found
 }
 
-/// A host name, in lower case and without a final dot.
+/// A host name, in lower case and without a final dot. One whose last label is a number is an address to URLs (`127.1`), and none that can be asked for;
+/// one whose label begins or ends with a hyphen is in no certificate (RFC 1123 §2.1).
 pub(super) fn host_name(text: &str) -> Option<String> {
     let bare = text.strip_suffix('.').unwrap_or(text);
-    let good_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    (bare.len() <= 253 && bare.split('.').all(good_label)).then(|| bare.to_ascii_lowercase())
+    let good_label = |label: &str| {
+        let is_good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        (1..=63).contains(&label.len()) && label.bytes().all(is_good) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let is_sound = bare.parse::<Ipv4Addr>().is_ok() || !bare.rsplit('.').next().is_some_and(is_number);
+    (bare.len() <= 253 && is_sound && bare.split('.').all(good_label)).then(|| bare.to_ascii_lowercase())
+}
+
+/// A label that makes an address of a name (WHATWG URL §4.3).
+fn is_number(label: &str) -> bool {
+    let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
+    !label.is_empty() && label.bytes().all(|b| b.is_ascii_digit()) || hex.is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn status_ranges(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {

@@ -541,6 +541,13 @@ pub enum CheckTarget {
     Address(IpAddr),
     /// The endpoint's CNAME target, resolved by the system at each check; without the final dot.
     Host(String),
+    /// Another address than the endpoint's own, which its certificate has to name: the far side of a NAT.
+    Behind {
+        /// The endpoint's own.
+        own: IpAddr,
+        /// What is connected to.
+        at: IpAddr,
+    },
     /// Nowhere: reports of the endpoint of this id are waited for.
     Endpoint(Arc<str>),
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::api::{CheckSpec, CheckTarget, Observation};
 use super::checks::{Reach, User};
 use super::timeline::Timeline;
+use super::verdicts::trial_of;
 use crate::health::concern::Concerns;
 use crate::health::machine::{self, Machine};
 use crate::health::{Failure, State};
@@ -41,6 +42,8 @@ pub(super) struct Check {
     pub(super) told: Option<Told>,
     /// The machine's clock, in seconds ahead of that of the program, when it last passed with a certificate.
     pub(super) passed_by: Option<i64>,
+    /// Of what callers report: until then what they counted speaks against it.
+    pub(super) trial_at: Option<Duration>,
     /// Whether the certificate that it met last was valid in time by the machine's clock.
     pub(super) in_time: Option<bool>,
 }
@@ -160,6 +163,7 @@ impl Check {
             penalty,
             penalised_unix: now_unix.saturating_sub(now.saturating_sub(penalised).as_secs()),
             run: self.machine.run(),
+            holds_until_unix: self.holds_until(spec, last_check_unix, now, now_unix),
         })
     }
 
@@ -216,10 +220,10 @@ impl Check {
         let (monitor, concerns) = (&observation.spec.monitor, &mut self.seen.concerns);
         match observation.outcome {
             Ok(()) if monitor.kind.is_reported() => concerns.counted(observation.poor),
-            Ok(()) => concerns.passed(&monitor.watch, monitor.thresholds.interval, observation.took, observation.certificate, now_unix),
+            Ok(()) => concerns.passed(&monitor.watch, monitor.thresholds.interval, observation.took, observation.certificate.as_ref(), now_unix),
             Err(_) => {
                 // What it showed is what it shows, believed or not.
-                observation.certificate.into_iter().for_each(|certificate| concerns.shown(certificate));
+                observation.certificate.iter().for_each(|certificate| concerns.shown(certificate));
                 if self.machine.state() == State::Down {
                     concerns.fell();
                 }
@@ -265,6 +269,7 @@ impl Check {
             kept_unix: 0,
             told: None,
             passed_by: None,
+            trial_at: None,
             in_time: None,
         }
     }
@@ -308,6 +313,7 @@ impl Check {
             State::Ramp | State::Suspect | State::Degraded => State::Up,
             state => state,
         };
+        let trial_at = trial_of(spec, &verdict, now, now_unix);
         let mut machine = Machine::restored(state, now);
         machine.restore_run(if is_said { verdict.run } else { 0 });
         machine.restore_penalty(verdict.penalty, Duration::from_secs(now_unix.saturating_sub(verdict.penalised_unix)), now);
@@ -322,6 +328,7 @@ impl Check {
                 ..CheckSeen::default()
             },
             machine,
+            trial_at,
             told: Some(Told { at: now, age: Duration::from_secs(now_unix.saturating_sub(verdict.last_check_unix)) }),
             ..Check::new(now)
         }

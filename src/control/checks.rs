@@ -7,21 +7,19 @@ use std::time::Duration;
 
 use super::api::{CheckSpec, CheckTarget, Observation};
 use super::believing::References;
-use super::check::{Check, CheckSeen, Told, key, stale_after, unix_of};
+use super::check::{Check, CheckSeen, Told, stale_after, unix_of};
 use super::compile::{ZoneParts, answered};
 use super::standing::Standing;
 use super::status::describe;
 use super::timeline::Timeline;
+use super::verdicts::{Outliving, VERDICT_MAX_AGE_S};
 use crate::dns::Name;
-use crate::health::dates::{self, Crowd};
+use crate::health::dates::{self, Bound, Crowd};
 use crate::health::doubt::{Census, Doubt, LEAST_CHECKED};
 use crate::health::machine::{self, Around};
 use crate::health::{Failure, State, Transition};
 use crate::policy::model::MonitorKind;
 use crate::store::Verdict;
-
-/// Verdicts of an earlier run count while they are younger than this (CONTRACT, Health before and between checks).
-const VERDICT_MAX_AGE_S: u64 = 3600;
 
 /// A check that came back ramps for this many TTLs of the slowest name that uses it, [`machine::RAMP`] at least: shares move in answers at once,
 /// but loads follow one TTL later (algorithms §3.4).
@@ -35,6 +33,9 @@ const RECENT_REPORTS: Duration = Duration::from_secs(30);
 
 /// Between two counts of certificates.
 const CROWD_EVERY: Duration = Duration::from_secs(1);
+
+/// Certificates from the future that are remembered.
+const MAX_EARLY: usize = 1_000;
 
 /// Seconds between two writes of a verdict that is reported again and again, unless it grows old sooner.
 const KEEP_REPORTED_S: u64 = 60;
@@ -115,15 +116,15 @@ pub(super) struct Checks {
     pub(super) ramping: HashSet<Arc<CheckSpec>>,
     /// Those whose state is another since verdicts were taken.
     pub(super) moved: Vec<Arc<CheckSpec>>,
-    /// Verdicts of the last run that no check has claimed yet.
-    kept: HashMap<String, Verdict>,
+    /// Verdicts without a check.
+    pub(super) outliving: Outliving,
     /// What is doubted of each [`Group`].
     pub(super) doubts: [Doubt; Group::ALL.len()],
     pub(super) references: References,
     /// Since when more than half of a group fails, as it is kept for the next run: unix seconds.
     pub(super) freezes: BTreeMap<Group, u64>,
     /// Those whose last word grows old: they wait for others to tell.
-    told: Vec<Arc<CheckSpec>>,
+    pub(super) told: Vec<Arc<CheckSpec>>,
     /// When the first of them may be old enough to be forgotten.
     forget_at: Option<Duration>,
     /// Those of agents whose last word is not obeyed yet.
@@ -135,9 +136,11 @@ pub(super) struct Checks {
     /// Of these: for this machine's clock.
     misled: usize,
     /// Unix seconds of something that has been.
-    past: u64,
+    pub(super) past: u64,
     /// Unix seconds of the first second of the youngest certificate that has passed.
     issued: u64,
+    /// First seconds of certificates that were met before them: they tell nothing of when that is.
+    early: HashSet<u64>,
     /// How the certificates stand that were met last, and when that was counted.
     crowd: Option<(Duration, Crowd)>,
     /// Of the same: in so many places they are.
@@ -218,13 +221,6 @@ pub(super) struct Observed {
 }
 
 impl Checks {
-    /// Takes over what the last run knew.
-    pub(super) fn restore(&mut self, verdicts: Vec<Verdict>, now_unix: u64) {
-        self.past = verdicts.iter().map(|verdict| verdict.last_check_unix).fold(dates::WRITTEN_UNIX, u64::max);
-        let fresh = |verdict: &Verdict| now_unix.saturating_sub(verdict.last_check_unix) < VERDICT_MAX_AGE_S;
-        self.kept.extend(verdicts.into_iter().filter(fresh).map(|verdict| (verdict.key.clone(), verdict)));
-    }
-
     /// Takes over since when more than half of a group failed as the last run ended.
     pub(super) fn resume(&mut self, freezes: &BTreeMap<String, u64>, now: Duration, now_unix: u64) {
         for group in Group::ALL {
@@ -255,12 +251,10 @@ impl Checks {
             if self.known.contains_key(spec) {
                 continue;
             }
-            let check = match self.kept.remove(&key(spec)) {
-                Some(verdict) => Check::restored(spec, verdict, now, now_unix),
-                None => successor(&mut before, spec).unwrap_or_else(|| Check::first(spec, now)),
-            };
-            self.known.insert(Arc::new(spec.clone()), check);
+            let check = self.outliving.claim(spec, now, now_unix).or_else(|| successor(&mut before, spec));
+            self.known.insert(Arc::new(spec.clone()), check.unwrap_or_else(|| Check::first(spec, now)));
         }
+        self.outliving.part(before, now, now_unix);
         for (spec, check) in &mut self.known {
             if let Some(used) = uses.remove(&**spec) {
                 check.machine.set_ramp(used.ramp);
@@ -328,7 +322,12 @@ impl Checks {
         let Err(Failure::OutOfTime(found)) = &observation.outcome else { return None };
         let check = self.known.get_mut(&observation.spec)?;
         check.in_time = Some(false);
-        observation.certificate.into_iter().for_each(|certificate| check.seen.concerns.shown(certificate));
+        observation.certificate.iter().for_each(|certificate| check.seen.concerns.shown(certificate));
+        if let (Bound::From(from), Some(certificate)) = (found.bound, &observation.certificate)
+            && self.early.len() < MAX_EARLY
+        {
+            self.early.extend((certificate.from == from).then_some(from));
+        }
         let around = dates::Around { now, passed: check.passed_by, past: self.past, issued: self.issued };
         let why = dates::doubt(found, &around, || self.crowd(now))?;
         let said = format!("{why} ({})", found.why);
@@ -446,7 +445,9 @@ impl Checks {
             self.unable = self.unable + usize::from(check.seen.unable) - usize::from(was_unable);
             self.misled = self.misled + usize::from(check.seen.misled) - usize::from(was_misled);
         }
-        if let (Ok(()), Some(certificate)) = (&observation.outcome, observation.certificate) {
+        if let (Ok(()), Some(certificate)) = (&observation.outcome, &observation.certificate)
+            && !self.early.contains(&certificate.from)
+        {
             self.issued = certificate.from.max(self.issued);
         }
         if counts {

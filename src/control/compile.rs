@@ -196,10 +196,24 @@ fn target_of(monitor: &Monitor, endpoint: &Endpoint) -> CheckTarget {
         _ if let Some(addr) = endpoint.check_address
             && !matches!(monitor.kind, MonitorKind::Prometheus(_)) =>
         {
-            CheckTarget::Address(addr)
+            match &endpoint.target {
+                Target::Address(own) if *own != addr && names_an_address(&monitor.kind) => CheckTarget::Behind { own: *own, at: addr },
+                _ => CheckTarget::Address(addr),
+            }
         }
         target => answered(target),
     }
+}
+
+/// What it asks a certificate for is an address: then it is the endpoint's own.
+fn names_an_address(kind: &MonitorKind) -> bool {
+    let host = match kind {
+        MonitorKind::Https { check, .. } => Some(&check.host),
+        MonitorKind::Tcp(check) => check.tls.as_ref().map(|named| &named.host),
+        MonitorKind::Grpc(check) => check.tls.as_ref().map(|_| &check.host),
+        _ => None,
+    };
+    host.is_some_and(|host| host.parse::<std::net::IpAddr>().is_ok())
 }
 
 /// What is handed out, as the place that a check is about.

@@ -12,7 +12,7 @@ use super::api::{
 use super::audit::{Entry, Page, Query};
 use super::reports::{Report, Reports, Taken};
 use super::status::Seen;
-use super::timeline::{EndpointChecks, TRIALS_QUEUE_LEN, Trial, Trials};
+use super::timeline::{Asked, EndpointChecks, TRIALS_QUEUE_LEN, Trial, Trials};
 use super::tokens::{CreatedToken, NewToken, TokenInfo, Tokens};
 use crate::config::Reach;
 use crate::world::Published;
@@ -118,6 +118,7 @@ pub struct Handle {
     pub(super) news: watch::Receiver<News>,
     pub(super) trials: mpsc::Sender<Trial>,
     pub(super) trials_end: Trials,
+    pub(super) asked: Arc<Asked>,
 }
 
 /// What is new: for whoever waits for it.
@@ -170,8 +171,18 @@ pub fn channel(world: Arc<Published>) -> (Handle, Ends) {
     let (news_sender, news) = watch::channel(News::default());
     let (trials, trials_end) = mpsc::channel(TRIALS_QUEUE_LEN);
     let trials_end = Arc::new(std::sync::Mutex::new(Some(trials_end)));
-    let handle =
-        Handle { events: sender, checks, reach, world: world.clone(), tokens: tokens.clone(), reports: reports.clone(), news, trials, trials_end };
+    let handle = Handle {
+        events: sender,
+        checks,
+        reach,
+        world: world.clone(),
+        tokens: tokens.clone(),
+        reports: reports.clone(),
+        news,
+        trials,
+        trials_end,
+        asked: Arc::default(),
+    };
     (handle, Ends { events, checks: checks_sender, reach: reach_sender, world, tokens, reports, news: news_sender })
 }
 

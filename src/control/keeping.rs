@@ -88,6 +88,7 @@ fn saved(zone: &ZoneState) -> Option<(String, SavedKeeping)> {
 impl Writer {
     /// Keeps what checks came to, in the background.
     pub(super) fn keep_verdicts(&mut self) {
+        self.checks.keep_words(self.clock.unix());
         let verdicts = self.checks.take_changed(self.clock.now(), self.clock.unix());
         self.put_verdicts(verdicts);
     }

@@ -68,7 +68,7 @@ mod tests {
 
     fn valid(from_day: i64, until_day: i64) -> Validity {
         let unix = |day: i64| SIMULATED_START_UNIX.saturating_add_signed(day * DAY as i64);
-        Validity { from: unix(from_day), until: unix(until_day) }
+        Validity { from: unix(from_day), until: unix(until_day), name: None }
     }
 
     impl World {
@@ -85,7 +85,7 @@ mod tests {
             let clock = (SIMULATED_START_UNIX + self.now).saturating_add_signed(self.ahead);
             for spec in self.driven.specs().iter() {
                 let CheckTarget::Address(std::net::IpAddr::V4(address)) = spec.target else { panic!("{spec:?}") };
-                let certificate = self.certificates[usize::from(address.octets()[3] - 10)];
+                let certificate = self.certificates[usize::from(address.octets()[3] - 10)].clone();
                 let outside = |why: &str, bound: Bound| Err(Failure::OutOfTime(OutOfTime { why: why.into(), at: clock, bound }));
                 let outcome: Outcome = match clock {
                     _ if clock > certificate.until => outside("certificate expired", Bound::Until(certificate.until)),
@@ -135,6 +135,19 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_from_the_future_proves_nothing_when_its_time_comes() {
+        let mut world = World::start();
+        world.certificates[3] = valid(10, 100);
+        world.checked(1);
+        assert_eq!(world.checked(10)[..3], ["up", "up", "up"]);
+        // By the new clock it is valid, and the others have ended.
+        world.ahead = 30 * DAY as i64;
+        for _ in 0..20 {
+            assert_eq!(world.checked(10)[..3], ["up", "up", "up"]);
+        }
+    }
+
+    #[test]
     fn what_has_ended_by_both_clocks_falls_in_the_midst_of_it() {
         let mut world = World::start();
         world.checked(1);
@@ -171,7 +184,7 @@ mod tests {
         assert_eq!((world.checked(5), world.trouble()), (["up", "up", "up", "down"].map(str::to_owned), None));
         // All of them with one certificate: nothing tells that from a clock that is right.
         let mut world = World::start();
-        world.certificates = [valid(-60, -1); 4];
+        world.certificates = [(); 4].map(|()| valid(-60, -1));
         world.checked(6);
         assert_eq!(world.checked(2), ["down"; 4]);
     }

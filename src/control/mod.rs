@@ -58,6 +58,7 @@ pub mod tokens;
 mod toml;
 mod transitions;
 mod unkept;
+mod verdicts;
 mod waiting;
 pub mod who;
 pub mod writer;

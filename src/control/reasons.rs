@@ -25,7 +25,9 @@ fn observe(driven: &mut Driven, at: u64, outcome: &Outcome, certificate: Option<
     for spec in driven.specs().iter() {
         assert!(matches!(spec.target, CheckTarget::Address(_)));
         let took = Duration::from_millis(5);
-        driven.observe(&Observation { spec: spec.clone(), outcome: outcome.clone(), took, certificate, poor: None }).expect("it is wanted");
+        driven
+            .observe(&Observation { spec: spec.clone(), outcome: outcome.clone(), took, certificate: certificate.clone(), poor: None })
+            .expect("it is wanted");
     }
     driven.tick();
     driven.publish();
@@ -85,7 +87,7 @@ fn a_fall_for_faults_now_and_then_is_called_that() {
 fn the_end_of_a_certificate_is_that_of_the_last_one_that_was_shown() {
     let mut driven = start("");
     let day = 86_400;
-    let valid = |until: u64| Some(Validity { from: SIMULATED_START_UNIX - 90 * day, until });
+    let valid = |until: u64| Some(Validity { from: SIMULATED_START_UNIX - 90 * day, until, name: None });
     let (good, over) = (SIMULATED_START_UNIX + 60 * day, SIMULATED_START_UNIX - 3 * day);
     let expired = Err(Failure::Tls("certificate expired 3 days ago".into()));
     assert_eq!(observe(&mut driven, 0, &Ok(()), valid(good)).certificate_ends, Some(good));

@@ -292,6 +292,24 @@ impl Reports {
         seen.into_iter().find(|seen| seen.samples >= f64::from(check.rule.samples))
     }
 
+    /// Until when what is counted speaks against a thing, be nothing more reported of it.
+    pub(super) fn fails_until(&self, check: &ShareCheck, now: Duration) -> Option<Duration> {
+        let (all, rule) = (self.all(), &check.rule);
+        let mut until = None;
+        for id in &check.of {
+            let Some(seen) = all.get(id).and_then(|track| track.share.now(rule.window, now)) else { continue };
+            let lasts = rule.window.mul_f64((seen.samples / f64::from(rule.samples)).ln().max(0.0));
+            if lasts.is_zero() || until.is_some_and(|until| now + lasts <= until) {
+                continue;
+            }
+            if !rule.down.is_some_and(|least| seen.good * 100.0 < f64::from(least)) {
+                break;
+            }
+            until = Some(now + lasts);
+        }
+        until
+    }
+
     /// What is measured of a pool: what is reported of it as a whole, else of its endpoints together, else of its region.
     pub(super) fn measured(&self, place: &Place, now: Duration) -> Measured {
         let all = self.all();

@@ -104,10 +104,12 @@ impl Writer {
                 MonitorKind::Share(check) if report.successes.is_some() || report.failures.is_some() => {
                     let Some(share) = self.ends.reports.share(check, now) else { continue };
                     let (outcome, poor) = verdict(check, share);
+                    let trial_at = self.ends.reports.fails_until(check, now);
                     // What is well and was well is nothing to tell.
                     if outcome.is_err() || poor.is_some() || self.checks.stands(spec, now).is_some_and(|(state, _)| state != State::Up) {
                         self.observe_reported(spec, outcome, poor);
                     }
+                    self.checks.note_trial(spec, trial_at);
                 }
                 _ => {}
             }
@@ -131,6 +133,9 @@ impl Writer {
             {
                 let share = self.ends.reports.share(check, now);
                 let is_trial = share.is_none() && state == State::Down;
+                if is_trial && !self.checks.is_to_be_tried(&spec, now) {
+                    continue;
+                }
                 let (outcome, poor) = share.map_or((Ok(()), None), |share| verdict(check, share));
                 if outcome.is_ok() {
                     self.observe_reported(&spec, outcome, poor);

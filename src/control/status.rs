@@ -385,9 +385,9 @@ pub(super) fn describe(spec: &CheckSpec) -> String {
 fn place_of(target: &CheckTarget, monitor: &Monitor) -> String {
     let port = if matches!(monitor.kind, MonitorKind::Prometheus(_)) { 0 } else { monitor.port };
     match target {
-        CheckTarget::Address(addr) if port == 0 => addr.to_string(),
+        CheckTarget::Address(addr) | CheckTarget::Behind { at: addr, .. } if port == 0 => addr.to_string(),
         CheckTarget::Host(host) if port == 0 => host.clone(),
-        CheckTarget::Address(addr) => std::net::SocketAddr::new(*addr, port).to_string(),
+        CheckTarget::Address(addr) | CheckTarget::Behind { at: addr, .. } => std::net::SocketAddr::new(*addr, port).to_string(),
         CheckTarget::Host(host) => format!("{host}:{port}"),
         CheckTarget::Endpoint(id) => id.to_string(),
     }

@@ -6,7 +6,7 @@
 //! ```
 //! What somebody asked for changes no state: it tells of this moment, not of the endpoint's past, and nobody may talk a state up by asking often.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -208,6 +208,54 @@ pub struct AllCheckedNow {
     pub waiting: Vec<String>,
 }
 
+/// Endpoints that are checked at a time because somebody asked: more than people do, and few beside the checks that are due.
+const MAX_ASKED: usize = 64;
+/// The same endpoint: one that hangs does not take all places.
+const MAX_ASKED_OF_ONE: usize = 4;
+
+/// Endpoints that are being checked because somebody asked, with how many have.
+#[derive(Debug, Default)]
+pub(super) struct Asked(std::sync::Mutex<HashMap<String, usize>>);
+
+/// A place among those; free when it goes.
+struct Place {
+    all: Arc<Asked>,
+    id: String,
+}
+
+impl Asked {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, usize>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A place for this endpoint, or why there is none.
+    fn place(self: &Arc<Asked>, id: &str) -> Result<Place, Refusal> {
+        let mut all = self.lock();
+        let (whole, own) = (all.values().sum::<usize>(), all.get(id).copied().unwrap_or(0));
+        let busy = |detail: String| Err(Refusal::Busy { detail });
+        if own >= MAX_ASKED_OF_ONE {
+            return busy(format!("{id} is being checked {own} times already because somebody asked, expected at most {MAX_ASKED_OF_ONE} at a time"));
+        }
+        if whole >= MAX_ASKED {
+            return busy(format!("{whole} endpoints are being checked because somebody asked, expected at most {MAX_ASKED} at a time"));
+        }
+        *all.entry(id.to_owned()).or_default() += 1;
+        Ok(Place { all: self.clone(), id: id.to_owned() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.all.lock();
+        if let Some(own) = all.get_mut(&self.id) {
+            *own -= 1;
+            if *own == 0 {
+                all.remove(&self.id);
+            }
+        }
+    }
+}
+
 /// The two ends of the queue of asked checks.
 pub(super) type Trials = Arc<std::sync::Mutex<Option<mpsc::Receiver<Trial>>>>;
 
@@ -219,6 +267,7 @@ impl Handle {
 
     /// Has the prober run every check of an endpoint once, now; nothing when there is no such endpoint.
     pub async fn check_now(&self, id: String) -> Result<Option<AllCheckedNow>, Refusal> {
+        let _place = self.asked.place(&id)?;
         let Some(checks) = self.endpoint_checks(id).await? else { return Ok(None) };
         let mut running = Vec::new();
         // There is nothing to ask where reports are waited for.

@@ -11,6 +11,7 @@
 //! `1/n` octaves at the n-th, and by `interval/over` once that is more. So it doubles or halves within `over` at most: what stays slow for long becomes
 //! the usual.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Checks whose median counts: one or two slow ones are nothing.
@@ -73,17 +74,19 @@ impl Default for Slow {
 }
 
 /// The time of a certificate, in unix seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Validity {
     /// Its first second.
     pub from: u64,
     /// Its last second.
     pub until: u64,
+    /// What it is called, where it is not the endpoint's own but one that leads from it to its authority.
+    pub name: Option<Arc<str>>,
 }
 
 impl Validity {
     /// The moment from which its end is a concern.
-    fn warned_from(self, warning: CertificateWarning) -> Option<u64> {
+    fn warned_from(&self, warning: CertificateWarning) -> Option<u64> {
         let before = match warning {
             CertificateWarning::Never => return None,
             CertificateWarning::Usual => (self.until.saturating_sub(self.from) / LAST_PART).min(USUAL_WARNING_S),
@@ -94,10 +97,10 @@ impl Validity {
 }
 
 /// One thing that is wrong, in words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Concern {
-    /// The certificate ends in so many seconds.
-    Certificate(u64),
+    /// The certificate ends in so many seconds; with its name where it is not the endpoint's own.
+    Certificate(u64, Option<Arc<str>>),
     /// So many percent of the calls succeed that are reported.
     Poor(u8),
     /// The last checks took so many milliseconds, where so many are usual.
@@ -112,7 +115,8 @@ pub enum Concern {
 impl std::fmt::Display for Concern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Concern::Certificate(left) => write!(f, "certificate expires in {}", rough_span(*left)),
+            Concern::Certificate(left, None) => write!(f, "certificate expires in {}", rough_span(*left)),
+            Concern::Certificate(left, Some(name)) => write!(f, "certificate \"{name}\" of the chain expires in {}", rough_span(*left)),
             Concern::Poor(percent) => write!(f, "{percent} % of its calls succeed"),
             Concern::Slow { ms, usual_ms } => write!(f, "slow: {ms} ms, usually {usual_ms} ms"),
         }
@@ -180,11 +184,13 @@ impl Pace {
 }
 
 /// What is known of one check beside its state.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Concerns {
     pace: Pace,
     /// Unix seconds of the certificate's end, 0 where none is known; until 2106.
     certificate_ends: u32,
+    /// Its name, where it is not the endpoint's own.
+    certificate_name: Option<Arc<str>>,
     /// That is soon.
     ends_soon: bool,
     /// So many percent of the calls succeed that are reported, and that is poor.
@@ -193,17 +199,21 @@ pub struct Concerns {
 
 impl Concerns {
     /// Takes a check that passed, every `interval` one; with the certificate's time where there was one.
-    pub fn passed(&mut self, watch: &Watch, interval: Duration, took: Duration, certificate: Option<Validity>, now_unix: u64) {
+    pub fn passed(&mut self, watch: &Watch, interval: Duration, took: Duration, certificate: Option<&Validity>, now_unix: u64) {
         match watch.slow {
             Some(slow) => self.pace.take(slow, interval, took),
             None => self.pace = Pace::default(),
         }
-        self.certificate_ends = certificate.map_or(0, |validity| u32::try_from(validity.until).unwrap_or(u32::MAX));
         self.ends_soon = certificate.and_then(|validity| validity.warned_from(watch.certificate)).is_some_and(|from| now_unix >= from);
+        match certificate {
+            Some(certificate) => self.shown(certificate),
+            None => (self.certificate_ends, self.certificate_name) = (0, None),
+        }
     }
 
     /// Takes the time of a certificate that was shown by one that did not pass.
-    pub fn shown(&mut self, certificate: Validity) {
+    pub fn shown(&mut self, certificate: &Validity) {
+        self.certificate_name = certificate.name.clone();
         self.certificate_ends = u32::try_from(certificate.until).unwrap_or(u32::MAX);
     }
 
@@ -231,7 +241,8 @@ impl Concerns {
     pub fn all(&self, now_unix: u64) -> impl Iterator<Item = Concern> {
         let pace = self.pace;
         let slow = pace.is_slow.then(|| Concern::Slow { ms: pace.median(), usual_ms: pace.usual_ms().round() as u16 });
-        let certificate = self.ends_soon.then(|| Concern::Certificate(u64::from(self.certificate_ends).saturating_sub(now_unix)));
+        let certificate = self.ends_soon.then(|| (u64::from(self.certificate_ends).saturating_sub(now_unix), self.certificate_name.clone()));
+        let certificate = certificate.map(|(left, name)| Concern::Certificate(left, name));
         slow.into_iter().chain(certificate).chain(self.poor.map(Concern::Poor))
     }
 
@@ -359,9 +370,9 @@ mod tests {
             (90 * 24, 0, Never, None),
         ] {
             let until = NOW + left * 3_600;
-            let validity = Validity { from: until - life * 3_600, until };
+            let validity = Validity { from: until - life * 3_600, until, name: None };
             let mut concerns = Concerns::default();
-            concerns.passed(&Watch { certificate: warning, ..Watch::default() }, INTERVAL, ms(50), Some(validity), NOW);
+            concerns.passed(&Watch { certificate: warning, ..Watch::default() }, INTERVAL, ms(50), Some(&validity), NOW);
             assert_eq!(concerns.words(NOW).as_deref(), words, "{life} {left} {warning:?}");
             assert_eq!((concerns.is_burdened(), concerns.certificate_ends()), (false, Some(until)), "less traffic mends no certificate");
         }
@@ -369,12 +380,12 @@ mod tests {
         let mut concerns = Concerns::default();
         concerns.passed(&Watch::default(), INTERVAL, ms(50), None, NOW);
         assert_eq!((concerns.any(), concerns.certificate_ends()), (false, None));
-        concerns.passed(&Watch::default(), INTERVAL, ms(50), Some(Validity { from: 0, until: u64::MAX }), NOW);
+        concerns.passed(&Watch::default(), INTERVAL, ms(50), Some(&Validity { from: 0, until: u64::MAX, name: None }), NOW);
         assert_eq!((concerns.any(), concerns.certificate_ends()), (false, Some(u32::MAX.into())));
     }
 
     #[test]
     fn it_is_small() {
-        assert!(size_of::<Concerns>() <= 32, "{} octets for every check there is", size_of::<Concerns>());
+        assert!(size_of::<Concerns>() <= 48, "{} octets for every check there is", size_of::<Concerns>());
     }
 }

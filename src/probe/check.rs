@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Method, Url, header, redirect};
 use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls12Resumption, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, NamedGroup};
+use rustls::{ClientConfig, NamedGroup, RootCertStore};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower::{Layer, Service};
@@ -21,10 +21,12 @@ use super::tls::TlsRoots;
 use super::words::{self, Phase};
 use super::{exec, grpc, ping, prometheus, talk};
 use crate::certs;
+use crate::certs::verify::Presented;
 use crate::config::Reach;
 use crate::control::api::{CheckSpec, CheckTarget, Observation};
 use crate::control::timeline::{PhaseTime, Timed};
 use crate::health::concern::Validity;
+use crate::health::dates::{Bound, OutOfTime};
 use crate::health::{Failure, Outcome};
 use crate::policy::model::{HttpCheck, HttpMethod, HttpVersion, JsonExpected, MonitorKind};
 
@@ -83,7 +85,7 @@ pub async fn run_timed(spec: &CheckSpec, means: &Means) -> Timed {
 /// How it went, what the target took of it, and the parts of that.
 async fn run_watched(spec: &CheckSpec, means: &Means) -> (Outcome, Duration, Arc<Progress>) {
     let timeout = spec.monitor.timeout;
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(Progress::of(spec));
     // Waiting for a place is this machine's doing: it is no part of the time that the program has.
     let _place = match &spec.monitor.kind {
         MonitorKind::Exec(_) if !means.reach.exec => return (Err(Failure::Internal(exec::NOT_ALLOWED.into())), Duration::ZERO, progress),
@@ -98,7 +100,7 @@ async fn run_watched(spec: &CheckSpec, means: &Means) -> (Outcome, Duration, Arc
     };
     let began = Instant::now();
     let outcome = match tokio::time::timeout(timeout, perform(spec, means, &progress)).await {
-        Ok(outcome) => outcome,
+        Ok(outcome) => outcome.map_err(|failure| progress.named(failure)),
         Err(_) => {
             let late = words::timed_out(began.elapsed(), timeout, progress.phase());
             Err(if matches!(spec.monitor.kind, MonitorKind::Prometheus(_)) { prometheus::not_of_the_endpoint(late) } else { late })
@@ -137,14 +139,14 @@ async fn perform_from(spec: &CheckSpec, means: &Means, progress: &Arc<Progress>)
         return prometheus::prometheus(check, spec, means, progress).await;
     }
     let ip = match &spec.target {
-        CheckTarget::Address(ip) => *ip,
+        CheckTarget::Address(ip) | CheckTarget::Behind { at: ip, .. } => *ip,
         CheckTarget::Host(host) => lookup(host, means, progress).await?,
         CheckTarget::Endpoint(_) => return Err(nothing_to_ask()),
     };
     progress.enter(Phase::Connect);
     let way = Way { to: SocketAddr::new(ip, spec.monitor.port), from: spec.monitor.source_for(ip) };
     match &spec.monitor.kind {
-        MonitorKind::Tcp(check) => talk::tcp(check, way, means, progress).await,
+        MonitorKind::Tcp(check) => talk::tcp(check, way, means, spec.monitor.timeout, progress).await,
         MonitorKind::Dns(check) => talk::dns(check, way, progress).await,
         MonitorKind::Push(_) | MonitorKind::Share(_) => Err(nothing_to_ask()),
         MonitorKind::Ping => ping::ping(way, progress).await,
@@ -298,9 +300,14 @@ fn bracketed(ip: IpAddr) -> String {
     }
 }
 
+/// No session is resumed; that the peer gives a ticket for one is noted.
+pub(super) fn without_memory(progress: &Arc<Progress>) -> Resumption {
+    Resumption::store(progress.clone()).tls12_resumption(Tls12Resumption::Disabled)
+}
+
 /// A client for one request: made in about 6 µs, where a handshake takes hundreds, and nothing to keep while the check sleeps.
 pub(super) fn client(mut tls: ClientConfig, version: HttpVersion, way: Way, progress: &Arc<Progress>) -> reqwest::Result<Client> {
-    tls.resumption = Resumption::store(progress.clone()).tls12_resumption(Tls12Resumption::Disabled);
+    tls.resumption = without_memory(progress);
     let builder = Client::builder();
     let (protocol, builder) = match version {
         // Folded lines are out of date, but whoever reads a response has to bear with them (RFC 9112 §5.2).
@@ -358,13 +365,27 @@ pub(super) struct Progress {
     began: Instant,
     /// By phase: microseconds from the beginning to when it was entered first, and one; 0 for never.
     entered: [AtomicU32; Phase::ALL.len()],
-    /// Of the certificate that the peer showed.
+    /// Of the certificates that the peer showed.
     certificate: OnceLock<Validity>,
+    /// The address that the certificate has to name, where that is another than what is connected to.
+    own: Option<IpAddr>,
+    /// The peer asked for a certificate of ours.
+    is_asked: AtomicBool,
+    /// It has sent a ticket: the handshake is over for it, too.
+    has_ticket: AtomicBool,
 }
 
 impl Default for Progress {
     fn default() -> Progress {
-        Progress { phase: AtomicU8::default(), began: Instant::now(), entered: Default::default(), certificate: OnceLock::new() }
+        Progress {
+            phase: AtomicU8::default(),
+            began: Instant::now(),
+            entered: Default::default(),
+            certificate: OnceLock::new(),
+            own: None,
+            is_asked: AtomicBool::new(false),
+            has_ticket: AtomicBool::new(false),
+        }
     }
 }
 
@@ -377,19 +398,50 @@ impl Progress {
         }
     }
 
-    /// Notes what the peer showed, in DER.
-    pub(super) fn note_certificate(&self, shown: &[u8]) {
-        if let Some((from, until)) = certs::times(shown) {
+    fn of(spec: &CheckSpec) -> Progress {
+        let own = if let CheckTarget::Behind { own, .. } = &spec.target { Some(*own) } else { None };
+        Progress { own, ..Progress::default() }
+    }
+
+    /// What the certificate has to name in place of the address that is connected to.
+    pub(super) fn own_name(&self) -> Option<ServerName<'static>> {
+        self.own.map(ServerName::from)
+    }
+
+    /// Notes the first of what the peer showed that ends.
+    pub(super) fn note_certificate(&self, shown: &Presented<'_>, authorities: &RootCertStore) {
+        if let Some(first) = certs::first_to_end(shown, authorities) {
             let unsigned = |at: i64| u64::try_from(at).unwrap_or(0);
-            let _ = self.certificate.set(Validity { from: unsigned(from), until: unsigned(until) });
+            let _ = self.certificate.set(Validity { from: unsigned(first.from), until: unsigned(first.until), name: first.name.map(Into::into) });
         }
+    }
+
+    /// A failure with the name of the certificate that has ended, where that is not the endpoint's own.
+    fn named(&self, failure: Failure) -> Failure {
+        let name = |until: u64| self.certificate.get().filter(|shown| shown.until == until).and_then(|shown| shown.name.clone());
+        match failure {
+            Failure::OutOfTime(OutOfTime { why, at, bound: Bound::Until(until) }) => {
+                let why = name(until).map_or(why.clone(), |name| why.replacen("certificate", &format!("certificate \"{name}\" of the chain"), 1));
+                Failure::OutOfTime(OutOfTime { why, at, bound: Bound::Until(until) })
+            }
+            failure => failure,
+        }
+    }
+
+    pub(super) fn asked_for_certificate(&self) {
+        self.is_asked.store(true, Ordering::Relaxed);
+    }
+
+    /// The peer may still refuse what it was shown: it asked, and has not gone on since.
+    pub(super) fn may_be_refused(&self) -> bool {
+        self.is_asked.load(Ordering::Relaxed) && !self.has_ticket.load(Ordering::Relaxed)
     }
 
     /// What the peer showed, believed or not, unless nobody looks at it, or it is not the endpoint's.
     fn shown(&self, spec: &CheckSpec) -> Option<Validity> {
         let kind = &spec.monitor.kind;
         let is_looked_at = kind.tls().is_some_and(|tls| !tls.insecure) && !matches!(kind, MonitorKind::Prometheus(_));
-        self.certificate.get().copied().filter(|_| is_looked_at)
+        self.certificate.get().cloned().filter(|_| is_looked_at)
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -427,7 +479,9 @@ impl ClientSessionStore for Progress {
     fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
     fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
     fn remove_tls12_session(&self, _: &ServerName<'static>) {}
-    fn insert_tls13_ticket(&self, _: ServerName<'static>, _: Tls13ClientSessionValue) {}
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, _: Tls13ClientSessionValue) {
+        self.has_ticket.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Marks the moment when the connection stands, its TLS included, and the request goes out.

@@ -41,7 +41,7 @@ pub(super) async fn exec(check: &ExecCheck, target: &CheckTarget, timeout: Durat
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("PATH", PATH).env("LC_ALL", "C");
     let (address, host) = match target {
-        CheckTarget::Address(address) => (Some(address.to_string()), None),
+        CheckTarget::Address(address) | CheckTarget::Behind { at: address, .. } => (Some(address.to_string()), None),
         CheckTarget::Host(host) => (None, Some(host)),
         // Somebody reports of it; nobody asks.
         CheckTarget::Endpoint(_) => (None, None),

@@ -46,9 +46,6 @@ const CA_FILES_EVERY: Duration = Duration::from_secs(60);
 /// A warning about checks that find no place is repeated at most this often.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// Asked checks at a time: people, not programs, ask for them.
-const MAX_TRIALS: usize = 8;
-
 /// How the prober runs.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -95,7 +92,7 @@ pub async fn run(handle: Handle, options: Options, stop: impl Future<Output = ()
             },
             Ok(()) = prober.reach.changed() => prober.take_reach(),
             loaded = finished_load(&mut prober.loading) => prober.loaded(loaded),
-            Some(trial) = next_trial(&mut prober.trials), if prober.asked.len() < MAX_TRIALS => prober.begin_trial(trial),
+            Some(trial) = next_trial(&mut prober.trials) => prober.begin_trial(trial),
             Some(_) = prober.asked.join_next() => {}
             Some(ended) = prober.running.join_next_with_id() => prober.ended(ended),
             () = sleep_until(wake) => {}
@@ -184,7 +181,7 @@ impl Prober {
         }
     }
 
-    /// Runs a check that somebody asked for. It has a place of its own and leads to nothing but a reply.
+    /// Runs a check that somebody asked for; how many do is bounded where they ask. It has a place of its own and leads to nothing but a reply.
     fn begin_trial(&mut self, trial: Trial) {
         let means = self.means.clone();
         self.asked.spawn(async move {

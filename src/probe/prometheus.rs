@@ -103,7 +103,7 @@ async fn ask(check: &PrometheusCheck, spec: &CheckSpec, means: &Means, progress:
 /// The query for what is checked.
 fn query_of(check: &PrometheusCheck, target: &CheckTarget) -> String {
     match target {
-        CheckTarget::Address(address) => check.query_for(&address.to_string()),
+        CheckTarget::Address(address) | CheckTarget::Behind { own: address, .. } => check.query_for(&address.to_string()),
         CheckTarget::Host(host) => check.query_for(host),
         // Somebody reports of it; nobody asks.
         CheckTarget::Endpoint(_) => check.query.clone(),

@@ -2,39 +2,74 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr;
 use hickory_proto::serialize::binary::BinEncodable;
+use rustls::ProtocolVersion;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use super::check::{BODY_MAX_BYTES, Means, Progress, Search, Way};
+use super::check::{BODY_MAX_BYTES, Means, Progress, Search, Way, without_memory};
 use super::words::{self, Phase};
 use crate::health::{Failure, Outcome};
 use crate::policy::model::{DnsCheck, TcpCheck};
 
 /// Room for a reply over UDP without EDNS, and for servers that send more than that.
 const MAX_DATAGRAM: usize = 4096;
+/// Whoever refuses a certificate does so within this, or twice the time that connecting took: on loopback that is too short for a busy machine.
+const LEAST_REFUSED: Duration = Duration::from_millis(250);
 /// Octets of what came that are shown.
 const SHOWN: usize = 60;
 
 /// Connects; says and hears what is to be said and heard, within TLS if it is to be.
-pub(super) async fn tcp(check: &TcpCheck, way: Way, means: &Means, progress: &Arc<Progress>) -> Outcome {
+pub(super) async fn tcp(check: &TcpCheck, way: Way, means: &Means, timeout: Duration, progress: &Arc<Progress>) -> Outcome {
+    let began = Instant::now();
     let stream = connect(way).await.map_err(|error| words::io_failure(&error, Phase::Connect))?;
     let Some(named) = &check.tls else { return converse(check, stream, progress).await };
     progress.enter(Phase::Tls);
-    let config = means.tls.config(&named.tls, progress).map_err(Failure::Internal)?;
+    let mut config = means.tls.config(&named.tls, progress).map_err(Failure::Internal)?;
+    config.resumption = without_memory(progress);
     let name = match named.host.parse::<IpAddr>() {
         // A host that is an address is the endpoint's own, as with HTTPS.
         Ok(_) => ServerName::from(way.to.ip()),
         Err(_) => ServerName::try_from(named.host.clone()).map_err(|_| Failure::Internal(format!("\"{}\" is no TLS server name", named.host)))?,
     };
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| words::failure(&error, Phase::Tls))?;
-    converse(check, stream, progress).await
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| words::failure(&error, Phase::Tls))?;
+    let took = began.elapsed();
+    converse(check, &mut stream, progress).await?;
+    if check.reply.is_some() || stream.get_ref().1.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+        return Ok(());
+    }
+    refused(stream, took, timeout, progress).await
+}
+
+/// In TLS 1.3 the client's handshake is over before the server has seen its certificate, or that there is none: what it makes of that comes afterwards
+/// (RFC 8446 §4.4.2.4). Whoever asked for one is given the time to say so; what else it says means that it goes on.
+async fn refused(mut stream: impl AsyncRead + Unpin, took: Duration, timeout: Duration, progress: &Progress) -> Outcome {
+    let wait = (took * 2).max(LEAST_REFUSED).min(timeout.saturating_sub(took) / 2);
+    let mut room = [0; 1];
+    let heard = std::future::poll_fn(|context| {
+        if !progress.may_be_refused() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut piece = ReadBuf::new(&mut room);
+        match Pin::new(&mut stream).poll_read(context, &mut piece) {
+            Poll::Pending if !progress.may_be_refused() => Poll::Ready(Ok(())),
+            heard => heard,
+        }
+    });
+    match tokio::time::timeout(wait, heard).await {
+        Ok(Err(error)) if error.kind() != ErrorKind::UnexpectedEof => Err(words::failure(&error, Phase::Tls)),
+        _ => Ok(()),
+    }
 }
 
 async fn converse(check: &TcpCheck, mut stream: impl AsyncRead + AsyncWrite + Unpin, progress: &Progress) -> Outcome {

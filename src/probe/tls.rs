@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::sign::CertifiedKey;
+use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 
 use super::chains::Remembering;
 use super::check::Progress;
@@ -33,6 +34,8 @@ struct Known {
     /// Of each file that it is made of, as it was before it was read.
     stamps: Vec<(PathBuf, Option<Stamp>)>,
     config: Result<(ClientConfig, Arc<dyn Judge>), String>,
+    /// Who is trusted.
+    authorities: Arc<RootCertStore>,
 }
 
 impl Known {
@@ -66,7 +69,9 @@ impl TlsRoots {
     pub(super) fn config(&self, tls: &TlsCheck, progress: &Arc<Progress>) -> Result<ClientConfig, String> {
         let known = self.known.get(tls).ok_or("certificates not loaded")?;
         let (mut config, judge) = known.config.clone()?;
-        config.dangerous().set_certificate_verifier(Arc::new(Verifier::new(Noting { judge, progress: progress.clone() })));
+        let noting = Noting { judge, authorities: known.authorities.clone(), progress: progress.clone() };
+        config.dangerous().set_certificate_verifier(Arc::new(Verifier::new(noting)));
+        config.client_auth_cert_resolver = Arc::new(NotingAsked { resolver: config.client_auth_cert_resolver, progress: progress.clone() });
         Ok(config)
     }
 
@@ -90,7 +95,8 @@ fn make(tls: &TlsCheck, system: Option<&(Arc<RootCertStore>, Option<String>)>, r
         (None, Some((roots, why))) => why.clone().map_or_else(|| Ok(roots.clone()), Err),
         (Some(path), Some((system, _))) => read_roots(path, system).map(Arc::new).map_err(|trouble| format!("CA file {trouble}")),
     };
-    Known { stamps, config: roots.and_then(|roots| client_config(tls, roots, reach)) }
+    let authorities = roots.clone().unwrap_or_else(|_| RootCertStore::empty().into());
+    Known { stamps, config: roots.and_then(|roots| client_config(tls, roots, reach)), authorities }
 }
 
 fn load_system() -> (Arc<RootCertStore>, Option<String>) {
@@ -150,17 +156,41 @@ fn client_config(tls: &TlsCheck, roots: Arc<RootCertStore>, reach: &Reach) -> Re
     Ok((config, judge))
 }
 
-/// Notes the certificate that a peer shows, whatever comes of it: one that has just expired is the one whose end matters. Of each check its own.
+/// Notes the certificates that a peer shows, whatever comes of it: one that has just expired is the one whose end matters. Of each check its own.
 #[derive(Debug)]
 struct Noting {
     judge: Arc<dyn Judge>,
+    authorities: Arc<RootCertStore>,
     progress: Arc<Progress>,
 }
 
 impl Judge for Noting {
     fn judge(&self, presented: &Presented<'_>) -> Result<(), rustls::Error> {
-        self.progress.note_certificate(presented.certificate);
-        self.judge.judge(presented)
+        self.progress.note_certificate(presented, &self.authorities);
+        let own = self.progress.own_name();
+        self.judge.judge(&Presented { name: own.as_ref().unwrap_or(presented.name), ..*presented })
+    }
+}
+
+/// Notes that a peer asks for a certificate, whether there is one or not.
+#[derive(Debug)]
+struct NotingAsked {
+    resolver: Arc<dyn ResolvesClientCert>,
+    progress: Arc<Progress>,
+}
+
+impl ResolvesClientCert for NotingAsked {
+    fn resolve(&self, authorities: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.progress.asked_for_certificate();
+        self.resolver.resolve(authorities, schemes)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.resolver.only_raw_public_keys()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.resolver.has_certs()
     }
 }
 

@@ -135,6 +135,8 @@ pub struct Verdict {
     pub penalised_unix: u64,
     /// Of what is reported: results in a row that have not led to another state.
     pub run: u8,
+    /// Unix seconds until when it counts however old it is; 0 where age decides.
+    pub holds_until_unix: u64,
 }
 
 /// What safety rules keep of a zone as a last resort, what its checks withdrew of late, and what it answers from because everything is down.

@@ -20,7 +20,8 @@ const CACHED_UNTIL: &str = "cached_until";
 
 /// What is this server's own, of what a start needs.
 pub(super) fn read_own(connection: &Connection) -> rusqlite::Result<Saved> {
-    let verdicts = all(connection, "SELECT key, state, since, last_check, last_error, penalty, penalised, run FROM verdicts ORDER BY key", |row| {
+    const VERDICTS: &str = "SELECT key, state, since, last_check, last_error, penalty, penalised, run, holds_until FROM verdicts ORDER BY key";
+    let verdicts = all(connection, VERDICTS, |row| {
         let state: String = row.get(1)?;
         Ok(Verdict {
             key: row.get(0)?,
@@ -31,6 +32,7 @@ pub(super) fn read_own(connection: &Connection) -> rusqlite::Result<Saved> {
             penalty: row.get(5)?,
             penalised_unix: unsigned(row, 6)?,
             run: row.get(7)?,
+            holds_until_unix: unsigned(row, 8)?,
         })
     })?;
     let serials =
@@ -93,14 +95,15 @@ pub(super) fn put_revision(connection: &Connection, revision: Revision) -> rusql
 }
 
 pub(super) fn put_verdicts(connection: &Connection, verdicts: &[Verdict]) -> rusqlite::Result<()> {
-    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO verdicts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO verdicts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
     for verdict in verdicts {
         let (since, last_check, penalised) = (signed(verdict.since_unix), signed(verdict.last_check_unix), signed(verdict.penalised_unix));
-        put.execute(params![verdict.key, verdict.state.word(), since, last_check, verdict.last_error, verdict.penalty, penalised, verdict.run])?;
+        let (state, error, holds_until) = (verdict.state.word(), &verdict.last_error, signed(verdict.holds_until_unix));
+        put.execute(params![verdict.key, state, since, last_check, error, verdict.penalty, penalised, verdict.run, holds_until])?;
     }
     let newest = verdicts.iter().map(|verdict| verdict.last_check_unix).max().unwrap_or(0);
     connection
-        .prepare_cached("DELETE FROM verdicts WHERE max(last_check, since) < ?1")?
+        .prepare_cached("DELETE FROM verdicts WHERE max(last_check, since, holds_until) < ?1")?
         .execute([signed(newest.saturating_sub(MAX_VERDICT_AGE_SECS))])?;
     Ok(())
 }

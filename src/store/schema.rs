@@ -90,6 +90,10 @@ const STEPS: &[&str] = &[
     "
     ALTER TABLE verdicts ADD COLUMN run INTEGER NOT NULL DEFAULT 0;
 ",
+    // For what agents and callers said, which counts for longer than it is new.
+    "
+    ALTER TABLE verdicts ADD COLUMN holds_until INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// The schema this program writes.

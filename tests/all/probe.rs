@@ -164,7 +164,7 @@ async fn certificates_are_verified() {
         assert!(words(&outcome).starts_with(expected), "{certificate:?}: {}", words(&outcome));
         assert_eq!(outcome.is_ok(), certificate == Certificate::Good);
         // Believed or not, it is the one whose end is shown.
-        let is_over = shown.expect("a certificate was shown").until < meridian::control::unix_now();
+        let is_over = shown.as_ref().expect("a certificate was shown").until < meridian::control::unix_now();
         assert_eq!(is_over, certificate == Certificate::Expired, "{certificate:?}: {shown:?}");
     }
     // Neither another CA nor the machine's roots vouch for it.

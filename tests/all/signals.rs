@@ -450,3 +450,58 @@ fn narrow_watermarks_are_warned_of_and_nonsense_is_refused() {
     }
     assert_eq!(check(&LOADS.replace("to = { iad = 1 }", "to = { iad = 1, fra = 2 }\ntrim = true")).0, Some(0));
 }
+
+/// Makes everything that is kept look so much older.
+fn grow_old(folder: &std::path::Path, seconds: i64) {
+    let connection = rusqlite::Connection::open(folder.join("state/meridian.db")).expect("the state");
+    let changed = connection.execute("UPDATE verdicts SET last_check = last_check - ?1, since = since - ?1", [seconds]).expect("changed");
+    assert!(changed > 0);
+}
+
+#[test]
+fn a_machine_that_was_drained_and_switched_off_stays_out_over_restarts() {
+    let server = start(ZONE);
+    let rest = Rest::new(&server);
+    all_up(&rest);
+    says(&rest, "example.com/fra/192.0.2.10", "draining");
+    wait_for(&server, &["192.0.2.11"]);
+    let mut server = server;
+    assert_eq!(server.terminate().1, Some(0));
+    let folder = server.into_folder();
+    grow_old(folder.path(), 40 * 86_400);
+    let server = Meridian::start_in(folder);
+    let rest = Rest::new(&server);
+    assert_eq!(endpoint(&rest, "192.0.2.10")["endpoint"]["state"], "down");
+    assert_eq!(endpoint(&rest, "192.0.2.10")["endpoint"]["last_error"], "reported: draining");
+    wait_for(&server, &["192.0.2.11"]);
+    // A zone that a reload takes out and another brings back is as it was.
+    let file = server.path().join("zones/example.com.toml");
+    std::fs::remove_file(&file).expect("removed");
+    assert_eq!(server.command(&["reload", "--yes"]).0, 0);
+    std::fs::write(&file, ZONE).expect("written");
+    assert_eq!(server.command(&["reload", "--yes"]).0, 0);
+    assert_eq!(endpoint(&rest, "192.0.2.10")["endpoint"]["state"], "down");
+    wait_for(&server, &["192.0.2.11"]);
+    says(&rest, "example.com/fra/192.0.2.10", "up");
+    wait_for(&server, &["192.0.2.10", "192.0.2.11"]);
+}
+
+#[test]
+fn what_callers_took_down_is_not_tried_for_a_restart() {
+    let server = start(ZONE);
+    let rest = Rest::new(&server);
+    all_up(&rest);
+    report(&rest, json!([{ "target": "example.com/fra/192.0.2.10", "successes": 0, "failures": 100_000 }]));
+    wait_for(&server, &["192.0.2.11"]);
+    let server = server.restart();
+    let rest = Rest::new(&server);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(4) {
+        let seen = endpoint(&rest, "192.0.2.10");
+        assert_eq!(seen["endpoint"]["state"], "down", "{seen}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // Callers who know better are heard at once.
+    report(&rest, json!([{ "target": "example.com/fra/192.0.2.10", "successes": 100, "failures": 0 }]));
+    wait_for(&server, &["192.0.2.10", "192.0.2.11"]);
+}

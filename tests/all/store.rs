@@ -32,6 +32,7 @@ fn verdict(key: &str, state: State, last_check_unix: u64) -> Verdict {
         penalty: 2_424,
         penalised_unix: last_check_unix - 7,
         run: 2,
+        holds_until_unix: 0,
     }
 }
 
@@ -145,6 +146,7 @@ fn to_schema_4(open: &[Overlay]) -> String {
     let rows = open.iter().map(row).collect::<Vec<_>>().join(", ");
     format!(
         "DROP TABLE held; DROP TABLE keeping; ALTER TABLE verdicts DROP COLUMN penalty; ALTER TABLE verdicts DROP COLUMN penalised; ALTER TABLE verdicts DROP COLUMN run;
+         ALTER TABLE verdicts DROP COLUMN holds_until;
          DROP TABLE shared; DELETE FROM meta; INSERT INTO meta VALUES ('next_overlay_id', 12);
          CREATE TABLE overlays (id INTEGER PRIMARY KEY, json TEXT NOT NULL, ended_how TEXT, ended_by TEXT, ended_at INTEGER) STRICT;
          CREATE TABLE tokens (id TEXT PRIMARY KEY, hash BLOB NOT NULL, json TEXT NOT NULL) STRICT, WITHOUT ROWID;

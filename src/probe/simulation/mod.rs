@@ -255,7 +255,7 @@ impl Simulation {
 
 fn ip(spec: &CheckSpec) -> IpAddr {
     match &spec.target {
-        CheckTarget::Address(ip) => *ip,
+        CheckTarget::Address(ip) | CheckTarget::Behind { at: ip, .. } => *ip,
         CheckTarget::Host(host) => panic!("{host} is no address"),
         CheckTarget::Endpoint(id) => panic!("{id} is reported"),
     }
