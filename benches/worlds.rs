@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use meridian::config::MemoryFiles;
-use meridian::control::{load, writer::world_of_files};
+use meridian::control::{load, offline::world_of_files};
 use meridian::world::World;
 
 use crate::workloads;

@@ -63,6 +63,7 @@ pub(crate) fn run(dir: &Path) {
             saved: Saved::default(),
             registry: Registry::new(),
             clock: Clock::machine(),
+            look: |_| Vec::new(),
             degraded: Vec::new(),
         });
         println!("first world: {:.3} s, resident {} MB", start.elapsed().as_secs_f64(), status_kb("VmRSS:") / 1000);

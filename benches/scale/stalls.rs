@@ -58,6 +58,7 @@ pub(crate) fn serve(dir: &Path) {
             saved: Saved::default(),
             registry: registry.clone(),
             clock: Clock::machine(),
+            look: |_| Vec::new(),
             degraded: Vec::new(),
         });
         let serving = listeners.start(published, registry, &tokio::runtime::Handle::current()).expect("threads");

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -31,7 +31,7 @@ use super::places::{Asking, Place, Places};
 use super::{Counts, Explainer, Limiter, Limits, MAX_TRACES, Shared, Tls, Token, routes};
 use crate::control::api::Refusal;
 use crate::control::{Handle, Who};
-use crate::telemetry::Registry;
+use crate::telemetry::{Registry, Seldom};
 
 /// Octets of head buffered; hyper's smallest is 8 KiB.
 const MAX_HEAD_LEN: usize = 16 * 1024;
@@ -108,7 +108,7 @@ impl Server {
 
     async fn run(self, router: Router, shared: Arc<Shared>, registry: Registry, stop: impl Future<Output = ()>) {
         let slots = Arc::new(Semaphore::new(self.limits.connections));
-        let places = Places::default();
+        let (places, failures) = (Places::default(), Seldom::default());
         let (stopping, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         if let Some(tls) = self.tls.clone() {
@@ -124,7 +124,9 @@ impl Server {
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "admin: accept failed");
+                    if let Some(count) = failures.happened(Instant::now()) {
+                        tracing::warn!(%error, count, "admin: accept failed");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }

@@ -133,6 +133,10 @@ fn transports(page: &mut Page, totals: &Totals) {
     ] {
         page.counter(name, help).sample(&[], count);
     }
+    let mut family = page.gauge("meridian_connection_places", "Connections of clients that there is room for.");
+    for (transport, connections) in [("tcp", &totals.tcp_connections)].into_iter().chain(totals.encrypted()) {
+        family.sample(&[("transport", transport)], connections.places);
+    }
     encrypted(page, totals);
 }
 

@@ -10,7 +10,7 @@ use crate::control::explain::{BadQuestion, Explanation, Wanted, explain};
 use crate::control::geography::read_geo;
 use crate::control::handle::{Laying, is_below};
 use crate::control::load::{Previous, build};
-use crate::control::writer::world_of_files;
+use crate::control::offline::world_of_files;
 use crate::control::{Handle, Who, unix_now};
 use crate::world::Published;
 

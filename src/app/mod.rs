@@ -14,7 +14,7 @@ use crate::config::{OsFiles, Problem, Settings, Severity, load_master_alone};
 use crate::control::load::{self, Build, Previous};
 use crate::control::protection;
 use crate::dns::Name;
-use crate::serve::certificate_troubles;
+use crate::serve::{certificate_troubles, shares};
 pub use explainer::explain_offline;
 pub use service::{RunOptions, run, runtime};
 
@@ -46,14 +46,9 @@ pub fn check(options: &CheckOptions) -> ExitCode {
         },
         None => {
             let mut build = load::build(&OsFiles, &options.config, &Previous::default());
-            if let Some(text) = build.settings.as_ref().and_then(service::stays_closed) {
-                let subject = vec!["admin".to_owned(), "listen".to_owned()];
-                build.problems.push(Problem { severity: Severity::Warning, file: options.config.clone(), line: 0, subject, text });
-            }
-            build.problems.extend(build.settings.iter().flat_map(advice::collisions).collect::<Vec<_>>());
+            build.problems.extend(build.settings.iter().flat_map(problems_of_start).collect::<Vec<_>>());
             build.problems.extend(advice::unplaced(&build));
             build.problems.extend(advice::missing_programs(&build));
-            build.problems.extend(build.settings.iter().flat_map(problems_of_certificates).collect::<Vec<_>>());
             let summary = summary(&options.config, &build);
             advice = protection::advice_for(&build);
             (build.problems, summary)
@@ -80,6 +75,23 @@ pub fn check(options: &CheckOptions) -> ExitCode {
         }
         _ => ExitCode::from(u8::from(errors > 0)),
     }
+}
+
+/// What a start would say of these settings that nothing but a start goes by.
+fn problems_of_start(settings: &Settings) -> Vec<Problem> {
+    let closed = service::stays_closed(settings).map(|text| {
+        let subject = vec!["admin".to_owned(), "listen".to_owned()];
+        Problem { severity: Severity::Warning, file: settings.file.clone(), line: 0, subject, text }
+    });
+    let mut problems: Vec<Problem> = closed.into_iter().chain(advice::collisions(settings)).chain(lacking_files(settings)).collect();
+    problems.extend(problems_of_certificates(settings));
+    problems
+}
+
+/// What a process that is started here has no room for; the service may have other limits.
+fn lacking_files(settings: &Settings) -> Vec<Problem> {
+    let files = crate::sys::raise_open_file_limit();
+    shares::lacking(&shares::shares(settings, service::threads(settings), files), settings, files)
 }
 
 /// Of all listeners. What keeps a listener closed when the program runs is an error; what clients will not believe is a warning, for it is shown to

@@ -28,13 +28,17 @@ use crate::control::writer::{Start, Writer};
 use crate::control::{Who, clean_promoted};
 use crate::dns::Name;
 use crate::probe;
-use crate::serve::{BESIDE_UDP, EncryptedDoors, EncryptedServing, EncryptedTrouble, Listeners, STOP_TIMEOUT, Serving};
+use crate::serve::shares::{self, Share};
+use crate::serve::{BESIDE_UDP, EncryptedDoors, EncryptedServing, EncryptedTrouble, Limits as TcpLimits, Listeners, STOP_TIMEOUT, Serving};
 use crate::store::{Saved, Store, StoreError};
 use crate::telemetry::{Logger, Registry};
 use crate::world::{Published, World};
 
 /// What is left of the 3 s that a stop may take (CONTRACT, Commands) for the state and the query log to reach the disk.
 const STATE_STOP_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// Of the files that may be open, each listener of HTTP has one in so many at most.
+const ADMIN_SHARE: usize = 16;
 
 /// What `meridian run` is asked to do.
 #[derive(Clone, Debug)]
@@ -60,6 +64,8 @@ pub fn runtime() -> std::io::Result<Runtime> {
 pub fn run(options: &RunOptions) -> ExitCode {
     start_logging();
     crate::sys::return_large_blocks();
+    // Before anything asks how many there may be.
+    crate::sys::raise_open_file_limit();
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -93,13 +99,21 @@ fn start_logging() {
     }));
 }
 
+/// Threads of DNS.
+pub(super) fn threads(settings: &Settings) -> usize {
+    match settings.threads {
+        Threads::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+        Threads::Count(number) => number,
+    }
+}
+
 async fn serve(options: &RunOptions) -> ExitCode {
     let mut build = load::build(&OsFiles, &options.config, &Previous::default());
     crate::sys::return_free_memory();
     for problem in &build.problems {
         eprintln!("{problem}");
     }
-    let Some(settings) = build.settings.clone() else {
+    let Some(mut settings) = build.settings.clone() else {
         eprintln!("meridian: not started: {} has errors", options.config.display());
         return ExitCode::FAILURE;
     };
@@ -107,10 +121,11 @@ async fn serve(options: &RunOptions) -> ExitCode {
         eprintln!("meridian: not started: the files have errors and --strict was given");
         return ExitCode::FAILURE;
     }
-    let threads = match settings.threads {
-        Threads::Auto => std::thread::available_parallelism().map_or(1, usize::from),
-        Threads::Count(number) => number,
-    };
+    let threads = threads(&settings);
+    let files = crate::sys::open_file_limit();
+    let shares = shares::shares(&settings, threads, files);
+    shares::lacking(&shares, &settings, files).iter().for_each(|problem| eprintln!("meridian: {problem}"));
+    shares::take(&shares, &mut settings);
     let listeners = match Listeners::bind(&settings.listen, threads) {
         Ok((listeners, warnings)) => {
             warnings.iter().for_each(|warning| eprintln!("meridian: warning: {warning}"));
@@ -144,7 +159,7 @@ async fn serve(options: &RunOptions) -> ExitCode {
         return ExitCode::FAILURE;
     }
     degraded.extend(troubles.iter().filter(|trouble| trouble.is_closed).map(told));
-    match start(options, build, store, saved, degraded, Sockets { listeners, encrypted, threads }, doors) {
+    match start(options, build, store, saved, degraded, Sockets { listeners, encrypted, threads, tcp: settings.tcp, shares }, doors) {
         Ok(service) => service.until_stopped().await,
         Err(error) => {
             eprintln!("meridian: not started: {error}");
@@ -231,7 +246,10 @@ async fn open_doors(settings: &Settings, degraded: &mut Vec<String>) -> Doors {
         eprintln!("meridian: warning: {text}");
         degraded.push(text);
     };
-    let limits = admin::Limits { requests_per_second: settings.admin.requests_per_second, ..admin::Limits::default() };
+    let usual = admin::Limits::default();
+    let files = crate::sys::open_file_limit().map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    let connections = usual.connections.min((files / ADMIN_SHARE).max(1));
+    let limits = admin::Limits { requests_per_second: settings.admin.requests_per_second, connections, ..usual };
     let mut doors = Doors::default();
     if let Some(addr) = settings.admin.metrics_listen {
         match admin::Server::bind(addr).await {
@@ -278,6 +296,9 @@ struct Sockets {
     listeners: Listeners,
     encrypted: EncryptedDoors,
     threads: usize,
+    tcp: TcpLimits,
+    /// Places of connections.
+    shares: Vec<Share>,
 }
 
 struct Service {
@@ -302,17 +323,28 @@ fn start(
     doors: Doors,
 ) -> std::io::Result<Service> {
     let (hangup, terminate, interrupt) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (limits, busy_poll) = build.settings.as_ref().map(|settings| (settings.tcp, settings.busy_poll)).unwrap_or_default();
+    let busy_poll = build.settings.as_ref().map(|settings| settings.busy_poll).unwrap_or_default();
     let registry = Registry::new();
+    let Sockets { listeners, encrypted, threads, tcp, shares } = sockets;
+    shares::tell(&shares, &registry);
     let published = Arc::new(Published::new(World::default()));
     let (handle, ends) = channel(published.clone());
     let config_path = options.config.clone();
-    let writer = Writer::start(Start { ends, config_path, build, store, saved, registry: registry.clone(), degraded, clock: Clock::machine() });
+    let writer = Writer::start(Start {
+        ends,
+        config_path,
+        build,
+        store,
+        saved,
+        registry: registry.clone(),
+        degraded,
+        clock: Clock::machine(),
+        look: super::problems_of_start,
+    });
     let logger = Logger::start(&registry, published.clone())?;
-    let Sockets { listeners, encrypted, threads } = sockets;
     let encrypted_addresses = encrypted.addresses();
     let encrypted = encrypted.start(&published, &registry, threads)?;
-    let serving = listeners.start_with(published.clone(), registry.clone(), &tokio::runtime::Handle::current(), limits, busy_poll)?;
+    let serving = listeners.start_with(published.clone(), registry.clone(), &tokio::runtime::Handle::current(), tcp, busy_poll)?;
     let (stop, stopping) = watch::channel(false);
     let places = probe::places(crate::sys::open_file_limit());
     let checks = probe::Options { registry: registry.clone(), max_concurrent: places, ..probe::Options::default() };

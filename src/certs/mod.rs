@@ -22,6 +22,7 @@ use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use x509_parser::certificate::X509Certificate;
 
 pub use self::files::{Stamp, Trouble, add_authorities, certificates, private_key, private_key_within, stamp};
 pub(crate) use self::verify::{first_to_end, times};
@@ -33,13 +34,30 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// From here on it is said at each load that a certificate is about to end: those of ACME are renewed 30 days before.
 const SOON_S: i64 = 14 * 86_400;
 
+/// Certificates of one file whose times are told of.
+const MAX_TOLD: usize = 5;
+
 /// A certificate in use.
 #[derive(Debug)]
 struct Current {
     key: Arc<CertifiedKey>,
-    /// The first and the last second of its time, since 1970.
-    since: i64,
-    until: i64,
+    /// The first and the last second of each certificate of the file, since 1970. Never empty.
+    times: Vec<(i64, i64)>,
+}
+
+impl Current {
+    /// The end of the first that ends: clients refuse a chain of which any has ended. And which of the file it is.
+    fn ends(&self) -> (usize, i64) {
+        let ends = self.times.iter().map(|(_, until)| *until).enumerate();
+        ends.min_by_key(|(_, until)| *until).unwrap_or_default()
+    }
+
+    /// What to call a certificate of the file: those that lead to an authority by their place and their subject.
+    fn called(&self, at: usize) -> Option<String> {
+        let certificate = self.key.cert.get(at).filter(|_| at > 0)?;
+        let subject = x509_parser::parse_x509_certificate(certificate).map_or_else(|_| String::new(), |(_, parsed)| parsed.subject().to_string());
+        Some(format!("certificate {} of {} ({})", at + 1, self.times.len(), words::foreign(&subject)))
+    }
 }
 
 /// A certificate and its key, from two files.
@@ -104,7 +122,8 @@ impl Shown {
         if let Some(trouble) = &*self.trouble.lock().unwrap_or_else(PoisonError::into_inner) {
             troubles.push(format!("{trouble}; the certificate before stays in use"));
         }
-        CertificateFacts { listener: listener.into(), file: self.certificate.clone(), expires: current.until, troubles }
+        let (first, expires) = current.ends();
+        CertificateFacts { listener: listener.into(), file: self.certificate.clone(), expires, first: current.called(first), troubles }
     }
 
     /// What is wrong with what is in use, at this time in seconds since 1970. Who may read the key is told here alone, and is no fact of the service:
@@ -122,15 +141,24 @@ impl Shown {
 
     /// Why clients will not believe it, or soon will not.
     fn disbelief(&self, current: &Current, now: i64) -> Vec<Trouble> {
-        let mut troubles: Vec<Trouble> =
-            trouble_of_time(current.since, current.until, now).map(|what| self.trouble(format!("the certificate {what}"))).into_iter().collect();
+        let of_time = current.times.iter().enumerate().filter_map(|(at, (since, until))| {
+            let what = trouble_of_time(*since, *until, now)?;
+            Some(self.trouble(format!("{} {what}", current.called(at).unwrap_or_else(|| "the certificate".into()))))
+        });
+        let mut troubles: Vec<Trouble> = of_time.take(MAX_TOLD).collect();
         if let (Some(name), Some(certificate)) = (&self.name, current.key.cert.first())
             && let Some(named) = named_instead(certificate, name)
         {
             troubles.push(self.trouble(format!("the certificate is not for the name {name:?} ({named}); clients that verify it refuse us")));
         }
-        if current.key.cert.first().is_some_and(|certificate| !is_for_servers(certificate)) {
+        let own = current.key.cert.first().and_then(|certificate| Some(x509_parser::parse_x509_certificate(certificate).ok()?.1));
+        if own.as_ref().is_some_and(|own| !is_for_servers(own)) {
             let what = "the certificate is not for servers (its extended key usage has no serverAuth); clients that verify it refuse us";
+            troubles.push(self.trouble(what));
+        }
+        if own.as_ref().is_some_and(|own| !may_sign(own)) {
+            let what = "the certificate's key may not sign (its key usage has no digitalSignature); some clients refuse us, and those on GnuTLS \
+                        even where they do not verify it";
             troubles.push(self.trouble(what));
         }
         troubles
@@ -156,10 +184,14 @@ fn trouble_of_time(since: i64, until: i64, now: i64) -> Option<String> {
     }
 }
 
-/// Whether its purposes, where it has any, include that of a server (RFC 5280 §4.2.1.12).
-fn is_for_servers(certificate: &CertificateDer<'_>) -> bool {
-    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return true };
-    !matches!(parsed.extended_key_usage(), Ok(Some(usage)) if !usage.value.server_auth && !usage.value.any)
+/// Whether its purposes, where it has any, include that of a server (RFC 5280 §4.2.1.12). That it is for any purpose is not enough for most clients.
+fn is_for_servers(certificate: &X509Certificate<'_>) -> bool {
+    !matches!(certificate.extended_key_usage(), Ok(Some(usage)) if !usage.value.server_auth)
+}
+
+/// Whether its key, where it says what it is for, may sign handshakes (RFC 5280 §4.2.1.3, RFC 8446 §4.4.2.2).
+fn may_sign(certificate: &X509Certificate<'_>) -> bool {
+    !matches!(certificate.key_usage(), Ok(Some(usage)) if !usage.value.digital_signature())
 }
 
 /// What a certificate names that is not for this name; `None` for one that is.
@@ -182,17 +214,17 @@ fn read(certificate: &Path, key: &Path) -> Result<Current, Trouble> {
     let private = private_key(key)?;
     // Clients read all of them before they verify any.
     let read: Vec<(i64, i64)> = chain.iter().map_while(|one| times(one)).collect();
-    let (since, until) = match read.first() {
-        Some(first) if read.len() == chain.len() => *first,
-        None => return Err(Trouble::of(certificate, "found no X.509 certificate")),
-        Some(_) => return Err(Trouble::of(certificate, format!("certificate {} of {} is no X.509 certificate", read.len() + 1, chain.len()))),
-    };
+    match read.len() {
+        0 => return Err(Trouble::of(certificate, "found no X.509 certificate")),
+        all if all == chain.len() => {}
+        _ => return Err(Trouble::of(certificate, format!("certificate {} of {} is no X.509 certificate", read.len() + 1, chain.len()))),
+    }
     let certified = CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider()).map_err(|error| match &error {
         rustls::Error::InconsistentKeys(_) => Trouble::of(key, format!("the key is not that of the certificate {}", certificate.display())),
         rustls::Error::InvalidCertificate(_) => Trouble::of(certificate, words::material(&error)),
         _ => Trouble::of(key, words::material(&error)),
     })?;
-    Ok(Current { key: Arc::new(certified), since, until })
+    Ok(Current { key: Arc::new(certified), times: read })
 }
 
 /// A time as people say it.
@@ -212,16 +244,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc5280_section_4_2_1_12_purposes() {
+    fn rfc5280_section_4_2_1_3_and_12_purposes() {
         use rcgen::ExtendedKeyUsagePurpose::{Any, ClientAuth, ServerAuth};
-        for (purposes, is_for) in
-            [(vec![], true), (vec![ServerAuth], true), (vec![ClientAuth, ServerAuth], true), (vec![ClientAuth], false), (vec![ClientAuth, Any], true)]
-        {
-            let key = rcgen::KeyPair::generate().expect("a key");
-            let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-            params.extended_key_usages = purposes.clone();
-            let certificate = params.self_signed(&key).expect("a certificate");
-            assert_eq!(is_for_servers(certificate.der()), is_for, "{purposes:?}");
+        use rcgen::KeyUsagePurpose::{DigitalSignature, KeyCertSign, KeyEncipherment};
+        for (purposes, is_for) in [
+            (vec![], true),
+            (vec![ServerAuth], true),
+            (vec![ClientAuth, ServerAuth], true),
+            (vec![ClientAuth], false),
+            (vec![Any], false),
+            (vec![ClientAuth, Any], false),
+            (vec![ServerAuth, Any], true),
+        ] {
+            for (uses, signs) in [
+                (vec![], true),
+                (vec![DigitalSignature], true),
+                (vec![DigitalSignature, KeyEncipherment], true),
+                (vec![KeyEncipherment], false),
+                (vec![KeyCertSign], false),
+            ] {
+                let key = rcgen::KeyPair::generate().expect("a key");
+                let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+                (params.extended_key_usages, params.key_usages) = (purposes.clone(), uses.clone());
+                let certificate = params.self_signed(&key).expect("a certificate");
+                let (_, parsed) = x509_parser::parse_x509_certificate(certificate.der()).expect("a certificate");
+                assert_eq!((is_for_servers(&parsed), may_sign(&parsed)), (is_for, signs), "{purposes:?} {uses:?}");
+            }
         }
     }
 

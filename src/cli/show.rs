@@ -5,7 +5,8 @@ use std::fmt::Write;
 use super::geo::date;
 use super::table::{Cell, Table, Tone, clean, paint};
 use crate::control::api::{
-    Applied, Beyond, Consequences, Difference, EndpointStatus, Overlay, PoolStatus, Progress, Promoted, ReloadReport, Reported, Status,
+    Applied, Beyond, ConnectionStatus, Consequences, Difference, EndpointStatus, Overlay, PoolStatus, Progress, Promoted, ReloadReport, Reported,
+    Status,
 };
 
 /// Everything that `meridian status` shows. `now` is unix seconds.
@@ -15,6 +16,15 @@ pub(super) fn status(status: &Status, now: u64, colours: bool) -> String {
     let _ = writeln!(text, "{}", paint(&head, Tone::Bold, colours));
     for reason in &status.degraded {
         let _ = writeln!(text, "{} {}", paint("degraded:", Tone::Bad, colours), clean(reason));
+    }
+    for waiting in &status.restart {
+        let _ = writeln!(text, "{} {}", paint("needs a restart:", Tone::Warning, colours), clean(waiting));
+    }
+    for ConnectionStatus { transport, places, configured, .. } in &status.connections {
+        if places < configured {
+            let head = paint(&format!("connections over {}:", clean(transport)), Tone::Warning, colours);
+            let _ = writeln!(text, "{head} room for {places} of {configured}: this process may not open more files");
+        }
     }
     let health = &status.health;
     if !health.protection.is_empty() {
@@ -31,7 +41,8 @@ pub(super) fn status(status: &Status, now: u64, colours: bool) -> String {
         let (day, span) = (date(u64::try_from(certificate.expires).unwrap_or(0)), span(left.unsigned_abs()));
         let end = if left < 0 { format!("expired {span} ago, on {day}") } else { format!("expires in {span}, on {day}") };
         let tone = if left < 0 { Tone::Bad } else { Tone::Plain };
-        let _ = writeln!(text, "certificate: {} {}: {}", clean(&certificate.listener), clean(&certificate.file), paint(&end, tone, colours));
+        let which = certificate.first.as_deref().map_or_else(String::new, |first| format!("{} ", clean(first)));
+        let _ = writeln!(text, "certificate: {} {}: {which}{}", clean(&certificate.listener), clean(&certificate.file), paint(&end, tone, colours));
     }
     let mut zones = Table::new(&["ZONE", "STATE", ">SERIAL", ">RECORDS", ">STEERED", ">QUERIES", "WHY"]);
     for zone in &status.zones {

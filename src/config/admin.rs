@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::settings::{Lines, Settings, pem_file, socket_address};
+use super::settings::{Lines, Settings, pem_file, socket_address, usual_port};
 use super::source::{Table, Value};
 
 /// `admin.requests_per_second` unless it is said: far above people and most automation, far below what costs DNS anything.
@@ -75,7 +75,7 @@ pub(super) fn metrics(table: &Table<'_>, settings: &mut Settings) {
 
 fn address(table: &Table<'_>, key: &'static str, settings: &mut Settings) -> Option<SocketAddr> {
     let value = table.take("listen")?;
-    let address = socket_address(&value)?;
+    let address = socket_address(&value, usual_port(key))?;
     settings.lines.note(key, address, value.line);
     Some(address)
 }

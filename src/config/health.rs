@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::settings::socket_address;
+use super::settings::{DNS_PORT, socket_address};
 use super::source::Value;
 use super::values::span;
 
@@ -39,7 +39,7 @@ pub(super) fn health(value: &Value<'_>) -> HealthOptions {
             value.error(format!("found {} references, expected at most {MAX_REFERENCES}", items.len()));
         }
         for item in items.iter().take(MAX_REFERENCES) {
-            let Some(address) = socket_address(item) else { continue };
+            let Some(address) = socket_address(item, DNS_PORT) else { continue };
             if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
                 item.error(format!("found {address}, expected an address and a port that can be connected to"));
             } else if options.references.contains(&address) {

@@ -368,7 +368,7 @@ pub(super) fn addresses(value: &Value<'_>, key: &'static str, lines: &mut Lines)
     }
     let mut found: Vec<SocketAddr> = Vec::new();
     for item in items.into_iter().take(MAX_LISTEN) {
-        let Some(address) = socket_address(&item) else { continue };
+        let Some(address) = socket_address(&item, usual_port(key)) else { continue };
         if address.port() != 0 && found.contains(&address) {
             item.error(match lines.of(key, address) {
                 line if line == item.line => format!("{address} is listed twice"),
@@ -390,14 +390,25 @@ pub(super) fn pem_file(table: &Table<'_>, key: &'static str, listener: &'static 
     Some(file)
 }
 
-pub(super) fn socket_address(value: &Value<'_>) -> Option<SocketAddr> {
+/// The port that one expects behind this key.
+pub(super) fn usual_port(key: &str) -> u16 {
+    match key {
+        "server.tls" | "server.quic" => 853,
+        "server.https" => 443,
+        "admin.listen" => ADMIN_PORT,
+        _ => DNS_PORT,
+    }
+}
+
+/// An address and a port; who forgets the port is asked whether it is the usual one.
+pub(super) fn socket_address(value: &Value<'_>, usual: u16) -> Option<SocketAddr> {
     let what = "an address and a port such as \"127.0.0.1:5300\" or \"[::1]:5300\"";
     let text = value.string(what)?;
     let found = text.parse();
     if found.is_err() {
         let hint = match text.parse::<IpAddr>() {
-            Ok(IpAddr::V4(_)) => format!("; did you mean \"{text}:{DNS_PORT}\"?"),
-            Ok(IpAddr::V6(_)) => format!("; did you mean \"[{text}]:{DNS_PORT}\"?"),
+            Ok(IpAddr::V4(_)) => format!("; did you mean \"{text}:{usual}\"?"),
+            Ok(IpAddr::V6(_)) => format!("; did you mean \"[{text}]:{usual}\"?"),
             Err(_) => String::new(),
         };
         value.error(format!("found {text:?}, expected {what}{hint}"));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::load;
-use super::writer::world_of_files;
+use super::offline::world_of_files;
 use crate::answer::{Asked, Dice, Outcome, Transport, answer, prepare};
 use crate::config::MemoryFiles;
 use crate::dns::QueryName;

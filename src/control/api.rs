@@ -13,11 +13,12 @@ pub use super::reports::{Ignored, Report, Reported, Taken};
 pub use super::requests::{Amend, Lift, NewOverlay, Promote, ReloadBody, When};
 pub use super::things::Seen;
 pub use super::who::{Role, Who};
+use crate::answer::Transport;
 use crate::health::Outcome;
 use crate::health::concern::Validity;
 pub use crate::policy::model::Forced;
 use crate::policy::model::Monitor;
-use crate::telemetry::CertificateFacts;
+use crate::telemetry::{CertificateFacts, ConnectionTotals, Registry};
 
 /// Characters of a reason.
 pub const MAX_REASON_CHARS: usize = 500;
@@ -323,6 +324,12 @@ pub struct Status {
     /// The certificates of listeners.
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
+    /// Room for connections of clients.
+    #[serde(default)]
+    pub connections: Vec<ConnectionStatus>,
+    /// What of `meridian.toml` takes effect with a restart, in sentences.
+    #[serde(default)]
+    pub restart: Vec<String>,
     /// In name order.
     pub zones: Vec<ZoneStatus>,
     /// In id order, every pool once even if several zones use it.
@@ -341,13 +348,41 @@ pub struct CertificateStatus {
     pub listener: String,
     /// Its file.
     pub file: String,
-    /// Unix seconds of its end.
+    /// Unix seconds of its end, or of the end of one that leads to its authority if that comes first.
     pub expires: i64,
+    /// Which of the file that is, unless it is the listener's own: its place and its subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+}
+
+/// Room for connections of clients over one transport.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ConnectionStatus {
+    /// `tcp`, `tls`, `https` or `quic`.
+    pub transport: String,
+    /// Open now.
+    pub open: u64,
+    /// How many there may be.
+    pub places: u64,
+    /// How many the configuration asks for: more than `places` where the process may not open so many files.
+    pub configured: u64,
+}
+
+impl ConnectionStatus {
+    /// Of every transport that is open.
+    pub(super) fn all(registry: &Registry) -> Vec<ConnectionStatus> {
+        let of = |transport: &Transport| {
+            let totals = registry.connections(*transport).totals();
+            let ConnectionTotals { open, places, wanted, .. } = totals;
+            (places > 0).then(|| ConnectionStatus { transport: transport.name().into(), open, places, configured: wanted })
+        };
+        Transport::ALL.iter().filter_map(of).collect()
+    }
 }
 
 impl From<CertificateFacts> for CertificateStatus {
     fn from(facts: CertificateFacts) -> CertificateStatus {
-        CertificateStatus { listener: facts.listener, file: facts.file.display().to_string(), expires: facts.expires }
+        CertificateStatus { listener: facts.listener, file: facts.file.display().to_string(), expires: facts.expires, first: facts.first }
     }
 }
 

@@ -9,7 +9,7 @@ use super::access;
 use super::api::{Amend, Applied, Difference, FailedBack, Lift, NewOverlay, Overlay, Refusal, ReloadBody, ReloadReport, Who};
 use super::audit::Entry;
 use super::before;
-use super::load::{self, Previous};
+use super::load::{self, Build, Previous};
 use super::overlays::{Change, Course, Found, difference};
 use super::text::span;
 use super::writer::{Done, Writer};
@@ -205,7 +205,7 @@ impl Writer {
         };
         let previous = Previous { zones, known: self.known.clone(), geo: self.geo.clone(), disabled: self.disabled_rules(&[]) };
         let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
-        let named = wanted.named().zip(self.settings.clone());
+        let (named, look) = (wanted.named().zip(self.settings.clone()), self.restart.look);
         let work = move || {
             // Where it is not possible all are equal.
             let _ = crate::sys::lower_priority(RELOAD_PRIORITY);
@@ -213,7 +213,10 @@ impl Writer {
                 Some(name) => load::build_alone(&OsFiles, &config_path, &previous, name),
                 None => Some(match &named {
                     Some((name, serving)) => load::build_named(&OsFiles, &config_path, &previous, name, serving),
-                    None => load::build(&OsFiles, &config_path, &previous),
+                    None => {
+                        let build = load::build(&OsFiles, &config_path, &previous);
+                        Build { at_restart: build.settings.as_ref().map(look), ..build }
+                    }
                 }),
             };
             let _ = done.send(match build {

@@ -63,7 +63,17 @@ impl Driven {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let here = runtime.enter();
         let (config_path, store) = ("meridian.toml".into(), Store::none("a simulation"));
-        let writer = Writer::start(Start { ends, config_path, build, store, saved, registry: Registry::new(), degraded: Vec::new(), clock });
+        let writer = Writer::start(Start {
+            ends,
+            config_path,
+            build,
+            store,
+            saved,
+            registry: Registry::new(),
+            degraded: Vec::new(),
+            clock,
+            look: |_| Vec::new(),
+        });
         drop(here);
         Driven { writer, world, time, runtime }
     }

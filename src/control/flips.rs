@@ -58,8 +58,17 @@ fn start(others: usize) -> (Writer, Arc<Published>) {
     // What the writer would do in the background is not awaited.
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let _here = runtime.enter();
-    let mut writer =
-        Writer::start(Start { ends, config_path, build, store, saved, registry: Registry::new(), degraded: Vec::new(), clock: Clock::machine() });
+    let mut writer = Writer::start(Start {
+        ends,
+        config_path,
+        build,
+        store,
+        saved,
+        registry: Registry::new(),
+        degraded: Vec::new(),
+        clock: Clock::machine(),
+        look: |_| Vec::new(),
+    });
     for address in ["10.6", "10.10"].iter().flat_map(|net| (0..8).map(move |n| format!("{net}.{}.{}", n / 4, n % 4))) {
         observe(&mut writer, &address, Ok(()));
     }

@@ -60,6 +60,8 @@ pub struct Build {
     pub(super) named: Option<Name>,
     /// The zone folder could not be listed: zones that are not there may be anything but removed.
     pub zones_unlisted: bool,
+    /// What a start would say of its settings; `None`: they were not looked at.
+    pub(super) at_restart: Option<Vec<Problem>>,
     /// The database or latency table that cannot be used, if one cannot.
     pub(super) geo_trouble: Option<PathBuf>,
 }

@@ -22,7 +22,7 @@ use super::audit::{DONE, Entry, FAILED};
 use super::load::{Build, TakenZone};
 use super::state::ZoneState;
 use super::writer::Writer;
-use crate::config::{Settings, Severity};
+use crate::config::{Problem, Severity};
 use crate::dns::Name;
 use crate::zone::tree::ZoneTree;
 
@@ -31,7 +31,7 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
     let mut report =
         ReloadReport { problems: build.problems.iter().map(ToString::to_string).collect(), failed: build.has_errors(), ..ReloadReport::default() };
     if let Some(why) = stands_still(writer, &build, all_or_nothing) {
-        keep_all(writer, &mut report, only, why);
+        keep_all(writer, &mut report, only, &why);
         return report;
     }
     let Some(settings) = build.settings.clone() else { return report };
@@ -46,7 +46,7 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
     };
     let wanted = |name: &Name| only.as_ref().is_none_or(|only| only == name);
     let (names, options) = (names_of(writer), writer.settings.as_ref().map(|settings| writer.cookies.options(settings)));
-    report.problems.extend(needs_restart(writer.settings.as_ref(), &settings));
+    report.problems.extend(writer.restart.take(&build));
     let bad = bad_zones(writer, &build);
     let present: BTreeSet<Name> = good_names(&build).chain(bad.iter().map(|(name, _)| name.clone())).collect();
     for zone in build.good {
@@ -59,7 +59,8 @@ pub(super) fn take(writer: &mut Writer, build: Build, only: Option<&str>, all_or
     for (name, file) in bad {
         if wanted(&name) {
             report.failed = true;
-            report.zones.push(keep_zone(writer, name, &file.display().to_string()));
+            let wrong = format!("{} {}", file.display(), wrong_with(&build.problems, &file));
+            report.zones.push(keep_zone(writer, name, &wrong));
         }
     }
     let gone: Vec<Name> = writer.zones.keys().chain(writer.down.keys()).filter(|name| wanted(name) && !present.contains(name)).cloned().collect();
@@ -107,16 +108,23 @@ fn names_of(writer: &Writer) -> (Vec<Name>, Vec<Name>) {
 }
 
 /// Why a build changes no zone at all, if it does not.
-pub(super) fn stands_still(writer: &Writer, build: &Build, all_or_nothing: bool) -> Option<&'static str> {
+pub(super) fn stands_still(writer: &Writer, build: &Build, all_or_nothing: bool) -> Option<String> {
     let any_kept = || build.good.iter().any(|zone| zone.kept_why.is_some());
     match () {
-        () if build.settings.is_none() => Some("the configuration file has errors"),
-        () if build.zones_unlisted && writer.generation > 0 => Some("the zone folder cannot be listed"),
+        () if build.settings.is_none() => Some(format!("the configuration file {}", wrong_with(&build.problems, &writer.config_path))),
+        () if build.zones_unlisted && writer.generation > 0 => Some("the zone folder cannot be listed".into()),
         () if all_or_nothing && (!build.bad.is_empty() || build.has_errors() || any_kept()) => {
-            Some("the files have errors, and all or nothing was asked for")
+            Some("the files have errors, and all or nothing was asked for".into())
         }
         () => None,
     }
+}
+
+/// What is wrong with a file that cannot be taken. One that cannot be read at all has no errors: there may be no descriptors left, or nobody may read it.
+fn wrong_with(problems: &[Problem], file: &Path) -> String {
+    let of_file = problems.iter().filter(|problem| problem.severity == Severity::Error && problem.file.file_name() == file.file_name());
+    let unread = of_file.map(|problem| &problem.text).find(|text| text.starts_with("cannot be read: "));
+    unread.map_or_else(|| "has errors".into(), Clone::clone)
 }
 
 fn good_names(build: &Build) -> impl Iterator<Item = Name> {
@@ -170,9 +178,10 @@ pub(super) fn foresee(writer: &Writer, build: &Build, only: Option<&str>, all_or
     let mut report =
         ReloadReport { problems: build.problems.iter().map(ToString::to_string).collect(), failed: build.has_errors(), ..ReloadReport::default() };
     if let Some(why) = stands_still(writer, build, all_or_nothing) {
-        keep_all(writer, &mut report, only, why);
+        keep_all(writer, &mut report, only, &why);
         return report;
     }
+    report.problems.extend(writer.restart.foresee(build));
     let entry = |name: &Name, outcome: &str, why| ZoneReload { zone: name.to_string(), outcome: outcome.into(), why };
     for (name, taken) in changed(writer, build, only, all_or_nothing) {
         let why = taken.and_then(|taken| taken.kept_why.clone());
@@ -192,7 +201,7 @@ pub(super) fn foresee(writer: &Writer, build: &Build, only: Option<&str>, all_or
     for (name, file) in bad_zones(writer, build).into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name)) {
         report.failed = true;
         let outcome = if writer.zones.contains_key(&name) { "kept" } else { "failed" };
-        report.zones.push(entry(&name, outcome, Some(format!("{} has errors", file.display()))));
+        report.zones.push(entry(&name, outcome, Some(format!("{} {}", file.display(), wrong_with(&build.problems, &file)))));
     }
     report
 }
@@ -238,14 +247,14 @@ fn take_zone(writer: &mut Writer, name: Name, taken: TakenZone) -> ZoneReload {
     ZoneReload { zone, outcome: if why.is_some() { "kept" } else { "taken" }.into(), why }
 }
 
-fn keep_zone(writer: &mut Writer, name: Name, file: &str) -> ZoneReload {
+fn keep_zone(writer: &mut Writer, name: Name, wrong: &str) -> ZoneReload {
     let zone = name.to_string();
     if let Some(kept) = writer.zones.get_mut(&name) {
-        kept.kept_why = Some(format!("{file} has errors"));
-        let why = format!("{file} has errors; the version before keeps serving, serial {}", kept.serial);
+        kept.kept_why = Some(wrong.to_owned());
+        let why = format!("{wrong}; the version before keeps serving, serial {}", kept.serial);
         return ZoneReload { zone, outcome: "kept".into(), why: Some(why) };
     }
-    let why = format!("{file} has errors and there is no earlier version; its names answer SERVFAIL");
+    let why = format!("{wrong} and there is no earlier version; its names answer SERVFAIL");
     writer.down.insert(name, why.clone());
     ZoneReload { zone, outcome: "failed".into(), why: Some(why) }
 }
@@ -317,25 +326,6 @@ fn in_words(report: &ReloadReport, is_start: bool) -> String {
     words.extend((dark > 0).then(|| format!("{dark} cannot be served")));
     words.extend(report.failed.then(|| "there were errors".to_owned()));
     words.join("; ")
-}
-
-/// What of the settings only a restart changes.
-fn needs_restart(before: Option<&Settings>, now: &Settings) -> Vec<String> {
-    let Some(before) = before else { return Vec::new() };
-    let changed = [
-        ("server.listen", before.listen != now.listen),
-        ("server.threads", before.threads != now.threads),
-        ("server.busy_poll", before.busy_poll != now.busy_poll),
-        ("server.tcp", before.tcp != now.tcp),
-        ("server.tls, https or quic", before.encrypted != now.encrypted),
-        ("admin or metrics", (before.admin_listen, before.admin_enabled, &before.admin) != (now.admin_listen, now.admin_enabled, &now.admin)),
-        ("state.path", before.state_path != now.state_path),
-    ];
-    changed
-        .into_iter()
-        .filter(|(_, changed)| *changed)
-        .map(|(key, _)| format!("{}: warning: {key} changed: needs a restart; until then the old value holds", now.file.display()))
-        .collect()
 }
 
 #[cfg(test)]

@@ -316,7 +316,7 @@ impl Writer {
     }
 
     /// The files, or those of one zone, were read and not taken, and why; or they were. What a restart would take, or trip over, stands in the status.
-    fn note_waiting(&mut self, zone: Option<&str>, why: Option<&str>) {
+    fn note_waiting(&mut self, zone: Option<&str>, why: Option<String>) {
         const FILES: &str = "files";
         let of = zone.map_or_else(|| FILES.to_owned(), |zone| format!("{FILES} of {}", plain_target(zone)));
         match why {
@@ -342,7 +342,7 @@ impl Writer {
         let broke: Vec<String> = consequences.broken.iter().map(ToString::to_string).collect();
         if !broke.is_empty() && !wanted.break_glass {
             tracing::warn!(target: "meridian::control", broke = broke.join("; "), "a reload is refused; what served before keeps serving");
-            self.note_waiting(wanted.zone.as_deref(), Some(&broke.join("; ")));
+            self.note_waiting(wanted.zone.as_deref(), Some(broke.join("; ")));
             let _ = reply.send(Err(super::api::Refusal::Safety { broken: consequences.broken }));
             self.reaper.other(build);
             return;

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::accepted::Accepted;
 use super::access::TokenChange;
-use super::api::{CertificateStatus, FailedBack, Promoted, Refusal, ReloadReport, Status};
+use super::api::{CertificateStatus, ConnectionStatus, FailedBack, Promoted, Refusal, ReloadReport, Status};
 use super::audit::Entry;
 use super::changes::{Made, Reload, ReloadReply, StoredChange};
 use super::checks::{self, Checks};
@@ -31,6 +31,7 @@ use super::promote::{PromoteReply, Promotion, Written};
 use super::protection::Protection;
 use super::reaper::{Reaper, Tidy};
 use super::reload;
+use super::restart::{Look, Restart};
 use super::rules::{Compiled, Rules};
 use super::server::Jar;
 use super::state::{Dirt, Surroundings, ZoneState, Zones};
@@ -78,6 +79,8 @@ pub struct Start {
     pub degraded: Vec<String>,
     /// The time.
     pub clock: Clock,
+    /// Looks at what a start would find.
+    pub look: Look,
 }
 
 /// Long work that came back.
@@ -111,6 +114,7 @@ pub struct Writer {
     pub(super) ends: Ends,
     pub(super) config_path: PathBuf,
     pub(super) settings: Option<Settings>,
+    pub(super) restart: Restart,
     pub(super) cookies: Jar,
     pub(super) zones: Zones,
     pub(super) down: BTreeMap<Name, String>,
@@ -191,6 +195,7 @@ impl Writer {
             ends: start.ends,
             config_path: start.config_path,
             settings: None,
+            restart: Restart::new(start.look),
             cookies: Jar::default(),
             zones: BTreeMap::new(),
             down: BTreeMap::new(),
@@ -575,6 +580,8 @@ impl Writer {
             degraded,
             health: self.protected(self.seen_health()),
             certificates: certificates.into_iter().map(CertificateStatus::from).collect(),
+            connections: ConnectionStatus::all(&self.registry),
+            restart: self.restart.waiting(),
             overlays: self.all_shown(self.book.iter()),
             ..Status::default()
         };
@@ -615,25 +622,6 @@ impl Writer {
             let _ = reply.send(());
         }
     }
-}
-
-/// The world that the files alone make: nothing checked yet, no overlays. For `explain` and tests.
-pub fn world_of_files(build: Build) -> World {
-    let mut checks = Checks::default();
-    let (wanted, uses) = checks::wanted_by(build.good.iter().map(|zone| &*zone.parts));
-    checks.set_wanted(&wanted, uses, Duration::ZERO, unix_now());
-    let (effects, loads) = (Effects::default(), Loads::default());
-    let around = Surroundings { checks: &checks, effects: &effects, loads: &loads, now: Duration::ZERO, now_unix: unix_now(), slot: &|_| 0 };
-    let mut cookies = Jar::default();
-    build.cookies.map(|wanted| cookies.take(wanted));
-    let server = build.settings.as_ref().map_or_else(ServerOptions::default, |settings| cookies.options(settings));
-    let mut zones = Vec::new();
-    for taken in build.good {
-        let serial = taken.parts.tree.soa_serial();
-        zones.push(ZoneState::new(taken, serial, String::new()).assemble(&around));
-    }
-    let down = build.bad.into_iter().filter_map(|(apex, _)| Some(DownZone { apex: apex? })).collect();
-    World { generation: 0, server, zones: ZoneIndex::new(zones, down) }
 }
 
 async fn at(due: Option<tokio::time::Instant>) {

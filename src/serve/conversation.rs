@@ -243,6 +243,12 @@ impl Conversation {
             }
             _ => {}
         }
+        // Once more: of what came while this program stood still (a machine that was paused) no event has told yet.
+        self.readable = true;
+        let next = self.advance(desk);
+        if next == Next::Done || desk.now_ns < self.deadline_ns(&desk.limits) {
+            return next;
+        }
         desk.registry.connections(Transport::Tcp).timed_out.fetch_add(1, Relaxed);
         self.conclude(Ending::Unread, desk)
     }

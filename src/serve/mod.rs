@@ -13,6 +13,7 @@ mod encrypted;
 mod guard;
 mod limiter;
 mod program;
+pub mod shares;
 mod stream;
 mod tcp;
 mod timers;

@@ -34,11 +34,13 @@ use super::timers::Timers;
 use super::{Limits, STOP_TIMEOUT};
 use crate::answer::Transport;
 use crate::sys;
-use crate::telemetry::Registry;
+use crate::telemetry::{Registry, Seldom};
 use crate::world::Published;
 
-/// Connections that one turn accepts from one listener, so that a flood of them does not hold up those that are open.
+/// Connections that one turn accepts from one listener, so that a flood of them does not hold up those that are open; one in so many places at most, for
+/// those that are pushed out for them keep their files until their own turn.
 const ACCEPT_BATCH: usize = 64;
+const ACCEPT_SHARE: usize = 16;
 
 /// When stopping, connections are still accepted that had been made by then: as many as can have waited (see `bind`).
 const ACCEPT_LAST: usize = 4096;
@@ -48,9 +50,6 @@ const ACCEPT_PAUSE_NS: u64 = 20_000_000;
 
 /// Events taken in one turn.
 const EVENTS: usize = 256;
-
-/// The program's other files (databases, zones, checks, logs) keep at least this share of the limit on open files: one in …
-const FILES_SHARE: u64 = 2;
 
 /// Times begin well after 0, so that "a second ago" always is one.
 const CLOCK_START: u64 = 10 * SECOND;
@@ -89,9 +88,8 @@ pub(super) fn start(
     registry: &Registry,
     limits: Limits,
 ) -> io::Result<Running> {
-    let files = sys::open_file_limit().map_or(usize::MAX, |files| usize::try_from(files / FILES_SHARE).unwrap_or(usize::MAX));
-    let connections = Connections::new(limits.total.min(files), limits.per_client, super::new_dice(), registry.clone(), Transport::Tcp);
-    let shared = Arc::new(Shared { started: Instant::now(), connections });
+    let connections = Connections::new(limits.total, limits.per_client, super::new_dice(), registry.clone(), Transport::Tcp);
+    let shared = Arc::new(Shared { started: Instant::now(), connections, failures: Seldom::default() });
     // From here on a failure drops `running`, which stops what has been started.
     let mut running = Running::default();
     for (at, listeners) in listeners.into_iter().enumerate() {
@@ -114,6 +112,8 @@ pub(super) fn start(
 struct Shared {
     started: Instant,
     connections: Connections,
+    /// Of accept calls.
+    failures: Seldom,
 }
 
 impl Shared {
@@ -212,7 +212,8 @@ impl Worker {
             }
         }
         if self.accept_at_ns <= self.desk.now_ns {
-            (0..self.listeners.len()).for_each(|at| self.accept(at, ACCEPT_BATCH));
+            let most = ACCEPT_BATCH.min(self.shared.connections.places() / ACCEPT_SHARE).max(1);
+            (0..self.listeners.len()).for_each(|at| self.accept(at, most));
         }
         self.timers.ring(self.desk.now_ns, &mut self.turn);
         while let Some(at) = self.turn.pop() {
@@ -306,8 +307,8 @@ impl Worker {
                 // The peer gave up between its handshake and our call.
                 Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
                 Err(error) => {
-                    let count = self.desk.registry.connections(Transport::Tcp).accept_errors.fetch_add(1, Relaxed) + 1;
-                    if count.is_power_of_two() {
+                    self.desk.registry.connections(Transport::Tcp).accept_errors.fetch_add(1, Relaxed);
+                    if let Some(count) = self.shared.failures.happened(Instant::now()) {
                         tracing::warn!(count, %error, "cannot accept TCP connections; closing quiet ones to make room");
                     }
                     self.shared.connections.make_room();
@@ -387,7 +388,7 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let (address, registry) = (listener.local_addr().unwrap(), Registry::new());
         let connections = Connections::new(limits.total, limits.per_client, super::super::new_dice(), registry.clone(), Transport::Tcp);
-        let shared = Arc::new(Shared { started: Instant::now(), connections });
+        let shared = Arc::new(Shared { started: Instant::now(), connections, failures: Seldom::default() });
         let answerer = Answerer::new(Arc::new(Published::new(World::default())), &registry);
         (Worker::new(vec![listener], shared, Desk::new(answerer, registry.clone(), limits)).unwrap(), registry, address)
     }

@@ -41,7 +41,7 @@ pub use memory::{prefer_large_pages, return_free_memory, return_large_blocks};
 pub use packet_info::receive_destination;
 pub use prefetch::prefetch;
 pub use process::{Limits, kill_group, limit};
-pub use socket::{Buffered, ReadySet, open_file_limit, receive_buffer};
+pub use socket::{Buffered, ReadySet, open_file_limit, raise_open_file_limit, receive_buffer};
 pub use system::{
     BUFFER_LIMIT, Batch, Instruction, SPREADS, attach_filter, attach_steering, buffered, detach_filter, detach_steering, ignore_path_mtu,
     lower_priority, set_receive_buffer, take_short_turns,

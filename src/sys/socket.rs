@@ -37,10 +37,24 @@ pub fn receive_buffer(socket: &impl AsFd) -> io::Result<usize> {
 
 /// How many files this process may have open.
 pub fn open_file_limit() -> Option<u64> {
+    file_limits().map(|limit| limit.rlim_cur)
+}
+
+/// Has this process open as many files as it may allow itself, and says how many that are. The usual limit is one for programs that wait with `select`.
+pub fn raise_open_file_limit() -> Option<u64> {
+    let mut limit = file_limits()?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: reads one structure of ours that lives until the call returns.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    // Where that is not possible the one before stays.
+    open_file_limit()
+}
+
+fn file_limits() -> Option<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid `rlimit` for the call to fill.
     let failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    (failed == 0).then_some(limit.rlim_cur)
+    (failed == 0).then_some(limit)
 }
 
 /// Several sockets to wait for at once.

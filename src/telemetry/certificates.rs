@@ -11,8 +11,10 @@ pub struct CertificateFacts {
     pub listener: String,
     /// The certificate's file.
     pub file: PathBuf,
-    /// The last second of its time, since 1970.
+    /// The last second of the first that ends of all certificates in the file, since 1970.
     pub expires: i64,
+    /// Which that is, unless it is the listener's own.
+    pub first: Option<String>,
     /// What is wrong with it, or with the files that should have replaced it.
     pub troubles: Vec<String>,
 }

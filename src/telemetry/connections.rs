@@ -5,6 +5,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 /// Of one transport.
 #[derive(Debug, Default)]
 pub struct Connections {
+    /// How many there may be; 0 for a transport that is closed.
+    pub places: AtomicU64,
+    /// How many the configuration asks for.
+    pub wanted: AtomicU64,
     /// Open now.
     pub open: AtomicI64,
     /// Of them, those whose handshake has not come to its end.
@@ -28,9 +32,11 @@ pub struct Connections {
 
 impl Connections {
     /// As of about now.
-    pub(super) fn totals(&self) -> ConnectionTotals {
+    pub fn totals(&self) -> ConnectionTotals {
         let of = |counter: &AtomicU64| counter.load(Relaxed);
         ConnectionTotals {
+            places: of(&self.places),
+            wanted: of(&self.wanted),
             open: u64::try_from(self.open.load(Relaxed)).unwrap_or(0),
             in_handshake: u64::try_from(self.in_handshake.load(Relaxed)).unwrap_or(0),
             accepted: of(&self.accepted),
@@ -47,6 +53,10 @@ impl Connections {
 /// What has happened to the connections of one transport.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionTotals {
+    /// See [`Connections::places`].
+    pub places: u64,
+    /// See [`Connections::wanted`].
+    pub wanted: u64,
     /// Open now.
     pub open: u64,
     /// Of them, those in their handshake.

@@ -14,6 +14,7 @@ mod certificates;
 mod connections;
 pub mod operations;
 mod query_log;
+mod seldom;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use crate::dns::Rcode;
 pub use certificates::CertificateFacts;
 pub use connections::{ConnectionTotals, Connections};
 pub use query_log::{Heard, LogTotals, Logger, Tap};
+pub use seldom::Seldom;
 
 /// Counters in one chunk of slots: 8 KiB, two pages.
 const CHUNK_LEN: usize = 1024;

@@ -13,7 +13,7 @@ use hickory_proto::op::Message;
 use meridian::answer::{Asked, Dice, MAX_REPLY_LEN, Outcome, Transport, answer};
 use meridian::config::MemoryFiles;
 use meridian::control::load::{self, Previous};
-use meridian::control::writer::world_of_files;
+use meridian::control::offline::world_of_files;
 use meridian::dns::{Name, QueryName, Rcode, RecordType};
 use meridian::world::World;
 use meridian::zone::rdata;

@@ -288,13 +288,13 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// SETTINGS_INITIAL_WINDOW_SIZE, and a window for the whole connection.
-fn windows(stream: u32, connection: u32) -> Vec<u8> {
+pub fn windows(stream: u32, connection: u32) -> Vec<u8> {
     let settings = frame(4, 0, 0, &[&[0, 4][..], &stream.to_be_bytes()].concat());
     [PREFACE, &settings, &frame(8, 0, 0, &connection.to_be_bytes())].concat()
 }
 
 /// A request without a body, its fields as literals (RFC 7541 §6.2.2).
-fn request(stream: u32, method: &str, query: &[u8]) -> Vec<u8> {
+pub fn request(stream: u32, method: &str, query: &[u8]) -> Vec<u8> {
     let path = format!("/dns-query?dns={}", data_encoding::BASE64URL_NOPAD.encode(query));
     let literal = |name: u8, value: &str| [&[name, value.len() as u8], value.as_bytes()].concat();
     frame(1, 0x05, stream, &[literal(2, method), vec![0x87], literal(4, &path), literal(1, "dns.example.net")].concat())
@@ -404,7 +404,7 @@ fn rfc9000_section_4_6_streams_are_bounded() {
 }
 
 /// The next frame: kind, flags, and what it carries.
-fn next_frame(stream: &mut impl Read) -> (u8, u8, Vec<u8>) {
+pub fn next_frame(stream: &mut impl Read) -> (u8, u8, Vec<u8>) {
     let mut head = [0; 9];
     stream.read_exact(&mut head).expect("a frame");
     let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];

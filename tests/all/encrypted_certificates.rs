@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::encrypted::{Authority, Served, ask_quic, config, framed, query, runtime, zone};
 use crate::encrypted_abuse::until;
-use crate::meridian::{Meridian, PATIENCE};
+use crate::meridian::{Meridian, PATIENCE, write};
 
 /// Asks on connections of all three transports that stay and on new ones, while the files change one after the other: no query is lost, no connection ends.
 #[test]
@@ -274,6 +274,63 @@ fn certificates_that_cannot_be_used_fail_the_check() {
             let strict = program("run", &["--strict"]);
             let said = String::from_utf8_lossy(&strict.stderr).into_owned();
             assert!(strict.status.code() == Some(1) && said.contains("a transport cannot be opened and --strict was given"), "{what}: {said}");
+        }
+    }
+}
+
+/// Of what stands in the file, all is told that clients look at: those that lead to the authority, and what the key is for.
+#[test]
+fn the_whole_file_is_looked_at() {
+    use rcgen::ExtendedKeyUsagePurpose::Any;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
+    let key = || KeyPair::generate().expect("a key");
+    let issuer = |name: &str, year: i32| {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.not_after = date_time_ymd(year, 12, 31);
+        CertifiedIssuer::self_signed(params, key()).expect("an authority")
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = "[server]\nlisten = \"127.0.0.1:0\"\n[server.tls]\nlisten = \"127.0.0.1:0\"\ncertificate = \"a.crt\"\nkey = \"a.key\"\n\
+                  [admin]\nlisten = \"127.0.0.1:0\"\n";
+    write(folder.path(), "meridian.toml", config);
+    std::fs::create_dir(folder.path().join("zones")).expect("a folder");
+    let mut server = None;
+    let cases: [(&str, i32, fn(&mut CertificateParams), Option<&str>); 4] = [
+        ("as it should be", 2098, |_| (), None),
+        ("one that leads to the authority", 2021, |_| (), Some("certificate 2 of 2 (CN=between) expired")),
+        ("no signing", 2098, |params| params.key_usages = vec![KeyUsagePurpose::KeyEncipherment], Some("its key usage has no digitalSignature")),
+        ("any purpose", 2098, |params| params.extended_key_usages = vec![Any], Some("its extended key usage has no serverAuth")),
+    ];
+    for (what, year, edit, wanted) in cases {
+        let between = issuer("between", year);
+        let (own, mut params) = (key(), CertificateParams::new(vec!["dns.example.net".to_owned()]).expect("a name"));
+        params.not_after = date_time_ymd(2099, 12, 31);
+        edit(&mut params);
+        let leaf = params.signed_by(&own, &between).expect("signed");
+        let at = server.as_ref().map_or(folder.path().to_owned(), |server: &Meridian| server.path().to_owned());
+        let path = write(&at, "a.key", &own.serialize_pem());
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("a mode");
+        write(&at, "a.crt", &format!("{}{}", leaf.pem(), between.pem()));
+        let check = Command::new(env!("CARGO_BIN_EXE_meridian")).arg("check").current_dir(&at).output().expect("the program runs");
+        let checked = String::from_utf8_lossy(&check.stdout).into_owned();
+        assert!(check.status.success() && checked.contains(wanted.unwrap_or("0 errors, 0 warnings")), "{what}: {checked}");
+        let server = server.get_or_insert_with(|| {
+            let copy = tempfile::tempdir().expect("a folder");
+            std::fs::create_dir(copy.path().join("zones")).expect("a folder");
+            for file in ["meridian.toml", "a.key", "a.crt"] {
+                std::fs::copy(folder.path().join(file), copy.path().join(file)).expect("copied");
+            }
+            Meridian::start_in(copy)
+        });
+        if let Some(wanted) = wanted {
+            server.says(&["WARN", "server.tls", wanted]);
+            until("the status says so", || server.command(&["status"]).1.contains(wanted));
+        }
+        if year == 2021 {
+            let (_, status, _) = server.command(&["status"]);
+            assert!(status.contains("a.crt: certificate 2 of 2 (CN=between) expired"), "{status}");
         }
     }
 }

@@ -30,6 +30,7 @@ mod encrypted_abuse;
 mod encrypted_certificates;
 mod encrypted_clients;
 mod encrypted_ends;
+mod encrypted_files;
 mod encrypted_http;
 mod encrypted_quic;
 mod encrypted_sessions;

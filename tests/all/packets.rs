@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use meridian::answer::{Asked, Dice, MAX_REPLY_LEN, Outcome, Transport, answer};
 use meridian::config::MemoryFiles;
 use meridian::control::load::{self, Previous};
-use meridian::control::writer::world_of_files;
+use meridian::control::offline::world_of_files;
 use meridian::world::World;
 
 use crate::meridian::{Meridian, addresses, encode, scope};

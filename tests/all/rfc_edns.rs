@@ -10,7 +10,7 @@ use std::path::Path;
 use meridian::answer::{Asked, CookieState, Dice, MAX_REPLY_LEN, Outcome, PADDING_BLOCK, Transport, answer, bad_cookie};
 use meridian::config::MemoryFiles;
 use meridian::control::load::{self, Previous};
-use meridian::control::writer::world_of_files;
+use meridian::control::offline::world_of_files;
 use meridian::dns::{Rcode, RecordType};
 use meridian::world::World;
 

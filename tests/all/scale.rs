@@ -6,7 +6,7 @@ use std::time::Duration;
 use meridian::answer::{Asked, Dice, MAX_REPLY_LEN, Transport, answer};
 use meridian::config::{MemoryFiles, load_master_alone};
 use meridian::control::load::{self, Previous};
-use meridian::control::writer::world_of_files;
+use meridian::control::offline::world_of_files;
 use meridian::dns::Name;
 use meridian::geo::RttTable;
 use meridian::geo::build::{Input, build};

@@ -110,6 +110,8 @@ fn status(registry: &Registry) -> Status {
         started: 1_700_000_000,
         version: "0.1.0".into(),
         certificates: Vec::new(),
+        connections: Vec::new(),
+        restart: Vec::new(),
         degraded: vec!["geo database geodata/x.mmdb: not found; clients are not located.".into()],
         health: HealthStatus::default(),
         zones: vec![ZoneStatus {
@@ -225,11 +227,16 @@ fn reload(status: &Status, zone: Option<String>, all_or_nothing: bool) -> Result
 
 /// A client that needs no provider of cryptography of the whole process, and no proxy.
 pub(crate) fn http_client() -> reqwest::Client {
+    // No connection is used twice: nobody looks at those that wait between two calls, and the server may just have closed one.
+    http_client_keeping(0)
+}
+
+/// The same that keeps so many connections for its next calls.
+pub(crate) fn http_client_keeping(idle: usize) -> reqwest::Client {
     let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    // No connection is used twice: nobody looks at those that wait between two calls, and the server may just have closed one.
-    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().pool_max_idle_per_host(0).build().expect("client")
+    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().pool_max_idle_per_host(idle).build().expect("client")
 }

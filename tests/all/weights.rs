@@ -10,7 +10,7 @@ use hickory_proto::rr::RecordType;
 use meridian::answer::{Asked, Dice, MAX_REPLY_LEN, Outcome, Transport, answer};
 use meridian::config::MemoryFiles;
 use meridian::control::load::{self, Previous};
-use meridian::control::writer::world_of_files;
+use meridian::control::offline::world_of_files;
 use meridian::world::World;
 
 use crate::meridian::{Asker, Meridian, addresses, encode, scope};

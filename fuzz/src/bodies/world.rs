@@ -9,7 +9,8 @@ use meridian::control::api::{Forced, Overlay, Setting};
 use meridian::control::clock::Clock;
 use meridian::control::handle::channel;
 use meridian::control::load::{self, Build, Previous};
-use meridian::control::writer::{Start, Writer, world_of_files};
+use meridian::control::offline::world_of_files;
+use meridian::control::writer::{Start, Writer};
 use meridian::store::{Saved, Store};
 use meridian::telemetry::Registry;
 use meridian::world::{Published, World};
@@ -241,6 +242,7 @@ fn overlaid() -> Arc<Published> {
             registry: Registry::new(),
             degraded: Vec::new(),
             clock: Clock::machine(),
+            look: |_| Vec::new(),
         };
         let overlays = Writer::start(start).seen().status().overlays;
         assert!(overlays.iter().all(|overlay| overlay.inactive.is_none()), "{overlays:#?}");

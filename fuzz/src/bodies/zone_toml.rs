@@ -8,7 +8,7 @@ use hickory_proto::op::{Message, ResponseCode};
 use meridian::answer::{Asked, Dice, MAX_REPLY_LEN, Outcome, Transport, answer};
 use meridian::config::MemoryFiles;
 use meridian::control::load::{self, Previous};
-use meridian::control::writer::world_of_files;
+use meridian::control::offline::world_of_files;
 use meridian::dns::Name;
 use meridian::zone::tree::NO_STEER;
 

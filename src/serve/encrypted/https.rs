@@ -37,7 +37,7 @@ use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::server::TlsStream;
 
@@ -97,7 +97,10 @@ pub(super) async fn converse(stream: TlsStream<TcpStream>, peer: SocketAddr, ser
     let is_there = talk(stream.as_mut(), &client, end).await;
     entered.shelf.close();
     if is_there {
-        linger(stream.get_ref().socket()).await;
+        tokio::select! {
+            () = linger(stream.get_ref().socket()) => {}
+            () = entered.pushed_out() => {}
+        }
     }
 }
 
@@ -135,7 +138,11 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, client: &Arc<Client>,
     match ending {
         Ending::InOrder => {
             connection.graceful_shutdown();
-            if timeout(FAREWELL, answer(&mut connection, client)).await.is_err() {
+            let is_over = tokio::select! {
+                answered = timeout(FAREWELL, answer(&mut connection, client)) => answered.is_ok(),
+                () = client.entered.pushed_out() => false,
+            };
+            if !is_over {
                 // What is under way takes too long, or the client has not said that it knows: which streams were looked at (RFC 9113 §6.8).
                 go_away(&mut connection, Reason::NO_ERROR).await;
             }
@@ -149,21 +156,12 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, client: &Arc<Client>,
 async fn leaving(client: &Client, end: Instant) -> Ending {
     let entered = &client.entered;
     let shared = &entered.shared;
-    let idle = async {
-        loop {
-            let left = entered.until_idle();
-            if left.is_zero() {
-                return;
-            }
-            sleep(left).await;
-        }
-    };
     let ending = tokio::select! {
         () = shared.stopped() => return Ending::InOrder,
         () = entered.pushed_out() => return Ending::PushedOut,
         () = client.stalled.notified() => Ending::Stalled,
         () = sleep_until(end) => Ending::InOrder,
-        () = idle => Ending::InOrder,
+        () = entered.idle() => Ending::InOrder,
     };
     shared.timed_out();
     ending

@@ -36,15 +36,19 @@ use super::connections::{Close, Connections, Link};
 use crate::answer::Transport;
 use crate::certs::{self, LOOK_EVERY, Shown};
 use crate::config::{Encrypted, EncryptedLimits, EncryptedListener};
-use crate::telemetry::Registry;
+use crate::telemetry::{Registry, Seldom};
 use crate::world::Published;
 
 /// After a failed accept call: time for files or memory to be freed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// Connections that have been pushed out and still have their sockets: one in so many places.
+const OVERFULL: usize = 16;
 /// When stopping: how often it is looked whether all have gone.
 const STOP_POLL: Duration = Duration::from_millis(20);
 /// How often it is looked whether the keys of tickets have had their time.
 const KEYS_EVERY: Duration = Duration::from_secs(60);
+/// Where time has run out: for the system to tell what has come before.
+const LAST_LOOK: Duration = Duration::from_millis(5);
 /// For the last words of a connection: close_notify, GOAWAY, what is under way.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -72,7 +76,11 @@ struct Shared {
     path: String,
     desks: Arc<Desks>,
     connections: Connections<Leave>,
+    /// Those that have not let go of their sockets, pushed out or not.
+    alive: AtomicUsize,
     registry: Registry,
+    /// Of accept calls.
+    failures: Seldom,
     /// Room for queries that wait.
     queries: Arc<Semaphore>,
     started: Instant,
@@ -94,8 +102,9 @@ impl Close for Leave {
 struct Entered {
     shared: Arc<Shared>,
     link: Arc<Link<Leave>>,
-    /// Queries under way, and when the last answer was sent.
+    /// Queries under way, how many there have been, and when the last answer was sent.
     under_way: AtomicUsize,
+    begun: AtomicU64,
     last_ns: AtomicU64,
     /// It ends soon.
     is_leaving: AtomicBool,
@@ -106,11 +115,12 @@ struct Entered {
 impl Entered {
     fn new(shared: &Arc<Shared>, peer: SocketAddr) -> Entered {
         let now_ns = shared.now_ns();
+        shared.alive.fetch_add(1, Relaxed);
         let link = Arc::new(Link::in_handshake(Leave::default(), now_ns));
         shared.connections.enter(peer.ip(), &link);
-        let (under_way, last_ns) = (AtomicUsize::new(0), AtomicU64::new(now_ns));
+        let (under_way, begun, last_ns) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicU64::new(now_ns));
         let shelf = Shelf::new(&shared.queries);
-        Entered { shared: shared.clone(), link, under_way, last_ns, is_leaving: AtomicBool::new(false), shelf }
+        Entered { shared: shared.clone(), link, under_way, begun, last_ns, is_leaving: AtomicBool::new(false), shelf }
     }
 
     /// Its handshake has come to its end.
@@ -138,6 +148,31 @@ impl Entered {
         (limits.idle + own).saturating_sub(Duration::from_nanos(quiet_ns))
     }
 
+    /// Returns when it is idle. What came while this program stood still (a machine that was paused) is in the socket, and nobody has told of it yet: so it is
+    /// looked once more, and who has begun to ask by then has the time of a query.
+    async fn idle(&self) {
+        loop {
+            let left = self.until_idle();
+            if !left.is_zero() {
+                tokio::time::sleep(left).await;
+                continue;
+            }
+            let seen = || (self.begun.load(Relaxed), self.last_ns.load(Relaxed));
+            let before = seen();
+            tokio::time::sleep(LAST_LOOK).await;
+            if seen() == before {
+                return;
+            }
+            let end = Instant::now() + self.shared.limits.message + self.shared.limits.write;
+            while self.until_idle().is_zero() {
+                if Instant::now() >= end || self.under_way.load(Relaxed) == 0 {
+                    return;
+                }
+                tokio::time::sleep(LAST_LOOK).await;
+            }
+        }
+    }
+
     /// Returns when it has to make room for others.
     async fn pushed_out(&self) {
         self.link.stream.0.notified().await;
@@ -150,6 +185,7 @@ struct UnderWay(Arc<Entered>);
 impl UnderWay {
     fn new(entered: &Arc<Entered>) -> UnderWay {
         entered.under_way.fetch_add(1, Relaxed);
+        entered.begun.fetch_add(1, Relaxed);
         UnderWay(entered.clone())
     }
 }
@@ -163,6 +199,7 @@ impl Drop for UnderWay {
 impl Drop for Entered {
     fn drop(&mut self) {
         self.shared.connections.leave(&self.link);
+        self.shared.alive.fetch_sub(1, Relaxed);
     }
 }
 
@@ -185,12 +222,17 @@ impl Shared {
     }
 
     fn accept_failed(&self, error: &io::Error) {
-        let counters = self.registry.connections(self.transport);
-        let count = counters.accept_errors.fetch_add(1, Relaxed) + 1;
-        if count.is_power_of_two() {
+        self.registry.connections(self.transport).accept_errors.fetch_add(1, Relaxed);
+        if let Some(count) = self.failures.happened(Instant::now()) {
             tracing::warn!(%error, count, transport = self.transport.name(), "a connection could not be accepted");
         }
         self.connections.make_room();
+    }
+
+    /// Whether so many have been pushed out and not let go yet that nothing is accepted: each has a file, and those are counted out.
+    fn is_overfull(&self) -> bool {
+        let places = self.connections.places();
+        self.alive.load(Relaxed) > places + (places / OVERFULL).max(1)
     }
 
     /// Returns once the service ends.
@@ -315,7 +357,9 @@ impl Doors {
                     registry.clone(),
                     door.transport,
                 ),
+                alive: AtomicUsize::new(0),
                 registry: registry.clone(),
+                failures: Seldom::default(),
                 queries: Shelf::all_queries(),
                 started: Instant::now(),
                 stopping: stopping.clone(),

@@ -173,7 +173,7 @@ async fn leave(connection: &Connection, server: SocketAddr, entered: &Arc<Entere
 /// Until the connection ends, or has been idle for too long: QUIC's own idle timeout ends with any packet, PINGs of a client that asks nothing among them.
 async fn streams(connection: &Connection, server: SocketAddr, entered: &Arc<Entered>) {
     entered.is_ready();
-    let mut idle = pin!(sleep(entered.until_idle()));
+    let mut idle = pin!(entered.idle());
     loop {
         tokio::select! {
             accepted = connection.accept_bi() => match accepted {
@@ -184,12 +184,8 @@ async fn streams(connection: &Connection, server: SocketAddr, entered: &Arc<Ente
                 Err(_) => return,
             },
             () = &mut idle => {
-                let left = entered.until_idle();
-                if left.is_zero() {
-                    entered.shared.timed_out();
-                    return connection.close(NO_ERROR, b"idle");
-                }
-                idle.as_mut().reset(Instant::now() + left);
+                entered.shared.timed_out();
+                return connection.close(NO_ERROR, b"idle");
             }
         }
     }

@@ -15,13 +15,16 @@ use tokio_rustls::server::TlsStream;
 
 use super::super::stream::lacking;
 use super::records::{Framing, Records};
-use super::{ACCEPT_PAUSE, Entered, FAREWELL, Shared, https};
+use super::{ACCEPT_PAUSE, Entered, FAREWELL, LAST_LOOK, Shared, https};
 use crate::answer::Transport;
 
 /// Read at once; queries have some 50 octets.
 const READ_LEN: usize = 4096;
 /// A quiet connection keeps no more room than this for its next query.
 const KEPT_LEN: usize = 512;
+
+/// For connections that were pushed out to let go of their sockets.
+const MAKE_WAY: Duration = Duration::from_millis(1);
 
 /// Reads that a connection which has to end still gets, so that what has come by then is answered.
 const LAST_READS: usize = 16;
@@ -49,6 +52,9 @@ pub(super) async fn accept(listener: TcpListener, config: Arc<ServerConfig>, sha
             Ok((stream, peer)) => {
                 let entered = Arc::new(Entered::new(&shared, peer));
                 tokio::spawn(serve(stream, peer, config.clone(), entered));
+                while shared.is_overfull() {
+                    tokio::time::sleep(MAKE_WAY).await;
+                }
             }
             Err(error) => {
                 shared.accept_failed(&error);
@@ -144,10 +150,12 @@ fn keepalive(idle: Duration) -> u16 {
 
 async fn converse(mut stream: Records, peer: SocketAddr, server: SocketAddr, entered: &Entered, end: Instant) {
     tokio::select! {
-        is_over = talk(&mut stream, peer, server, entered, end) => if is_over {
-            let _ = timeout(FAREWELL, stream.shutdown()).await;
-            linger(stream.socket()).await;
-        },
+        () = async {
+            if talk(&mut stream, peer, server, entered, end).await {
+                let _ = timeout(FAREWELL, stream.shutdown()).await;
+                linger(stream.socket()).await;
+            }
+        } => {}
         () = entered.pushed_out() => {
             // If the socket takes it at once.
             let _ = timeout(Duration::ZERO, stream.shutdown()).await;
@@ -164,6 +172,8 @@ async fn talk(stream: &mut Records, peer: SocketAddr, server: SocketAddr, entere
     // Only answers put it off: what gets none keeps nothing open.
     let mut idle_end = Instant::now() + shared.limits.idle;
     let mut deadline = idle_end;
+    // At its deadline it is looked once more, until the next answer: of what came while this program stood still nobody has told yet.
+    let mut has_looked = false;
     // Once it has to end: reads that it still gets, of what is there already.
     let mut last_reads = None;
     loop {
@@ -181,6 +191,11 @@ async fn talk(stream: &mut Records, peer: SocketAddr, server: SocketAddr, entere
             None => tokio::select! {
                 read = timeout_at(deadline, stream.read_buf(&mut input)) => match read {
                     Ok(read) => read,
+                    Err(_) if !has_looked => {
+                        has_looked = true;
+                        deadline = Instant::now() + LAST_LOOK;
+                        continue;
+                    }
                     Err(_) => {
                         shared.timed_out();
                         return true;
@@ -212,6 +227,7 @@ async fn talk(stream: &mut Records, peer: SocketAddr, server: SocketAddr, entere
                 match timeout(shared.limits.write, write).await {
                     Ok(Ok(())) => {
                         entered.answered();
+                        has_looked = false;
                         idle_end = Instant::now() + shared.limits.idle;
                     }
                     Ok(Err(_)) => return false,

@@ -101,9 +101,9 @@ pub enum Fault {
     },
     /// The same record again.
     Duplicate,
-    /// An RRset that fits no DNS message.
+    /// An RRset that not everybody could be sent: it fits no DNS message with what may stand beside it.
     TooLarge {
-        /// Octets of the largest response with it.
+        /// Octets of the largest response with it, all options included.
         len: usize,
     },
     /// An RRset that does not fit the UDP payload that resolvers usually ask for.
@@ -161,7 +161,9 @@ impl fmt::Display for Fault {
             Fault::TargetWithoutAddress { target } => write!(f, "{target} has no address in this zone"),
             Fault::TtlsDiffer { used } => write!(f, "found different TTLs in one set, expected one; {used} is used"),
             Fault::Duplicate => f.write_str("found the same record again; it is used once"),
-            Fault::TooLarge { len } => write!(f, "found a set that makes responses of {len} octets, expected at most {}", super::MAX_RESPONSE_LEN),
+            Fault::TooLarge { len } => {
+                write!(f, "found a set that makes responses of up to {len} octets, expected at most {}", super::MAX_RESPONSE_LEN)
+            }
             Fault::Truncated { len } => {
                 write!(f, "answers over UDP will be truncated: responses have up to {len} octets, more than {}", super::USUAL_UDP_LEN)
             }

@@ -29,6 +29,8 @@ pub const USUAL_UDP_LEN: usize = 1232;
 
 /// Header, QTYPE and QCLASS, and an OPT record with a full IPv6 client subnet: what every response may carry beside names and records.
 const RESPONSE_OVERHEAD: usize = 12 + 4 + 11 + 24;
+/// Options of OPT that a response may carry beside that where there is no lack of room as over UDP: a cookie, keepalive, the longest server identifier.
+const MORE_OPTIONS: usize = (4 + 24) + (4 + 2) + (4 + 64);
 /// Of each record: its owner as a pointer to the question, type, class, TTL and length.
 const RECORD_OVERHEAD: usize = 2 + 10;
 
@@ -241,8 +243,8 @@ impl Checker<'_> {
         // Any name can be asked for where a wildcard stands.
         let question = if first.is_wildcard() { MAX_NAME_LEN } else { first.owner.len() };
         let len = RESPONSE_OVERHEAD + question + rdata_len;
-        if len > MAX_RESPONSE_LEN {
-            self.faults.push(Severity::Error, first, Fault::TooLarge { len });
+        if len + MORE_OPTIONS > MAX_RESPONSE_LEN {
+            self.faults.push(Severity::Error, first, Fault::TooLarge { len: len + MORE_OPTIONS });
         } else if len > USUAL_UDP_LEN {
             self.faults.push(Severity::Warning, first, Fault::Truncated { len });
         }
