@@ -297,7 +297,8 @@ fn the_whole_file_is_looked_at() {
     write(folder.path(), "meridian.toml", config);
     std::fs::create_dir(folder.path().join("zones")).expect("a folder");
     let mut server = None;
-    let cases: [(&str, i32, fn(&mut CertificateParams), Option<&str>); 4] = [
+    type Edit = fn(&mut CertificateParams);
+    let cases: [(&str, i32, Edit, Option<&str>); 4] = [
         ("as it should be", 2098, |_| (), None),
         ("one that leads to the authority", 2021, |_| (), Some("certificate 2 of 2 (CN=between) expired")),
         ("no signing", 2098, |params| params.key_usages = vec![KeyUsagePurpose::KeyEncipherment], Some("its key usage has no digitalSignature")),
