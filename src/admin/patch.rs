@@ -30,7 +30,7 @@ pub(super) struct Patch {
     starts: Option<When>,
     /// Of a weight, or of the state `drain`: a duration over which it is reached step by step.
     over: Option<String>,
-    /// The weight that `over` begins with; the one in effect if absent.
+    /// The weight that `over` begins with; the one in effect when it begins if absent.
     from: Option<u16>,
     #[serde(default)]
     break_glass: bool,

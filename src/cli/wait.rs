@@ -133,6 +133,10 @@ impl Wait {
                     if self.seen.withdrawal.as_ref().is_some_and(|one| one.state == "drained") {
                         return Ok(());
                     }
+                    if self.seen.phase == "without effect" && self.seen.began.is_some() && self.seen.withdrawal.is_none() {
+                        let why = "what it was about is not in the files any more, and nobody knows until when caches hold it";
+                        return Err(CallError::Ended(format!("overlay {} is without effect: {why}", self.seen.id)));
+                    }
                     self.show(client.now(), began, &mut said);
                 }
                 Err(CallError::Refused(problem)) if problem.status == 404 => {

@@ -3,10 +3,13 @@
 //! What is on its way, a ramp or a way back, counts in each manner of [`Course::JUDGED`]: so a change is judged on top of all that was accepted before
 //! it, and not on what happens to be left of it at this moment.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::overlays::{Change, Course, Effects, Found, Sum};
+use super::state::{Look, Surroundings, ZoneState};
 use super::writer::Writer;
+use crate::dns::Name;
+use crate::policy::plan::View;
 
 /// What is accepted.
 #[derive(Debug, Default)]
@@ -17,6 +20,8 @@ pub(super) struct Accepted {
     apart: HashSet<Found>,
     /// Targets of which these differ.
     moving: HashSet<Found>,
+    /// While many changes are judged one after the other.
+    pub(super) ground: Option<Ground>,
 }
 
 impl Accepted {
@@ -56,7 +61,80 @@ impl Accepted {
     }
 }
 
+/// How a zone looks by each course, before anything that is judged.
+#[derive(Debug, Default)]
+pub(super) struct Base {
+    /// What does not look as it is published.
+    pub(super) unseen: Look,
+    /// In the order of [`Course::JUDGED`], as far as it was looked at.
+    views: [Option<View>; Course::JUDGED.len()],
+    /// What is not as it was when it was looked at.
+    touched: Look,
+}
+
+impl Base {
+    /// Of what does not look as it is published.
+    pub(super) fn of(unseen: Look) -> Base {
+        Base { unseen, ..Base::default() }
+    }
+
+    /// Looks at the zone by one course, or at what was touched since.
+    pub(super) fn look(&mut self, zone: &ZoneState, at: usize, around: &Surroundings<'_>) {
+        self.views[at] = Some(match &self.views[at] {
+            Some(view) => zone.seen_under(view, [&self.touched, &Look::default()], around),
+            None => zone.seen_under(&zone.view, [&self.unseen, &Look::default()], around),
+        });
+    }
+
+    /// As it was looked at.
+    pub(super) fn view<'v>(&'v self, at: usize, zone: &'v ZoneState) -> &'v View {
+        self.views[at].as_ref().unwrap_or(&zone.view)
+    }
+}
+
+/// What judging many changes one after the other has looked at: it holds as long as nothing but overlays changes, and nothing is published.
+#[derive(Debug, Default)]
+pub(super) struct Ground {
+    bases: BTreeMap<Name, Base>,
+    /// What overlays have changed since.
+    pub(super) touched: BTreeMap<Name, Look>,
+}
+
+impl Ground {
+    /// What is known of a zone, to be looked at where it was touched since.
+    pub(super) fn take(&mut self, name: &Name) -> Option<Base> {
+        let (base, touched) = (self.bases.remove(name), self.touched.remove(name).unwrap_or_default());
+        let mut base = base?;
+        base.unseen.join(&touched);
+        base.touched = touched;
+        Some(base)
+    }
+
+    /// Keeps what was looked at by the first so many courses for the next.
+    pub(super) fn keep(&mut self, bases: BTreeMap<Name, Base>, courses: usize) {
+        for (name, mut base) in bases {
+            base.views[courses..].fill(None);
+            self.bases.insert(name, Base { touched: Look::default(), ..base });
+        }
+    }
+}
+
 impl Writer {
+    /// What shapes zones under these effects at this moment.
+    pub(super) fn around<'a>(&'a self, effects: &'a Effects) -> Surroundings<'a> {
+        let (now, now_unix) = (self.clock.now(), self.clock.unix());
+        Surroundings { checks: &self.checks, effects, loads: &self.loads, now, now_unix, slot: &|_| 0 }
+    }
+
+    /// How a zone looks with what is accepted, in each manner.
+    pub(super) fn accepted_views(&self, zone: &ZoneState) -> Vec<View> {
+        if self.accepted.apart.is_empty() {
+            return vec![zone.view.clone()];
+        }
+        let all = self.accepted.of.iter().take(self.accepted.courses([]).len());
+        all.map(|effects| View { held: zone.view.held.clone(), ..zone.seen_whole(&self.around(effects)) }).collect()
+    }
+
     /// Sums up what is accepted of a target again; returns what is in effect.
     pub(super) fn sum_accepted(&mut self, key: &Found, now_unix: u64) -> Sum {
         let now = self.book.sum(key, Course::Now, [], [], now_unix);

@@ -123,6 +123,7 @@ impl Consequences {
             }
         }
         self.broken.extend(other.broken.into_iter().filter(|broken| !self.broken.iter().any(|known| known.rule == broken.rule)).collect::<Vec<_>>());
+        self.warnings.extend(other.warnings.into_iter().filter(|warning| !self.warnings.contains(warning)).collect::<Vec<_>>());
         self.confirm |= other.confirm;
     }
 }

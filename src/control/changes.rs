@@ -9,6 +9,7 @@ use super::access;
 use super::api::{Amend, Applied, Difference, FailedBack, Lift, NewOverlay, Overlay, Refusal, ReloadBody, ReloadReport, Who};
 use super::audit::Entry;
 use super::before;
+use super::laying::Safe;
 use super::load::{self, Build, Previous};
 use super::overlays::{Change, Course, Found, difference};
 use super::text::span;
@@ -64,14 +65,13 @@ impl Writer {
     pub(super) fn lay(&mut self, new: NewOverlay, who: &Who, reply: OverlayReply) {
         let break_glass = new.break_glass;
         let admitted = self.admit_as_seen(new, who).and_then(|change| self.within_safety(change, break_glass));
-        let (mut change, broke) = match admitted {
+        let Safe { mut change, broke, warnings } = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 let _ = reply.send(Err(refusal));
                 return;
             }
         };
-        let warnings = self.warnings_before(&change);
         self.next_overlay_id += 1;
         let Change::Lay(laid) = &mut change else { return };
         laid.overlay.broke.clone_from(&broke);
@@ -108,14 +108,13 @@ impl Writer {
 
     pub(super) fn lift(&mut self, id: u64, lift: &Lift, who: &Who, reply: OverlayReply) {
         let may = self.may_lift_as_seen(id, lift, who).and_then(|change| self.within_safety(change, lift.break_glass));
-        let (change, broke) = match may {
+        let Safe { change, broke, warnings } = match may {
             Ok(may) => may,
             Err(refusal) => {
                 let _ = reply.send(Err(refusal));
                 return;
             }
         };
-        let warnings = self.warnings_before(&change);
         let Some(laid) = self.book.get(id) else { return };
         let way = lift.over.as_ref().map_or_else(String::new, |over| format!(", back over {over}"));
         let entry = Entry {

@@ -241,21 +241,30 @@ impl Leaving {
 #[derive(Debug, Default)]
 pub(super) struct Departed(HashMap<Name, Gone>);
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Gone {
     /// Unix seconds: all its answers have run out.
     until: u64,
     /// Its `safety.drain_guard`, in seconds.
     guard: u64,
+    /// Regions that its pools were in.
+    regions: BTreeSet<String>,
+}
+
+impl Gone {
+    fn safe(&self) -> u64 {
+        self.until + self.guard
+    }
 }
 
 impl Departed {
     /// A zone is served no more. Those whose answers are over are forgotten.
     pub(super) fn add(&mut self, name: &Name, zone: &ZoneState, now_unix: u64) {
-        self.0.retain(|_, gone| gone.until + gone.guard > now_unix);
+        self.0.retain(|_, gone| gone.safe() > now_unix);
         let mut after = Leaving::default();
         after.inherit(&zone.leaving, zone.world.as_deref(), now_unix);
-        self.0.insert(name.clone(), Gone { until: after.cached_floor, guard: zone.model().safety.drain_guard.as_secs() });
+        let regions = zone.taken.parts.ids.regions().map(str::to_owned).collect();
+        self.0.insert(name.clone(), Gone { until: after.cached_floor, guard: zone.model().safety.drain_guard.as_secs(), regions });
     }
 
     /// A zone of that name is served again: what it withdraws may be in caches from before.
@@ -266,12 +275,17 @@ impl Departed {
 
     /// When what was in one zone is safe.
     fn safe_of(&self, zone: &Name) -> u64 {
-        self.0.get(zone).map_or(0, |gone| gone.until + gone.guard)
+        self.0.get(zone).map_or(0, Gone::safe)
+    }
+
+    /// When what was in a region is safe from all zones that had it.
+    fn safe_of_region(&self, region: &str) -> u64 {
+        self.0.values().filter(|gone| gone.regions.contains(region)).map(Gone::safe).max().unwrap_or(0)
     }
 
     /// When what several zones share, a region for example, is safe from all of them.
     fn safe(&self) -> u64 {
-        self.0.values().map(|gone| gone.until + gone.guard).max().unwrap_or(0)
+        self.0.values().map(Gone::safe).max().unwrap_or(0)
     }
 }
 
@@ -475,10 +489,15 @@ impl Writer {
     }
 
     /// What the files do not have any more: nothing hands it out, and what caches hold of it runs out as it did. `until` is what its zone, which may be
-    /// there still, knows of it.
+    /// there still, knows of it. What was not yet withdrawn as a whole is safe when all that the zone answered with it is over.
     fn gone(&self, laid: &Laid, apex: Option<&Name>, until: u64, now_unix: u64) -> Option<Withdrawal> {
         let known = laid.overlay.withdrawal.as_ref().and_then(|one| one.safe_to_stop_at).or(laid.kept_safe).unwrap_or(0);
-        let departed = apex.filter(|apex| !self.zones.contains_key(*apex)).map_or(0, |apex| self.departed.safe_of(apex));
+        let departed = match (laid.overlay.target.strip_prefix("region:"), apex.and_then(|apex| self.zones.get(apex))) {
+            (Some(region), _) => self.departed.safe_of_region(region),
+            (None, Some(zone)) if known == 0 => zone.leaving.cached_floor + zone.model().safety.drain_guard.as_secs(),
+            (None, Some(_)) => 0,
+            (None, None) => apex.map_or(0, |apex| self.departed.safe_of(apex)),
+        };
         let safe = known.max(until).max(departed);
         (safe > 0).then(|| leaves(safe, now_unix))
     }

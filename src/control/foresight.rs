@@ -35,7 +35,9 @@ impl Writer {
         }
         warnings.extend(self.warnings_before(&change));
         let (given, at_unix) = self.given_at_start(&change);
-        Consequences { warnings, ..self.judge_after(&given, &[change], at_unix) }
+        let mut consequences = self.judge_after(&given, &[change], at_unix);
+        consequences.warnings.splice(..0, warnings);
+        consequences
     }
 
     /// When a change begins, and what will have ended by then, or come to the end of its way if nothing holds it.

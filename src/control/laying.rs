@@ -4,8 +4,9 @@
 //! A change is judged against everything that is accepted ([`super::accepted`]), on disk or on its way there, at its end or on its way, so that of
 //! two requests that are harmless alone and harmful together only one passes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
+use super::accepted::Base;
 use super::access;
 use super::api::{Amend, Consequences, Difference, Forced, Lift, NewOverlay, Refusal, Role, Who};
 use super::audit::Entry;
@@ -14,7 +15,7 @@ use super::compile::ZoneParts;
 use super::loaded::{Loaded, own_zone};
 use super::overlays::{self, Change, Course, Effects, Found, Laid, Sum, policy_child};
 use super::safety::{self, MAX_LISTED, Proposed};
-use super::state::{Look, Surroundings, ZoneState};
+use super::state::{Look, ZoneState};
 use super::text;
 use super::who::ITSELF;
 use super::writer::Writer;
@@ -23,13 +24,23 @@ use crate::policy::model::ZoneModel;
 use crate::policy::plan::View;
 use crate::store::Write;
 
+/// A change that safety rules let through.
+pub(super) struct Safe {
+    pub(super) change: Change,
+    /// The rules that it goes past.
+    pub(super) broke: Vec<String>,
+    /// What whoever asks may not mean.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Changes by what they are about.
+type ByKey<'a> = HashMap<Found, Vec<&'a Change>>;
+
 /// What is judged.
 struct Proposal<'a> {
     /// What has happened by then.
-    given: &'a [Change],
-    changes: &'a [Change],
-    given_keys: HashSet<Found>,
-    keys: HashSet<Found>,
+    given: ByKey<'a>,
+    changes: ByKey<'a>,
     /// Unix seconds.
     at_unix: u64,
 }
@@ -100,7 +111,7 @@ impl Writer {
     }
 
     /// Lets a change through, or says which rules forbid it; with `break_glass` it goes through and the rules are named.
-    pub(super) fn within_safety(&mut self, change: Change, break_glass: bool) -> Result<(Change, Vec<String>), Refusal> {
+    pub(super) fn within_safety(&mut self, change: Change, break_glass: bool) -> Result<Safe, Refusal> {
         let (given, at_unix) = self.given_at_start(&change);
         let consequences = self.judge_after(&given, std::slice::from_ref(&change), at_unix);
         if !consequences.broken.is_empty() && !break_glass {
@@ -113,7 +124,10 @@ impl Writer {
         if !matches!(&change, Change::Lay(laid) if !laid.overlay.is_begun()) {
             self.note_withdrawal(&consequences);
         }
-        Ok((change, consequences.broken.iter().map(ToString::to_string).collect()))
+        let broke = consequences.broken.iter().map(ToString::to_string).collect();
+        let mut warnings = self.warnings_before(&change);
+        warnings.extend(consequences.warnings);
+        Ok(Safe { change, broke, warnings })
     }
 
     /// What changes would do, on top of everything that is accepted.
@@ -123,68 +137,85 @@ impl Writer {
 
     /// The same at a later time, once everything that is `given` has happened.
     pub(super) fn judge_after(&mut self, given: &[Change], changes: &[Change], at_unix: u64) -> Consequences {
-        let keys_of = |changes: &[Change]| -> HashSet<Found> { changes.iter().filter_map(|change| change.key(&self.book)).collect() };
-        let proposal = Proposal { given, changes, given_keys: keys_of(given), keys: keys_of(changes), at_unix };
+        let proposal = Proposal { given: self.by_key(given), changes: self.by_key(changes), at_unix };
         let mut looks: BTreeMap<Name, Look> = BTreeMap::new();
-        proposal.keys.iter().for_each(|key| self.note_look(key, &mut looks));
+        proposal.changes.keys().for_each(|key| self.note_look(key, &mut looks));
         // One that was never published is not seen yet.
         looks.retain(|name, _| self.zones.get(name).is_some_and(|zone| zone.world.is_some()));
-        let unseen = self.unseen(&looks, &proposal.given_keys);
+        let mut ground = self.accepted.ground.take();
+        let mut bases: BTreeMap<Name, Base> = BTreeMap::new();
+        for name in looks.keys() {
+            let known = ground.as_mut().and_then(|ground| ground.take(name));
+            bases.insert(name.clone(), known.unwrap_or_else(|| self.base_of(name)));
+        }
         let mut all = Consequences::default();
-        for (at, course) in self.accepted.courses(given.iter().chain(changes)).iter().enumerate() {
+        let courses = self.accepted.courses(given.iter().chain(changes));
+        for (at, course) in courses.iter().enumerate() {
             let mut effects = std::mem::take(&mut self.accepted.of[at]);
-            all.join(self.judge_on(&mut effects, *course, &proposal, &looks, &unseen), MAX_LISTED);
+            all.join(self.judge_on(&mut effects, (at, *course), &proposal, &looks, &mut bases), MAX_LISTED);
             self.accepted.of[at] = effects;
         }
+        ground.iter_mut().for_each(|ground| ground.keep(std::mem::take(&mut bases), courses.len()));
+        self.accepted.ground = ground;
         self.judge_rules(changes, &mut all);
         all
     }
 
-    /// What does not look as it is published, of the zones that are looked at: what is on its way, to the disk or to its end, what is `given`, and what
-    /// has just begun or ended.
-    fn unseen(&self, looks: &BTreeMap<Name, Look>, given: &HashSet<Found>) -> BTreeMap<Name, Look> {
-        let mut unseen = BTreeMap::new();
-        if looks.is_empty() {
-            return unseen;
+    fn by_key<'c>(&self, changes: &'c [Change]) -> ByKey<'c> {
+        let mut all = ByKey::new();
+        for change in changes {
+            change.key(&self.book).into_iter().for_each(|key| all.entry(key).or_default().push(change));
         }
-        self.accepted.apart().chain(given).for_each(|key| self.note_look(key, &mut unseen));
-        unseen.retain(|name, _| looks.contains_key(name));
-        for name in looks.keys() {
-            let (Some(zone), Some(dirt)) = (self.zones.get(name), self.dirty.get(name)) else { continue };
-            let look = unseen.entry(name.clone()).or_default();
-            look.children |= dirt.children || dirt.whole;
-            look.pools.extend((0..zone.model().pools.len()).filter(|at| dirt.whole || dirt.pools.contains(at)));
+        all
+    }
+
+    /// What of a zone does not look as it is published: what is on its way, to the disk or to its end, and what has just begun or ended.
+    fn base_of(&self, name: &Name) -> Base {
+        let mut looks = BTreeMap::new();
+        self.accepted.apart().for_each(|key| self.note_look(key, &mut looks));
+        let mut unseen = looks.remove(name).unwrap_or_default();
+        if let (Some(zone), Some(dirt)) = (self.zones.get(name), self.dirty.get(name)) {
+            unseen.children |= dirt.children || dirt.whole;
+            unseen.pools.extend((0..zone.model().pools.len()).filter(|at| dirt.whole || dirt.pools.contains(at)));
         }
-        unseen
+        Base::of(unseen)
     }
 
     /// What changes would do on top of what is accepted, by one course. The changes are put into these effects, looked at, and taken out again.
     fn judge_on(
         &self,
         effects: &mut Effects,
-        course: Course,
+        (at, course): (usize, Course),
         proposal: &Proposal<'_>,
         looks: &BTreeMap<Name, Look>,
-        unseen: &BTreeMap<Name, Look>,
+        bases: &mut BTreeMap<Name, Base>,
     ) -> Consequences {
-        let Proposal { given, changes, given_keys, keys, at_unix } = proposal;
-        let (now, now_unix) = (self.clock.now(), self.clock.unix());
-        let none = Look::default();
-        let sum = |key: &Found, changes: &[&[Change]]| {
-            self.book.sum(key, course, self.pending.values(), changes.iter().flat_map(|changes| changes.iter()), now_unix)
+        let Proposal { given, changes, at_unix } = proposal;
+        let now_unix = self.clock.unix();
+        let sum = |key: &Found, changes: &[&ByKey<'_>]| {
+            let changes = changes.iter().filter_map(|changes| changes.get(key)).flatten().copied();
+            self.book.sum(key, course, self.pending.values(), changes, now_unix)
         };
-        let mut were: Vec<(Sum, &Found)> = Vec::new();
-        were.extend(given_keys.iter().map(|key| (effects.put(key, sum(key, &[given])), key)));
-        let around = Surroundings { checks: &self.checks, effects, loads: &self.loads, now, now_unix, slot: &|_| 0 };
-        let zones: Vec<(&ZoneState, &Look)> = looks.iter().filter_map(|(name, look)| Some((&**self.zones.get(name)?, look))).collect();
-        let unseen = |zone: &ZoneState| unseen.get(&zone.model().name).unwrap_or(&none);
-        let views: Vec<View> = zones.iter().map(|(zone, look)| zone.seen_under(&zone.view, [look, unseen(zone)], &around)).collect();
-        were.extend(keys.iter().map(|key| (effects.put(key, sum(key, &[given, changes])), key)));
-        let around = Surroundings { checks: &self.checks, effects, loads: &self.loads, now, now_unix, slot: &|_| 0 };
-        let zones = zones.into_iter().zip(views).map(|((zone, look), before)| {
+        for (name, base) in bases.iter_mut() {
+            self.zones.get(name).into_iter().for_each(|zone| base.look(zone, at, &self.around(effects)));
+        }
+        let zones = looks.iter().filter_map(|(name, look)| Some((&**self.zones.get(name)?, look, bases.get(name)?)));
+        let zones: Vec<(&ZoneState, &Look, &Base)> = zones.collect();
+        let mut were: Vec<(Sum, &Found)> = given.keys().map(|key| (effects.put(key, sum(key, &[given])), key)).collect();
+        let mut given_looks = BTreeMap::new();
+        given.keys().for_each(|key| self.note_look(key, &mut given_looks));
+        let none = Look::default();
+        let given_look = |zone: &ZoneState| given_looks.get(&zone.model().name).unwrap_or(&none);
+        let before = |(zone, look, base): &(&ZoneState, &Look, &Base)| {
+            let looks = [look, given_look(zone)];
+            zone.seen_under(base.view(at, zone), looks, &self.around(effects))
+        };
+        let views: Vec<View> = zones.iter().map(before).collect();
+        were.extend(changes.keys().map(|key| (effects.put(key, sum(key, &[given, changes])), key)));
+        let zones = zones.into_iter().zip(views).map(|((zone, look, base), before)| {
             let recent = self.recent(&zone.model().name, zone.model(), *at_unix);
-            let after = zone.seen_under(&before, [look, &none], &around);
-            zone.proposed([look, unseen(zone)], before, after, recent)
+            let after = zone.seen_under(&before, [look, &none], &self.around(effects));
+            zone.proposed([look, &base.unseen, given_look(zone)], before, after, recent)
         });
         let proposed: Vec<Proposed> = zones.collect();
         for (sum, key) in were.into_iter().rev() {
@@ -269,6 +300,10 @@ impl Writer {
     pub(super) fn sum_up(&mut self, keys: impl IntoIterator<Item = Found>, now_unix: u64) {
         for key in keys {
             let sum = self.sum_accepted(&key, now_unix);
+            if let Some(mut ground) = self.accepted.ground.take() {
+                self.note_look(&key, &mut ground.touched);
+                self.accepted.ground = Some(ground);
+            }
             if let Found::Thing(id) = &key {
                 self.moved.insert(id.clone());
             }

@@ -14,6 +14,7 @@ mod checks;
 pub mod clock;
 pub mod compile;
 pub mod explain;
+mod families;
 mod finish;
 mod foresight;
 pub mod geography;

@@ -30,7 +30,7 @@ pub struct Overlay {
     /// Unix seconds: in effect since; `None` while it waits for its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<u64>,
-    /// The weight that its ramp begins with.
+    /// The weight that its ramp begins with; of a plan that gave none, once it has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<u16>,
     /// The way to what it sets.

@@ -15,6 +15,7 @@
 
 use std::collections::BTreeSet;
 
+use super::accepted::Ground;
 use super::access;
 use super::api::{Consequences, Forced, Hold, Overlay, Progress, Ramp, Setting, Who};
 use super::audit::Entry;
@@ -195,6 +196,7 @@ impl Writer {
             return;
         }
         let mut begun = 0;
+        self.accepted.ground = Some(Ground::default());
         for id in moving.iter().copied() {
             let Some(mut laid) = self.book.get(id).cloned() else { continue };
             let (key, has_begun) = (laid.found().map(Found::key), laid.overlay.is_begun());
@@ -221,8 +223,10 @@ impl Writer {
                 begun = 0;
                 self.publish();
                 self.keep_moved();
+                self.accepted.ground = Some(Ground::default());
             }
         }
+        self.accepted.ground = None;
     }
 
     fn step(&mut self, laid: &mut Laid, now_unix: u64) -> Step {

@@ -25,7 +25,7 @@ use super::overlays::{Change, Course, Effects, zone_text};
 use super::reload;
 use super::rules::class_pairs;
 use super::safety::{self, MAX_LISTED, break_names, percent, share_words};
-use super::state::{Surroundings, ZoneState};
+use super::state::ZoneState;
 use super::writer::Writer;
 use crate::config::duration_words;
 use crate::dns::Name;
@@ -279,9 +279,7 @@ impl Writer {
 
     /// The same with these effects before and after.
     fn judge_build_on(&self, changed: &[(Name, &ZoneState, Option<&TakenZone>)], before: &Effects, after: &Effects) -> Consequences {
-        let (now, now_unix) = (self.clock.now(), self.clock.unix());
-        let around = |effects| Surroundings { checks: &self.checks, effects, loads: &self.loads, now, now_unix, slot: &|_| 0 };
-        let (before, after) = (around(before), around(after));
+        let (before, after, now_unix) = (self.around(before), self.around(after), self.clock.unix());
         let mut all = Consequences::default();
         for (name, zone, taken) in changed {
             let was = Version::of(&zone.taken.parts, zone.seen_whole(&before));
@@ -326,6 +324,14 @@ impl Writer {
             None if zone.is_none() => self.troubles.retain(|what, _| !what.starts_with(FILES)),
             None => drop(self.troubles.remove(&of)),
         }
+    }
+
+    /// Zones that serve something else than their files say, or nothing, because those could not be taken; each in a sentence. What is wrong with databases is
+    /// told of those.
+    pub(super) fn file_trouble(&self) -> impl Iterator<Item = String> {
+        let kept = self.zones.iter().filter_map(|(name, zone)| Some((name, zone.kept_why.as_ref().filter(|why| !why.contains("cannot be used"))?)));
+        let kept = kept.map(|(name, why)| format!("zone {name} serves what it was before: {why}"));
+        kept.chain(self.down.iter().map(|(name, why)| format!("zone {name} is not served: {why}")))
     }
 
     /// Files were read for a reload: takes them in, says what that would do, or refuses.

@@ -25,7 +25,7 @@ pub struct NewOverlay {
     /// A duration: a weight or a drain is reached step by step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<String>,
-    /// The weight that `over` begins with; the one in effect if absent.
+    /// The weight that `over` begins with; the one in effect when it begins if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<u16>,
     /// Go past safety rules; the reason says why.

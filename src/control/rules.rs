@@ -587,7 +587,8 @@ impl Writer {
             let before = &zone.taken.parts;
             let known = ready.beside.as_ref().filter(|(beside, _)| Arc::ptr_eq(beside, before)).map(|(_, pairs)| pairs);
             let pairs = known.cloned().unwrap_or_else(|| pairs(before, &ready.parts));
-            let lost = |at: usize| loses_all(model, &zone.view, (&before.roots[at], &ready.parts.roots[at]), &pairs[at]);
+            let views = self.accepted_views(zone);
+            let lost = |at: usize| views.iter().any(|view| loses_all(model, view, (&before.roots[at], &ready.parts.roots[at]), &pairs[at]));
             let roots = (0..pairs.len()).filter(|at| lost(*at)).flat_map(|at| &before.roots[at].steers);
             let names: Vec<String> = roots.map(|at| model.steers[*at].owner.to_string()).collect();
             if let Some(first) = names.first() {

@@ -186,6 +186,7 @@ pub(super) fn judge(zones: &[Proposed]) -> Consequences {
     let mut all = Consequences::default();
     for zone in zones {
         judge_zone(zone, &mut all);
+        all.warnings.extend(super::families::warnings(zone));
     }
     all
 }

@@ -48,6 +48,14 @@ pub(super) struct Look {
     pub(super) children: bool,
 }
 
+impl Look {
+    /// Adds what another looks at.
+    pub(super) fn join(&mut self, other: &Look) {
+        self.pools.extend(&other.pools);
+        self.children |= other.children;
+    }
+}
+
 /// What of a zone has to be looked at again.
 #[derive(Debug, Default)]
 pub(super) struct Dirt {
@@ -427,9 +435,9 @@ impl ZoneState {
         PoolView { endpoints, forced, yields, drained, ..PoolView::default() }
     }
 
-    /// What a change of overlays would do to the zone, as it is seen before and after. Of the looks the first is what it may alter, the other what
+    /// What a change of overlays would do to the zone, as it is seen before and after. Of the looks the first is what it may alter, the others what
     /// does not look as it is published in any case. `recent` are the withdrawals within the window of `max_changes`.
-    pub(super) fn proposed(&self, [look, unseen]: [&Look; 2], before: View, after: View, recent: usize) -> Proposed {
+    pub(super) fn proposed(&self, [look, unseen, given]: [&Look; 3], before: View, after: View, recent: usize) -> Proposed {
         let parts = self.taken.parts.clone();
         let idle = [safety::idle_pools(&parts, &self.roots, &before), safety::idle_pools(&parts, &self.roots, &after)];
         // What a child that weighs something, or no longer does, makes of others is looked at as well.
@@ -443,8 +451,9 @@ impl ZoneState {
             .filter(|at| !standby[0].contains(at))
             .map(|at| parts.model.pools[*at].endpoints.len() - out(&before, at))
             .sum::<usize>();
-        let published = self.out - pools.union(&unseen.pools).map(|at| out(&self.view, at)).sum::<usize>();
-        let out_elsewhere = published + unseen.pools.difference(&pools).map(|at| out(&before, at)).sum::<usize>() + idle_elsewhere;
+        let unseen: BTreeSet<usize> = unseen.pools.union(&given.pools).copied().collect();
+        let published = self.out - pools.union(&unseen).map(|at| out(&self.view, at)).sum::<usize>();
+        let out_elsewhere = published + unseen.difference(&pools).map(|at| out(&before, at)).sum::<usize>() + idle_elsewhere;
         Proposed { parts, before, after, idle, standby, pools: pools.into_iter().collect(), roots, out_elsewhere, recent }
     }
 

@@ -52,7 +52,7 @@ const MAX_BURST: usize = 512;
 /// The shortest time between two worlds that nobody waits for: the first change is published at once, those that follow it closely become one
 /// world. So a change of health waits at most so long, and the timer's millisecond; an operator's change does not wait.
 const PUBLISH_GAP: Duration = Duration::from_millis(5);
-/// Endpoints kept by safety rules that are told as troubles of the service.
+/// Endpoints kept by safety rules, and zones whose files could not be taken, that are told as troubles of the service.
 const MAX_TOLD: usize = 10;
 /// Ticks between writes of verdicts.
 const VERDICT_TICKS: u64 = 5;
@@ -572,7 +572,7 @@ impl Writer {
         degraded.extend(self.health_trouble());
         let certificates = self.registry.certificates();
         degraded.extend(certificates.iter().flat_map(|facts| facts.troubles.iter().map(|trouble| format!("{}: {trouble}", facts.listener))));
-        degraded.extend(self.kept_trouble().take(MAX_TOLD));
+        degraded.extend(self.kept_trouble().take(MAX_TOLD).chain(self.file_trouble().take(MAX_TOLD)));
         let rest = Status {
             generation: self.generation,
             started: self.started_unix,

@@ -202,3 +202,78 @@ fn a_reload_is_judged_with_what_is_on_its_way_and_what_it_wakes_up() {
         assert!((0..500).any(is_other), "{target}: what was there is answered still");
     }
 }
+
+#[test]
+fn a_planned_weight_begins_with_the_one_in_effect_at_its_start() {
+    let (_meridian, rest) = serve("");
+    lay(&rest, "policy:w/p1", json!({ "weight": 500 }), json!({ "expires": "2s" }));
+    let plan = lay(&rest, "policy:w/p1", json!({ "weight": 10 }), json!({ "starts": "3s", "over": "2h" }));
+    assert_eq!(rest.overlay(plan)["from"], Value::Null);
+    let begun = rest.wait(plan, |one| one["began"].is_u64());
+    assert_eq!((&begun["from"], &begun["progress"]["weight"]), (&json!(45), &json!(45)), "{begun}");
+}
+
+#[test]
+fn whoever_takes_a_family_from_a_pool_hears_which_names_lack_it() {
+    let zone = "[zone]\nname = \"example.com\"\nns = [\"ns.example.net.\"]\n[pool.p1]\nendpoints = [\"192.0.2.10\", \"2001:db8::1\"]\n\
+        [pool.p2]\nendpoints = [\"192.0.2.20\", \"2001:db8::2\"]\n[steer.any]\npolicy = \"failover\"\nto = [\"p1\", \"p2\"]\n\
+        [steer.both]\npolicy = \"failover\"\nto = [\"p1\", \"p2\"]\nfamily = \"require-both\"\n[steer.all]\npolicy = \"multivalue\"\nto = [\"p1\", \"p2\"]\n";
+    let meridian = Meridian::start(&[(FILE, zone)]);
+    let rest = Rest::new(&meridian);
+    let warnings = |target: &str, dry_run: bool| {
+        let (status, reply) = ask(&rest, target, drain(), json!({ "dry_run": dry_run }));
+        assert!(matches!(status, 200 | 201), "{reply}");
+        reply["warnings"].as_array().into_iter().flatten().map(|one| one.as_str().expect("a sentence").to_owned()).collect::<Vec<_>>()
+    };
+    let told = ["example.com/p1 would have no IPv4 endpoint in rotation: clients sent there get an empty A answer from any.example.com. \
+        (family = \"require-both\" passes over such pools)"];
+    for dry_run in [true, false] {
+        assert_eq!(warnings("p1/192.0.2.10", dry_run), told, "{dry_run}");
+    }
+    assert!(addresses(&meridian.ask("any.example.com.", A)).is_empty(), "as it was told");
+    // What takes the rest of the pool as well takes nothing from names that go on to the next.
+    assert_eq!(warnings("p1", false), Vec::<String>::new());
+    let told = warnings("p2/2001:db8::2", true).concat();
+    assert!(told.contains("example.com/p2 would have no IPv6 endpoint") && told.contains("any.example.com."), "{told}");
+}
+
+#[test]
+fn what_a_reload_takes_away_in_mid_ramp_can_be_waited_for() {
+    let glass = || json!({ "break_glass": true, "reason": "a test" });
+    let is_told = |one: &Value| one["phase"] == "without effect" && one["withdrawal"]["safe_to_stop_at"].is_u64();
+    let without = ZONE.replace("p2 = 45, ", "").replace("[pool.p2]\nregion    = \"r2\"\nendpoints = [\"192.0.2.2\"]\ncapacity  = 45\n", "");
+    let (meridian, rest) = serve("");
+    let pool = lay(&rest, "p2", drain(), slowly());
+    meridian.write(FILE, &without);
+    assert_eq!(rest.call(Method::POST, "/v1/reload", Some(glass())).0, 200);
+    rest.wait(pool, is_told);
+    // The whole zone goes: with what was on its way, and with what was still handed out.
+    let rising = lay(&rest, "p1", drain(), json!({ "over": "1h", "break_glass": true }));
+    let region = rest.force("region:r1", drain());
+    rest.force("example.com/p3", drain());
+    rest.wait(region, |one| one["withdrawal"]["still_answered"] == json!(["f.example.com."]));
+    std::fs::remove_file(meridian.path().join(FILE)).expect("the file goes");
+    assert_eq!(rest.call(Method::POST, "/v1/reload", Some(glass())).0, 200);
+    for id in [rising, region] {
+        rest.wait(id, is_told);
+    }
+}
+
+#[test]
+fn a_zone_that_could_not_be_taken_is_told_of() {
+    let (meridian, rest) = serve("");
+    let is_told = |rest: &Rest| {
+        let degraded = rest.get("/v1/status")["degraded"].to_string();
+        assert!(degraded.contains("zone example.com. serves what it was before: "), "{degraded}");
+        assert!(!rest.text("/metrics").contains("meridian_degraded_reasons 0"));
+    };
+    meridian.write(FILE, &format!("{ZONE}x\n"));
+    rest.post("/v1/reload", json!({}));
+    is_told(&rest);
+    let meridian = meridian.restart();
+    let rest = Rest::new(&meridian);
+    is_told(&rest);
+    meridian.write(FILE, ZONE);
+    rest.post("/v1/reload", json!({}));
+    assert!(!rest.get("/v1/status")["degraded"].to_string().contains("example.com"));
+}

@@ -77,10 +77,11 @@ impl Laid {
     }
 
     fn find_again(&mut self, zones: Loaded<'_>) {
+        // Targets of things are their ids; what the run before withdrew is known by when it is safe.
+        let is_known = self.withdrawn().is_some() || self.overlay.withdrawal.is_some();
+        let was = self.gone.take().or_else(|| is_known.then(|| Arc::from(self.overlay.target.as_str())));
         self.found = find(&self.overlay.target, self.overlay.set, zones).map_err(|refusal| words(&refusal));
         self.overlay.inactive = self.found.as_ref().err().cloned();
-        // Targets of things are their ids; what the run before withdrew is known by when it is safe.
-        let was = self.gone.take().or_else(|| self.overlay.withdrawal.as_ref().map(|_| Arc::from(self.overlay.target.as_str())));
         self.gone = was.filter(|_| self.found.is_err());
     }
 }
