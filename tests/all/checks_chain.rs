@@ -57,14 +57,15 @@ impl Drop for Served {
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
 
-/// Of a certificate that has run for a while and ends in so many days.
+/// Of a certificate that has run for a while and ends a minute before so many days are over: in whole days, what is left
+/// is then the same whenever somebody looks, and not only in the second after it was made.
 fn params(name: &str, ends_in_days: i64) -> CertificateParams {
     let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
     params.distinguished_name.push(DnType::CommonName, name);
     let day = Duration::from_secs(86_400);
     let now = rcgen::date_time_ymd(1970, 1, 1) + SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time");
     let away = day * u32::try_from(ends_in_days.unsigned_abs()).expect("not for ever");
-    (params.not_before, params.not_after) = (now - day * 90, if ends_in_days < 0 { now - away } else { now + away });
+    (params.not_before, params.not_after) = (now - day * 90, if ends_in_days < 0 { now - away } else { now + away - day / 1440 });
     params
 }
 
