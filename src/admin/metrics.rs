@@ -16,7 +16,7 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 pub(super) fn text(shared: &Shared, status: &Status) -> String {
     let checks = shared.handle.checks().borrow().len();
     let mut page = Page::default();
-    process(&mut page, status, checks);
+    process(&mut page, status, checks, shared.registry.log().lost());
     transports(&mut page, &shared.registry.totals());
     query_log(&mut page, &shared.registry.totals().query_log);
     operations(&mut page, shared.registry.operations());
@@ -37,13 +37,14 @@ pub(super) fn text(shared: &Shared, status: &Status) -> String {
     page.0
 }
 
-fn process(page: &mut Page, status: &Status, checks: usize) {
+fn process(page: &mut Page, status: &Status, checks: usize, lost: u64) {
     let now = unix_now();
     page.gauge("meridian_build_info", "Always 1; the version is in the label.").sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     page.gauge("meridian_start_time_seconds", "Unix time of the start.").sample(&[], status.started);
     page.gauge("meridian_uptime_seconds", "Since the start.").sample(&[], now.saturating_sub(status.started));
     page.gauge("meridian_generation", "Generation of the world in service.").sample(&[], status.generation);
     page.gauge("meridian_degraded_reasons", "Things that are wrong with the service itself; see status.").sample(&[], status.degraded.len());
+    page.counter("meridian_log_lines_lost_total", "Lines of the log that standard error did not take.").sample(&[], lost);
     let mut family = page.gauge("meridian_overlays", "Overlays that are neither reverted nor expired, by whether they have an effect.");
     let mut counts = OVERLAY_STATES.map(|state| (state, 0));
     for overlay in &status.overlays {

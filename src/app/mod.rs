@@ -40,7 +40,7 @@ pub fn check(options: &CheckOptions) -> ExitCode {
                 (problems, format!("{} as {origin}: {records} records", file.display()))
             }
             Err(error) => {
-                eprintln!("meridian: --origin {origin:?}: {error}");
+                let _ = writeln!(io::stderr(), "meridian: --origin {origin:?}: {error}");
                 return ExitCode::from(2);
             }
         },

@@ -1,7 +1,7 @@
 //! `run`: load, bind, serve, reload on SIGHUP, stop on SIGTERM.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,11 +31,17 @@ use crate::probe;
 use crate::serve::shares::{self, Share};
 use crate::serve::{BESIDE_UDP, EncryptedDoors, EncryptedServing, EncryptedTrouble, Limits as TcpLimits, Listeners, STOP_TIMEOUT, Serving};
 use crate::store::{Saved, Store, StoreError};
-use crate::telemetry::{Logger, Registry};
+use crate::telemetry::{Log, Logger, Registry};
 use crate::world::{Published, World};
 
 /// What is left of the 3 s that a stop may take (CONTRACT, Commands) for the state and the query log to reach the disk.
 const STATE_STOP_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// What is left of the same for the last lines of the log.
+const LOG_STOP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Who does not start says why in full, as long as somebody reads on within a second, and for no longer than anybody would read.
+const LOG_REFUSAL_TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Of the files that may be open, each listener of HTTP has one in so many at most.
 const ADMIN_SHARE: usize = 16;
@@ -62,32 +68,53 @@ pub fn runtime() -> std::io::Result<Runtime> {
 
 /// Serves until SIGTERM or SIGINT. 0 after a clean stop, 1 when it could not start.
 pub fn run(options: &RunOptions) -> ExitCode {
-    start_logging();
+    let registry = Registry::new();
+    let log = registry.log().clone();
+    if let Err(error) = log.write_to(std::io::stderr()) {
+        let _ = writeln!(std::io::stderr(), "meridian: not started: no thread for the log: {error}");
+        return ExitCode::FAILURE;
+    }
+    start_logging(&log);
     crate::sys::return_large_blocks();
     // Before anything asks how many there may be.
     crate::sys::raise_open_file_limit();
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("meridian: the runtime cannot be started: {error}");
+            log.say(format_args!("meridian: the runtime cannot be started: {error}"));
+            let (idle, total) = LOG_REFUSAL_TIMEOUT;
+            log.finish(idle, total);
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(serve(options));
+    let (code, (idle, total)) = match runtime.block_on(serve(options, registry)) {
+        Ok(()) => (ExitCode::SUCCESS, (LOG_STOP_TIMEOUT, LOG_STOP_TIMEOUT)),
+        Err(why) => {
+            log.say_in_full(format_args!("meridian: not started: {why}"));
+            (ExitCode::FAILURE, LOG_REFUSAL_TIMEOUT)
+        }
+    };
     // Tasks that hang on a slow peer do not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(50));
+    log.finish(idle, total);
     code
 }
 
 /// Logs go to stderr, at `info` unless `RUST_LOG` says otherwise. Nothing logs per query. Panics, which are bugs, are logged at the first, second,
 /// fourth, eighth … time, so that one that a packet can cause fills no disk.
-fn start_logging() {
+fn start_logging(log: &Log) {
     // Any client can make the libraries for HTTP/2 and QUIC warn, as often as it likes.
     let wanted = std::env::var_os(EnvFilter::DEFAULT_ENV).and_then(|wanted| wanted.into_string().ok()).filter(|wanted| !wanted.trim().is_empty());
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .parse_lossy(wanted.as_deref().unwrap_or("info,h2=error,quinn=error,quinn_proto=error"));
-    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let log = log.clone();
+    // What goes wrong with a line is the log's to tell; the library would write to stderr itself, which may wait, or panic.
+    let logging = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(move || log.clone())
+        .log_internal_errors(false)
+        .with_ansi(std::io::stderr().is_terminal());
     // A second call in one process finds logging set up already.
     let _ = logging.try_init();
     static PANICS: AtomicU64 = AtomicU64::new(0);
@@ -107,36 +134,26 @@ pub(super) fn threads(settings: &Settings) -> usize {
     }
 }
 
-async fn serve(options: &RunOptions) -> ExitCode {
+/// Until SIGTERM or SIGINT; an error is why it does not start.
+async fn serve(options: &RunOptions, registry: Registry) -> Result<(), String> {
+    let log = registry.log().clone();
     let mut build = load::build(&OsFiles, &options.config, &Previous::default());
     crate::sys::return_free_memory();
-    for problem in &build.problems {
-        eprintln!("{problem}");
-    }
+    build.problems.iter().for_each(|problem| log.say_in_full(problem));
     let Some(mut settings) = build.settings.clone() else {
-        eprintln!("meridian: not started: {} has errors", options.config.display());
-        return ExitCode::FAILURE;
+        return Err(format!("{} has errors", options.config.display()));
     };
     if options.strict && build.has_errors() {
-        eprintln!("meridian: not started: the files have errors and --strict was given");
-        return ExitCode::FAILURE;
+        return Err("the files have errors and --strict was given".into());
     }
     let threads = threads(&settings);
     let files = crate::sys::open_file_limit();
     let shares = shares::shares(&settings, threads, files);
-    shares::lacking(&shares, &settings, files).iter().for_each(|problem| eprintln!("meridian: {problem}"));
+    shares::lacking(&shares, &settings, files).iter().for_each(|problem| log.say(format_args!("meridian: {problem}")));
     shares::take(&shares, &mut settings);
-    let listeners = match Listeners::bind(&settings.listen, threads) {
-        Ok((listeners, warnings)) => {
-            warnings.iter().for_each(|warning| eprintln!("meridian: warning: {warning}"));
-            listeners
-        }
-        Err(error) => {
-            eprintln!("meridian: not started: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let (store, saved, lost) = open_store(&settings.state_path);
+    let (listeners, warnings) = Listeners::bind(&settings.listen, threads).map_err(|error| error.to_string())?;
+    warnings.iter().for_each(|warning| log.say(format_args!("meridian: warning: {warning}")));
+    let (store, saved, lost) = open_store(&settings.state_path, &log);
     if store.absent().is_none() {
         // The state is this process's alone, so nobody is promoting.
         clean_promoted(&settings.zones_dir);
@@ -146,26 +163,22 @@ async fn serve(options: &RunOptions) -> ExitCode {
     let mut degraded = build.degraded.clone();
     degraded.extend(lost);
     for problem in advice::collisions(&settings) {
-        eprintln!("meridian: {}", Problem { severity: Severity::Warning, ..problem.clone() });
+        log.say(format_args!("meridian: {}", Problem { severity: Severity::Warning, ..problem.clone() }));
         degraded.push(problem.text);
     }
-    let doors = open_doors(&settings, &mut degraded).await;
+    let doors = open_doors(&settings, &mut degraded, &log).await;
     let (encrypted, troubles) = EncryptedDoors::open(&settings.encrypted);
     let told =
         |trouble: &EncryptedTrouble| format!("{}{}: {}", place(&settings, trouble.listener, trouble.file.as_deref()), trouble.listener, trouble.text);
-    troubles.iter().for_each(|trouble| eprintln!("meridian: warning: {}", told(trouble)));
+    troubles.iter().for_each(|trouble| log.say(format_args!("meridian: warning: {}", told(trouble))));
     if options.strict && troubles.iter().any(|trouble| trouble.is_closed) {
-        eprintln!("meridian: not started: a transport cannot be opened and --strict was given");
-        return ExitCode::FAILURE;
+        return Err("a transport cannot be opened and --strict was given".into());
     }
     degraded.extend(troubles.iter().filter(|trouble| trouble.is_closed).map(told));
-    match start(options, build, store, saved, degraded, Sockets { listeners, encrypted, threads, tcp: settings.tcp, shares }, doors) {
-        Ok(service) => service.until_stopped().await,
-        Err(error) => {
-            eprintln!("meridian: not started: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let sockets = Sockets { listeners, encrypted, threads, tcp: settings.tcp, shares };
+    let service = start(options, build, (store, saved), degraded, sockets, doors, registry).map_err(|error| error.to_string())?;
+    service.until_stopped().await;
+    Ok(())
 }
 
 /// The line on which a listener names a file, as `meridian.toml:9: `; nothing where no line does.
@@ -177,10 +190,10 @@ fn place(settings: &Settings, listener: &str, file: Option<&Path>) -> String {
 }
 
 /// Without a state file DNS serves; what cannot be kept says so. What can still be read holds: a drained site stays drained.
-fn open_store(path: &Path) -> (Store, Saved, Option<String>) {
+fn open_store(path: &Path, log: &Log) -> (Store, Saved, Option<String>) {
     let error = match Store::open(path) {
         Ok((store, saved)) => {
-            saved.lost.iter().for_each(|lost| eprintln!("meridian: warning: {lost}"));
+            saved.lost.iter().for_each(|lost| log.say(format_args!("meridian: warning: {lost}")));
             let lost = saved.lost.clone();
             return (store, saved, lost);
         }
@@ -191,7 +204,7 @@ fn open_store(path: &Path) -> (Store, Saved, Option<String>) {
     let (copy, readable) = read.unzip();
     let what = if readable.is_some() { "serving with what it holds, and no change can be kept" } else { "serving without kept state" };
     let what = if is_locked { format!("{what}, until it is free") } else { what.into() };
-    eprintln!("meridian: warning: {error}; {what}");
+    log.say(format_args!("meridian: warning: {error}; {what}"));
     let why = format!("{error}; {what}");
     let store = if is_locked { Store::locked(path, why) } else { Store::none(why) };
     let store = match copy {
@@ -241,9 +254,9 @@ pub(super) fn stays_closed(settings: &Settings) -> Option<String> {
 }
 
 /// The admin listener and its token, and the listener for metrics. What cannot be had is said; DNS serves without it.
-async fn open_doors(settings: &Settings, degraded: &mut Vec<String>) -> Doors {
+async fn open_doors(settings: &Settings, degraded: &mut Vec<String>, log: &Log) -> Doors {
     let mut complain = |text: String| {
-        eprintln!("meridian: warning: {text}");
+        log.say(format_args!("meridian: warning: {text}"));
         degraded.push(text);
     };
     let usual = admin::Limits::default();
@@ -266,12 +279,16 @@ async fn open_doors(settings: &Settings, degraded: &mut Vec<String>) -> Doors {
         return doors;
     }
     if !listen.ip().to_canonical().is_loopback() && settings.admin.tls.is_none() {
-        eprintln!("meridian: warning: admin listener {listen}: admin.plaintext is true: tokens and changes travel in clear text beyond this machine");
+        log.say(format_args!(
+            "meridian: warning: admin listener {listen}: admin.plaintext is true: tokens and changes travel in clear text beyond this machine"
+        ));
     }
     let tls = match settings.admin.tls.as_ref().map(admin::Tls::load).transpose() {
         Ok(tls) => {
             let troubles = tls.iter().flat_map(admin::Tls::troubles);
-            troubles.for_each(|trouble| eprintln!("meridian: warning: {}admin.tls: {trouble}", place(settings, "admin.tls", Some(&trouble.file))));
+            troubles.for_each(|trouble| {
+                log.say(format_args!("meridian: warning: {}admin.tls: {trouble}", place(settings, "admin.tls", Some(&trouble.file))))
+            });
             tls
         }
         Err(error) => {
@@ -303,6 +320,7 @@ struct Sockets {
 
 struct Service {
     handle: Handle,
+    log: Log,
     logger: Logger,
     serving: Serving,
     encrypted: EncryptedServing,
@@ -316,15 +334,15 @@ struct Service {
 fn start(
     options: &RunOptions,
     build: Build,
-    store: Store,
-    saved: Saved,
+    (store, saved): (Store, Saved),
     degraded: Vec<String>,
     sockets: Sockets,
     doors: Doors,
+    registry: Registry,
 ) -> std::io::Result<Service> {
     let (hangup, terminate, interrupt) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let busy_poll = build.settings.as_ref().map(|settings| settings.busy_poll).unwrap_or_default();
-    let registry = Registry::new();
+    let log = registry.log().clone();
     let Sockets { listeners, encrypted, threads, tcp, shares } = sockets;
     shares::tell(&shares, &registry);
     let published = Arc::new(Published::new(World::default()));
@@ -351,7 +369,7 @@ fn start(
     let mut tasks = vec![tokio::spawn(writer.run()), tokio::spawn(probe::run(handle.clone(), checks, stopped(stopping.clone())))];
     let Doors { admin, metrics } = doors;
     if let Some(server) = metrics {
-        eprintln!("meridian: metrics on {}", server.addr());
+        log.say(format_args!("meridian: metrics on {}", server.addr()));
         tasks.push(tokio::spawn(server.serve_metrics(handle.clone(), registry.clone(), stopped(stopping.clone()))));
     }
     let admin_addr = admin.as_ref().map(|(server, _)| server.addr());
@@ -360,29 +378,29 @@ fn start(
         tasks.push(tokio::spawn(server.serve(handle.clone(), explainer, registry, token, stopped(stopping))));
     }
     for (transport, address) in encrypted_addresses {
-        eprintln!("meridian: DNS over {} on {address}", transport.to_uppercase());
+        log.say(format_args!("meridian: DNS over {} on {address}", transport.to_uppercase()));
     }
-    announce(serving.addresses(), admin_addr, handle.generation());
-    Ok(Service { handle, logger, serving, encrypted, stop, tasks, hangup, terminate, interrupt })
+    announce(serving.addresses(), admin_addr, handle.generation(), &log);
+    Ok(Service { handle, log, logger, serving, encrypted, stop, tasks, hangup, terminate, interrupt })
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-fn announce(dns: &[SocketAddr], admin: Option<SocketAddr>, generation: u64) {
+fn announce(dns: &[SocketAddr], admin: Option<SocketAddr>, generation: u64, log: &Log) {
     let dns: Vec<String> = dns.iter().map(ToString::to_string).collect();
     let admin = admin.map_or_else(|| "no admin listener".into(), |addr| format!("admin on {addr}"));
-    eprintln!("meridian: serving DNS on {} (UDP and TCP), {admin}, generation {generation}", dns.join(", "));
+    log.say(format_args!("meridian: serving DNS on {} (UDP and TCP), {admin}, generation {generation}", dns.join(", ")));
 }
 
 impl Service {
-    async fn until_stopped(mut self) -> ExitCode {
+    async fn until_stopped(mut self) {
         loop {
             tokio::select! {
                 _ = self.hangup.recv() => {
-                    let handle = self.handle.clone();
-                    tokio::spawn(async move { reload(&handle).await });
+                    let (handle, log) = (self.handle.clone(), self.log.clone());
+                    tokio::spawn(async move { reload(&handle, &log).await });
                 }
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
@@ -396,22 +414,26 @@ impl Service {
         for task in self.tasks {
             task.abort();
         }
-        eprintln!("meridian: stopped");
-        ExitCode::SUCCESS
+        self.log.say("meridian: stopped");
     }
 }
 
-async fn reload(handle: &Handle) {
+async fn reload(handle: &Handle, log: &Log) {
     // A restart would take the files as well: what safety rules say of it is told, not asked.
     match handle.reload(ReloadBody { break_glass: true, ..ReloadBody::default() }, Who::signal()).await {
         Ok(report) => {
-            report.broke.iter().for_each(|broke| eprintln!("meridian: reload: warning: went past {broke}"));
-            report.problems.iter().for_each(|problem| eprintln!("{problem}"));
+            report.broke.iter().for_each(|broke| log.say(format_args!("meridian: reload: warning: went past {broke}")));
+            report.problems.iter().for_each(|problem| log.say(problem));
             for zone in report.zones.iter().filter(|zone| zone.outcome != "unchanged") {
-                eprintln!("meridian: reload: {} {}{}", zone.zone, zone.outcome, zone.why.as_ref().map_or(String::new(), |why| format!(": {why}")));
+                log.say(format_args!(
+                    "meridian: reload: {} {}{}",
+                    zone.zone,
+                    zone.outcome,
+                    zone.why.as_ref().map_or(String::new(), |why| format!(": {why}"))
+                ));
             }
-            eprintln!("meridian: reload {}, generation {} serves", if report.failed { "had errors" } else { "done" }, report.generation);
+            log.say(format_args!("meridian: reload {}, generation {} serves", if report.failed { "had errors" } else { "done" }, report.generation));
         }
-        Err(refusal) => eprintln!("meridian: reload refused: {refusal:?}"),
+        Err(refusal) => log.say(format_args!("meridian: reload refused: {refusal:?}")),
     }
 }

@@ -17,7 +17,7 @@ use super::client::{Call, CallError, Client};
 use super::commands::{finish, one_call, read, warn};
 use super::show::{ago, until};
 use super::table::{Cell, Table, Tone, clean, colours};
-use super::{FAILED, complain, print};
+use super::{FAILED, complain, print, tell};
 use crate::control;
 use crate::control::audit::{DONE, Entry, Kind, Page};
 use crate::control::changes::WENT_PAST;
@@ -233,7 +233,7 @@ async fn create_token(config: &ConfigArg, connect: &Connect, call: Call<'_>) -> 
         if !connect.json {
             warn(&reply);
             let end = info.expires.map_or("never expires".to_owned(), |at| format!("expires {}", until(at, client.now())));
-            eprintln!("token {} for {} made: {}, {end}; it is shown this once", info.id, clean(&info.name), reach(&info));
+            tell(&format!("token {} for {} made: {}, {end}; it is shown this once\n", info.id, clean(&info.name), reach(&info)));
         }
         return ExitCode::SUCCESS;
     };

@@ -11,7 +11,7 @@ use super::args::{Care, Change, Client as Command, ConfigArg, Connect, Lay, Over
 use super::client::{Call, CallError, Client};
 use super::list_args::Look;
 use super::table::colours;
-use super::{FAILED, REFUSED, access, complain, confirm, events, health, list, print, printed, rule, show, wait};
+use super::{FAILED, REFUSED, access, complain, confirm, events, health, list, print, printed, rule, show, tell, wait};
 use crate::app;
 use crate::control::api::{Amend, Applied, Beyond, Difference, FailedBack, Forced, NewOverlay, Overlay, Promote, ReloadBody, Setting, Status};
 use crate::control::explain::Wanted;
@@ -21,7 +21,7 @@ pub(super) fn run(config: &ConfigArg, command: Command) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("meridian: cannot start: {error}");
+            complain(&format!("cannot start: {error}"));
             return FAILED.into();
         }
     };
@@ -114,7 +114,7 @@ pub(super) fn finish(json: bool, reply: Result<Value, CallError>, show: impl FnO
 pub(super) fn warn(reply: &Value) {
     let warnings = reply["warnings"].as_array().into_iter().flatten().chain(reply.get("incomplete"));
     for warning in warnings.filter_map(Value::as_str) {
-        eprintln!("meridian: warning: {}", super::table::clean(warning));
+        complain(&format!("warning: {}", super::table::clean(warning)));
     }
 }
 
@@ -283,8 +283,8 @@ fn explain_offline(config: &Path, wanted: &Wanted, json: bool) -> ExitCode {
     match app::explain_offline(config, wanted) {
         Ok(explanation) => finish(json, Ok(json!(explanation)), |_| Ok(explanation.to_string())),
         Err(problems) => {
-            problems.iter().for_each(|problem| eprintln!("{problem}"));
-            eprintln!("meridian: explain: the files have errors");
+            problems.iter().for_each(|problem| tell(&format!("{problem}\n")));
+            complain("explain: the files have errors");
             FAILED.into()
         }
     }

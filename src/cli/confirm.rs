@@ -1,12 +1,12 @@
 //! Asking before much is withdrawn at once.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use super::args::{ConfigArg, Connect};
 use super::client::{Call, CallError, Client};
 use super::commands::{finish, read};
-use super::{REFUSED, show};
+use super::{REFUSED, complain, show, tell};
 use crate::control::api::Consequences;
 
 /// Asks the server what a change would do (`call` is the change as a dry run), and the operator if it is much. `Err` with the exit code when it must
@@ -26,13 +26,12 @@ pub(super) async fn ask(config: &ConfigArg, connect: &Connect, call: Call<'_>, b
     if !consequences.confirm || (!consequences.broken.is_empty() && !break_glass) {
         return Ok(());
     }
-    eprint!("{}", show::consequences(&consequences));
+    tell(&show::consequences(&consequences));
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        eprintln!("meridian: that is more than safety.confirm_above, and there is no terminal to ask on: say --yes; nothing was changed");
+        complain("that is more than safety.confirm_above, and there is no terminal to ask on: say --yes; nothing was changed");
         return Err(REFUSED.into());
     }
-    eprint!("Go on? [y/N] ");
-    let _ = io::stderr().flush();
+    tell("Go on? [y/N] ");
     let mut answer = String::new();
     let _ = io::stdin().read_line(&mut answer);
     if matches!(answer.trim(), "y" | "Y" | "yes") {

@@ -69,7 +69,7 @@ fn run_geo(config: &ConfigArg, command: &GeoCommand) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(GeoError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("meridian: geo: {error}");
+            complain(&format!("geo: {error}"));
             FAILED.into()
         }
     }
@@ -111,9 +111,14 @@ fn printed(text: &str) -> ExitCode {
     print(text).map_or_else(Unwritten::end, |()| ExitCode::SUCCESS)
 }
 
-/// Writes a line to stderr, if anybody is there to read it.
+/// Writes to stderr, if anybody is there to read it.
+fn tell(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// The same for a line of ours.
 fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "meridian: {text}");
+    tell(&format!("meridian: {text}\n"));
 }
 
 /// The man page and completions come from it; tests look at it.

@@ -12,7 +12,7 @@ use super::args::{ConfigArg, Connect};
 use super::client::{Call, CallError, Client};
 use super::commands::{finish, read, warn};
 use super::table::clean;
-use super::{Unwritten, print, show};
+use super::{Unwritten, print, show, tell};
 use crate::control::api::{Applied, Overlay};
 use crate::control::unix_now;
 
@@ -161,7 +161,7 @@ impl Wait {
         self.bar.set_position(now.saturating_sub(began));
         self.bar.set_message(text.clone());
         if self.bar.is_hidden() && !self.json && key != *said {
-            eprintln!("{text}");
+            tell(&format!("{text}\n"));
             *said = key;
         }
     }

@@ -568,7 +568,7 @@ impl Writer {
         degraded.extend(self.store.absent().map(str::to_string));
         // Without a store its own words say it, once.
         degraded.extend(self.store_trouble.clone().filter(|_| self.store.absent().is_none()));
-        degraded.extend(self.troubles.values().cloned());
+        degraded.extend(self.troubles.values().cloned().chain(self.registry.log().trouble()));
         degraded.extend(self.health_trouble());
         let certificates = self.registry.certificates();
         degraded.extend(certificates.iter().flat_map(|facts| facts.troubles.iter().map(|trouble| format!("{}: {trouble}", facts.listener))));

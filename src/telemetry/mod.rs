@@ -1,4 +1,4 @@
-//! L4: counters. Each serving thread counts into a block of its own; whoever wants a figure sums the blocks.
+//! L4: counters, and what the program says. Each serving thread counts into a block of its own; whoever wants a figure sums the blocks.
 //!
 //! ```text
 //! Registry ─ thread() ─▶ ThreadCounters ──counts──▶ Block ┐
@@ -12,6 +12,7 @@
 
 mod certificates;
 mod connections;
+mod log;
 pub mod operations;
 mod query_log;
 mod seldom;
@@ -26,6 +27,7 @@ use crate::answer::{Outcome, Transport};
 use crate::dns::Rcode;
 pub use certificates::CertificateFacts;
 pub use connections::{ConnectionTotals, Connections};
+pub use log::Log;
 pub use query_log::{Heard, LogTotals, Logger, Tap};
 pub use seldom::Seldom;
 
@@ -268,6 +270,7 @@ struct Shared {
     certificates: certificates::Certificates,
     taps: query_log::Taps,
     operations: operations::Operations,
+    log: Log,
 }
 
 impl Shared {
@@ -347,6 +350,11 @@ impl Registry {
     /// Where it is counted how long things took.
     pub fn operations(&self) -> &operations::Operations {
         &self.0.operations
+    }
+
+    /// What the program says, on its way to standard error.
+    pub fn log(&self) -> &Log {
+        &self.0.log
     }
 
     /// What there is to say of the certificates of listeners, as of the last look.

@@ -91,5 +91,6 @@ mod steered_like_static;
 mod store;
 mod tidy;
 mod unbound;
+mod unheard;
 mod weights;
 mod zone_text;

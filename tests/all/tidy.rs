@@ -151,6 +151,24 @@ fn unsafe_lives_in_sys_and_files_stay_small() {
 }
 
 #[test]
+fn nothing_says_anything_in_a_way_that_panics() {
+    // `eprintln!` and its kin panic when nobody listens, and wait for whoever does not. Servers speak through telemetry's log, commands through the
+    // functions of src/cli/mod.rs.
+    let mut wrong = Vec::new();
+    for path in files_below("src", "rs") {
+        for (number, line) in text(&path).lines().enumerate() {
+            if line.starts_with("#[cfg(test)]") {
+                break;
+            }
+            if !line.trim_start().starts_with("//") && ["println!", "print!("].iter().any(|word| line.contains(word)) {
+                wrong.push(format!("{}:{}", short(&path), number + 1));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
 fn every_dependency_says_what_it_is_for() {
     let manifest = text(&root().join("Cargo.toml")) + &text(&root().join("fuzz/Cargo.toml"));
     let mut wrong = Vec::new();
