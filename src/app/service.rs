@@ -75,6 +75,7 @@ pub fn run(options: &RunOptions) -> ExitCode {
         return ExitCode::FAILURE;
     }
     start_logging(&log);
+    crate::sys::outlive_file_size_limit();
     crate::sys::return_large_blocks();
     // Before anything asks how many there may be.
     crate::sys::raise_open_file_limit();

@@ -1,5 +1,5 @@
 //! Every `unsafe` of the program: datagram calls, socket filters, the few socket options that no crate wraps, the limit on open files,
-//! the room on a disk, advice on memory, and the limits and the end of what checks have started.
+//! the room on a disk, advice on memory, limits on files, and the limits and the end of what checks have started.
 //!
 //! ```text
 //! linux      batched calls (recvmmsg, sendmmsg), SO_REUSEPORT with load balancing, filters in the kernel
@@ -40,7 +40,7 @@ pub use disk::free_room;
 pub use memory::{prefer_large_pages, return_free_memory, return_large_blocks};
 pub use packet_info::receive_destination;
 pub use prefetch::prefetch;
-pub use process::{Limits, kill_group, limit};
+pub use process::{Limits, kill_group, limit, outlive_file_size_limit};
 pub use socket::{Buffered, ReadySet, open_file_limit, raise_open_file_limit, receive_buffer};
 pub use system::{
     BUFFER_LIMIT, Batch, Instruction, SPREADS, attach_filter, attach_steering, buffered, detach_filter, detach_steering, ignore_path_mtu,

@@ -1,4 +1,18 @@
-//! Processes that checks have started: their limits and their end.
+//! Processes that checks have started: their limits and their end. And of this one, that a limit on files is an error and not its end.
+
+/// From here on a file that may not grow any more (`ulimit -f`) is an error of whoever writes to it; it would end the process. By a handler that does
+/// nothing: unlike a signal that is ignored, it is not handed down to the programs that are started.
+pub fn outlive_file_size_limit() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let nothing: extern "C" fn(libc::c_int) = nothing;
+    // SAFETY: all zeros is a valid structure of this kind, with an empty set of signals; the handler touches nothing, so it may run at any moment.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(libc::SIGXFSZ, &raw const action, std::ptr::null_mut());
+    }
+}
 
 /// Kills every process of a group, whose number is that of the process that it began with. One that is gone already is no error.
 pub fn kill_group(group: u32) {

@@ -12,7 +12,8 @@ use meridian::control::unix_now;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::meridian::{Meridian, addresses};
+use crate::meridian::{Meridian, PATIENCE, addresses};
+use crate::rate_limit::metric;
 use crate::rest::Rest;
 use crate::stand_in::http_client;
 
@@ -234,6 +235,51 @@ fn a_full_disk_refuses_changes_loses_none_and_is_said() {
     }
     let degraded = rest.get("/v1/status")["degraded"].to_string();
     assert!(!degraded.contains("full"), "{degraded}");
+}
+
+/// The same for a limit on the size of files, which is a signal as well; the query log meets it, too.
+#[test]
+fn a_limit_on_files_refuses_changes_and_ends_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for made in ["zones", "log"] {
+        std::fs::create_dir(folder.path().join(made)).expect("a folder");
+    }
+    let config =
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n[query_log]\nfile = \"log/q\"\nformat = \"json\"\nsample = 1\n";
+    std::fs::write(folder.path().join("meridian.toml"), config).expect("written");
+    std::fs::write(folder.path().join("zones/example.com.toml"), zone()).expect("written");
+    let mut program = Command::new("prlimit");
+    program.args(["--fsize=614400:unlimited", "--", env!("CARGO_BIN_EXE_meridian")]);
+    let mut server = Meridian::start_by(program, folder);
+    let rest = Rest::new(&server);
+    let mut refusal = None;
+    for weight in 2..5000 {
+        match Small::lay(&rest, weight) {
+            (201, _) => {}
+            (429, _) => std::thread::sleep(Duration::from_millis(50)),
+            (status, problem) => {
+                refusal = Some((status, problem));
+                break;
+            }
+        }
+    }
+    let (status, problem) = refusal.expect("the limit is met at some time");
+    assert_eq!((status, &problem["type"]), (503, &json!("urn:meridian:store")), "{problem}");
+    let began = Instant::now();
+    while metric(&server, "meridian_query_log_errors_total") == 0 {
+        assert!(began.elapsed() < PATIENCE, "the query log never meets the limit");
+        (0..100).for_each(|_| drop(server.ask("www.example.com.", RecordType::A)));
+    }
+    assert!(rest.get("/v1/status")["degraded"].to_string().contains("kept"));
+    // Without the limit it goes on by itself.
+    let pid = server.pid().to_string();
+    assert!(Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status().expect("prlimit runs").success());
+    let began = Instant::now();
+    while Small::lay(&rest, 7).0 != 201 {
+        assert!(began.elapsed() < PATIENCE, "{:?}", Small::lay(&rest, 7));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(server.terminate().1, Some(0));
 }
 
 /// Nobody else has anything there to remove.
