@@ -25,7 +25,7 @@ pub(crate) struct Outcome {
     pub(crate) lost: u64,
     pub(crate) wrong: u64,
     pub(crate) seconds: f64,
-    /// Nanoseconds from when each was due, at a pace; ascending.
+    /// Nanoseconds from when each was due, at a pace; ascending. What was lost counts as [`LATE`], so that nobody gains by dropping what waits.
     pub(crate) times: Vec<u32>,
 }
 
@@ -113,6 +113,9 @@ pub(crate) fn run(target: Target<'_>, rate: Option<f64>, time: Duration) -> Outc
         }
     }
     asker.outcome.lost += lanes.iter().map(|lane| lane.under_way as u64).sum::<u64>();
+    if asker.is_paced {
+        asker.outcome.times.extend((0..asker.outcome.lost).map(|_| LATE.as_nanos() as u32));
+    }
     // What came behind the end is not lost, and not within the time either.
     asker.outcome.answered = answered;
     asker.outcome.times.sort_unstable();

@@ -98,6 +98,8 @@ struct Paced {
     /// Microseconds to answer: 50 %, 99 %, 99.9 %.
     times: [f64; 3],
     cpu_us: f64,
+    asked: usize,
+    lost: u64,
 }
 
 struct Competitor {
@@ -165,7 +167,8 @@ fn run(options: &Options) -> ExitCode {
                     let before = competitor.server.cpu();
                     let outcome = load::run(target, Some(pace), Duration::from_secs_f64(options.seconds));
                     let cpu_us = (competitor.server.cpu().all_ns - before.all_ns) as f64 / 1e3 / outcome.answered.max(1) as f64;
-                    competitor.paced.push(Paced { times: [0.5, 0.99, 0.999].map(|share| outcome.within(share)), cpu_us });
+                    let times = [0.5, 0.99, 0.999].map(|share| outcome.within(share));
+                    competitor.paced.push(Paced { times, cpu_us, asked: outcome.times.len(), lost: outcome.lost });
                 }
             }
         }
@@ -265,12 +268,12 @@ fn table(name: &str, competitors: &[Competitor], options: &Options) {
     println!("\n### {name}: {} rounds of {} s, medians\n", options.rounds, options.seconds);
     println!(
         "| server | answers/s | least..most | of echo | CPU µs per answer | outside the kernel µs | lost | wrong | start s | memory MB |{}{}",
-        if options.latency { " p50/p99/p99.9 µs at half load | CPU µs per answer there |" } else { "" },
+        if options.latency { " p50/p99/p99.9 µs at half load | lost there | CPU µs per answer there |" } else { "" },
         if options.dnsperf { " dnsperf/s |" } else { "" }
     );
     println!(
         "|---|---|---|---|---|---|---|---|---|---|{}{}",
-        if options.latency { "---|---|" } else { "" },
+        if options.latency { "---|---|---|" } else { "" },
         if options.dnsperf { "---|" } else { "" }
     );
     let rate_of = |competitor: &Competitor| median(competitor.turns.iter().map(|turn| turn.per_s));
@@ -295,7 +298,9 @@ fn table(name: &str, competitors: &[Competitor], options: &Options) {
         if options.latency {
             let at = |place: usize| median(competitor.paced.iter().map(|turn| turn.times[place]));
             let cpu_us = median(competitor.paced.iter().map(|turn| turn.cpu_us));
-            print!(" {:.0}/{:.0}/{:.0} | {cpu_us:.2} |", at(0), at(1), at(2));
+            let paced = || competitor.paced.iter();
+            let lost = paced().map(|turn| turn.lost).sum::<u64>() as f64 / paced().map(|turn| turn.asked).sum::<usize>().max(1) as f64;
+            print!(" {:.0}/{:.0}/{:.0} | {:.2} % | {cpu_us:.2} |", at(0), at(1), at(2), lost * 100.0);
         }
         if options.dnsperf {
             print!(" {} |", competitor.dnsperf.map_or("–".into(), |rate| format!("{rate:.0}")));

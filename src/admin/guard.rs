@@ -84,7 +84,7 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
     };
     let status = response.status().as_u16();
     if status == 401 {
-        shared.counts.unauthorised.fetch_add(1, Relaxed);
+        shared.registry.operations().admin_unauthorised.fetch_add(1, Relaxed);
     }
     // Strangers are told to slow down before anybody looks what they want.
     let stranger = status == 429 && who.token.is_empty() && !free;
@@ -95,7 +95,7 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     shared.registry.operations().requests[usize::from(changes)].observe(began.elapsed());
-    if let Some(count) = shared.counts.replies.get(usize::from(status / 100)) {
+    if let Some(count) = shared.registry.operations().admin_replies.get(usize::from(status / 100)) {
         count.fetch_add(1, Relaxed);
     }
     response
@@ -236,10 +236,10 @@ async fn keep_refusal(shared: &Shared, who: &Who, action: &str, attempt: &Attemp
     let known = !who.token.is_empty() && action != "signals" && problem.is_none_or(|problem| problem.status != 429);
     if !known {
         if !shared.limiter.may_keep(Instant::now()) {
-            shared.counts.not_kept.fetch_add(1, Relaxed);
+            shared.not_kept.fetch_add(1, Relaxed);
             return;
         }
-        let missed = shared.counts.not_kept.swap(0, Relaxed);
+        let missed = shared.not_kept.swap(0, Relaxed);
         if missed > 0 {
             detail = format!("{detail}; {missed} more before it were not kept");
         }
@@ -258,6 +258,6 @@ pub(super) async fn keep_unknown_client(shared: &Shared, from: Peer, error: &std
         _ => return,
     };
     let detail = format!("certificate of the client: found {found}, expected one of an authority in admin.tls.client_ca");
-    shared.counts.unauthorised.fetch_add(1, Relaxed);
+    shared.registry.operations().admin_unauthorised.fetch_add(1, Relaxed);
     keep_refusal(shared, &nobody(Some(from.ip())), "connect", &Attempt::default(), Some(&Problem::unauthorised(&detail))).await;
 }

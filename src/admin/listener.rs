@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ use super::events::Streams;
 use super::guard::{self, Peer};
 use super::idempotency::Kept;
 use super::places::{Asking, Place, Places};
-use super::{Counts, Explainer, Limiter, Limits, MAX_TRACES, Shared, Tls, Token, routes};
+use super::{Explainer, Limiter, Limits, MAX_TRACES, Shared, Tls, Token, routes};
 use crate::control::api::Refusal;
 use crate::control::{Handle, Who};
 use crate::telemetry::{Registry, Seldom};
@@ -98,7 +99,7 @@ impl Server {
             registry,
             token,
             limits: self.limits,
-            counts: Counts::default(),
+            not_kept: AtomicU64::new(0),
             limiter: Limiter::new(self.limits.requests_per_second),
             traces: Arc::new(Semaphore::new(MAX_TRACES)),
             streams: Streams::default(),

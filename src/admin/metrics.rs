@@ -26,14 +26,14 @@ pub(super) fn text(shared: &Shared, status: &Status) -> String {
     endpoints(&mut page, status);
     reported(&mut page, status);
     let mut family = page.counter("meridian_admin_replies_total", "Replies of the admin listener by the first digit of their status.");
-    for (digit, count) in shared.counts.replies.iter().enumerate().skip(2) {
+    for (digit, count) in shared.registry.operations().admin_replies.iter().enumerate().skip(2) {
         family.sample(&[("class", &format!("{digit}xx"))], count.load(Relaxed));
     }
     page.counter(
         "meridian_admin_unauthorised_total",
         "Requests to the admin listener without the right token, connections without the right certificate.",
     )
-    .sample(&[], shared.counts.unauthorised.load(Relaxed));
+    .sample(&[], shared.registry.operations().admin_unauthorised.load(Relaxed));
     page.0
 }
 

@@ -94,7 +94,8 @@ struct Shared {
     registry: Registry,
     token: Token,
     limits: Limits,
-    counts: Counts,
+    /// Refused requests that the audit log has not been told of, since the last one it was.
+    not_kept: AtomicU64,
     limiter: Limiter,
     /// A permit for each trace that may run at once.
     traces: Arc<Semaphore>,
@@ -102,15 +103,4 @@ struct Shared {
     streams: events::Streams,
     /// Replies to requests with an `Idempotency-Key`.
     idempotent: idempotency::Kept,
-}
-
-/// The listener's own counters.
-#[derive(Default)]
-struct Counts {
-    /// Replies by the first digit of their status, 2 to 5; the rest is not used.
-    replies: [AtomicU64; 6],
-    /// Requests without the right token, connections without the right certificate.
-    unauthorised: AtomicU64,
-    /// Refused requests that the audit log has not been told of, since the last one it was.
-    not_kept: AtomicU64,
 }

@@ -21,7 +21,7 @@ impl Listener {
     /// True when both cannot be had: the same port of the same address, or of every address of the family. Those of `server.listen` share ports
     /// (`SO_REUSEPORT`), so an address and all addresses go together there.
     fn collides(&self, other: &Listener) -> bool {
-        let (one, two) = (self.addr.ip(), other.addr.ip());
+        let (one, two) = (self.addr.ip().to_canonical(), other.addr.ip().to_canonical());
         let meet = one == two || one.is_ipv4() == two.is_ipv4() && (one.is_unspecified() || two.is_unspecified());
         let same_kind = self.udp && other.udp || self.tcp && other.tcp;
         let share = self.key == other.key && self.udp && self.tcp;

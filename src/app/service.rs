@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,12 +29,13 @@ use crate::control::{Who, clean_promoted};
 use crate::dns::Name;
 use crate::probe;
 use crate::serve::shares::{self, Share};
-use crate::serve::{BESIDE_UDP, EncryptedDoors, EncryptedServing, EncryptedTrouble, Limits as TcpLimits, Listeners, STOP_TIMEOUT, Serving};
+use crate::serve::{BESIDE_UDP, EncryptedDoors, EncryptedServing, Limits as TcpLimits, Listeners, STOP_TIMEOUT, Serving};
 use crate::store::{Saved, Store, StoreError};
 use crate::telemetry::{Log, Logger, Registry};
 use crate::world::{Published, World};
 
-/// What is left of the 3 s that a stop may take (CONTRACT, Commands) for the state and the query log to reach the disk.
+/// What is left of the 3 s that a stop may take (CONTRACT, Commands) for the state and the query log to reach the disk, beside what connections leave of
+/// theirs.
 const STATE_STOP_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// What is left of the same for the last lines of the log.
@@ -89,7 +90,7 @@ pub fn run(options: &RunOptions) -> ExitCode {
         }
     };
     let (code, (idle, total)) = match runtime.block_on(serve(options, registry)) {
-        Ok(()) => (ExitCode::SUCCESS, (LOG_STOP_TIMEOUT, LOG_STOP_TIMEOUT)),
+        Ok(code) => (code, (LOG_STOP_TIMEOUT, LOG_STOP_TIMEOUT)),
         Err(why) => {
             log.say_in_full(format_args!("meridian: not started: {why}"));
             (ExitCode::FAILURE, LOG_REFUSAL_TIMEOUT)
@@ -136,7 +137,7 @@ pub(super) fn threads(settings: &Settings) -> usize {
 }
 
 /// Until SIGTERM or SIGINT; an error is why it does not start.
-async fn serve(options: &RunOptions, registry: Registry) -> Result<(), String> {
+async fn serve(options: &RunOptions, registry: Registry) -> Result<ExitCode, String> {
     let log = registry.log().clone();
     let mut build = load::build(&OsFiles, &options.config, &Previous::default());
     crate::sys::return_free_memory();
@@ -154,6 +155,7 @@ async fn serve(options: &RunOptions, registry: Registry) -> Result<(), String> {
     shares::take(&shares, &mut settings);
     let (listeners, warnings) = Listeners::bind(&settings.listen, threads).map_err(|error| error.to_string())?;
     warnings.iter().for_each(|warning| log.say(format_args!("meridian: warning: {warning}")));
+    let outages = warnings.iter().filter(|warning| warning.is_outage()).map(|warning| format!("server.listen: {warning}, until a restart"));
     let (store, saved, lost) = open_store(&settings.state_path, &log);
     if store.absent().is_none() {
         // The state is this process's alone, so nobody is promoting.
@@ -163,31 +165,20 @@ async fn serve(options: &RunOptions, registry: Registry) -> Result<(), String> {
     load::lay_rules(&mut build, &saved.overlays);
     let mut degraded = build.degraded.clone();
     degraded.extend(lost);
+    degraded.extend(outages);
     for problem in advice::collisions(&settings) {
         log.say(format_args!("meridian: {}", Problem { severity: Severity::Warning, ..problem.clone() }));
         degraded.push(problem.text);
     }
     let doors = open_doors(&settings, &mut degraded, &log).await;
-    let (encrypted, troubles) = EncryptedDoors::open(&settings.encrypted);
-    let told =
-        |trouble: &EncryptedTrouble| format!("{}{}: {}", place(&settings, trouble.listener, trouble.file.as_deref()), trouble.listener, trouble.text);
-    troubles.iter().for_each(|trouble| log.say(format_args!("meridian: warning: {}", told(trouble))));
+    let (encrypted, troubles) = EncryptedDoors::open(&settings);
+    troubles.iter().for_each(|trouble| log.say(format_args!("meridian: warning: {}", trouble.text)));
     if options.strict && troubles.iter().any(|trouble| trouble.is_closed) {
         return Err("a transport cannot be opened and --strict was given".into());
     }
-    degraded.extend(troubles.iter().filter(|trouble| trouble.is_closed).map(told));
     let sockets = Sockets { listeners, encrypted, threads, tcp: settings.tcp, shares };
     let service = start(options, build, (store, saved), degraded, sockets, doors, registry).map_err(|error| error.to_string())?;
-    service.until_stopped().await;
-    Ok(())
-}
-
-/// The line on which a listener names a file, as `meridian.toml:9: `; nothing where no line does.
-fn place(settings: &Settings, listener: &str, file: Option<&Path>) -> String {
-    match file.map_or(0, |file| settings.lines.of_file(listener, file)) {
-        0 => String::new(),
-        line => format!("{}:{line}: ", settings.file.display()),
-    }
+    Ok(service.until_stopped().await)
 }
 
 /// Without a state file DNS serves; what cannot be kept says so. What can still be read holds: a drained site stays drained.
@@ -288,12 +279,12 @@ async fn open_doors(settings: &Settings, degraded: &mut Vec<String>, log: &Log) 
         Ok(tls) => {
             let troubles = tls.iter().flat_map(admin::Tls::troubles);
             troubles.for_each(|trouble| {
-                log.say(format_args!("meridian: warning: {}admin.tls: {trouble}", place(settings, "admin.tls", Some(&trouble.file))))
+                log.say(format_args!("meridian: warning: {}admin.tls: {trouble}", settings.place_of_file("admin.tls", &trouble.file)))
             });
             tls
         }
         Err(error) => {
-            let place = place(settings, "admin.tls", Some(&error.file));
+            let place = settings.place_of_file("admin.tls", &error.file);
             complain(format!("{place}admin listener {listen}: not opened: admin.tls: {error}; DNS serves without it"));
             return doors;
         }
@@ -320,6 +311,7 @@ struct Sockets {
 }
 
 struct Service {
+    state_path: PathBuf,
     handle: Handle,
     log: Log,
     logger: Logger,
@@ -341,6 +333,7 @@ fn start(
     doors: Doors,
     registry: Registry,
 ) -> std::io::Result<Service> {
+    let state_path = build.settings.as_ref().map(|settings| settings.state_path.clone()).unwrap_or_default();
     let (hangup, terminate, interrupt) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let busy_poll = build.settings.as_ref().map(|settings| settings.busy_poll).unwrap_or_default();
     let log = registry.log().clone();
@@ -382,7 +375,7 @@ fn start(
         log.say(format_args!("meridian: DNS over {} on {address}", transport.to_uppercase()));
     }
     announce(serving.addresses(), admin_addr, handle.generation(), &log);
-    Ok(Service { handle, log, logger, serving, encrypted, stop, tasks, hangup, terminate, interrupt })
+    Ok(Service { state_path, handle, log, logger, serving, encrypted, stop, tasks, hangup, terminate, interrupt })
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
@@ -396,7 +389,7 @@ fn announce(dns: &[SocketAddr], admin: Option<SocketAddr>, generation: u64, log:
 }
 
 impl Service {
-    async fn until_stopped(mut self) {
+    async fn until_stopped(mut self) -> ExitCode {
         loop {
             tokio::select! {
                 _ = self.hangup.recv() => {
@@ -407,15 +400,22 @@ impl Service {
                 _ = self.interrupt.recv() => break,
             }
         }
+        let end = Instant::now() + STOP_TIMEOUT + STATE_STOP_TIMEOUT;
         let _ = self.stop.send(true);
         tokio::join!(self.serving.stop(), self.encrypted.stop(STOP_TIMEOUT));
         let logger = self.logger;
         let end_log = tokio::task::spawn_blocking(move || logger.stop());
-        let _ = tokio::time::timeout(STATE_STOP_TIMEOUT, async { tokio::join!(self.handle.stop(), end_log) }).await;
+        let is_kept = tokio::time::timeout_at(end.into(), async { tokio::join!(self.handle.stop(), end_log) }).await.is_ok();
         for task in self.tasks {
             task.abort();
         }
-        self.log.say("meridian: stopped");
+        if is_kept {
+            self.log.say("meridian: stopped");
+            return ExitCode::SUCCESS;
+        }
+        let path = self.state_path.display();
+        self.log.say(format_args!("meridian: stopped before the disk of {path} had taken all: what was reported and seen last may not be kept"));
+        ExitCode::FAILURE
     }
 }
 

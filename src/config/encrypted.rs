@@ -142,8 +142,10 @@ fn is_newest(value: &Value<'_>) -> bool {
 fn absolute_path(value: &Value<'_>) -> Option<String> {
     let text = value.string("a path such as \"/dns-query\"")?;
     let fits = |octet: u8| octet.is_ascii_alphanumeric() || b"/-._~".contains(&octet);
-    if !text.starts_with('/') || text.len() > MAX_PATH_LEN || !text.bytes().all(fits) {
-        value.error(format!("found {text:?}, expected a path such as \"/dns-query\" of at most {MAX_PATH_LEN} letters, digits, / - . _ and ~"));
+    // Clients take these out before they ask (RFC 3986 §5.2.4).
+    let is_dotted = text.split('/').any(|part| matches!(part, "." | ".."));
+    if is_dotted || !text.starts_with('/') || text.len() > MAX_PATH_LEN || !text.bytes().all(fits) {
+        value.error(format!("found {text:?}, expected a path such as \"/dns-query\" of at most {MAX_PATH_LEN} letters, digits, / - . _ and ~, without . and .. between its slashes"));
         return None;
     }
     Some(text.to_owned())

@@ -160,6 +160,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The line on which this key names a file, as `meridian.toml:9: `; nothing where no line does.
+    pub fn place_of_file(&self, key: &str, file: &Path) -> String {
+        match self.lines.of_file(key, file) {
+            0 => String::new(),
+            line => format!("{}:{line}: ", self.file.display()),
+        }
+    }
+
     /// What holds when the file says nothing.
     fn of_nothing(path: &Path) -> Settings {
         let folder = path.parent().unwrap_or(Path::new(""));

@@ -571,6 +571,7 @@ impl Writer {
         degraded.extend(self.troubles.values().cloned().chain(self.registry.log().trouble()));
         degraded.extend(self.health_trouble());
         let certificates = self.registry.certificates();
+        degraded.extend(self.registry.lacking());
         degraded.extend(certificates.iter().flat_map(|facts| facts.troubles.iter().map(|trouble| format!("{}: {trouble}", facts.listener))));
         degraded.extend(self.kept_trouble().take(MAX_TOLD).chain(self.file_trouble().take(MAX_TOLD)));
         let rest = Status {

@@ -1,7 +1,7 @@
 //! One check: connect, ask, compare. Nothing is kept from one check to the next, neither connection nor session nor cookie, so that every check
 //! sees what a new client would see.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
+use super::lookups::Lookups;
 use super::tls::TlsRoots;
 use super::words::{self, Phase};
 use super::{exec, grpc, ping, prometheus, talk};
@@ -36,10 +37,6 @@ pub const BODY_MAX_BYTES: usize = 16 * 1024;
 /// As much of a response's headers is taken over HTTP/2, uncompressed: far more than any client takes, and little beside a body.
 const HEADERS_MAX_BYTES: u32 = 64 * 1024;
 
-/// Lookups of host names at a time. The system's resolver blocks a thread each, for half a minute if its servers are silent; threads are shared
-/// with the store, so a dead resolver may not take them all.
-const LOOKUPS_MAX: usize = 16;
-
 /// How checks introduce themselves in the logs of those who are checked.
 const USER_AGENT: &str = concat!("meridian/", env!("CARGO_PKG_VERSION"), " (health check)");
 
@@ -50,8 +47,8 @@ pub struct Means {
     pub tls: Arc<TlsRoots>,
     /// What checks may have of this machine.
     pub reach: Arc<Reach>,
-    /// Bounds lookups; a permit is held by the thread that looks up, however long it takes.
-    lookups: Arc<Semaphore>,
+    /// Looks host names up.
+    pub(super) lookups: Lookups,
     /// Bounds programs.
     pub(super) execs: Arc<Semaphore>,
 }
@@ -59,7 +56,7 @@ pub struct Means {
 impl Means {
     /// With these roots, and nothing of this machine.
     pub fn new(tls: Arc<TlsRoots>) -> Means {
-        Means { tls, reach: Arc::default(), lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)), execs: Arc::new(Semaphore::new(exec::EXECS_MAX)) }
+        Means { tls, reach: Arc::default(), lookups: Lookups::default(), execs: Arc::new(Semaphore::new(exec::EXECS_MAX)) }
     }
 }
 
@@ -140,7 +137,7 @@ async fn perform_from(spec: &CheckSpec, means: &Means, progress: &Arc<Progress>)
     }
     let ip = match &spec.target {
         CheckTarget::Address(ip) | CheckTarget::Behind { at: ip, .. } => *ip,
-        CheckTarget::Host(host) => lookup(host, means, progress).await?,
+        CheckTarget::Host(host) => means.lookups.find(host, progress).await?,
         CheckTarget::Endpoint(_) => return Err(nothing_to_ask()),
     };
     progress.enter(Phase::Connect);
@@ -164,26 +161,6 @@ async fn perform_from(spec: &CheckSpec, means: &Means, progress: &Arc<Progress>)
 /// Reports come by themselves: `control` does not list such checks.
 fn nothing_to_ask() -> Failure {
     Failure::Internal("it waits for reports: there is nothing to ask".into())
-}
-
-/// The first address the system knows for `host`.
-pub(super) async fn lookup(host: &str, means: &Means, progress: &Progress) -> Result<IpAddr, Failure> {
-    let Ok(permit) = means.lookups.clone().acquire_owned().await else {
-        return Err(Failure::Internal("lookups are closed".to_owned()));
-    };
-    progress.enter(Phase::Resolve);
-    let name = host.to_owned();
-    let found = tokio::task::spawn_blocking(move || {
-        let found = (name.as_str(), 0).to_socket_addrs().map(|mut addrs| addrs.next());
-        drop(permit);
-        found
-    });
-    match found.await {
-        Ok(Ok(Some(addr))) => Ok(addr.ip()),
-        Ok(Ok(None)) => Err(Failure::Resolve(format!("no address for \"{host}\""))),
-        Ok(Err(error)) => Err(words::lookup_failure(host, &error)),
-        Err(error) => Err(Failure::Internal(format!("lookup of \"{host}\": {error}"))),
-    }
 }
 
 async fn request(scheme: &str, check: &HttpCheck, way: Way, tls: Result<ClientConfig, String>, progress: &Arc<Progress>) -> Outcome {
@@ -546,7 +523,7 @@ mod tests {
             watch: Watch::default(),
         };
         let means = Means::new(Arc::default());
-        means.lookups.forget_permits(LOOKUPS_MAX);
+        means.lookups.fill();
         let (outcome, _) = run(&CheckSpec { target: CheckTarget::Host("localhost".into()), monitor }, &means).await;
         assert!(matches!(outcome, Err(Failure::Internal(_))), "{outcome:?}");
     }

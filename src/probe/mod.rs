@@ -12,6 +12,7 @@ mod chains;
 pub mod check;
 mod exec;
 mod grpc;
+mod lookups;
 mod ping;
 mod prometheus;
 mod schedule;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use reqwest::header::{AUTHORIZATION, CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::check::{Means, Progress, Way, client, lookup, url};
+use super::check::{Means, Progress, Way, client, url};
 use super::tls::TlsRoots;
 use super::words::{self, Phase};
 use crate::certs::words::foreign;
@@ -61,7 +61,7 @@ async fn ask(check: &PrometheusCheck, spec: &CheckSpec, means: &Means, progress:
     let monitor = &spec.monitor;
     let ip = match check.host.parse::<IpAddr>() {
         Ok(ip) => ip,
-        Err(_) => lookup(&check.host, means, progress).await?,
+        Err(_) => means.lookups.find(&check.host, progress).await?,
     };
     let token = match &check.token_file {
         Some(file) => Some(bearer(file, &means.reach).await?),

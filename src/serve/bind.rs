@@ -59,6 +59,13 @@ pub enum Warning {
     },
 }
 
+impl Warning {
+    /// Whether somebody who was asked for by name goes without answers. The wildcard address of a family that the machine does not have is nobody's.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Warning::Missing(address) if !address.ip().is_unspecified())
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 
 pub use self::bind::{BindError, Listeners, Warning};
-pub use self::encrypted::{Doors as EncryptedDoors, Running as EncryptedServing, Trouble as EncryptedTrouble, certificate_troubles};
+pub use self::encrypted::{Doors as EncryptedDoors, Running as EncryptedServing, certificate_troubles};
 pub use self::guard::Place;
 pub use crate::config::TcpLimits as Limits;
 

@@ -1,4 +1,4 @@
-//! What there is to say of the certificates of listeners; told by whoever looks at the files, read by status and metrics.
+//! What there is to say of the certificates of listeners, and of listeners that are not open; told by whoever looks after them, read by status and metrics.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,5 +30,19 @@ impl Certificates {
 
     pub(super) fn get(&self) -> Vec<CertificateFacts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+/// What listeners lack, by name, in sentences.
+#[derive(Debug, Default)]
+pub(super) struct Lacking(Mutex<BTreeMap<String, Vec<String>>>);
+
+impl Lacking {
+    pub(super) fn set(&self, listener: &str, what: Vec<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(listener.to_owned(), what);
+    }
+
+    pub(super) fn get(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().flatten().cloned().collect()
     }
 }

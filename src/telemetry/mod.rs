@@ -268,6 +268,7 @@ struct Shared {
     inner: Mutex<Inner>,
     connections: [Connections; Transport::ALL.len()],
     certificates: certificates::Certificates,
+    lacking: certificates::Lacking,
     taps: query_log::Taps,
     operations: operations::Operations,
     log: Log,
@@ -360,6 +361,16 @@ impl Registry {
     /// What there is to say of the certificates of listeners, as of the last look.
     pub fn certificates(&self) -> Vec<CertificateFacts> {
         self.0.certificates.get()
+    }
+
+    /// What listeners lack, in sentences, as of the last look.
+    pub fn lacking(&self) -> Vec<String> {
+        self.0.lacking.get()
+    }
+
+    /// Replaces what is said of what one listener lacks.
+    pub fn lacks(&self, listener: &str, what: Vec<String>) {
+        self.0.lacking.set(listener, what);
     }
 
     /// Replaces what is said of one listener's certificate.

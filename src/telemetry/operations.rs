@@ -62,6 +62,10 @@ pub struct Operations {
     pub publications: Histogram,
     /// From a request to its reply, in the order of [`REQUEST_KINDS`].
     pub requests: [Histogram; REQUEST_KINDS.len()],
+    /// Replies of the admin listener by the first digit of their status, 2 to 5; the rest is not used.
+    pub admin_replies: [AtomicU64; 6],
+    /// Requests to it without the right token, connections without the right certificate.
+    pub admin_unauthorised: AtomicU64,
     /// Times that the state could not be kept.
     pub store_errors: AtomicU64,
     /// Changes that went past a safety rule.

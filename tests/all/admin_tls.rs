@@ -245,5 +245,20 @@ fn metrics_have_a_listener_of_their_own() {
         assert_eq!((get("/healthz"), get("/readyz"), get("/metrics")), (200, 200, 200), "{admin}");
         assert_eq!((get("/v1/status"), get("/"), get("/v1/audit")), (404, 404, 404), "{admin}");
         assert_eq!((call(reqwest::Method::POST, "/v1/reload"), call(reqwest::Method::POST, "/metrics")), (404, 405), "{admin}");
+        if server.admin.port() == 0 {
+            continue;
+        }
+        // Both tell what the admin listener counts.
+        let page = |at: SocketAddr, token: &str| {
+            let request = http_client().get(format!("http://{at}/metrics")).bearer_auth(token);
+            runtime.block_on(async { request.send().await.expect("a reply").text().await.expect("a text") })
+        };
+        let guess = http_client().get(format!("http://{}/v1/status", server.admin)).bearer_auth("guessed");
+        assert_eq!(runtime.block_on(async { guess.send().await.expect("a reply").status().as_u16() }), 401);
+        for text in [page(addr, ""), page(server.admin, &server.token())] {
+            for wanted in ["meridian_admin_unauthorised_total 1", "meridian_admin_replies_total{class=\"4xx\"} 1"] {
+                assert!(text.contains(wanted), "{wanted}: {text}");
+            }
+        }
     }
 }

@@ -32,6 +32,7 @@ mod encrypted_clients;
 mod encrypted_ends;
 mod encrypted_files;
 mod encrypted_http;
+mod encrypted_opening;
 mod encrypted_quic;
 mod encrypted_sessions;
 mod failover;

@@ -11,6 +11,7 @@
 //! Why these are not hickory-server's listeners: [decision 6](../../../docs/adr/0006-encrypted-transports.md).
 
 mod desks;
+mod doors;
 mod https;
 mod quic;
 mod records;
@@ -18,24 +19,21 @@ mod tls;
 mod unproved;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use self::desks::{Desks, Shelf};
+use self::doors::Served;
+pub use self::doors::{Doors, certificate_troubles};
 use super::BESIDE_UDP;
-use super::bind::{listen_alone, udp_alone};
 use super::connections::{Close, Connections, Link};
 use crate::answer::Transport;
-use crate::certs::{self, LOOK_EVERY, Shown};
-use crate::config::{Encrypted, EncryptedLimits, EncryptedListener};
+use crate::config::EncryptedLimits;
 use crate::telemetry::{Registry, Seldom};
 use crate::world::Published;
 
@@ -45,28 +43,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const OVERFULL: usize = 16;
 /// When stopping: how often it is looked whether all have gone.
 const STOP_POLL: Duration = Duration::from_millis(20);
-/// How often it is looked whether the keys of tickets have had their time.
-const KEYS_EVERY: Duration = Duration::from_secs(60);
 /// Where time has run out: for the system to tell what has come before.
 const LAST_LOOK: Duration = Duration::from_millis(5);
 /// For the last words of a connection: close_notify, GOAWAY, what is under way.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-/// Listeners that are bound and not yet served.
-#[derive(Debug, Default)]
-pub struct Doors {
-    doors: Vec<Door>,
-}
-
-/// One transport.
-#[derive(Debug)]
-struct Door {
-    transport: Transport,
-    config: EncryptedListener,
-    shown: Arc<Shown>,
-    tcp: Vec<TcpListener>,
-    udp: Vec<UdpSocket>,
-}
 
 /// What the connections of one transport share.
 struct Shared {
@@ -241,85 +221,7 @@ impl Shared {
     }
 }
 
-/// What is wrong with the certificates that these settings name, by their table in `meridian.toml`; the error is what would keep it closed.
-pub fn certificate_troubles(settings: &Encrypted) -> Vec<(&'static str, Result<Vec<certs::Trouble>, certs::Trouble>)> {
-    configured(settings).map(|(transport, config)| (listener(transport), load(config).map(|shown| shown.troubles(unix_s())))).collect()
-}
-
-/// What was found when doors were opened.
-#[derive(Debug)]
-pub struct Trouble {
-    /// Its table in `meridian.toml`.
-    pub listener: &'static str,
-    /// The file that it is about, if it is about one.
-    pub file: Option<PathBuf>,
-    /// What is wrong.
-    pub text: String,
-    /// It stays closed; otherwise it serves all the same.
-    pub is_closed: bool,
-}
-
-fn configured(settings: &Encrypted) -> impl Iterator<Item = (Transport, &EncryptedListener)> {
-    let all = [(Transport::Tls, &settings.tls), (Transport::Https, &settings.https), (Transport::Quic, &settings.quic)];
-    all.into_iter().filter_map(|(transport, config)| Some((transport, config.as_ref()?)))
-}
-
-/// Its table in `meridian.toml`.
-fn listener(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Tls => "server.tls",
-        Transport::Https => "server.https",
-        Transport::Quic => "server.quic",
-        Transport::Udp | Transport::Tcp => "server.listen",
-    }
-}
-
-fn load(config: &EncryptedListener) -> Result<Shown, certs::Trouble> {
-    Shown::load(&config.certificate, &config.key, config.name.as_deref())
-}
-
 impl Doors {
-    /// Binds what the settings ask for. A transport whose certificate or port cannot be had stays closed; the second value says why.
-    pub fn open(settings: &Encrypted) -> (Doors, Vec<Trouble>) {
-        let (mut doors, mut troubles) = (Vec::new(), Vec::new());
-        for (transport, config) in configured(settings) {
-            let listener = listener(transport);
-            let serves = |file, text| Trouble { listener, file, text, is_closed: false };
-            let closed = |file, text| Trouble { listener, file, text: format!("not opened: {text}; DNS serves without it"), is_closed: true };
-            let shown = match load(config) {
-                Ok(shown) => shown,
-                Err(trouble) => {
-                    let text = trouble.to_string();
-                    troubles.push(closed(Some(trouble.file), text));
-                    continue;
-                }
-            };
-            match Door::open(transport, config, shown) {
-                Ok((door, lacking)) => {
-                    troubles.extend(lacking.into_iter().map(|error| serves(None, format!("{error}; it listens on the others"))));
-                    let of_certificate = door.shown.troubles(unix_s());
-                    troubles.extend(of_certificate.into_iter().map(|trouble| {
-                        let text = trouble.to_string();
-                        serves(Some(trouble.file), text)
-                    }));
-                    doors.push(door);
-                }
-                Err(error) => troubles.push(closed(None, error)),
-            }
-        }
-        (Doors { doors }, troubles)
-    }
-
-    /// Where each transport listens.
-    pub fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
-        let of = |door: &Door| {
-            let tcp = door.tcp.iter().filter_map(|socket| socket.local_addr().ok());
-            let udp = door.udp.iter().filter_map(|socket| socket.local_addr().ok());
-            tcp.chain(udp).map(|address| (door.transport.name(), address)).collect::<Vec<_>>()
-        };
-        self.doors.iter().flat_map(of).collect()
-    }
-
     /// Starts to serve on `threads` threads of a runtime of its own; without listeners there is none.
     pub fn start(self, published: &Arc<Published>, registry: &Registry, threads: usize) -> io::Result<Running> {
         let (stop, stopping) = watch::channel(false);
@@ -340,23 +242,14 @@ impl Doors {
         let runtime = running.runtime.insert(runtime);
         let desks = Arc::new(Desks::new(published.clone(), registry.clone()));
         let entered = runtime.enter();
-        let configs: Vec<Arc<ServerConfig>> = self.doors.iter().map(Door::tls).collect::<io::Result<_>>()?;
-        let shown: Vec<_> = self.doors.iter().map(|door| (door.transport, door.shown.clone())).collect();
-        runtime.spawn(watch_certificates(shown, registry.clone()));
-        runtime.spawn(change_keys(configs.iter().map(|config| config.ticketer.clone()).collect()));
-        for (door, config) in self.doors.into_iter().zip(configs) {
+        for door in self.doors {
+            let limits = door.config.limits;
             let shared = Arc::new(Shared {
                 transport: door.transport,
-                limits: door.config.limits,
+                limits,
                 path: door.config.path.clone(),
                 desks: desks.clone(),
-                connections: Connections::new(
-                    door.config.limits.total,
-                    door.config.limits.per_client,
-                    super::new_dice(),
-                    registry.clone(),
-                    door.transport,
-                ),
+                connections: Connections::new(limits.total, limits.per_client, super::new_dice(), registry.clone(), door.transport),
                 alive: AtomicUsize::new(0),
                 registry: registry.clone(),
                 failures: Seldom::default(),
@@ -364,86 +257,15 @@ impl Doors {
                 started: Instant::now(),
                 stopping: stopping.clone(),
             });
-            for socket in door.tcp {
-                let listener = tokio::net::TcpListener::from_std(socket)?;
-                runtime.spawn(tls::accept(listener, config.clone(), shared.clone()));
-            }
-            for socket in door.udp {
-                runtime.spawn(quic::accept(quic::endpoint(socket, &config, &shared)?, shared.clone()));
-            }
+            runtime.spawn(Served::begin(door, shared)?.keep());
         }
         drop(entered);
         Ok(running)
     }
 }
 
-impl Door {
-    /// With the addresses that can be had, and what is wrong with the others; an error when there is none.
-    fn open(transport: Transport, config: &EncryptedListener, shown: Shown) -> Result<(Door, Vec<String>), String> {
-        let (mut tcp, mut udp, mut lacking) = (Vec::new(), Vec::new(), Vec::new());
-        for address in &config.listen {
-            let bound = match transport {
-                Transport::Quic => udp_alone(*address).map(|socket| udp.push(socket)),
-                _ => listen_alone(*address).map(|socket| tcp.push(socket)),
-            };
-            lacking.extend(bound.err().map(|error| error.to_string()));
-        }
-        if tcp.is_empty() && udp.is_empty() {
-            return Err(lacking.join("; "));
-        }
-        Ok((Door { transport, config: config.clone(), shown: Arc::new(shown), tcp, udp }, lacking))
-    }
-
-    /// What handshakes go by. The certificate is looked up for each, tickets are sealed with keys that change by themselves (every six hours; the one
-    /// before is good for as long again), and nothing is kept here of a session. No early data: who asks with a ticket waits for one round trip.
-    fn tls(&self) -> io::Result<Arc<ServerConfig>> {
-        let versions: &[_] = match self.transport {
-            Transport::Quic => &[&rustls::version::TLS13],
-            _ if self.config.tls13_only => &[&rustls::version::TLS13],
-            _ => rustls::ALL_VERSIONS,
-        };
-        let protocol: &[u8] = match self.transport {
-            Transport::Https => b"h2",
-            Transport::Quic => b"doq",
-            _ => b"dot",
-        };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).map_err(io::Error::other)?;
-        let mut config = builder.with_no_client_auth().with_cert_resolver(self.shown.clone());
-        config.alpn_protocols = vec![protocol.to_vec()];
-        config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(io::Error::other)?;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Arc::new(config))
-    }
-}
-
 fn unix_s() -> i64 {
     i64::try_from(super::unix_now().as_secs()).unwrap_or(i64::MAX)
-}
-
-/// Looks at the files again and again.
-async fn watch_certificates(shown: Vec<(Transport, Arc<Shown>)>, registry: Registry) {
-    loop {
-        let now = unix_s();
-        for (transport, shown) in &shown {
-            registry.certify(shown.facts(listener(*transport), now));
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-        for (transport, shown) in &shown {
-            shown.look_and_tell(listener(*transport), unix_s());
-        }
-    }
-}
-
-/// The keys of tickets are looked at when one is needed, and change then if it is time. Where nobody comes that would be late: the key of a day ago would
-/// open its tickets once more.
-async fn change_keys(ticketers: Vec<Arc<dyn ProducesTickets>>) {
-    loop {
-        tokio::time::sleep(KEYS_EVERY).await;
-        for ticketer in &ticketers {
-            let _ = ticketer.encrypt(&[]);
-        }
-    }
 }
 
 /// The listeners at work.
