@@ -19,7 +19,7 @@ pub(super) fn text(shared: &Shared, status: &Status) -> String {
     process(&mut page, status, checks, shared.registry.log().lost());
     transports(&mut page, &shared.registry.totals());
     query_log(&mut page, &shared.registry.totals().query_log);
-    operations(&mut page, shared.registry.operations());
+    operations(&mut page, shared.registry.operations(), shared.handle.stalled());
     zones(&mut page, status, &shared.registry);
     pools(&mut page, status, &shared.registry);
     policies(&mut page, status, &shared.registry);
@@ -185,7 +185,7 @@ fn query_log(page: &mut Page, totals: &LogTotals) {
     }
 }
 
-fn operations(page: &mut Page, operations: &Operations) {
+fn operations(page: &mut Page, operations: &Operations, stalled: u64) {
     let mut family = page.family("meridian_check_duration_seconds", "How long checks took, by kind of monitor and how they ended.", "histogram");
     for (kind, by_outcome) in CHECK_KINDS.iter().zip(&operations.checks) {
         for (outcome, histogram) in CHECK_OUTCOMES.iter().zip(by_outcome) {
@@ -209,6 +209,7 @@ fn operations(page: &mut Page, operations: &Operations) {
     )
     .sample(&[], operations.held_by_safety.load(Relaxed));
     page.counter("meridian_store_errors_total", "Times that the state could not be kept.").sample(&[], operations.store_errors.load(Relaxed));
+    page.gauge("meridian_store_stalled_seconds", "For how long the disk of the state has not answered; 0 while it does.").sample(&[], stalled);
     page.family("meridian_publish_duration_seconds", "How long it took to make and publish a generation.", "histogram")
         .histogram(&[], &operations.publications);
     let mut family = page.counter("meridian_reports_total", "Reports: those that were taken, and those that name nothing that there is.");

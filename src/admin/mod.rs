@@ -19,6 +19,7 @@ mod listener;
 mod metrics;
 mod openapi;
 mod patch;
+mod patience;
 mod places;
 mod rate;
 mod refusal;

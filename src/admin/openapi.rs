@@ -110,9 +110,11 @@ const ERRORS: [(&str, &str, IsMet); 12] = [
     ("415", "the body is not JSON", |method, _| changes(method)),
     ("422", "the request contradicts the rules", |method, path| changes(method) || is_list(path) || matches!(path, "/v1/explain" | "/v1/events")),
     ("429", "too many requests", |_, _| true),
-    ("503", "the state cannot be read or written, the files are being read, or the server is stopping", |method, path| {
-        changes(method) || matches!(tag(path), "overlays" | "tokens" | "audit")
-    }),
+    (
+        "503",
+        "the state cannot be read or written, or its disk does not answer, the files are being read, or the server is stopping",
+        |method, path| changes(method) || matches!(tag(path), "overlays" | "tokens" | "audit"),
+    ),
 ];
 
 fn changes(method: &str) -> bool {

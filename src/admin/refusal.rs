@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::api::{Broken, Refusal};
 
 /// What became of a request, as the audit log says it: `done`, `failed` (a load that could not take all), or what the type of a problem ends in.
-pub(super) const OUTCOMES: [&str; 25] = [
+pub(super) const OUTCOMES: [&str; 26] = [
     "done",
     "bad-body",
     "bad-header",
@@ -31,6 +31,7 @@ pub(super) const OUTCOMES: [&str; 25] = [
     "precondition-failed",
     "refused",
     "safety",
+    "stalled",
     "stopping",
     "store",
     "too-large",
@@ -195,6 +196,16 @@ impl From<Refusal> for Problem {
                 retry_after: Some(NonZeroU32::MIN),
                 ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "what it needs is being used", format!("{detail}; nothing was changed"))
             },
+            Refusal::Stalled { detail } => {
+                let detail = format!(
+                    "{detail}: it is not known whether what was asked for is kept, and a change may still be made when it does: look (meridian audit) before it \
+                     is asked for again"
+                );
+                Problem {
+                    retry_after: Some(STORE_AGAIN),
+                    ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stalled", "the disk of the state does not answer", detail)
+                }
+            }
             Refusal::Unread { detail } => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", "what is kept cannot be read", detail),
             Refusal::Changed { detail, tag } => Problem { tag: tag.map(Box::new), ..Problem::precondition(detail) },
             Refusal::Forbidden { detail } => Problem::forbidden(detail),
@@ -238,6 +249,7 @@ mod tests {
         for (refusal, status, kind, seconds) in [
             (Refusal::Busy { detail: detail() }, 503, "urn:meridian:busy", Some("1")),
             (Refusal::Store { detail: detail() }, 503, "urn:meridian:store", Some("10")),
+            (Refusal::Stalled { detail: detail() }, 503, "urn:meridian:stalled", Some("10")),
             (Refusal::Invalid { field: "id".into(), detail: detail() }, 422, "urn:meridian:invalid", None),
             (Refusal::Safety { broken: Vec::new() }, 409, "urn:meridian:safety", None),
         ] {

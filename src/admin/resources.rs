@@ -488,7 +488,7 @@ async fn health(By { shared, who, .. }: By, Parts((zone, pool, endpoint)): Parts
     // What its checks say now does not depend on what is kept.
     let (history, incomplete) = match shared.handle.audit(query).await {
         Ok(page) => (page.entries, page.incomplete),
-        Err(Refusal::Unread { detail }) => (Vec::new(), Some(detail)),
+        Err(Refusal::Unread { detail } | Refusal::Stalled { detail }) => (Vec::new(), Some(detail)),
         Err(refusal) => return Err(refusal.into()),
     };
     // After its history: what that tells is seen.

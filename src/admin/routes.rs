@@ -1,9 +1,10 @@
 //! The paths and what each does: read the request, ask `control`, write JSON.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
-use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
+use axum::http::header::{CONTENT_TYPE, DATE, ETAG, LOCATION};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,6 +17,7 @@ use super::calls::as_documented;
 use super::guard::{Peer, guard, open_guard};
 use super::idempotency::once;
 use super::patch::condition;
+use super::patience::patient;
 use super::resources::with_etag;
 use super::{MAX_BODY_LEN, Problem, Shared, access, events, metrics, openapi, resources, signals};
 use crate::control::api::{
@@ -26,6 +28,7 @@ use crate::control::explain::Explanation;
 use crate::control::handle::Laying;
 use crate::control::text::{check_optional_reason, check_target};
 use crate::control::things::overlay_tag;
+use crate::control::unix_now;
 
 /// All paths.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -49,9 +52,11 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .fallback(async |uri: Uri| Problem::no_such_path(uri.path()))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| Problem::method_not_allowed(method.as_str(), uri.path()))
         .layer(middleware::from_fn_with_state(shared.clone(), once))
+        .layer(middleware::from_fn_with_state(shared.clone(), patient))
         .layer(middleware::from_fn(as_documented))
         .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
         .layer(middleware::from_fn_with_state(shared.clone(), guard))
+        .layer(middleware::map_response(dated))
         .with_state(shared)
 }
 
@@ -65,7 +70,18 @@ pub(super) fn metrics_router(shared: Arc<Shared>) -> Router {
         .method_not_allowed_fallback(async |method: Method, uri: Uri| Problem::method_not_allowed(method.as_str(), uri.path()))
         .layer(DefaultBodyLimit::max(0))
         .layer(middleware::from_fn_with_state(shared.clone(), open_guard))
+        .layer(middleware::map_response(dated))
         .with_state(shared)
+}
+
+/// Every reply says what this machine's clock reads now: ages and times to come in it go by that. hyper's own date stands still after a clock was set
+/// back, on each thread for itself.
+async fn dated(mut response: Response) -> Response {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(unix_now());
+    if let Ok(date) = httpdate::fmt_http_date(now).try_into() {
+        response.headers_mut().insert(DATE, date);
+    }
+    response
 }
 
 pub(super) type App = State<Arc<Shared>>;

@@ -188,7 +188,8 @@ impl Writer {
     /// What the tokens' last use comes to, for the next start; and those that ended long ago go.
     pub(super) fn token_writes(&self) -> Vec<Write> {
         let used = self.ends.tokens.take_used().into_iter().map(|token| Write::PutToken(Box::new(token)));
-        used.chain(self.ends.tokens.forget_ended(self.clock.unix()).into_iter().map(Write::ForgetToken)).collect()
+        let ended = if self.ages_count() { self.ends.tokens.forget_ended(self.clock.unix()) } else { Vec::new() };
+        used.chain(ended.into_iter().map(Write::ForgetToken)).collect()
     }
 
     /// Keeps the tokens' last use in the background.

@@ -253,6 +253,11 @@ pub enum Refusal {
         /// By what.
         detail: String,
     },
+    /// The disk of the state does not answer: what becomes of a change is not known.
+    Stalled {
+        /// For how long.
+        detail: String,
+    },
     /// What is kept cannot be read.
     Unread {
         /// The store's words.

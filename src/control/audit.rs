@@ -17,7 +17,7 @@ pub const MAX_PAGE: usize = 1000;
 pub const DEFAULT_PAGE: usize = 100;
 
 /// What is done, as the log names it. A refused call that is none of these is named as it was made (`PUT /v1/overlays`).
-pub const ACTIONS: [&str; 27] = [
+pub const ACTIONS: [&str; 29] = [
     "overlay.lay",
     "overlay.revert",
     "overlay.amend",
@@ -30,6 +30,8 @@ pub const ACTIONS: [&str; 27] = [
     "reload",
     "start",
     "failback",
+    "clock.ahead",
+    "clock.trusted",
     "token.create",
     "token.revoke",
     "health",

@@ -38,6 +38,11 @@ impl Driven {
         Driven::with(files, Saved::default(), 0, 0)
     }
 
+    /// The same with what was kept, by a clock that is so many seconds ahead.
+    pub(crate) fn start_with(files: &[(&str, &str)], saved: Saved, ahead: i64) -> Driven {
+        Driven::with(files, saved, 0, ahead)
+    }
+
     /// Another process over these files, with what this one would have kept, at the same time.
     pub(crate) fn restart(mut self, files: &[(&str, &str)]) -> Driven {
         self.writer.checks.mark_changed(|_| true);

@@ -350,8 +350,8 @@ impl ZoneState {
 }
 
 /// Something that nothing hands out, until caches have none of it.
-fn leaves(safe: u64, now_unix: u64) -> Withdrawal {
-    let state = if now_unix >= safe { "drained" } else { "draining" };
+fn leaves(safe: u64, is_over: bool) -> Withdrawal {
+    let state = if is_over { "drained" } else { "draining" };
     Withdrawal { state: state.into(), safe_to_stop_at: Some(safe), still_answered: Vec::new() }
 }
 
@@ -439,7 +439,6 @@ impl Writer {
             phase => phase,
         };
         let (partly, outranked) = if in_force { (why, None) } else { (None, why) };
-        let now_unix = self.clock.unix();
         Overlay {
             phase: phase.into(),
             in_force,
@@ -447,7 +446,7 @@ impl Writer {
             partly,
             // What is outranked goes on by its clock, but none of its weights is the one in effect.
             progress: laid.overlay.progress_at(self.paced_unix).map(|way| Progress { weight: way.weight.filter(|_| in_force), ..way }),
-            withdrawal: self.withdrawal(laid, now_unix),
+            withdrawal: self.withdrawal(laid),
             inactive: laid.overlay.inactive.clone().or(outranked),
             ..laid.overlay.clone()
         }
@@ -458,7 +457,7 @@ impl Writer {
         Ranks::new(&self.book, &self.effects, self.loaded())
     }
 
-    fn withdrawal(&self, laid: &Laid, now_unix: u64) -> Option<Withdrawal> {
+    fn withdrawal(&self, laid: &Laid) -> Option<Withdrawal> {
         let id = laid.withdrawn().filter(|_| laid.overlay.back.is_none())?;
         let (mut still, mut until, mut guard, mut has_any) = (Vec::new(), 0, 0, false);
         // Ids begin with their zone, but for regions and what libraries define.
@@ -472,7 +471,7 @@ impl Writer {
             }
         }
         if laid.found().is_none() {
-            return self.gone(laid, apex.as_ref(), until + guard, now_unix);
+            return self.gone(laid, apex.as_ref(), until + guard);
         }
         // `up` beside it, or stronger at another level: not this one's doing.
         if !has_any {
@@ -485,12 +484,12 @@ impl Writer {
         }
         let departed = if own.is_none() { self.departed.safe() } else { 0 };
         let safe = laid.kept_safe.unwrap_or(self.start_floor + guard).max(until + guard).max(departed);
-        Some(leaves(safe, now_unix))
+        Some(leaves(safe, self.has_come(safe)))
     }
 
     /// What the files do not have any more: nothing hands it out, and what caches hold of it runs out as it did. `until` is what its zone, which may be
     /// there still, knows of it. What was not yet withdrawn as a whole is safe when all that the zone answered with it is over.
-    fn gone(&self, laid: &Laid, apex: Option<&Name>, until: u64, now_unix: u64) -> Option<Withdrawal> {
+    fn gone(&self, laid: &Laid, apex: Option<&Name>, until: u64) -> Option<Withdrawal> {
         let known = laid.overlay.withdrawal.as_ref().and_then(|one| one.safe_to_stop_at).or(laid.kept_safe).unwrap_or(0);
         let departed = match (laid.overlay.target.strip_prefix("region:"), apex.and_then(|apex| self.zones.get(apex))) {
             (Some(region), _) => self.departed.safe_of_region(region),
@@ -499,29 +498,29 @@ impl Writer {
             (None, None) => apex.map_or(0, |apex| self.departed.safe_of(apex)),
         };
         let safe = known.max(until).max(departed);
-        (safe > 0).then(|| leaves(safe, now_unix))
+        (safe > 0).then(|| leaves(safe, self.has_come(safe)))
     }
 
     /// Keeps with every withdrawal when it is safe, so that a restart need not wait again; says when one is drained. Looks at what moved.
-    pub(super) fn watch_moved(&mut self, now_unix: u64) {
+    pub(super) fn watch_moved(&mut self) {
         let moved = std::mem::take(&mut self.moved);
         let mut ids = self.book.take_lost();
         ids.extend(moved.into_iter().flat_map(|id| self.book.about(&Found::Thing(id)).collect::<Vec<_>>()));
-        self.watch(ids, now_unix);
+        self.watch(ids);
     }
 
     /// The same for what moved and for what time may have ended.
-    pub(super) fn watch_withdrawals(&mut self, now_unix: u64) {
-        self.watch_moved(now_unix);
-        let is_due = |withdrawal: &Withdrawal| withdrawal.state != "drained" && withdrawal.safe_to_stop_at.is_some_and(|at| at <= now_unix);
+    pub(super) fn watch_withdrawals(&mut self) {
+        self.watch_moved();
+        let is_due = |withdrawal: &Withdrawal| withdrawal.state != "drained" && withdrawal.safe_to_stop_at.is_some_and(|at| self.has_come(at));
         let due = self.book.overlays().filter(|overlay| overlay.withdrawal.as_ref().is_some_and(is_due));
-        self.watch(due.map(|overlay| overlay.id).collect(), now_unix);
+        self.watch(due.map(|overlay| overlay.id).collect());
     }
 
-    fn watch(&mut self, ids: BTreeSet<u64>, now_unix: u64) {
+    fn watch(&mut self, ids: BTreeSet<u64>) {
         for id in ids {
             let Some(laid) = self.book.get(id) else { continue };
-            let now = self.withdrawal(laid, now_unix);
+            let now = self.withdrawal(laid);
             let Some(laid) = self.book.get_mut(id) else { continue };
             let key = |withdrawal: &Option<Withdrawal>| withdrawal.as_ref().map(|one| (one.state.clone(), one.safe_to_stop_at));
             let changed = key(&laid.overlay.withdrawal) != key(&now);

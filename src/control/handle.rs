@@ -1,6 +1,7 @@
 //! The way in: every request to the single writer is an [`Event`], most with a reply channel.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -11,6 +12,7 @@ use super::api::{
 };
 use super::audit::{Entry, Page, Query};
 use super::reports::{Report, Reports, Taken};
+use super::stalls::Stalled;
 use super::status::Seen;
 use super::timeline::{Asked, EndpointChecks, TRIALS_QUEUE_LEN, Trial, Trials};
 use super::tokens::{CreatedToken, NewToken, TokenInfo, Tokens};
@@ -116,6 +118,7 @@ pub struct Handle {
     pub(super) tokens: Arc<Tokens>,
     pub(super) reports: Arc<Reports>,
     pub(super) news: watch::Receiver<News>,
+    pub(super) stalled: Stalled,
     pub(super) trials: mpsc::Sender<Trial>,
     pub(super) trials_end: Trials,
     pub(super) asked: Arc<Asked>,
@@ -147,6 +150,8 @@ pub struct Ends {
     pub reports: Arc<Reports>,
     /// Where news are told.
     pub news: watch::Sender<News>,
+    /// Seconds for which the disk of the state has not answered.
+    pub stalled: Arc<AtomicU64>,
 }
 
 impl Ends {
@@ -170,7 +175,7 @@ pub fn channel(world: Arc<Published>) -> (Handle, Ends) {
     let (tokens, reports) = (Arc::new(Tokens::default()), Arc::new(Reports::default()));
     let (news_sender, news) = watch::channel(News::default());
     let (trials, trials_end) = mpsc::channel(TRIALS_QUEUE_LEN);
-    let trials_end = Arc::new(std::sync::Mutex::new(Some(trials_end)));
+    let (trials_end, stalled) = (Arc::new(std::sync::Mutex::new(Some(trials_end))), Stalled::default());
     let handle = Handle {
         events: sender,
         checks,
@@ -179,11 +184,12 @@ pub fn channel(world: Arc<Published>) -> (Handle, Ends) {
         tokens: tokens.clone(),
         reports: reports.clone(),
         news,
+        stalled: stalled.clone(),
         trials,
         trials_end,
         asked: Arc::default(),
     };
-    (handle, Ends { events, checks: checks_sender, reach: reach_sender, world, tokens, reports, news: news_sender })
+    (handle, Ends { events, checks: checks_sender, reach: reach_sender, world, tokens, reports, news: news_sender, stalled })
 }
 
 impl Handle {
@@ -233,16 +239,19 @@ impl Handle {
 
     /// Lays an overlay; it is in effect and on disk when this returns.
     pub async fn overlay(&self, new: NewOverlay, who: Who) -> Result<Applied, Refusal> {
+        self.may_change()?;
         self.ask(|reply| Event::Overlay(new, who, reply)).await
     }
 
     /// Takes an overlay back; in effect and on disk when this returns.
     pub async fn revert(&self, id: u64, lift: Lift, who: Who) -> Result<Applied, Refusal> {
+        self.may_change()?;
         self.ask(|reply| Event::Revert(id, lift, who, reply)).await
     }
 
     /// Changes when an overlay expires, or why it is there; on disk when this returns.
     pub async fn amend(&self, id: u64, amend: Amend, who: Who) -> Result<Applied, Refusal> {
+        self.may_change()?;
         self.ask(|reply| Event::Amend(id, amend, who, reply)).await
     }
 
@@ -253,6 +262,9 @@ impl Handle {
 
     /// Writes an overlay into the files and ends it, or says what would be written.
     pub async fn promote(&self, id: u64, promote: Promote, who: Who) -> Result<Promoted, Refusal> {
+        if !promote.dry_run {
+            self.may_change()?;
+        }
         self.ask(|reply| Event::Promote(id, promote, who, reply)).await
     }
 
@@ -316,11 +328,13 @@ impl Handle {
 
     /// Makes a token; it is in force and on disk when this returns.
     pub async fn create_token(&self, new: NewToken, who: Who) -> Result<CreatedToken, Refusal> {
+        self.may_change()?;
         self.ask(|reply| Event::CreateToken(new, who, reply)).await
     }
 
     /// Takes a token back; nothing passes with it once this returns.
     pub async fn revoke_token(&self, id: String, who: Who) -> Result<TokenInfo, Refusal> {
+        self.may_change()?;
         self.ask(|reply| Event::RevokeToken(id, who, reply)).await
     }
 
@@ -329,9 +343,9 @@ impl Handle {
         let _ = self.events.send(Event::Refused(Box::new(entry))).await;
     }
 
-    /// One page of the audit log; [`Refusal::Unread`] when it cannot be read.
+    /// One page of the audit log; [`Refusal::Unread`] when it cannot be read, [`Refusal::Stalled`] when that would take for ever.
     pub async fn audit(&self, query: Query) -> Result<Page, Refusal> {
-        self.ask(|reply| Event::Audit(Box::new(query), reply)).await
+        self.read(self.ask(|reply| Event::Audit(Box::new(query), reply))).await
     }
 
     /// Stops the writer after the last write is on disk.

@@ -102,6 +102,12 @@ impl Keeping {
         SavedKeeping { kept, falls: self.falls.iter().copied().collect(), ..SavedKeeping::default() }
     }
 
+    /// What went by a clock that was ahead went now.
+    pub(super) fn count_as_now(&mut self, now_unix: u64) {
+        self.moved |= self.falls.iter().any(|at| *at > now_unix);
+        self.falls.iter_mut().for_each(|at| *at = (*at).min(now_unix));
+    }
+
     /// True when it may be other than when last asked.
     pub(super) fn take_moved(&mut self) -> bool {
         std::mem::take(&mut self.moved)

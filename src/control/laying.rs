@@ -253,6 +253,24 @@ impl Writer {
         self.withdrawals.get(zone).map_or(0, |times| times.iter().filter(|at| **at > since).count())
     }
 
+    /// What was counted by a clock that was ahead counts as of now: not until that time comes.
+    pub(super) fn count_as_now(&mut self) {
+        let now_unix = self.clock.unix();
+        let mut writes = Vec::new();
+        for (zone, times) in &mut self.withdrawals {
+            if times.iter().any(|at| *at > now_unix) {
+                times.iter_mut().for_each(|at| *at = (*at).min(now_unix));
+                writes.push(Write::Withdrawals { zone: zone.to_string(), at: times.iter().copied().collect() });
+            }
+        }
+        for zone in self.zones.values_mut() {
+            zone.keeping.count_as_now(now_unix);
+        }
+        if !writes.is_empty() {
+            self.keep(writes, Vec::new());
+        }
+    }
+
     /// Counts a withdrawal for the zones that limit them, here and on disk.
     pub(super) fn note_withdrawal(&mut self, consequences: &Consequences) {
         let now_unix = self.clock.unix();
@@ -352,7 +370,8 @@ impl Writer {
 
     /// Ends overlays whose time is over: at once for answers, on disk as soon as it takes writes. Should that fail, the next start ends them again.
     pub(super) fn expire_overlays(&mut self, now_unix: u64) {
-        let expired: Vec<u64> = self.book.overlays().filter(|overlay| overlay.has_expired(now_unix)).map(|overlay| overlay.id).collect();
+        let expired = self.book.overlays().filter(|overlay| overlay.has_expired(now_unix) && overlay.expires.is_some_and(|at| self.has_come(at)));
+        let expired: Vec<u64> = expired.map(|overlay| overlay.id).collect();
         if expired.is_empty() {
             return;
         }

@@ -1,8 +1,6 @@
 //! That this machine's clock may be wrong, as far as checks notice: certificates that are not valid in time by it. What is doubted, and when, stands in
 //! [`crate::health::dates`]; here it is told, and that it is over.
 
-use std::time::{Duration, SystemTime};
-
 use super::api::Who;
 use super::audit::{Entry, Kind};
 use super::writer::Writer;
@@ -31,7 +29,7 @@ impl Writer {
         let (misled, why) = self.checks.misled();
         let why = why?;
         let why = why.strip_prefix("check could not run: ").unwrap_or(why);
-        let reads = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(self.clock.unix())).map_or_else(String::new, httpdate::fmt_http_date);
+        let reads = super::ahead::date(self.clock.unix());
         let of_checks = if misled == 1 { "1 check".to_owned() } else { format!("{misled} checks") };
         Some(format!("{why}; it reads {reads}: {of_checks} cannot run for that, and what they check stays as it was"))
     }
@@ -104,7 +102,7 @@ mod tests {
 
         fn trouble(&self) -> Option<String> {
             let status = self.driven.status();
-            let found = status.degraded.into_iter().find(|why| why.contains("it reads"));
+            let found = status.degraded.into_iter().find(|why| why.contains("cannot run for that"));
             assert_eq!(found.is_some(), status.health.unable_by_clock > 0);
             found
         }

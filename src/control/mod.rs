@@ -4,6 +4,7 @@
 
 mod accepted;
 mod access;
+mod ahead;
 pub mod api;
 pub mod audit;
 mod before;
@@ -50,6 +51,7 @@ mod safety;
 mod server;
 pub mod shares;
 mod signals;
+pub mod stalls;
 mod standing;
 mod state;
 pub mod status;

@@ -67,10 +67,16 @@ impl Ramp {
         !self.done && self.elapsed(now_unix) >= self.over
     }
 
-    /// The program was away: goes on from the step that was taken last.
+    /// The program was away, or somebody has set the clock: goes on from the step that was taken last.
     pub(super) fn resume(&mut self, now_unix: u64) {
-        let Some(taken) = self.taken.map(u64::from).filter(|taken| self.steps(now_unix) > *taken) else { return };
-        self.held += self.elapsed(now_unix).saturating_sub((taken * self.over).div_ceil(STEPS));
+        let Some(taken) = self.taken.map(u64::from).filter(|_| !self.done) else { return };
+        let (here, steps) = ((taken * self.over).div_ceil(STEPS), self.steps(now_unix));
+        if steps > taken {
+            self.held += self.elapsed(now_unix).saturating_sub(here);
+        } else if steps < taken {
+            (self.began, self.held) = (Some(now_unix.saturating_sub(here)), 0);
+            self.holding.iter_mut().for_each(|hold| hold.since = now_unix);
+        }
     }
 
     /// Notes the steps that it has taken; true when they are more.
@@ -277,7 +283,7 @@ impl Writer {
     /// The start of an overlay has come, unless a safety rule forbids it now.
     fn begin(&mut self, laid: &mut Laid, now_unix: u64) -> Step {
         // What it is about may come back.
-        if laid.overlay.starts.is_none_or(|at| at > now_unix) || laid.found().is_none() {
+        if laid.overlay.starts.is_none_or(|at| !self.has_come(at)) || laid.found().is_none() {
             return Step::None;
         }
         let is_open = laid.overlay.from.is_none();

@@ -8,6 +8,7 @@ use super::audit::Entry;
 use super::keeper::Keeper;
 use super::keeping::Outlasting;
 use super::overlays::Book;
+use super::stalls::Progress;
 use super::who::Who;
 use super::writer::{Done, Writer};
 use crate::dns::Name;
@@ -20,6 +21,8 @@ pub(super) struct StateFile {
     opening: bool,
     /// It was not where it was opened when last looked at.
     is_misplaced: bool,
+    /// How the store gets on.
+    pub(super) progress: Progress,
     /// Nobody could read what was kept: it may be anything.
     pub(super) is_unknown: bool,
 }
@@ -93,6 +96,7 @@ impl Writer {
     fn take_store(&mut self, store: Store, saved: Saved) {
         self.keeper = Keeper::start(store.clone(), saved.versions, self.done_sender.clone());
         self.store = store;
+        self.let_ages_count();
         self.store_trouble = None;
         self.file.is_unknown = false;
         self.tell_news(saved.revision);

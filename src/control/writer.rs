@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::accepted::Accepted;
 use super::access::TokenChange;
+use super::ahead::Ahead;
 use super::api::{CertificateStatus, ConnectionStatus, FailedBack, Promoted, Refusal, ReloadReport, Status};
 use super::audit::Entry;
 use super::changes::{Made, Reload, ReloadReply, StoredChange};
@@ -173,6 +174,7 @@ pub struct Writer {
     published: Instant,
     pub(super) generation: u64,
     pub(super) clock: Clock,
+    pub(super) ahead: Ahead,
     started_unix: u64,
     pub(super) reaper: Reaper,
     pub(super) replies: Vec<Made>,
@@ -235,6 +237,7 @@ impl Writer {
             generation: 0,
             started_unix: start.clock.unix(),
             paced_unix: start.clock.unix(),
+            ahead: Ahead::start(&start.clock, start.saved.clock),
             clock: start.clock,
             reaper: Reaper::start(),
             replies: Vec::new(),
@@ -254,10 +257,12 @@ impl Writer {
             }
         }
         writer.tell_news(start.saved.revision);
+        writer.look_at_first_time();
         writer.checks.restore(start.saved.verdicts, writer.clock.unix());
         writer.checks.resume(&start.saved.freezes, writer.clock.now(), writer.clock.unix());
         writer.expire_overlays(writer.clock.unix());
         writer.take_build(start.build, None, false, &Who::itself());
+        writer.count_as_now();
         writer.publish();
         writer
     }
@@ -293,7 +298,7 @@ impl Writer {
                 self.publish();
                 self.keep_outlasting();
                 self.keep_moved();
-                self.watch_moved(self.clock.unix());
+                self.watch_moved();
             }
             self.reply();
             if let Some(reply) = stop {
@@ -324,6 +329,7 @@ impl Writer {
     }
 
     pub(super) fn take(&mut self, event: Event) {
+        self.look_at_time();
         let Some(event) = self.when_ready(event) else { return };
         match event {
             Event::Observed(observation, reply) => self.observe(&observation, reply),
@@ -347,7 +353,7 @@ impl Writer {
             Event::Refused(entry) => self.note(Entry { generation: Some(self.generation), ..*entry }),
             Event::Audit(query, reply) => self.audit(*query, reply),
             Event::Overlays(which, reply) => {
-                self.watch_withdrawals(self.clock.unix());
+                self.watch_withdrawals();
                 let wanted = which.pick(self.book.iter(), |laid| &laid.overlay);
                 let _ = reply.send(match &which {
                     _ if self.file.is_unknown => self.know_state().map(|()| Vec::new()),
@@ -360,7 +366,7 @@ impl Writer {
                 if !self.dirty.is_empty() {
                     self.publish();
                 }
-                self.watch_withdrawals(self.clock.unix());
+                self.watch_withdrawals();
                 let _ = reply.send(self.seen());
             }
             Event::EndpointChecks(id, reply) => {
@@ -484,6 +490,8 @@ impl Writer {
 
     pub(super) fn tick(&mut self) {
         self.ticks += 1;
+        self.look_at_time();
+        self.look_at_disk();
         let (now, now_unix) = (self.clock.now(), self.clock.unix());
         self.look_around(true);
         self.look_at_own_eyes();
@@ -497,8 +505,9 @@ impl Writer {
         self.look_at_kept();
         self.expire_overlays(now_unix);
         self.pace(now_unix);
-        self.watch_withdrawals(now_unix);
+        self.watch_withdrawals();
         self.keep_entries(Vec::new());
+        self.keep_time(self.ticks);
         if self.ticks.is_multiple_of(VERDICT_TICKS) {
             self.keep_verdicts();
         }
@@ -569,7 +578,7 @@ impl Writer {
         // Without a store its own words say it, once.
         degraded.extend(self.store_trouble.clone().filter(|_| self.store.absent().is_none()));
         degraded.extend(self.troubles.values().cloned().chain(self.registry.log().trouble()));
-        degraded.extend(self.health_trouble());
+        degraded.extend(self.disk_trouble().into_iter().chain(self.time_trouble()).chain(self.health_trouble()));
         let certificates = self.registry.certificates();
         degraded.extend(self.registry.lacking());
         degraded.extend(certificates.iter().flat_map(|facts| facts.troubles.iter().map(|trouble| format!("{}: {trouble}", facts.listener))));
@@ -617,6 +626,7 @@ impl Writer {
         let _ = self.store.change(self.token_writes(), Vec::new()).await;
         self.write_unkept().await;
         self.keep_outlasting_last().await;
+        self.keep_last_time().await;
         self.keeper.finish().await;
         self.store.close().await;
         if let Some(reply) = reply {

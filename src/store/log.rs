@@ -22,6 +22,8 @@ const GIVEN_AT_LEAST: usize = 16 << 10;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogSize {
     shares: [Share; 3],
+    /// Entries that are too old may go.
+    pub(super) ages_count: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +38,8 @@ impl LogSize {
     /// A log of at most `limit` octets in all.
     pub(super) fn new(limit: u64) -> LogSize {
         let parts: u64 = SHARES.iter().map(|(_, parts)| parts).sum();
-        LogSize { shares: SHARES.map(|(kind, share)| Share { kind, limit: limit * share / parts, bytes: None, appends: 0 }) }
+        let shares = SHARES.map(|(kind, share)| Share { kind, limit: limit * share / parts, bytes: None, appends: 0 });
+        LogSize { shares, ages_count: true }
     }
 
     /// Appends an entry, which is [`fitting`] as `json`; returns its sequence.
@@ -46,7 +49,8 @@ impl LogSize {
             Some(held) if held <= share.limit && share.appends < APPENDS_PER_PRUNE => held,
             _ => {
                 share.appends = 0;
-                prune(connection, entry.kind, entry.at, share.limit)?
+                let oldest = self.ages_count.then(|| entry.at.saturating_sub(MAX_EVENT_LOG_AGE_SECS));
+                prune(connection, entry.kind, oldest, share.limit)?
             }
         };
         connection
@@ -97,9 +101,11 @@ fn bytes(connection: &Connection, kind: Kind) -> rusqlite::Result<u64> {
     connection.query_row(sum, [kind.word()], |row| unsigned(row, 0))
 }
 
-/// Drops what is too old, and the oldest tenth of `limit` or more when the kind takes more than `limit`. Returns what it takes then.
-fn prune(connection: &Connection, kind: Kind, now: u64, limit: u64) -> rusqlite::Result<u64> {
-    connection.execute("DELETE FROM events WHERE kind = ?1 AND at < ?2", params![kind.word(), signed(now.saturating_sub(MAX_EVENT_LOG_AGE_SECS))])?;
+/// Drops what is older than `oldest`, and the oldest tenth of `limit` or more when the kind takes more than `limit`. Returns what it takes then.
+fn prune(connection: &Connection, kind: Kind, oldest: Option<u64>, limit: u64) -> rusqlite::Result<u64> {
+    if let Some(oldest) = oldest {
+        connection.execute("DELETE FROM events WHERE kind = ?1 AND at < ?2", params![kind.word(), signed(oldest)])?;
+    }
     let held = bytes(connection, kind)?;
     if held <= limit {
         return Ok(held);
@@ -289,6 +295,10 @@ mod tests {
             *log = LogSize::new(8000);
             let sequence = add(log, connection, &an_entry(Kind::Change, "new", 2 + MAX_EVENT_LOG_AGE_SECS)).expect("append");
             assert_eq!((sequence, sequences(connection, Query::default())), (2, vec![2]));
+            *log = LogSize::new(8000);
+            log.ages_count = false;
+            add(log, connection, &an_entry(Kind::Change, "by a clock that is doubted", 2 * MAX_EVENT_LOG_AGE_SECS + 3)).expect("append");
+            assert_eq!(sequences(connection, Query::default()), [3, 2]);
         });
     }
 

@@ -21,10 +21,12 @@ mod schema;
 pub mod shared;
 mod texts;
 mod thread;
+mod times;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -42,7 +44,8 @@ pub use shared::SharedState;
 use shared::{Expect, Nothing, Revision, Transaction};
 use texts::Text;
 pub use texts::{ZoneFile, ZoneFiles};
-use thread::{File, Job, Reply};
+use thread::{Board, File, Job, Reply};
+pub use times::{SavedClock, SavedTtls};
 
 /// Jobs that wait at most; whoever brings more waits. Each is small, and one transaction takes up to all of them.
 pub const QUEUE_LEN: usize = 1024;
@@ -80,6 +83,8 @@ pub struct Saved {
     pub freezes: BTreeMap<String, u64>,
     /// How long caches may hold what was answered.
     pub ttls: SavedTtls,
+    /// What the clock read last; `None` in a new file.
+    pub clock: Option<SavedClock>,
     /// What the kept version of each zone says, as a hash.
     pub versions: BTreeMap<String, String>,
     /// In id order, revoked and expired ones included.
@@ -106,6 +111,7 @@ impl Default for Saved {
             keeping: BTreeMap::new(),
             freezes: BTreeMap::new(),
             ttls: SavedTtls::default(),
+            clock: None,
             versions: BTreeMap::new(),
             tokens: Vec::new(),
             withdrawals: BTreeMap::new(),
@@ -149,27 +155,6 @@ pub struct SavedKeeping {
     /// What was answered last before everything failed, by policy and pools.
     #[serde(default)]
     pub answers: BTreeMap<String, Choice>,
-}
-
-/// How long caches may hold what steered names were answered: what a later run has to wait for before anything is safe to stop.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SavedTtls {
-    /// The longest TTL that answers are given now, seconds.
-    pub longest: u32,
-    /// Unix seconds: answers that had a longer one have run out.
-    pub until: u64,
-}
-
-impl SavedTtls {
-    /// When everything has run out that was answered until `now_unix`; answers are timed in whole seconds.
-    pub fn runs_out(self, now_unix: u64) -> u64 {
-        self.until.max(now_unix + u64::from(self.longest) + 1)
-    }
-
-    /// What two servers with these answers come to.
-    pub fn with(self, other: SavedTtls) -> SavedTtls {
-        SavedTtls { longest: self.longest.max(other.longest), until: self.until.max(other.until) }
-    }
 }
 
 /// The SOA serial a zone was last served with.
@@ -356,6 +341,8 @@ pub struct Store {
     own: Own,
     /// Ids of overlays that ended, as far as they are kept, oldest first.
     ended: Arc<Mutex<VecDeque<u64>>>,
+    /// What handles and thread tell each other.
+    board: Arc<Board>,
 }
 
 /// Where this server's own is kept.
@@ -408,10 +395,11 @@ impl Store {
             let named = rows::text_files(&connection).map_err(explain)?;
             texts::clean(&folder, &named, true);
         }
-        let jobs = thread::start(Held::new(connection, path), folder.clone(), saved.revision)
+        let board = Arc::<Board>::default();
+        let jobs = thread::start(Held::new(connection, path), folder.clone(), saved.revision, board.clone())
             .map_err(|error| StoreError::Open { path: path.to_owned(), detail: error.to_string() })?;
         let shared = Arc::new(File(jobs.clone()));
-        Ok((Store { shared, own: Own::File(jobs, folder.into()), ended: Arc::new(Mutex::new(ended)) }, saved))
+        Ok((Store { shared, own: Own::File(jobs, folder.into()), ended: Arc::new(Mutex::new(ended)), board }, saved))
     }
 
     /// What a file holds that can only be read, or that somebody else has: from a copy of it and its log, which stays for those who read the audit
@@ -425,7 +413,12 @@ impl Store {
     /// A store that keeps nothing and answers every write with [`StoreError::Absent`] and `why`. Reads find nothing.
     pub fn none(why: impl Into<String>) -> Store {
         let why: Arc<str> = Arc::from(why.into());
-        Store { shared: Arc::new(Nothing(why.clone())), own: Own::None(Nowhere { why, awaited: None, copy: None }), ended: Arc::default() }
+        Store {
+            shared: Arc::new(Nothing(why.clone())),
+            own: Own::None(Nowhere { why, awaited: None, copy: None }),
+            ended: Arc::default(),
+            board: Arc::default(),
+        }
     }
 
     /// The same for a file that somebody else has at present: it may be opened later.
@@ -575,6 +568,24 @@ impl Store {
     /// Replaces how long caches may hold what was answered.
     pub async fn put_ttls(&self, ttls: SavedTtls) -> Result<(), StoreError> {
         self.run(|reply| Job::PutTtls(ttls, reply)).await
+    }
+
+    /// Keeps what the clock reads.
+    pub async fn put_clock(&self, clock: SavedClock) -> Result<(), StoreError> {
+        self.run(|reply| Job::PutClock(clock, reply)).await
+    }
+
+    /// Whether entries and verdicts that are old may be deleted: not by a clock that may be wrong. They may until something is said.
+    pub fn let_ages_count(&self, may: bool) {
+        self.board.keep_old.store(!may, Relaxed);
+    }
+
+    /// Transactions that have ended, and how many writes and reads wait or are under way.
+    pub fn progress(&self) -> (u64, usize) {
+        match &self.own {
+            Own::File(jobs, ..) => (self.board.done.load(Relaxed), self.board.in_hand.load(Relaxed) + jobs.max_capacity() - jobs.capacity()),
+            Own::None(_) => (0, 0),
+        }
     }
 
     /// Looks whether the file is still where it was opened; says what was done if it was not. Fails as long as nothing can be kept.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::shared::{Item, Revision, Snapshot};
 use super::texts::Text;
-use super::{MAX_VERDICT_AGE_SECS, Saved, SavedKeeping, SavedTtls, Serial, Verdict};
+use super::{MAX_VERDICT_AGE_SECS, Saved, SavedClock, SavedKeeping, SavedTtls, Serial, Verdict};
 use crate::health::State;
 
 /// In front of who tells, among the numbers of `meta`.
@@ -17,6 +17,9 @@ const FREEZE: &str = "freeze/";
 /// Names of [`SavedTtls`] in `meta`.
 const LONGEST_TTL: &str = "longest_ttl";
 const CACHED_UNTIL: &str = "cached_until";
+/// Names of [`SavedClock`] in `meta`.
+const CLOCK_SEEN: &str = "clock_seen";
+const CLOCK_UNPROVEN: &str = "clock_unproven";
 
 /// What is this server's own, of what a start needs.
 pub(super) fn read_own(connection: &Connection) -> rusqlite::Result<Saved> {
@@ -39,7 +42,11 @@ pub(super) fn read_own(connection: &Connection) -> rusqlite::Result<Saved> {
         all(connection, "SELECT zone, serial, content FROM serials", |row| Ok((row.get(0)?, Serial { serial: row.get(1)?, content: row.get(2)? })))?;
     let number = |key: &str| connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| unsigned(row, 0)).optional();
     let longest = number(LONGEST_TTL)?.map_or(0, |longest| u32::try_from(longest).unwrap_or(u32::MAX));
+    // A file of before this was kept says when something was written last.
+    let last = "SELECT max(coalesce((SELECT at FROM events ORDER BY sequence DESC LIMIT 1), 0), coalesce((SELECT max(last_check) FROM verdicts), 0))";
+    let seen = number(CLOCK_SEEN)?.map_or_else(|| connection.query_row(last, [], |row| unsigned(row, 0)), Ok)?;
     Ok(Saved {
+        clock: (seen > 0).then_some(SavedClock { seen, unproven: number(CLOCK_UNPROVEN)?.unwrap_or(0) }),
         ttls: SavedTtls { longest, until: number(CACHED_UNTIL)?.unwrap_or(0) },
         verdicts,
         serials: serials.into_iter().collect(),
@@ -94,17 +101,22 @@ pub(super) fn put_revision(connection: &Connection, revision: Revision) -> rusql
     Ok(())
 }
 
-pub(super) fn put_verdicts(connection: &Connection, verdicts: &[Verdict]) -> rusqlite::Result<()> {
+/// The earliest last result, in unix seconds, beside these.
+pub(super) fn oldest_verdict(verdicts: &[Verdict]) -> u64 {
+    verdicts.iter().map(|verdict| verdict.last_check_unix).max().unwrap_or(0).saturating_sub(MAX_VERDICT_AGE_SECS)
+}
+
+/// Those that are older than `oldest` go.
+pub(super) fn put_verdicts(connection: &Connection, verdicts: &[Verdict], oldest: Option<u64>) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached("INSERT OR REPLACE INTO verdicts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
     for verdict in verdicts {
         let (since, last_check, penalised) = (signed(verdict.since_unix), signed(verdict.last_check_unix), signed(verdict.penalised_unix));
         let (state, error, holds_until) = (verdict.state.word(), &verdict.last_error, signed(verdict.holds_until_unix));
         put.execute(params![verdict.key, state, since, last_check, error, verdict.penalty, penalised, verdict.run, holds_until])?;
     }
-    let newest = verdicts.iter().map(|verdict| verdict.last_check_unix).max().unwrap_or(0);
-    connection
-        .prepare_cached("DELETE FROM verdicts WHERE max(last_check, since, holds_until) < ?1")?
-        .execute([signed(newest.saturating_sub(MAX_VERDICT_AGE_SECS))])?;
+    if let Some(oldest) = oldest {
+        connection.prepare_cached("DELETE FROM verdicts WHERE max(last_check, since, holds_until) < ?1")?.execute([signed(oldest)])?;
+    }
     Ok(())
 }
 
@@ -141,6 +153,13 @@ pub(super) fn put_keeping(connection: &Connection, keeping: &BTreeMap<String, Sa
         // Texts and numbers: there is nothing that JSON has no form for.
         put.execute(params![zone, serde_json::to_string(keeping).unwrap_or_default()])?;
     }
+    Ok(())
+}
+
+pub(super) fn put_clock(connection: &Connection, clock: SavedClock) -> rusqlite::Result<()> {
+    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
+    put.execute(params![CLOCK_SEEN, signed(clock.seen)])?;
+    put.execute(params![CLOCK_UNPROVEN, signed(clock.unproven)])?;
     Ok(())
 }
 

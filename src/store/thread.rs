@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -12,7 +14,7 @@ use super::log::{self, LogSize};
 use super::room::Room;
 use super::shared::{Answer, Commit, Commits, Committed, LOG, MAX_KEY_LEN, MAX_VALUE_LEN, Revision, SharedState, Snapshot, Transaction, Watch};
 use super::texts::{self, Text};
-use super::{MAX_EVENT_LOG_BYTES, QUEUE_LEN, SavedKeeping, SavedTtls, Serial, StoreError, Verdict, room, rows};
+use super::{MAX_EVENT_LOG_BYTES, QUEUE_LEN, SavedClock, SavedKeeping, SavedTtls, Serial, StoreError, Verdict, room, rows};
 use crate::control::audit::{Page, Query};
 
 /// Keys and their new values.
@@ -35,6 +37,7 @@ pub(super) enum Job {
     PutKeeping(BTreeMap<String, SavedKeeping>, Reply<()>),
     PutFreezes(BTreeMap<String, u64>, Reply<()>),
     PutTtls(SavedTtls, Reply<()>),
+    PutClock(SavedClock, Reply<()>),
     Audit(Box<Query>, Reply<Page>),
     Look(Reply<Option<String>>),
     Close(oneshot::Sender<()>),
@@ -127,14 +130,24 @@ struct After {
     commits: Vec<Commit>,
 }
 
+/// What handles and the thread tell each other without a queue.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    /// Nothing may be deleted for its age: handles say, the thread reads.
+    pub(super) keep_old: AtomicBool,
+    /// Jobs that are under way, and batches that have ended: the thread says.
+    pub(super) in_hand: AtomicUsize,
+    pub(super) done: AtomicU64,
+}
+
 /// Starts the thread; it ends when every handle is gone, or with [`Job::Close`]. Large texts are in `folder`; the last commit was `revision`.
-pub(super) fn start(held: Held, folder: PathBuf, revision: Revision) -> std::io::Result<mpsc::Sender<Job>> {
+pub(super) fn start(held: Held, folder: PathBuf, revision: Revision, board: Arc<Board>) -> std::io::Result<mpsc::Sender<Job>> {
     let (sender, queue) = mpsc::channel(QUEUE_LEN);
-    std::thread::Builder::new().name("store".into()).spawn(move || work(held, &folder, queue, revision))?;
+    std::thread::Builder::new().name("store".into()).spawn(move || work(held, &folder, queue, revision, &board))?;
     Ok(sender)
 }
 
-fn work(mut held: Held, folder: &Path, mut queue: mpsc::Receiver<Job>, revision: Revision) {
+fn work(mut held: Held, folder: &Path, mut queue: mpsc::Receiver<Job>, revision: Revision, board: &Board) {
     let mut desk = Desk::at(revision, MAX_EVENT_LOG_BYTES);
     let mut batch = Vec::new();
     loop {
@@ -143,9 +156,13 @@ fn work(mut held: Held, folder: &Path, mut queue: mpsc::Receiver<Job>, revision:
         }
         let close = batch.iter().position(|job| matches!(job, Job::Close(_)));
         let last = close.map(|at| batch.split_off(at));
+        board.in_hand.store(batch.len(), Relaxed);
+        desk.heads.log.ages_count = !board.keep_old.load(Relaxed);
         if !batch.is_empty() {
             run_batch(&mut held, folder, &mut desk, std::mem::take(&mut batch));
         }
+        board.in_hand.store(0, Relaxed);
+        board.done.fetch_add(1, Relaxed);
         if let Some(mut rest) = last {
             queue.close();
             // Closing writes the log back into the file. If that fails, the next start does it.
@@ -293,7 +310,10 @@ fn run_job(connection: &Connection, folder: &Path, heads: &mut Heads, job: Job, 
             }
             hold(pending, reply, result);
         }
-        Job::PutVerdicts(verdicts, reply) => hold(pending, reply, step(connection, || rows::put_verdicts(connection, &verdicts))),
+        Job::PutVerdicts(verdicts, reply) => {
+            let oldest = heads.log.ages_count.then(|| rows::oldest_verdict(&verdicts));
+            hold(pending, reply, step(connection, || rows::put_verdicts(connection, &verdicts, oldest)));
+        }
         Job::PutSerials(serials, reply) => hold(pending, reply, step(connection, || rows::put_serials(connection, &serials))),
         Job::PutZoneVersion { zone, content, sources, reply } => {
             let settled = texts::settle(folder, &sources).map_err(|error| StoreError::Failed { detail: error.to_string() });
@@ -305,6 +325,7 @@ fn run_job(connection: &Connection, folder: &Path, heads: &mut Heads, job: Job, 
         Job::PutKeeping(keeping, reply) => hold(pending, reply, step(connection, || rows::put_keeping(connection, &keeping))),
         Job::PutFreezes(freezes, reply) => hold(pending, reply, step(connection, || rows::put_freezes(connection, &freezes))),
         Job::PutTtls(ttls, reply) => hold(pending, reply, step(connection, || rows::put_ttls(connection, ttls))),
+        Job::PutClock(clock, reply) => hold(pending, reply, step(connection, || rows::put_clock(connection, clock))),
         // Split off before.
         Job::GetAll(..) | Job::Watch { .. } | Job::ZoneVersion(..) | Job::Audit(..) | Job::Look(_) | Job::Close(_) => {}
     }
@@ -372,7 +393,9 @@ fn refuse(job: Job, error: &StoreError) {
     }
     match job {
         Job::PutVerdicts(_, reply) | Job::PutSerials(_, reply) | Job::PutZoneVersion { reply, .. } | Job::PutHolds(_, reply) => send(reply, error),
-        Job::PutKeeping(_, reply) | Job::PutFreezes(_, reply) | Job::PutTtls(_, reply) => send(reply, error),
+        Job::PutKeeping(_, reply) | Job::PutFreezes(_, reply) | Job::PutTtls(_, reply) | Job::PutClock(_, reply) => {
+            send(reply, error);
+        }
         Job::ZoneVersion(_, reply) => send(reply, error),
         Job::Change(_, reply) => send(reply, error),
         Job::GetAll(_, reply) => send(reply, error),

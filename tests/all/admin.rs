@@ -75,6 +75,7 @@ async fn refusals_become_problems() {
     let null = || Value::Null;
     check(drain("example.com/fro"), 404, "not-found", null(), json!(["example.com/fra"])).await;
     check(drain("disk/full"), 503, "store", null(), null()).await;
+    check(drain("disk/hangs"), 503, "stalled", null(), null()).await;
     check(drain("stop/now"), 503, "stopping", null(), null()).await;
     let set = |set: Value| json!({ "target": "t", "set": set, "reason": "r" });
     check(json!({ "target": "t", "set": { "ttl": 5 }, "reason": "" }), 422, "invalid", json!("reason"), null()).await;

@@ -82,6 +82,7 @@ async fn traffic_is_moved_listed_and_put_back() {
             ("failback example.com/ww", 1, "did you mean example.com/www"),
             ("drain example.com/fro --reason x", 1, "did you mean example.com/fra"),
             ("drain example.com/fra --reason ''", 1, "reason: found nothing"),
+            ("drain disk/hangs --reason x", 1, "it is not known whether what was asked for is kept"),
             ("drain disk/full --reason x", 1, "database or disk is full; nothing was changed"),
         ],
     )

@@ -54,9 +54,14 @@ impl Rest {
 
     /// The ETag of what is there.
     pub fn tag(&self, path: &str) -> String {
+        self.header(path, "etag")
+    }
+
+    /// A header of a reply.
+    pub fn header(&self, path: &str, name: &str) -> String {
         let response = self.client.get(format!("{}{path}", self.base)).bearer_auth(&self.token).send();
         let response = self.runtime.block_on(response).expect("a reply");
-        response.headers()["etag"].to_str().expect("a tag").to_owned()
+        response.headers()[name].to_str().expect("text").to_owned()
     }
 
     pub fn get(&self, path: &str) -> Value {

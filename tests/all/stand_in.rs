@@ -189,6 +189,7 @@ fn lay(status: &mut Status, next: &mut u64, new: NewOverlay, owner: String) -> R
     match new.target.as_str() {
         "example.com/fro" => return Err(Refusal::NotFound { what: "pool \"example.com/fro\"".into(), near: vec!["example.com/fra".into()] }),
         "disk/full" => return Err(Refusal::Store { detail: "database or disk is full".into() }),
+        "disk/hangs" => return Err(Refusal::Stalled { detail: "the disk of the state has not answered for 11 s".into() }),
         "stop/now" => return Err(Refusal::Stopping),
         _ if new.reason.is_empty() => {
             return Err(Refusal::Invalid { field: "reason".into(), detail: "found nothing, expected 1 to 500 characters".into() });

@@ -122,13 +122,17 @@ pub(super) struct Book {
 impl Book {
     /// As they were kept, ramps where they were; what they are about is found with [`find_again`](Book::find_again).
     pub(super) fn of(saved: Vec<Overlay>, now_unix: u64) -> Book {
-        let laid = |mut overlay: Overlay| {
-            overlay.way_mut().into_iter().for_each(|ramp| ramp.resume(now_unix));
-            (overlay.id, Laid::new(overlay, Err("not looked for yet".into())))
-        };
+        let laid = |overlay: Overlay| (overlay.id, Laid::new(overlay, Err("not looked for yet".into())));
         let laid: BTreeMap<u64, Laid> = saved.into_iter().map(laid).collect();
         let rules = laid.values().filter(|laid| laid.is_rule()).map(|laid| laid.overlay.id).collect();
-        Book { laid, by_key: HashMap::new(), rules, rules_moved: true, lost: BTreeSet::new() }
+        let mut book = Book { laid, by_key: HashMap::new(), rules, rules_moved: true, lost: BTreeSet::new() };
+        book.resume(now_unix);
+        book
+    }
+
+    /// Ways go on from where they were: the program was away, or somebody has set the clock.
+    pub(super) fn resume(&mut self, now_unix: u64) {
+        self.laid.values_mut().filter_map(|laid| laid.overlay.way_mut()).for_each(|ramp| ramp.resume(now_unix));
     }
 
     /// After the files have changed: finds those again that `may_differ` says of, by their targets; returns what they are about.
@@ -428,6 +432,7 @@ pub(super) fn words(refusal: &Refusal) -> String {
         Refusal::Invalid { field, detail } => format!("{field}: {detail}"),
         Refusal::Busy { detail }
         | Refusal::Store { detail }
+        | Refusal::Stalled { detail }
         | Refusal::Unread { detail }
         | Refusal::Forbidden { detail }
         | Refusal::Changed { detail, .. } => detail.clone(),

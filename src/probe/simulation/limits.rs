@@ -93,6 +93,20 @@ fn sets_and_windows_bind_checks_too() {
 }
 
 #[test]
+fn windows_count_what_a_clock_that_was_ahead_has_counted_as_of_now() {
+    let mut simulation = limited("max_changes = { count = 3, per = \"10m\" }", "");
+    simulation.driven.set_clock(86_400);
+    simulation.run_until(secs(FIRST + 60));
+    simulation.driven.set_clock(0);
+    simulation.run_until(secs(FIRST + APART + 60));
+    assert_eq!(kept(&simulation.driven.status()).len(), 1);
+    // The first two went when the clock was set right, as far as anybody knows.
+    simulation.run_until(secs(FIRST + 60 + 630));
+    let kept = kept(&simulation.driven.status());
+    assert!(matches!(kept[..], [one] if [at(3, 1), at(3, 2)].contains(&one)), "the first two are forgotten, so two more went: {kept:?}");
+}
+
+#[test]
 fn limits_bind_operators_alone_where_they_are_told_to() {
     let mut simulation = limited("max_withdrawn = \"50%\"\nbind_checks = false", "");
     simulation.run_until(secs(FIRST + 3 * APART - 1));

@@ -138,3 +138,85 @@ fn ages_and_times_to_come_go_by_the_servers_clock() {
         }
     }
 }
+
+#[test]
+fn a_clock_that_goes_ahead_ends_nothing_and_forgets_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("zones")).expect("a folder");
+    std::fs::write(folder.path().join("meridian.toml"), CONFIG).expect("written");
+    let zone = zone("[pool.one]\nendpoints = [\"192.0.2.1\", \"192.0.2.2\"]\n[steer.one]\nuse = \"one\"\n");
+    std::fs::write(folder.path().join("zones/example.com.toml"), zone).expect("written");
+    let start = |folder: tempfile::TempDir, offset: &str| {
+        let clock = folder.path().join("clock");
+        set_clock(&clock, offset);
+        let meridian = Meridian::start_by(clocked(&clock), folder);
+        let rest = Rest::new(&meridian);
+        (meridian, rest, clock)
+    };
+    let again = |mut meridian: Meridian, offset: &str| {
+        meridian.terminate();
+        start(meridian.into_folder(), offset)
+    };
+    let (meridian, rest, _) = start(folder, "+0");
+    let drain = serde_json::json!({ "target": "example.com/one/192.0.2.1", "set": { "state": "drain" }, "reason": "disk dead", "expires": "8h" });
+    rest.post("/v1/overlays", drain);
+    let token = rest.post("/v1/tokens", serde_json::json!({ "name": "ops", "role": "operate", "expires": "30d" }));
+    let is_all_there = |meridian: &Meridian, rest: &Rest| {
+        let left: Vec<std::net::IpAddr> = vec!["192.0.2.2".parse().expect("an address")];
+        assert_eq!(crate::meridian::addresses(&meridian.ask("one.example.com.", hickory_proto::rr::RecordType::A)), left);
+        assert_eq!(rest.get("/v1/overlays")["overlays"].as_array().map(Vec::len), Some(1));
+        let tokens = rest.get("/v1/tokens")["tokens"].clone();
+        assert!(tokens.as_array().is_some_and(|all| all.iter().any(|one| one["id"] == token["id"])), "{tokens}");
+        let laid = rest.get("/v1/audit?action=overlay.lay");
+        assert_eq!(laid["entries"].as_array().map(Vec::len), Some(1), "{laid}");
+    };
+    let degraded = |rest: &Rest| rest.get("/v1/status")["degraded"].clone();
+    let nothing = serde_json::json!([]);
+    is_all_there(&meridian, &rest);
+
+    // One start by a wrong clock.
+    let (meridian, rest, _) = again(meridian, "+130d");
+    meridian.says(&["WARN", "at the start this machine's clock was 130 days ahead of what it read last"]);
+    assert!(degraded(&rest).to_string().contains("at the start this machine's clock was 130 days ahead"), "{}", degraded(&rest));
+    super::wait_until("an entry", || rest.get("/v1/audit?action=clock")["entries"][0]["action"] == "clock.ahead");
+    std::thread::sleep(Duration::from_secs(2));
+    is_all_there(&meridian, &rest);
+    // It has expired by that clock, and for access that is enough.
+    assert_eq!(rest.with_token(token["token"].as_str().expect("a token")).call(reqwest::Method::GET, "/v1/status", None).0, 401);
+    let (meridian, rest, clock) = again(meridian, "+0");
+    is_all_there(&meridian, &rest);
+    assert_eq!(degraded(&rest), nothing);
+
+    // One that jumps while it runs.
+    set_clock(&clock, "+130d");
+    super::wait_until("doubt", || degraded(&rest).to_string().contains("this machine's clock was set 130 days ahead: it reads"));
+    std::thread::sleep(Duration::from_secs(2));
+    is_all_there(&meridian, &rest);
+    set_clock(&clock, "+0");
+    super::wait_until("trust", || degraded(&rest) == nothing);
+    is_all_there(&meridian, &rest);
+    super::wait_until("entries", || rest.get("/v1/audit?action=clock")["entries"][0]["action"] == "clock.trusted");
+}
+
+#[test]
+fn replies_are_dated_by_a_clock_that_was_set_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("zones")).expect("a folder");
+    std::fs::write(folder.path().join("meridian.toml"), CONFIG).expect("written");
+    let clock = folder.path().join("clock");
+    set_clock(&clock, "+30m");
+    let meridian = Meridian::start_by(clocked(&clock), folder);
+    let rest = Rest::new(&meridian);
+    let ahead = || {
+        let date = httpdate::parse_http_date(&rest.header("/v1/status", "date")).expect("a date");
+        date.duration_since(std::time::SystemTime::now()).map_or(0, |ahead| ahead.as_secs())
+    };
+    // Every thread of the listener has its turn.
+    for _ in 0..16 {
+        assert!(ahead() > 1_000);
+    }
+    set_clock(&clock, "+0");
+    for _ in 0..16 {
+        assert!(ahead() < 60);
+    }
+}

@@ -3,6 +3,7 @@
 //! a client asks for every name all the while and is always answered.
 
 pub mod clock;
+mod hang;
 mod network;
 
 use std::collections::BTreeMap;
