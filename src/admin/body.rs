@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
@@ -19,6 +19,8 @@ use crate::control::{Role, Who};
 
 /// For the body of a request that is refused whatever it says.
 const PATIENCE_FOR_NOTHING: Duration = Duration::from_secs(1);
+/// The header that tells of a coding.
+pub(super) const CODING: &str = "Content-Encoding";
 /// Characters of a value that a problem repeats.
 const MAX_SHOWN: usize = 60;
 
@@ -83,12 +85,27 @@ pub(super) async fn body(shared: &Shared, request: Request) -> Result<(HeaderMap
     }
 }
 
+/// JSON is UTF-8 (RFC 8259 §8.1): whoever announces something else means another text than the one that would be read.
+fn is_json(content_type: &HeaderValue) -> bool {
+    let mut parts = content_type.to_str().unwrap_or_default().split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
+    let charset = |part: &str| {
+        let (name, value) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_owned())
+    };
+    is_json && parts.filter_map(charset).all(|charset| charset.eq_ignore_ascii_case("utf-8"))
+}
+
 /// JSON that does not parse is a bad request, with the place; JSON of the wrong shape is unprocessable, with the field.
 fn parse<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Problem> {
     let content_type = asked::one(headers, &CONTENT_TYPE, "Content-Type")?;
-    let essence = content_type.and_then(|value| value.to_str().ok()?.split(';').next()).unwrap_or("").trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::media_type(content_type));
+    if !content_type.is_some_and(is_json) {
+        return Err(Problem::media_type("Content-Type", content_type, "application/json"));
+    }
+    // RFC 9110 §15.5.16: of another coding as of another type.
+    let coding = headers.get_all(CONTENT_ENCODING).iter().find(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if coding.is_some() {
+        return Err(Problem::media_type(CODING, coding, "none"));
     }
     // Serde would also take a list of the fields in order, which nobody means.
     if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {

@@ -107,7 +107,7 @@ const ERRORS: [(&str, &str, IsMet); 12] = [
     ("409", "a safety rule forbids it, or a request with the same Idempotency-Key is under way", |method, _| changes(method)),
     ("412", "it is not as it was read (If-Match)", takes_condition),
     ("413", "the body is too large", |method, _| changes(method)),
-    ("415", "the body is not JSON", |method, _| changes(method)),
+    ("415", "the body is not JSON in UTF-8, or is in a coding", |method, _| changes(method)),
     ("422", "the request contradicts the rules", |method, path| changes(method) || is_list(path) || matches!(path, "/v1/explain" | "/v1/events")),
     ("429", "too many requests", |_, _| true),
     (

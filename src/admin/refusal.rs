@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use axum::http::header::{CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -156,10 +156,10 @@ impl Problem {
         Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "the request took too long to arrive", detail)
     }
 
-    pub(super) fn media_type(found: Option<&HeaderValue>) -> Problem {
+    pub(super) fn media_type(header: &'static str, found: Option<&HeaderValue>, expected: &str) -> Problem {
         let found = found.map_or("none".to_owned(), |value| format!("{value:?}"));
-        let detail = format!("Content-Type: found {found}, expected application/json");
-        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "the request body is not JSON", detail).field("Content-Type")
+        let detail = format!("{header}: found {found}, expected {expected}");
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "the request body is not JSON", detail).field(header)
     }
 
     pub(super) fn bad_request(kind: &str, detail: impl Into<String>) -> Problem {
@@ -232,6 +232,10 @@ impl IntoResponse for Problem {
         }
         if let Some(tag) = self.tag.as_deref().and_then(|tag| HeaderValue::from_str(tag).ok()) {
             response.headers_mut().insert(ETAG, tag);
+        }
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE && self.field.as_deref() == Some(super::body::CODING) {
+            // What would be taken (RFC 9110 §12.5.3).
+            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         // The guard tells the audit log.
         response.extensions_mut().insert(self);

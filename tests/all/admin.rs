@@ -112,9 +112,18 @@ async fn bodies_that_are_no_json_are_refused_with_their_place() {
     check(json, &"{\"set\":".repeat(2_000), 422, "found set, expected one of weight").await;
     check(json, "[\"t\", {\"ttl\": 5}, \"r\"]", 422, "expected an object").await;
     check(Some("application/json; charset=utf-8"), "{", 400, "EOF").await;
+    check(Some("application/json; x=y; Charset=\"UTF-8\""), "{", 400, "EOF").await;
+    check(Some("application/json; charset=utf-16"), "{}", 415, "charset=utf-16").await;
+    check(Some("application/json;charset=\"latin1\""), "{}", 415, "expected application/json").await;
     check(Some("text/plain"), "{}", 415, "text/plain").await;
     check(Some("application/x-www-form-urlencoded"), "target=t", 415, "expected application/json").await;
     check(None, "{}", 415, "found none").await;
+    for (coding, status) in [("identity", 422), ("gzip", 415), ("identity, br", 415)] {
+        let request = http_client().post(server.url("/v1/overlays")).bearer_auth(TOKEN).header("Content-Type", "application/json");
+        let response = request.header("Content-Encoding", coding).body("{}").send().await.expect("a reply");
+        let accepted = response.headers().get("accept-encoding").cloned();
+        assert_eq!((response.status().as_u16(), accepted.is_some()), (status, status == 415), "{coding}");
+    }
 }
 
 #[tokio::test]
