@@ -37,6 +37,8 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
     /// The zone folder could not be listed, so that `zones` says nothing about what is gone.
     pub zones_unlisted: bool,
+    /// The zone folder, as problems name it, if there is no file of a zone or library in it.
+    pub zones_empty: Option<PathBuf>,
     /// `meridian.toml` says something else than the settings that this was loaded with; whether it could be read at all.
     pub held_back: Option<bool>,
     /// For the next load.
@@ -149,6 +151,8 @@ pub fn load_under(files: &dyn Files, config_path: &Path, known: &Known, serving:
     let entries = list_zones(&reader, &settings, &mut report);
     let zones_unlisted = entries.is_none();
     let entries = entries.unwrap_or_default();
+    let is_empty = !zones_unlisted && !entries.iter().any(|path| has_extension(path, "toml") || has_extension(path, "zone"));
+    let zones_empty = is_empty.then(|| reader.shown(&settings.zones_dir));
     let paths: Vec<&PathBuf> = entries.iter().filter(|path| has_extension(path, "toml")).collect();
     let mut toml = parallel::map(&paths, |path| known.toml(&reader, path).map_or_else(|| Toml::read(&reader, path), Toml::Known));
 
@@ -216,6 +220,7 @@ pub fn load_under(files: &dyn Files, config_path: &Path, known: &Known, serving:
         zones,
         problems: sorted(report),
         zones_unlisted,
+        zones_empty,
         held_back,
         known,
         texts: reader.into_texts(),

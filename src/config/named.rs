@@ -53,6 +53,7 @@ pub fn load_named(files: &dyn Files, config_path: &Path, known: &Known, served: 
         zones: vec![zone],
         problems,
         zones_unlisted: false,
+        zones_empty: None,
         held_back: None,
         known,
         texts: reader.into_texts(),

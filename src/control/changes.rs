@@ -13,6 +13,7 @@ use super::laying::Safe;
 use super::load::{self, Build, Previous};
 use super::overlays::{Change, Course, Found, difference};
 use super::text::span;
+use super::worker::Worker;
 use super::writer::{Done, Writer};
 use crate::config::{self, OsFiles};
 use crate::dns::Name;
@@ -198,6 +199,18 @@ impl Writer {
 
     /// Builds on a thread of its own: everything, or one zone alone.
     pub(super) fn build(&mut self, wanted: Reload, alone: Option<Name>) {
+        // A thread of its own: its priority cannot be raised again.
+        let worker = match Worker::start("reload") {
+            Ok(worker) => worker,
+            Err(refusal) => {
+                self.reloading = false;
+                // The same would come of those that wait.
+                for waiting in [wanted].into_iter().chain(self.reloads_waiting.drain(..)) {
+                    let _ = waiting.reply.send(Err(refusal.clone()));
+                }
+                return;
+            }
+        };
         let zones = match &alone {
             Some(name) => self.zones.get_key_value(name).into_iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect(),
             None => self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect(),
@@ -205,7 +218,7 @@ impl Writer {
         let previous = Previous { zones, known: self.known.clone(), geo: self.geo.clone(), disabled: self.disabled_rules(&[]) };
         let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
         let (named, look) = (wanted.named().zip(self.settings.clone()), self.restart.look);
-        let work = move || {
+        worker.work(move || {
             // Where it is not possible all are equal.
             let _ = crate::sys::lower_priority(RELOAD_PRIORITY);
             let build = match &alone {
@@ -224,12 +237,7 @@ impl Writer {
             });
             // The zones before may be no longer used; dropping them is work as well.
             drop(previous);
-        };
-        // A thread of its own: its priority cannot be raised again. Without one the reply is dropped, which tells that nothing came of it.
-        if let Err(error) = std::thread::Builder::new().name("reload".into()).spawn(work) {
-            tracing::error!(%error, "no thread can be started for a reload");
-            self.reloading = false;
-        }
+        });
     }
 
     /// `zone/policy:NAME`, or `zone/name` for every policy below a steered name.

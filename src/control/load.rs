@@ -60,6 +60,8 @@ pub struct Build {
     pub(super) named: Option<Name>,
     /// The zone folder could not be listed: zones that are not there may be anything but removed.
     pub zones_unlisted: bool,
+    /// The zone folder, if there is no file of a zone or library in it: it may not be mounted.
+    pub(super) zones_empty: Option<PathBuf>,
     /// What a start would say of its settings; `None`: they were not looked at.
     pub(super) at_restart: Option<Vec<Problem>>,
     /// The database or latency table that cannot be used, if one cannot.
@@ -147,6 +149,7 @@ fn compile_all(files: &dyn Files, loaded: Loaded, previous: &Previous, alone: Op
         alone,
         problems: loaded.problems,
         zones_unlisted: loaded.zones_unlisted,
+        zones_empty: loaded.zones_empty,
         known: Arc::new(loaded.known),
         texts: loaded.texts,
         ..Build::default()

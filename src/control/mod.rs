@@ -66,6 +66,7 @@ mod unkept;
 mod verdicts;
 mod waiting;
 pub mod who;
+mod worker;
 pub mod writer;
 
 #[cfg(test)]

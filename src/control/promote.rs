@@ -31,6 +31,7 @@ use super::load::{self, Build, Previous};
 use super::overlays::{Found, Laid, zone_text};
 use super::state::ZoneState;
 use super::toml::{self, Edit};
+use super::worker::Worker;
 use super::writer::{Done, Writer};
 use crate::config::{Files, Listed, LoadedZone, Opened, OsFiles, Settings, Severity, Stamp, TextHash, io_words};
 use crate::dns::Name;
@@ -142,22 +143,21 @@ impl Writer {
         let Some(state) = self.zones.get(&zone) else { return };
         let loaded = state.taken.loaded.clone();
         let Some(overlay) = self.book.get(id).map(|laid| Box::new(self.shown(laid))) else { return };
+        let worker = match Worker::start("promote") {
+            Ok(worker) => worker,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
         self.reloading = true;
         let zones = self.zones.iter().map(|(name, zone)| (name.clone(), zone.taken.clone())).collect();
         let previous = Previous { zones, known: self.known.clone(), geo: self.geo.clone(), disabled: self.disabled_rules(&[]) };
         let (done, config_path) = (self.done_sender.clone(), self.config_path.clone());
         let serving = self.settings.clone();
         let job = Promotion { id, overlay, zone, dry_run: promote.dry_run, who, reply };
-        let work = move || {
+        worker.work(move || {
             let result = work(&job, &edit, &loaded, serving.as_ref(), &config_path, &previous);
             drop(previous);
             let _ = done.send(Done::Promoted(job, result));
-        };
-        // Without a thread the reply is dropped, which tells that nothing came of it.
-        if let Err(error) = std::thread::Builder::new().name("promote".into()).spawn(work) {
-            tracing::error!(%error, "no thread can be started for a promotion");
-            self.reloading = false;
-        }
+        });
     }
 
     /// What is to be written, if it can be: the zone that it is seen from, and the edit.

@@ -10,6 +10,7 @@
 //! no longer there                    served         removed
 //! its file there, but without it     served         kept
 //! the folder cannot be listed        any            nothing changes; at a start all last good versions
+//! the folder is empty                some from it   nothing changes: it may not be mounted; a start takes it as it is
 //! anything bad and all-or-nothing    any            nothing changes
 //! ```
 
@@ -110,13 +111,16 @@ fn names_of(writer: &Writer) -> (Vec<Name>, Vec<Name>) {
 /// Why a build changes no zone at all, if it does not.
 pub(super) fn stands_still(writer: &Writer, build: &Build, all_or_nothing: bool) -> Option<String> {
     let any_kept = || build.good.iter().any(|zone| zone.kept_why.is_some());
-    match () {
-        () if build.settings.is_none() => Some(format!("the configuration file {}", wrong_with(&build.problems, &writer.config_path))),
-        () if build.zones_unlisted && writer.generation > 0 => Some("the zone folder cannot be listed".into()),
-        () if all_or_nothing && (!build.bad.is_empty() || build.has_errors() || any_kept()) => {
+    let is_from = |folder: &Path| writer.zones.values().any(|zone| zone.taken.loaded.declared_in.parent() == Some(folder));
+    let emptied = build.zones_empty.as_deref().filter(|folder| is_from(folder));
+    match emptied {
+        _ if build.settings.is_none() => Some(format!("the configuration file {}", wrong_with(&build.problems, &writer.config_path))),
+        _ if build.zones_unlisted && writer.generation > 0 => Some("the zone folder cannot be listed".into()),
+        Some(folder) => Some(format!("the zone folder {} is empty, which a restart would take as it is", folder.display())),
+        _ if all_or_nothing && (!build.bad.is_empty() || build.has_errors() || any_kept()) => {
             Some("the files have errors, and all or nothing was asked for".into())
         }
-        () => None,
+        None => None,
     }
 }
 

@@ -22,6 +22,7 @@ use super::handle::Event;
 use super::load::{Build, TakenZone};
 use super::overlays::{Change, Found, zone_text};
 use super::state::ZoneState;
+use super::worker::Worker;
 use super::writer::{Done, Writer};
 use crate::config::{self, Files, LoadedZone, OsFiles, Settings};
 use crate::dns::Name;
@@ -386,6 +387,15 @@ fn is_rule(change: &Change) -> bool {
     matches!(change, Change::Lay(laid) if matches!(laid.overlay.set, Setting::Disabled(_)))
 }
 
+/// Refuses what waits for a version of a zone.
+fn refuse(event: Event, refusal: Refusal) {
+    match event {
+        Event::Overlay(_, _, reply) | Event::Revert(_, _, _, reply) => drop(reply.send(Err(refusal))),
+        Event::Foresee(_, _, reply) | Event::ForeseeRevert(.., reply) => drop(reply.send(Err(refusal))),
+        _ => {}
+    }
+}
+
 impl Writer {
     /// What overlays disable, zone by zone, with what is accepted and these changes, each at its end.
     pub(super) fn disabled_rules(&self, changes: &[Change]) -> std::collections::HashMap<Name, Wanted> {
@@ -512,21 +522,19 @@ impl Writer {
                 self.ask_again(&name);
                 continue;
             };
+            let worker = match Worker::start("rules") {
+                Ok(worker) => worker,
+                Err(refusal) => return std::mem::take(&mut self.rules.waiting).into_iter().for_each(|(_, event)| refuse(event, refusal.clone())),
+            };
             let (geo, done, loaded) = (self.geo.clone(), self.done_sender.clone(), zone.loaded.clone());
-            let work = move || {
+            self.reloading = true;
+            worker.work(move || {
                 // Where it is not possible all are equal.
                 let _ = crate::sys::lower_priority(COMPILE_PRIORITY);
                 let result = make(&OsFiles, &settings, geo.as_deref(), &zone, &disabled);
                 drop((zone, geo));
                 let _ = done.send(Done::Ruled(Compiled { zone: name, disabled, loaded, result }));
-            };
-            self.reloading = true;
-            if let Err(error) = std::thread::Builder::new().name("rules".into()).spawn(work) {
-                tracing::error!(%error, "no thread can be started to compile a zone without a rule");
-                self.reloading = false;
-                // Dropped replies tell that nothing came of it.
-                self.rules.waiting.clear();
-            }
+            });
             return;
         }
     }
@@ -554,12 +562,7 @@ impl Writer {
                     self.degraded.push(format!("{}: {why}", behind(&name)));
                 }
                 for event in self.take_waiting(&name) {
-                    let refusal = Refusal::Invalid { field: "target".into(), detail: format!("{why}; nothing was changed") };
-                    match event {
-                        Event::Overlay(_, _, reply) | Event::Revert(_, _, _, reply) => drop(reply.send(Err(refusal))),
-                        Event::Foresee(_, _, reply) | Event::ForeseeRevert(.., reply) => drop(reply.send(Err(refusal))),
-                        _ => {}
-                    }
+                    refuse(event, Refusal::Invalid { field: "target".into(), detail: format!("{why}; nothing was changed") });
                 }
             }
         }

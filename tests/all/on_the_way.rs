@@ -252,6 +252,7 @@ fn what_a_reload_takes_away_in_mid_ramp_can_be_waited_for() {
     let region = rest.force("region:r1", drain());
     rest.force("example.com/p3", drain());
     rest.wait(region, |one| one["withdrawal"]["still_answered"] == json!(["f.example.com."]));
+    meridian.write("zones/library.toml", "[region]\n");
     std::fs::remove_file(meridian.path().join(FILE)).expect("the file goes");
     assert_eq!(rest.call(Method::POST, "/v1/reload", Some(glass())).0, 200);
     for id in [rising, region] {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{RData, RecordType};
 
-use crate::meridian::{Asker, CONFIG, Meridian, PATIENCE, addresses, encode};
+use crate::meridian::{Asker, CONFIG, Meridian, PATIENCE, addresses, encode, write};
+use crate::rest::Rest;
 
 /// A zone whose `www` has this address.
 fn zone(apex: &str, www: &str) -> String {
@@ -97,6 +99,65 @@ fn a_bad_zone_keeps_serving_while_others_are_taken_and_the_log_says_so() {
     let said = hang_up(&server).join("\n");
     assert_eq!(www(&server, "b.example"), "192.0.2.22", "{said}");
     assert!(said.contains("reload done") && said.contains("b.example. taken"), "{said}");
+}
+
+/// A folder that is not mounted.
+#[test]
+fn a_folder_that_is_empty_takes_nothing_away() {
+    let server = two_zones();
+    let (zones, away) = (server.path().join("zones"), server.path().join("away"));
+    let kept = || outcomes(&[("a.example.", "kept"), ("b.example.", "kept")]);
+    for (make, needle) in [(true, "the zone folder zones is empty"), (false, "the zone folder cannot be listed")] {
+        std::fs::rename(&zones, &away).expect("moved");
+        if make {
+            server.write("zones/.hidden", "");
+            server.write("zones/README", "no zone");
+        }
+        let said = hang_up(&server).join("\n");
+        assert!(said.contains(needle) && said.contains("had errors"), "{said}");
+        assert_eq!(reload(&server, &["--break-glass", "--reason", "r"]).1, kept());
+        assert_eq!((reload(&server, &["--dry-run"]).1, reload(&server, &["a.example"]).0), (kept(), 1));
+        assert_eq!((www(&server, "a.example"), www(&server, "b.example")), ("192.0.2.1".into(), "192.0.2.2".into()));
+        let _ = std::fs::remove_dir_all(&zones);
+        std::fs::rename(&away, &zones).expect("moved back");
+        assert_eq!(reload(&server, &[]).0, 0);
+    }
+    // A start takes it as it is, and after it nothing is missing.
+    std::fs::rename(&zones, &away).expect("moved");
+    std::fs::create_dir(&zones).expect("a folder");
+    let server = server.restart();
+    assert_eq!((reload(&server, &[]).0, www(&server, "a.example")), (0, "Refused".into()));
+}
+
+/// The system gives no more threads (of a process, a user, or a group of processes).
+#[test]
+fn a_reload_without_a_thread_says_so() {
+    let dir = tempfile::tempdir().expect("a folder");
+    write(dir.path(), "meridian.toml", CONFIG);
+    write(dir.path(), "zones/a.example.toml", &zone("a.example", "192.0.2.1"));
+    // Nobody counts the threads of root, so somebody else has to run it, from where he may read it.
+    let program = dir.path().join("meridian");
+    std::fs::copy(env!("CARGO_BIN_EXE_meridian"), &program).expect("copied");
+    let mut command = Command::new("sh");
+    let is_root = std::fs::metadata("/proc/self").expect("it is there").uid() == 0;
+    let other = if is_root { "setpriv --reuid=61234 --regid=61234 --clear-groups --" } else { "" };
+    let own = if is_root { "chown -R 61234:61234 ." } else { ":" };
+    command.args(["-c", &format!("{own} && exec {other} \"$@\""), "sh"]).arg(&program);
+    let server = Meridian::start_by(command, dir);
+    let rest = Rest::new(&server);
+    let threads = |limit: &str| {
+        // A limit of somebody else is for nobody to set.
+        let script = format!("exec {other} prlimit --pid {} --nproc={limit}:", server.pid());
+        assert!(Command::new("sh").args(["-c", &script]).status().expect("a shell").success());
+    };
+    threads("1");
+    let (status, problem) = rest.call(reqwest::Method::POST, "/v1/reload", Some(serde_json::json!({})));
+    assert_eq!((status, problem["type"].as_str()), (503, Some("urn:meridian:busy")), "{problem}");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("no thread can be started")), "{problem}");
+    threads("4000");
+    assert_eq!(reload(&server, &[]).0, 0);
+    let refused = rest.get("/v1/audit?kind=refused");
+    assert_eq!(refused["entries"][0]["outcome"], "busy", "{refused}");
 }
 
 #[test]

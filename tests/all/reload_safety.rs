@@ -133,6 +133,8 @@ fn what_was_drained_before_may_be_removed_and_a_zone_may_not_vanish() {
     server.write(FILE, &zone(&POOLS.replace(", \"192.0.2.11\"", ""), STEER, SAFETY));
     let (status, report) = reload(&rest, json!({}));
     assert_eq!((status, &report["zones"][0]["outcome"]), (200, &json!("taken")), "{report}");
+    // A folder without any file would be taken for one that is not mounted.
+    server.write("zones/library.toml", "[region]\n");
     std::fs::remove_file(server.path().join(FILE)).expect("it was there");
     let (status, problem) = reload(&rest, json!({}));
     assert_eq!(

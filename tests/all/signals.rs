@@ -477,6 +477,7 @@ fn a_machine_that_was_drained_and_switched_off_stays_out_over_restarts() {
     // A zone that a reload takes out and another brings back is as it was.
     let file = server.path().join("zones/example.com.toml");
     std::fs::remove_file(&file).expect("removed");
+    server.write("zones/library.toml", "[region]\n");
     assert_eq!(server.command(&["reload", "--yes"]).0, 0);
     std::fs::write(&file, ZONE).expect("written");
     assert_eq!(server.command(&["reload", "--yes"]).0, 0);
