@@ -45,6 +45,8 @@ pub(super) struct Ahead {
     doubt: Option<Doubt>,
     /// When ages count again.
     proven: Duration,
+    /// By how many seconds what the run before read last was ahead of the program's own count: what is kept is never dated before it.
+    least: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +82,8 @@ impl Ahead {
         let (now, unix) = (clock.now(), clock.unix());
         let offset = signed(unix) - signed(now.as_secs());
         let proven = now + Duration::from_secs(kept.map_or(0, |kept| kept.unproven));
-        let ahead = Ahead { offset, believed: offset, below: None, doubt: None, proven };
+        let least = kept.map_or(i64::MIN, |kept| signed(kept.seen) - signed(now.as_secs()));
+        let ahead = Ahead { offset, believed: offset, below: None, doubt: None, proven, least };
         match kept.filter(|kept| signed(unix) - signed(kept.seen) > AWAY_S) {
             Some(kept) => Ahead {
                 believed: signed(kept.seen) - signed(now.as_secs()),
@@ -132,6 +135,12 @@ impl Ahead {
     /// What it would read if it were the one that is believed: unix seconds.
     fn believed_unix(&self, clock: &Clock) -> u64 {
         u64::try_from(self.believed + signed(clock.now().as_secs())).unwrap_or(0)
+    }
+
+    /// The date of what is kept now, in unix seconds: a clock that stands years back (its battery is empty, and no time service has answered yet) would make
+    /// it look as old as that to whoever reads it by the right one.
+    pub(super) fn dated(&self, clock: &Clock) -> u64 {
+        clock.unix().max(u64::try_from(self.least.saturating_add(signed(clock.now().as_secs()))).unwrap_or(0))
     }
 
     /// True when a moment has come, in unix seconds: by the clock, and, where that is doubted, by the one that is believed, unless it was set by
@@ -290,6 +299,19 @@ mod tests {
                 assert_eq!(ahead.look(&clock), *expected, "{what}: {now}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_kept_is_dated_no_earlier_than_what_was_kept_before() {
+        let (clock, moved) = Clock::moved();
+        set(&moved, 0, -400 * DAY);
+        let ahead = Ahead::start(&clock, Some(SavedClock { seen: START, unproven: 0 }));
+        assert_eq!(ahead.dated(&clock), START, "a clock without a battery");
+        set(&moved, 60, -400 * DAY);
+        assert_eq!(ahead.dated(&clock), START + 60);
+        set(&moved, 90, 600);
+        assert_eq!(ahead.dated(&clock), START + 690, "set right");
+        assert_eq!(Ahead::start(&clock, None).dated(&clock), START + 690);
     }
 
     #[test]

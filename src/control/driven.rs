@@ -46,7 +46,7 @@ impl Driven {
     /// Another process over these files, with what this one would have kept, at the same time.
     pub(crate) fn restart(mut self, files: &[(&str, &str)]) -> Driven {
         self.writer.checks.mark_changed(|_| true);
-        let verdicts = self.writer.checks.take_changed(self.writer.clock.now(), self.writer.clock.unix());
+        let verdicts = self.writer.checks.take_changed(self.writer.clock.now(), self.writer.ahead.dated(&self.writer.clock));
         let saved = Saved { verdicts, ..self.writer.outlasting_now() };
         Driven::with(files, saved, self.time.nanos.load(Ordering::Relaxed), self.time.set.load(Ordering::Relaxed))
     }

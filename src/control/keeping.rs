@@ -89,13 +89,13 @@ impl Writer {
     /// Keeps what checks came to, in the background.
     pub(super) fn keep_verdicts(&mut self) {
         self.checks.keep_words(self.clock.unix());
-        let verdicts = self.checks.take_changed(self.clock.now(), self.clock.unix());
+        let verdicts = self.checks.take_changed(self.clock.now(), self.ahead.dated(&self.clock));
         self.put_verdicts(verdicts);
     }
 
     /// Keeps the states that have just changed, so that a fall outlasts a crash at any later instant.
     pub(super) fn keep_moved(&mut self) {
-        let verdicts = self.checks.take_moved(self.clock.now(), self.clock.unix());
+        let verdicts = self.checks.take_moved(self.clock.now(), self.ahead.dated(&self.clock));
         self.put_verdicts(verdicts);
     }
 

@@ -621,7 +621,7 @@ impl Writer {
     async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
         // Reports are kept now and then; how old the last is has to be known.
         self.checks.mark_changed(|spec| spec.monitor.kind.grows_old());
-        let verdicts = self.checks.take_changed(self.clock.now(), self.clock.unix());
+        let verdicts = self.checks.take_changed(self.clock.now(), self.ahead.dated(&self.clock));
         let _ = self.store.put_verdicts(verdicts).await;
         let _ = self.store.change(self.token_writes(), Vec::new()).await;
         self.write_unkept().await;
