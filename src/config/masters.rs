@@ -146,7 +146,6 @@ pub(super) fn zones(context: &Context<'_>, entries: &[PathBuf], taken: &[PathBuf
         .collect();
     for path in entries.iter().filter(|path| has_extension(path, "zone") && !is_named(path)) {
         let origin = match path.file_stem().and_then(|stem| stem.to_str()).map(Name::parse_absolute) {
-            Some(Ok(origin)) if origin.is_root() => Err("the file's name gives no zone: the root cannot be one here".to_string()),
             Some(Ok(origin)) => Ok(origin.to_lowercase()),
             Some(Err(error)) => Err(format!("the file's name gives no zone: {error}")),
             None => Err("the file's name gives no zone: it is not UTF-8".to_string()),

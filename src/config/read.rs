@@ -136,17 +136,10 @@ fn read_zone(value: &Value<'_>) -> RawZone {
     zone
 }
 
-/// Libraries for URLs fold a path segment of one dot away, and nobody steers the root.
-pub(super) const ROOT_ZONE: &str = "found the root, which cannot be a zone here: no path of the interface could name it; expected another zone";
-
 fn zone_name(value: &Value<'_>) -> Option<Name> {
     let text = value.string("a name such as \"example.com\"")?;
     let found = Name::parse_absolute(text);
     match found {
-        Ok(name) if text != "@" && name.is_root() => {
-            value.error(ROOT_ZONE);
-            None
-        }
         Ok(name) if text != "@" && !name.is_wildcard() => {
             if name.to_string() == "library." {
                 value.error("found \"library\", which is the first word of the ids of library files; expected another zone");

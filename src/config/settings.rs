@@ -337,13 +337,7 @@ fn zones(table: &Table<'_>, settings: &mut Settings) {
                 table.missing(format!("{key} is missing"));
             }
         }
-        let origin = origin.and_then(|value| {
-            let origin = read::name(&value, &Name::root())?;
-            if origin.is_root() {
-                value.error(read::ROOT_ZONE);
-            }
-            Some(origin).filter(|origin| !origin.is_root())
-        });
+        let origin = origin.and_then(|value| read::name(&value, &Name::root()));
         let file = file.and_then(|value| read::path(&value));
         table.finish();
         if let (Some(origin), Some(file)) = (origin, file) {
