@@ -143,6 +143,11 @@ impl Ahead {
         clock.unix().max(u64::try_from(self.least.saturating_add(signed(clock.now().as_secs()))).unwrap_or(0))
     }
 
+    /// By how many seconds the clock is ahead of the one that is believed, where it is doubted.
+    pub(super) fn doubted_s(&self, clock: &Clock) -> u64 {
+        self.doubt.map_or(0, |_| clock.unix().saturating_sub(self.believed_unix(clock)))
+    }
+
     /// True when a moment has come, in unix seconds: by the clock, and, where that is doubted, by the one that is believed, unless it was set by
     /// somebody who saw this one.
     fn has_come(&self, clock: &Clock, at: u64) -> bool {

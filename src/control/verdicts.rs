@@ -79,8 +79,12 @@ fn counts(verdict: &Verdict, now_unix: u64) -> bool {
 }
 
 impl Checks {
-    /// Takes over what the last run knew.
-    pub(super) fn restore(&mut self, verdicts: Vec<Verdict>, now_unix: u64) {
+    /// Takes over what the last run knew. Where the clock is doubted, it is `ahead_s` ahead of the one that is believed, and what holds until some time goes by
+    /// that one: a drained machine does not come back because a clock was wrong, then or now.
+    pub(super) fn restore(&mut self, mut verdicts: Vec<Verdict>, now_unix: u64, ahead_s: u64) {
+        for verdict in verdicts.iter_mut().filter(|verdict| verdict.holds_until_unix > 0) {
+            verdict.holds_until_unix = verdict.holds_until_unix.saturating_add(ahead_s);
+        }
         self.past = verdicts.iter().map(|verdict| verdict.last_check_unix).fold(dates::WRITTEN_UNIX, u64::max);
         let counting = verdicts.into_iter().filter(|verdict| counts(verdict, now_unix));
         self.outliving.kept.extend(counting.map(|verdict| (verdict.key.clone(), verdict)));
@@ -184,9 +188,25 @@ mod tests {
                 before.mark_changed(|_| true);
                 let verdicts = before.take_changed(Duration::from_secs(stopped), BEGAN + stopped);
                 let back = stopped + away;
-                after.restore(verdicts, BEGAN + back);
+                after.restore(verdicts, BEGAN + back, 0);
                 want(&mut after, std::slice::from_ref(&spec), back);
                 assert_eq!(state(&after, &spec, back) == State::Down, down.contains(&what), "{what}, stopped after {stopped} s, away for {away} s");
+            }
+        }
+    }
+
+    #[test]
+    fn an_agents_word_goes_by_the_clock_that_is_believed() {
+        let years = 3 * 366 * 24 * HOUR;
+        for (what, spec, failure) in kinds() {
+            for ahead in [0, years] {
+                let (mut before, mut after) = (Checks::default(), Checks::default());
+                want(&mut before, std::slice::from_ref(&spec), 0);
+                observe(&mut before, &spec, Err(failure.clone()), 0);
+                after.restore(before.take_changed(Duration::from_secs(60), BEGAN + 60), BEGAN + 60 + years, ahead);
+                want(&mut after, std::slice::from_ref(&spec), 60 + years);
+                let is_down = state(&after, &spec, 60 + years) == State::Down;
+                assert_eq!(is_down, ahead > 0 && what == "an agent's word", "{what}, {ahead}");
             }
         }
     }
@@ -199,7 +219,7 @@ mod tests {
             want(&mut before, std::slice::from_ref(&spec), 0);
             observe(&mut before, &spec, Err(failure.clone()), 0);
             before.note_trial(&spec, Some(Duration::from_secs(trial)));
-            after.restore(before.take_changed(Duration::from_secs(60), BEGAN + 60), BEGAN + 60 + away);
+            after.restore(before.take_changed(Duration::from_secs(60), BEGAN + 60), BEGAN + 60 + away, 0);
             want(&mut after, std::slice::from_ref(&spec), 60 + away);
             let is_due = |at: u64| after.is_to_be_tried(&spec, Duration::from_secs(at));
             assert!(is_due(due) && (due <= 60 + away || !is_due(due - 1)), "{trial} {away}");

@@ -258,7 +258,7 @@ impl Writer {
         }
         writer.tell_news(start.saved.revision);
         writer.look_at_first_time();
-        writer.checks.restore(start.saved.verdicts, writer.clock.unix());
+        writer.checks.restore(start.saved.verdicts, writer.clock.unix(), writer.ahead.doubted_s(&writer.clock));
         writer.checks.resume(&start.saved.freezes, writer.clock.now(), writer.clock.unix());
         writer.expire_overlays(writer.clock.unix());
         writer.take_build(start.build, None, false, &Who::itself());

@@ -12,7 +12,7 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use super::check::Progress;
@@ -20,11 +20,13 @@ use super::words::{self, Phase};
 use crate::health::Failure;
 
 /// Lookups at a time that have not shown to be slow.
-const QUICK_MAX: usize = 16;
-/// Lookups at a time that have. Threads are shared with the store, so they are not to take all of them (512).
-const SLOW_MAX: usize = 128;
-/// From here on a lookup is slow: resolvers that answer at all do so within a second or two.
-const PATIENCE: Duration = Duration::from_secs(1);
+const QUICK_MAX: usize = 32;
+/// Lookups at a time that have: a thread each, of some 50 KB.
+const SLOW_MAX: usize = 1024;
+/// From here on a lookup is slow: so many names that fall silent at once are told from the others at a hundred a second.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// Of the thread of a lookup: what the system's resolver takes, several times.
+const STACK: usize = 256 << 10;
 /// Names that are remembered as slow.
 const NAMES_MAX: usize = 4096;
 
@@ -101,8 +103,13 @@ async fn run(
     tell: watch::Sender<Option<Found>>,
     resolve: fn(&str) -> Found,
 ) {
-    let name = host.clone();
-    let mut looking = tokio::task::spawn_blocking(move || resolve(&name));
+    let (name, (answer, mut looking)) = (host.clone(), oneshot::channel());
+    let begun = std::thread::Builder::new().name("lookup".into()).stack_size(STACK).spawn(move || drop(answer.send(resolve(&name))));
+    if let Err(error) = begun {
+        inner.names().remove(&host);
+        tell.send_replace(Some(Err(Failure::Internal(format!("lookup of \"{host}\": {error}")))));
+        return;
+    }
     let mut place = place;
     let (found, was_slow) = match timeout(PATIENCE, &mut looking).await {
         Ok(found) => (found, false),
@@ -117,7 +124,7 @@ async fn run(
             }
         },
     };
-    let found = found.unwrap_or_else(|error| Err(Failure::Internal(format!("lookup of \"{host}\": {error}"))));
+    let found = found.unwrap_or_else(|_| Err(gone(&host)));
     let mut names = inner.names();
     if was_slow {
         names.insert(host, None);
@@ -170,13 +177,13 @@ mod tests {
         let progress = Arc::new(Progress::default());
         let ask = |host: String| {
             let (lookups, progress) = (lookups.clone(), progress.clone());
-            tokio::spawn(async move { timeout(PATIENCE * 2, lookups.find_by(&host, &progress, resolve)).await })
+            tokio::spawn(async move { timeout(Duration::from_secs(2), lookups.find_by(&host, &progress, resolve)).await })
         };
         let bad = || (0..QUICK_MAX * 3).map(|at| ask(format!("bad{at}"))).collect::<Vec<_>>();
         // Each is asked for twice, and looked up once.
         let waiting = [bad(), bad()];
-        // The first time they are in the way for as long as nobody knows them: three times sixteen of them, a second each.
-        let good = timeout(PATIENCE * 20, lookups.find_by("good", &progress, resolve)).await.expect("it comes to its turn");
+        // The first time they are in the way for as long as nobody knows them: three times as many as there are places.
+        let good = timeout(Duration::from_secs(20), lookups.find_by("good", &progress, resolve)).await.expect("it comes to its turn");
         assert_eq!(good, Ok(Ipv4Addr::LOCALHOST.into()));
         for asked in waiting.into_iter().flatten() {
             assert!(asked.await.expect("no panic").is_err(), "who asks is not held longer than he waits");
