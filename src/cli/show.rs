@@ -372,9 +372,11 @@ fn sets(overlay: &Overlay, now: u64) -> String {
         }
         (_, Some(withdrawal)) if withdrawal.state == "drained" => text.push_str(", drained"),
         (_, Some(withdrawal)) => match withdrawal.safe_to_stop_at {
-            Some(at) => {
+            Some(at) if at > now => {
                 let _ = write!(text, ", safe to stop {}", until(at, now));
             }
+            // The server has not said so yet: it looks once a second, and doubts a clock that has gone ahead.
+            Some(_) => text.push_str(", draining, not safe to stop yet"),
             None => text.push_str(", still answered"),
         },
         _ => {}

@@ -202,6 +202,7 @@ fn words(overlay: &Overlay, now: u64) -> (String, String) {
             let left = expected_end(overlay, now).saturating_sub(now);
             (format!("gives its traffic up, {left} s to go"), "ramping".into())
         }
+        (_, Some(safe)) if safe <= now => ("draining, not safe to stop yet".to_owned(), format!("safe {safe}")),
         (_, Some(safe)) => (format!("draining, safe to stop in {} s", safe.saturating_sub(now)), format!("safe {safe}")),
         (_, None) => {
             let names = still.unwrap_or_default();

@@ -242,10 +242,10 @@ impl Writer {
         self.store.let_ages_count(self.ages_count());
     }
 
-    /// Keeps what the clock reads, now and then.
+    /// Keeps what the clock reads, right after the start and now and then: a restart within a doubt compares with that.
     pub(super) fn keep_time(&self, ticks: u64) {
         self.let_ages_count();
-        if !ticks.is_multiple_of(SEEN_TICKS) || self.store.absent().is_some() {
+        if ticks % SEEN_TICKS != 1 || self.store.absent().is_some() {
             return;
         }
         if let Some(kept) = self.ahead.kept(&self.clock) {
