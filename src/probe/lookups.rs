@@ -21,7 +21,7 @@ use crate::health::Failure;
 
 /// Lookups at a time that have not shown to be slow.
 const QUICK_MAX: usize = 32;
-/// Lookups at a time that have: a thread each, of some 50 KB.
+/// Lookups at a time that have: a thread each, which takes some 25 KB of memory.
 const SLOW_MAX: usize = 1024;
 /// From here on a lookup is slow: so many names that fall silent at once are told from the others at a hundred a second.
 const PATIENCE: Duration = Duration::from_millis(300);
